@@ -1,0 +1,1240 @@
+//! One document without its contents: the graph of its changes, and what each peer knows of it.
+//!
+//! A [`History`] decides which changes may enter ([`History::receive`]), hands out what must be
+//! stored ([`History::take_unsaved`]), and answers what each peer should be sent now
+//! ([`History::poll_send`]). It names the chunks to send and does not hold their bytes. It never
+//! builds a document.
+//!
+//! The order that its owner keeps is the *turn*: receive what came, store what is unsaved, report
+//! [`History::committed`], and only then poll. Between the first and the third step nothing can be
+//! polled, so a peer never hears of a change that is not stored.
+//!
+//! Absent: clocks, sockets, files, the bytes of stored changes, and any notion of what a document
+//! means.
+
+mod admission;
+mod change;
+pub mod chunk;
+mod graph;
+pub mod leb;
+mod outline;
+mod peer;
+mod stored;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use automerge::ChangeHash;
+use automerge::sync::BloomFilter;
+use bytes::Bytes;
+
+pub use admission::Refusal;
+pub use change::ChangeError;
+pub use graph::NeedGraph;
+pub use outline::ObjectKind;
+pub use stored::{Record, Row, StoredChange};
+
+use admission::Past;
+use change::Change;
+use chunk::{Chunk, ChunkKind};
+use graph::{Graph, Node, unset_ranges};
+use outline::Outline;
+use peer::{Certainty, Peer, split_at_bytes};
+
+use crate::id::{Access, ConnectionId, Space};
+use crate::protocol::{Flags, Have, SYNC_BYTES_MAX, SyncMessage, encode_sync};
+
+/// Largest inflated change in bytes.
+pub const CHANGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Most deps of a change.
+pub const CHANGE_DEPS_MAX: usize = 16 * 1024;
+
+/// Most actors that a change refers to.
+pub const CHANGE_ACTORS_MAX: usize = 16 * 1024;
+
+/// Most operations in a change, and most operations that it replaces. A few bytes can claim any
+/// number, and every peer would have to build them.
+pub const CHANGE_OPS_MAX: u64 = 4 * 1024 * 1024;
+
+/// Most actors of a document.
+pub const DOCUMENT_ACTORS_MAX: usize = 1024 * 1024;
+
+/// Most objects of a document.
+pub const DOCUMENT_OBJECTS_MAX: usize = 16 * 1024 * 1024;
+
+/// Most changes of a document that wait for a change they depend on.
+pub const ORPHANS_MAX: usize = 4096;
+
+/// Most bytes of such changes.
+pub const ORPHAN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How many refused hashes a document remembers, so that it asks for none of them again.
+pub const REFUSED_MAX: usize = 4096;
+
+/// A client that declares at least this many changes is invited to send them as a document chunk,
+/// which is up to 90 times smaller, and costs a run of the workshop.
+pub const INVITE_DOCUMENT_CHANGES_MIN: u32 = 64;
+
+/// Bytes of the newest changes that stay in memory while a document is open, so that live edits are
+/// passed on without reading them back.
+pub const RECENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of changes after the snapshot below which a document is never compacted.
+pub const FOLD_BYTES_MIN: u64 = 64 * 1024;
+
+/// Bytes of changes after the snapshot from which a document is compacted whatever its size.
+pub const FOLD_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Bytes of the newest folded changes that keep their own rows, so that a peer that was away for a
+/// short time gets just what it missed.
+pub const RETAINED_BYTES: u64 = 1024 * 1024;
+
+/// A head of the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Head {
+    index: u32,
+    hash: ChangeHash,
+    max_op: u32,
+}
+
+/// One document without its contents. See the module's page.
+#[derive(Debug)]
+pub struct History {
+    record: Record,
+    graph: Graph,
+    outline: Outline,
+    /// The heads of the changes below the graph's base, and per actor their last operation.
+    base_heads: Vec<Head>,
+    base_clock: Arc<[u32]>,
+    clocks: Clocks,
+    heads: Vec<Head>,
+    /// How many changes are stored, and the heads of those, in order.
+    durable_len: u32,
+    durable_heads: Arc<[ChangeHash]>,
+    unsaved: Vec<StoredChange>,
+    /// Bytes of the changes after the snapshot.
+    tail_bytes: u64,
+    recent: Recent,
+    orphans: Orphans,
+    refused: RefusedSet,
+    peers: HashMap<ConnectionId, Peer>,
+}
+
+/// What [`History::receive`] has to say about a message.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// How many changes entered.
+    pub admitted: u32,
+    /// What was not taken, and why; the hash is missing where none could be read.
+    pub refused: Vec<(Option<ChangeHash>, Refusal)>,
+    /// Whether the message carries a document chunk with changes that are not known here. Nothing
+    /// of the message was taken in: unpack the chunk first, then receive the message again with
+    /// [`Documents::Unpacked`].
+    pub unpack: bool,
+}
+
+/// What to do about document chunks in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Documents {
+    /// Report them by [`Received::unpack`].
+    Report,
+    /// Skip them, they were unpacked already.
+    Unpacked,
+}
+
+/// What one peer should be sent now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    /// The heads to name.
+    pub heads: Arc<[ChangeHash]>,
+    /// The changes to ask for.
+    pub need: Vec<ChangeHash>,
+    /// What to claim to have.
+    pub have: Claim,
+    /// Whether the snapshot goes first.
+    pub snapshot: bool,
+    /// Then these changes, in order.
+    pub changes: Vec<Range<u32>>,
+    /// The flags, if any.
+    pub flags: Option<Flags>,
+}
+
+/// What a sync message claims to have.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Claim {
+    /// Nothing is said: more follows.
+    Nothing,
+    /// Everything up to the heads that the message names.
+    Heads,
+    /// Everything up to some heads, and what a filter over these hashes contains.
+    Filter {
+        /// The heads that the peer certainly has.
+        last_sync: Vec<ChangeHash>,
+        /// Hashes of the changes after those.
+        hashes: Vec<ChangeHash>,
+    },
+}
+
+impl Outgoing {
+    /// The sync message up to its chunks, of which `chunks` follow, each behind its length, and
+    /// then the [`Self::flags`].
+    #[must_use]
+    pub fn encode_head(&self, chunks: usize) -> Vec<u8> {
+        let nothing = BloomFilter::default();
+        match &self.have {
+            Claim::Nothing => encode_sync(&self.heads, &self.need, None, chunks),
+            Claim::Heads => {
+                // A message that names no heads to undo what was sent still claims what is stored.
+                encode_sync(&self.heads, &self.need, Some((&self.heads, &nothing)), chunks)
+            }
+            Claim::Filter { last_sync, hashes } => {
+                let bloom = BloomFilter::from_hashes(hashes.iter());
+                encode_sync(&self.heads, &self.need, Some((last_sync, &bloom)), chunks)
+            }
+        }
+    }
+}
+
+/// What folding the history into a new snapshot needs and writes. See [`History::begin_fold`].
+#[derive(Debug, Clone)]
+pub struct Fold {
+    /// The record as it is after folding, but for the snapshot's size.
+    pub record: Record,
+    /// The graph of the changes that are newly folded.
+    pub segment: Vec<u8>,
+    /// The outline of all folded changes.
+    pub outline: Vec<u8>,
+    /// The first change that is not in the old snapshot.
+    pub from: u32,
+}
+
+/// What unpacking a document chunk gives, when it covers everything that was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpacked {
+    /// How many changes the document has now.
+    pub len: u32,
+    /// The graph of the changes that were not folded before.
+    pub segment: Vec<u8>,
+    /// The outline of all of them.
+    pub outline: Vec<u8>,
+    /// The heads: index, hash, counter of the last operation.
+    pub heads: Vec<(u32, ChangeHash, u32)>,
+}
+
+impl History {
+    /// A document that nobody has written yet.
+    #[must_use]
+    pub fn new(space: Space) -> Self {
+        Self::from_parts(Record::new(space), Outline::default())
+    }
+
+    fn from_parts(record: Record, outline: Outline) -> Self {
+        let head = |(index, hash, max_op): &_| Head { index: *index, hash: *hash, max_op: *max_op };
+        let heads: Vec<Head> = record.heads.iter().map(head).collect();
+        let base_clock = outline.actors().iter().map(outline::Actor::max_op).collect();
+        let mut history = Self {
+            graph: Graph::at(record.folded),
+            durable_len: record.folded,
+            record,
+            outline,
+            base_heads: heads.clone(),
+            base_clock,
+            clocks: Clocks::default(),
+            heads,
+            durable_heads: Arc::from([]),
+            unsaved: Vec::new(),
+            tail_bytes: 0,
+            recent: Recent::default(),
+            orphans: Orphans::default(),
+            refused: RefusedSet::default(),
+            peers: HashMap::new(),
+        };
+        history.durable_heads = history.sorted_heads();
+        history
+    }
+
+    /// A document as it lies in storage: its record, its outline (if it has a snapshot), and the
+    /// rows from the record's `folded` on, in order. `None` if they do not fit together.
+    #[must_use]
+    pub fn open(record: Record, outline: Option<&[u8]>, rows: &[Row]) -> Option<Self> {
+        let outline = match outline {
+            Some(bytes) => Outline::decode(bytes)?,
+            None if record.folded == 0 => Outline::default(),
+            None => return None,
+        };
+        let mut history = Self::from_parts(record, outline);
+        for stored in rows.iter().flat_map(|row| &row.changes) {
+            let (chunk, _) = Chunk::split(&stored.bytes).ok()?;
+            let change = Change::read_trusted(&chunk, stored.hash).ok()?;
+            if stored.parents.iter().any(|parent| *parent >= history.len()) {
+                return None;
+            }
+            history.enter(&change, stored.clone());
+        }
+        history.unsaved.clear();
+        history.committed();
+        Some(history)
+    }
+
+    /// Makes the folded part of the graph resident, from all segments in order. `None` if they do
+    /// not fit.
+    #[must_use]
+    pub fn load_graph(&mut self, segments: &[impl AsRef<[u8]>]) -> Option<()> {
+        self.graph.load(segments)
+    }
+
+    /// The document's record, as it is stored or must be when the document is.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// How many changes there are, stored or not.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.graph.len()
+    }
+
+    /// Whether nobody has written anything yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The heads of what is stored, in order.
+    #[must_use]
+    pub fn durable_heads(&self) -> &Arc<[ChangeHash]> {
+        &self.durable_heads
+    }
+
+    /// The hashes of all changes by index.
+    ///
+    /// # Errors
+    /// [`NeedGraph`].
+    pub fn hashes(&self) -> Result<Vec<ChangeHash>, NeedGraph> {
+        (0..self.len()).map(|index| self.graph.hash(index)).collect()
+    }
+
+    /// The bytes of a change, if they are still in memory.
+    #[must_use]
+    pub fn recent(&self, index: u32) -> Option<&Bytes> {
+        self.recent.get(index)
+    }
+
+    fn sorted_heads(&self) -> Arc<[ChangeHash]> {
+        let mut hashes: Vec<_> = self.heads.iter().map(|head| head.hash).collect();
+        hashes.sort_unstable();
+        hashes.into()
+    }
+
+    /// The index of a change; heads are known even if they are folded.
+    fn known(&self, hash: &ChangeHash) -> Result<Option<u32>, NeedGraph> {
+        if let Some(index) = self.graph.resident(hash) {
+            return Ok(Some(index));
+        }
+        match self.base_heads.iter().find(|head| head.hash == *hash) {
+            Some(head) => Ok(Some(head.index)),
+            None => self.graph.find(hash),
+        }
+    }
+
+    fn max_op(&self, index: u32) -> Result<u32, NeedGraph> {
+        let folded = self.base_heads.iter().find(|head| head.index == index);
+        folded.map_or_else(|| self.graph.max_op(index), |head| Ok(head.max_op))
+    }
+
+    /// Puts a change into graph, outline and heads. Its parents are known.
+    fn enter(&mut self, change: &Change<'_>, stored: StoredChange) -> u32 {
+        let start_op = u32::try_from(change.start_op).expect("checked when it was read");
+        let actor = self.outline.add(change.actors[0], start_op, stored.max_op, &stored.objects);
+        let size = u32::try_from(stored.bytes.len()).expect("limited by CHANGE_BYTES_MAX");
+        let node = Node {
+            hash: stored.hash,
+            parents: stored.parents.clone(),
+            actor,
+            max_op: stored.max_op,
+            size,
+        };
+        let index = self.graph.push(&node);
+        self.heads.retain(|head| !node.parents.contains(&head.index));
+        self.heads.push(Head { index, hash: node.hash, max_op: node.max_op });
+        self.tail_bytes += u64::from(size);
+        self.recent.push(index, stored.bytes.clone());
+        self.unsaved.push(stored);
+        index
+    }
+}
+
+/// The turn: what comes in, what is stored, what goes out.
+impl History {
+    /// Begins to serve a peer, which has not spoken of this document yet.
+    pub fn join(&mut self, peer: ConnectionId, access: Access) {
+        self.peers.entry(peer).or_default().access = Some(access);
+    }
+
+    /// Forgets a peer.
+    pub fn leave(&mut self, peer: ConnectionId) {
+        self.peers.remove(&peer);
+    }
+
+    /// The peers that joined.
+    pub fn peers(&self) -> impl Iterator<Item = ConnectionId> {
+        self.peers.keys().copied()
+    }
+
+    /// The heads that a peer last named.
+    #[must_use]
+    pub fn peer_heads(&self, peer: ConnectionId) -> &[ChangeHash] {
+        self.peers.get(&peer).map_or(&[], |peer| &peer.heads)
+    }
+
+    /// Takes the peers out, to be put into the history that replaces this one. What they are
+    /// believed to have stays; what they sent and what was not stored, they are asked for again.
+    #[must_use]
+    pub fn into_peers(self) -> Peers {
+        let durable_len = self.durable_len;
+        let lost = self.len() > durable_len;
+        let orphaned: HashSet<_> = self.orphans.by_hash.values().map(|o| o.from).collect();
+        let mut peers = self.peers;
+        for (id, peer) in &mut peers {
+            peer.extra.retain(|index| *index < durable_len);
+            if peer.writes() && (lost || orphaned.contains(id)) {
+                peer.reset = true;
+                peer.asked.clear();
+            }
+        }
+        Peers(peers)
+    }
+
+    /// Puts in the peers of the history that this one replaces.
+    pub fn set_peers(&mut self, peers: Peers) {
+        self.peers = peers.0;
+        for peer in self.peers.values_mut() {
+            peer.upto = peer.upto.min(self.graph.len());
+        }
+    }
+
+    /// Takes in a sync message of a peer that joined.
+    ///
+    /// # Errors
+    /// [`NeedGraph`], when the message reaches into the folded part of the graph: load it and
+    /// receive the same message again; what was admitted already is not admitted twice.
+    pub fn receive(
+        &mut self,
+        from: ConnectionId,
+        message: &SyncMessage<'_>,
+        documents: Documents,
+    ) -> Result<Received, NeedGraph> {
+        let mut received = Received::default();
+        if self.is_mere_acknowledgement(from, message) {
+            return Ok(received);
+        }
+        let writes = self.peers.get(&from).is_some_and(Peer::writes);
+        if !writes && !message.changes.is_empty() {
+            received.refused.push((None, Refusal::ReadOnly));
+        }
+        if writes {
+            self.admit_chunks(from, message, documents, &mut received)?;
+            if received.unpack {
+                return Ok(received);
+            }
+        }
+        self.learn(from, message)?;
+        Ok(received)
+    }
+
+    /// Whether a message only confirms what its sender was told, as most messages do.
+    fn is_mere_acknowledgement(&mut self, from: ConnectionId, message: &SyncMessage<'_>) -> bool {
+        let Some(peer) = self.peers.get_mut(&from) else { return false };
+        let confirms = message.changes.is_empty()
+            && message.need.is_empty()
+            && peer.certainty == Certainty::Exact
+            && peer.told.as_deref() == Some(&message.heads)
+            && !message.heads.is_empty()
+            && message.flags.is_none_or(|flags| !flags.sync_reset)
+            && !message.is_reset();
+        if confirms {
+            peer.awaiting = false;
+            if peer.heads != message.heads {
+                peer.heads.clone_from(&message.heads);
+            }
+        }
+        confirms
+    }
+
+    fn admit_chunks(
+        &mut self,
+        from: ConnectionId,
+        message: &SyncMessage<'_>,
+        documents: Documents,
+        received: &mut Received,
+    ) -> Result<(), NeedGraph> {
+        for mut bytes in message.changes.iter().copied() {
+            while !bytes.is_empty() {
+                let chunk = match Chunk::split(bytes) {
+                    Ok((chunk, rest)) => {
+                        bytes = rest;
+                        chunk
+                    }
+                    Err(error) => {
+                        received.refused.push((None, ChangeError::from(error).into()));
+                        break;
+                    }
+                };
+                match chunk.kind {
+                    ChunkKind::Bundle => received.refused.push((None, Refusal::Bundle)),
+                    ChunkKind::Document if documents == Documents::Report => {
+                        if self.has_all_of(&chunk)? {
+                            continue;
+                        }
+                        received.unpack = true;
+                        return Ok(());
+                    }
+                    ChunkKind::Document => {}
+                    ChunkKind::Change | ChunkKind::DeflatedChange => {
+                        self.admit_chunk(from, &chunk, received)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all heads that a document chunk names are known; then so is all below them.
+    fn has_all_of(&self, chunk: &Chunk<'_>) -> Result<bool, NeedGraph> {
+        let Some(heads) = chunk.document_heads() else { return Ok(false) };
+        for head in &heads {
+            if self.known(head)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(!heads.is_empty())
+    }
+
+    /// Admits changes that came out of a document chunk, in order.
+    ///
+    /// # Errors
+    /// [`NeedGraph`]: load it and call again.
+    pub fn receive_unpacked(
+        &mut self,
+        from: ConnectionId,
+        changes: &[Bytes],
+    ) -> Result<Received, NeedGraph> {
+        let mut received = Received::default();
+        for change in changes {
+            match Chunk::split(change) {
+                Ok((chunk, _)) => self.admit_chunk(from, &chunk, &mut received)?,
+                Err(error) => received.refused.push((None, ChangeError::from(error).into())),
+            }
+        }
+        Ok(received)
+    }
+
+    fn admit_chunk(
+        &mut self,
+        from: ConnectionId,
+        chunk: &Chunk<'_>,
+        received: &mut Received,
+    ) -> Result<(), NeedGraph> {
+        let inflated = match chunk.inflated() {
+            Ok(inflated) => inflated,
+            Err(error) => {
+                received.refused.push((None, ChangeError::from(error).into()));
+                return Ok(());
+            }
+        };
+        let whole = Chunk::split(&inflated).and_then(|(chunk, _)| Ok(chunk));
+        let change = match whole.map_err(ChangeError::from).and_then(|c| Change::read(&c)) {
+            Ok(change) => change,
+            Err(error) => {
+                received.refused.push((None, error.into()));
+                return Ok(());
+            }
+        };
+        let (hash, bytes) = (change.hash, Bytes::copy_from_slice(&inflated));
+        match self.admit(from, &change, bytes)? {
+            Entry::Known => {}
+            Entry::Waits => {}
+            Entry::Entered => {
+                received.admitted += 1;
+                self.admit_waiting(hash, received)?;
+            }
+            Entry::Refused(refusal) => self.refuse(hash, refusal, received),
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, hash: ChangeHash, refusal: Refusal, received: &mut Received) {
+        self.refused.insert(hash);
+        received.refused.push((Some(hash), refusal));
+        for waiting in self.orphans.take_waiting_for(&hash) {
+            self.refuse(waiting.hash, Refusal::DependsOnRefused(hash), received);
+        }
+    }
+
+    /// Admits the orphans that waited for a change that entered.
+    fn admit_waiting(
+        &mut self,
+        entered: ChangeHash,
+        received: &mut Received,
+    ) -> Result<(), NeedGraph> {
+        let mut entered = vec![entered];
+        while let Some(hash) = entered.pop() {
+            let mut waiting = self.orphans.take_waiting_for(&hash);
+            while let Some(orphan) = waiting.pop() {
+                let (chunk, _) = Chunk::split(&orphan.bytes).expect("was split before");
+                let change = Change::read_trusted(&chunk, orphan.hash).expect("was read before");
+                let entry = self.admit(orphan.from, &change, orphan.bytes.clone());
+                match entry {
+                    Err(NeedGraph) => {
+                        // Wait on, so that receiving again after loading finds them.
+                        waiting.push(orphan);
+                        for orphan in waiting {
+                            self.orphans.insert(hash, orphan);
+                        }
+                        return Err(NeedGraph);
+                    }
+                    Ok(Entry::Entered) => {
+                        received.admitted += 1;
+                        entered.push(orphan.hash);
+                    }
+                    Ok(Entry::Refused(refusal)) => self.refuse(orphan.hash, refusal, received),
+                    Ok(Entry::Known | Entry::Waits) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides about one change.
+    fn admit(
+        &mut self,
+        from: ConnectionId,
+        change: &Change<'_>,
+        bytes: Bytes,
+    ) -> Result<Entry, NeedGraph> {
+        let on_a_head = change.deps.iter().any(|dep| self.heads.iter().any(|h| h.hash == *dep));
+        // What depends on a head was never here, or that would be no head.
+        let known = if on_a_head { None } else { self.known(&change.hash)? };
+        if let Some(index) = known.or_else(|| self.graph.resident(&change.hash)) {
+            if let Some(peer) = self.peers.get_mut(&from) {
+                peer.has(index);
+            }
+            return Ok(Entry::Known);
+        }
+        if self.refused.contains(&change.hash) {
+            return Ok(Entry::Known);
+        }
+        if let Some(dep) = change.deps.iter().find(|dep| self.refused.contains(dep)) {
+            return Ok(Entry::Refused(Refusal::DependsOnRefused(*dep)));
+        }
+        let mut parents = Vec::with_capacity(change.deps.len());
+        for dep in &change.deps {
+            match self.known(dep)? {
+                Some(index) => parents.push(index),
+                None => return Ok(self.wait(from, change, bytes, *dep)),
+            }
+        }
+        let mut deps_max_op = 0;
+        for parent in &parents {
+            deps_max_op = deps_max_op.max(self.max_op(*parent)?);
+        }
+        let past = self.past(&parents)?;
+        let learned = match admission::admit(change, &self.outline, &past, deps_max_op) {
+            Ok(learned) => learned,
+            Err(refusal) => return Ok(Entry::Refused(refusal)),
+        };
+        if self.len() as usize >= graph::CHANGES_MAX - 1 {
+            return Ok(Entry::Refused(Refusal::DocumentFull("changes")));
+        }
+        // The last word on the format has the parser that every peer will use.
+        if let Err(error) = automerge::Change::try_from(bytes.as_ref()) {
+            return Ok(Entry::Refused(Refusal::Automerge(error.to_string())));
+        }
+        let stored = StoredChange {
+            hash: change.hash,
+            parents,
+            max_op: change.max_op(),
+            objects: learned.objects,
+            bytes,
+        };
+        let index = self.enter(change, stored);
+        self.clocks.entered(index, &past, &self.outline, &self.graph);
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.has(index);
+        }
+        Ok(Entry::Entered)
+    }
+
+    fn wait(
+        &mut self,
+        from: ConnectionId,
+        change: &Change<'_>,
+        bytes: Bytes,
+        missing: ChangeHash,
+    ) -> Entry {
+        let fits = self.orphans.has_room(bytes.len());
+        if let Some(peer) = self.peers.get_mut(&from) {
+            if fits {
+                peer.ask(missing);
+            } else if peer.may_resend() {
+                peer.reset = true;
+            }
+        }
+        if fits {
+            self.orphans.insert(missing, Orphan { hash: change.hash, bytes, from });
+        }
+        Entry::Waits
+    }
+
+    /// What lies in the past of a change with these parents.
+    fn past(&mut self, parents: &[u32]) -> Result<Past, NeedGraph> {
+        if self.heads.iter().all(|head| parents.contains(&head.index)) {
+            return Ok(Past::All);
+        }
+        if let Some(clock) = self.clocks.joined(parents) {
+            return Ok(Past::UpTo(clock));
+        }
+        let (marks, below) = self.graph.ancestors(parents);
+        let mut clock = if self.covers_base(&below)? {
+            self.base_clock.to_vec()
+        } else {
+            Vec::new()
+        };
+        clock.resize(self.outline.actors().len(), 0);
+        for (row, _) in marks.iter().enumerate().filter(|(_, marked)| **marked) {
+            let index = self.graph.base() + row as u32;
+            let actor = self.graph.actor(index)? as usize;
+            clock[actor] = clock[actor].max(self.graph.max_op(index)?);
+        }
+        Ok(Past::UpTo(clock.into()))
+    }
+
+    /// Whether folded changes that were reached from above stand for all of them (`false`: for
+    /// none).
+    fn covers_base(&self, below: &[u32]) -> Result<bool, NeedGraph> {
+        if below.is_empty() {
+            return Ok(false);
+        }
+        let all = self.base_heads.iter().all(|head| below.contains(&head.index));
+        if all { Ok(true) } else { Err(NeedGraph) }
+    }
+
+    /// Takes in what a message says of its sender.
+    fn learn(&mut self, from: ConnectionId, message: &SyncMessage<'_>) -> Result<(), NeedGraph> {
+        let Some(peer) = self.peers.get(&from) else { return Ok(()) };
+        let sync_reset = message.flags.is_some_and(|flags| flags.sync_reset);
+        let asks_for_all = message.is_reset() && peer.certainty != Certainty::Unheard;
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for head in &message.heads {
+            match self.known(head)? {
+                Some(index) => known.push(index),
+                None => unknown.push(*head),
+            }
+        }
+        let mut needed = Vec::new();
+        for hash in &message.need {
+            needed.extend(self.known(hash)?);
+        }
+        let anew = match peer.certainty {
+            Certainty::Unheard => true,
+            Certainty::Filtered(_) => unknown.is_empty(),
+            Certainty::Exact => sync_reset,
+        };
+        let lost_all = message.heads.is_empty() && peer.upto > 0 && !anew;
+        let repeated = peer.reset_answered.as_ref() == Some(&message.heads);
+        let reset = asks_for_all && !repeated && !lost_all;
+        let lacks = if anew || reset {
+            Some(self.lacking(&known, &unknown, message.have.first())?)
+        } else {
+            None
+        };
+        let extra = if lacks.is_none() { self.above(&known, peer.upto) } else { Vec::new() };
+
+        let len = self.len();
+        let peer = self.peers.get_mut(&from).expect("looked up above");
+        peer.awaiting = false;
+        peer.heads.clone_from(&message.heads);
+        if let Some(flags) = message.flags {
+            peer.supports_reset |= flags.supports_sync_reset;
+            peer.publishes_only = flags.read_only;
+        }
+        let declared = message.have.first().map_or(0, |have| have.bloom.entries);
+        if !unknown.is_empty() && declared >= INVITE_DOCUMENT_CHANGES_MIN {
+            peer.invite_document = true;
+        }
+        if asks_for_all {
+            peer.reset_answered = Some(message.heads.clone());
+        }
+        let first = peer.certainty == Certainty::Unheard;
+        if let Some((lacks, certainty)) = lacks
+            && (first || peer.may_resend())
+        {
+            peer.certainty = certainty;
+            peer.extra.clear();
+            peer.sent(len, lacks);
+            if !first {
+                peer.told = None;
+            }
+        } else if lost_all && peer.may_resend() {
+            peer.upto = 0;
+            peer.lacks.clear();
+            peer.extra.clear();
+            peer.told = None;
+        }
+        for index in extra {
+            peer.has(index);
+        }
+        for index in needed {
+            if peer.may_resend_one() {
+                peer.lost(index);
+            }
+        }
+        for hash in unknown {
+            if !self.refused.contains(&hash) && !self.orphans.by_hash.contains_key(&hash) {
+                peer.ask(hash);
+            }
+        }
+        Ok(())
+    }
+
+    /// The ancestors of `known` from `upto` on, themselves included.
+    fn above(&self, known: &[u32], upto: u32) -> Vec<u32> {
+        let mut found: Vec<u32> = Vec::new();
+        let mut open: Vec<u32> = known.iter().copied().filter(|index| *index >= upto).collect();
+        while let Some(index) = open.pop() {
+            if let Err(at) = found.binary_search(&index) {
+                found.insert(at, index);
+                let parents = self.graph.parents(index).unwrap_or_default();
+                open.extend(parents.iter().filter(|parent| **parent >= upto));
+            }
+        }
+        found
+    }
+
+    /// What a peer lacks that named these heads, and how sure that is.
+    fn lacking(
+        &self,
+        known: &[u32],
+        unknown: &[ChangeHash],
+        have: Option<&Have<'_>>,
+    ) -> Result<(Vec<Range<u32>>, Certainty), NeedGraph> {
+        let mut tips = known.to_vec();
+        let mut last_sync = Vec::new();
+        // Heads that are all known say everything; the filter would only blur it.
+        if let Some(have) = have.filter(|_| !unknown.is_empty()) {
+            for hash in &have.last_sync {
+                if let Some(index) = self.known(hash)? {
+                    tips.push(index);
+                    last_sync.push(*hash);
+                }
+            }
+        }
+        if self.heads.iter().all(|head| tips.contains(&head.index)) {
+            return Ok((Vec::new(), Certainty::Exact));
+        }
+        let (marks, below) = self.graph.ancestors(&tips);
+        let base = self.graph.base();
+        let mut lacks = unset_ranges(&marks, base);
+        if base > 0 && !self.covers_base(&below)? {
+            lacks.insert(0, 0..base);
+        }
+        let Some(have) = have.filter(|have| !unknown.is_empty() && have.bloom.entries > 0) else {
+            return Ok((lacks, Certainty::Exact));
+        };
+        let mut send = HashSet::new();
+        let (mut filtered, mut left_out) = (Vec::new(), false);
+        for index in lacks.into_iter().flatten() {
+            let parents = self.graph.parents(index)?;
+            let after_sent = parents.iter().any(|parent| send.contains(parent));
+            if after_sent || !have.bloom.contains(&self.graph.hash(index)?) {
+                send.insert(index);
+                graph::add_index(&mut filtered, index);
+            } else {
+                left_out = true;
+            }
+        }
+        last_sync.extend(known.iter().filter_map(|index| self.graph.hash(*index).ok()));
+        last_sync.sort_unstable();
+        last_sync.dedup();
+        let certainty =
+            if left_out { Certainty::Filtered(last_sync) } else { Certainty::Exact };
+        Ok((filtered, certainty))
+    }
+
+    /// The changes that entered and are not stored yet, as one row, whose key is the index of its
+    /// first change. Store it, then report [`Self::committed`].
+    #[must_use]
+    pub fn take_unsaved(&mut self) -> Option<(u32, Row)> {
+        if self.unsaved.is_empty() {
+            return None;
+        }
+        let changes = std::mem::take(&mut self.unsaved);
+        let first = self.len() - changes.len() as u32;
+        Some((first, Row { changes }))
+    }
+
+    /// Everything that was taken is on disk.
+    pub fn committed(&mut self) {
+        if self.unsaved.is_empty() && self.durable_len != self.len() {
+            self.durable_len = self.len();
+            self.durable_heads = self.sorted_heads();
+        }
+    }
+
+    /// What a peer should be sent now, as if it were sent: the next call says what comes after.
+    /// Nothing while anything is not stored.
+    pub fn poll_send(&mut self, to: ConnectionId) -> Option<Outgoing> {
+        let peer = self.peers.get_mut(&to)?;
+        let silent = matches!(peer.access, None | Some(Access::None));
+        if silent || peer.certainty == Certainty::Unheard || self.durable_len != self.graph.len() {
+            return None;
+        }
+        if peer.reset {
+            return Some(self.poll_reset(to));
+        }
+        let empty = self.durable_len == 0;
+        let need = if peer.writes() { std::mem::take(&mut peer.need) } else { Vec::new() };
+        let need: Vec<_> =
+            need.into_iter().filter(|hash| self.graph.resident(hash).is_none()).collect();
+        if peer.awaiting || (empty && need.is_empty()) {
+            peer.need = need;
+            return None;
+        }
+        let missing =
+            if peer.publishes_only { Vec::new() } else { peer.missing(self.durable_len) };
+        let told = peer.told.as_ref() == Some(&self.durable_heads);
+        if told && need.is_empty() && missing.is_empty() {
+            return None;
+        }
+        let (snapshot, changes, rest) = self.select(missing);
+        let peer = self.peers.get_mut(&to)?;
+        let have = match &peer.certainty {
+            _ if !rest.is_empty() => Claim::Nothing,
+            Certainty::Filtered(last_sync) => filter_claim(&self.graph, last_sync),
+            Certainty::Exact | Certainty::Unheard => Claim::Heads,
+        };
+        peer.awaiting = !rest.is_empty();
+        if !peer.publishes_only {
+            peer.sent(self.durable_len, rest);
+        }
+        peer.told = Some(self.durable_heads.clone());
+        let invites = std::mem::take(&mut peer.invite_document);
+        let read_only = !peer.writes();
+        let flags = (invites || read_only).then_some(Flags {
+            sync_reset: false,
+            read_only,
+            supports_sync_reset: true,
+        });
+        let mut need = need;
+        need.sort_unstable();
+        Some(Outgoing {
+            heads: self.durable_heads.clone(),
+            need,
+            have,
+            snapshot,
+            changes,
+            flags,
+        })
+    }
+
+    /// A message that makes the peer send again what was not kept.
+    fn poll_reset(&mut self, to: ConnectionId) -> Outgoing {
+        let heads = self.durable_heads.clone();
+        let peer = self.peers.get_mut(&to).expect("the caller looked it up");
+        peer.reset = false;
+        peer.asked.clear();
+        // A peer that does not know the flag takes empty heads as the loss of everything, and
+        // then learns the true heads from the next message.
+        let flag = peer.supports_reset;
+        peer.told = Some(if flag { heads.clone() } else { Arc::from([]) });
+        let flags = Flags { sync_reset: true, read_only: false, supports_sync_reset: true };
+        Outgoing {
+            heads: if flag { heads } else { Arc::from([]) },
+            need: Vec::new(),
+            have: Claim::Heads,
+            snapshot: false,
+            changes: Vec::new(),
+            flags: flag.then_some(flags),
+        }
+    }
+
+    /// What of `missing` goes into the next message, and what is left for later.
+    fn select(&self, missing: Vec<Range<u32>>) -> (bool, Vec<Range<u32>>, Vec<Range<u32>>) {
+        let reaches_below = missing.first().is_some_and(|first| first.start < self.record.rows_from);
+        let (missing, budget) = if reaches_below {
+            let folded = self.record.folded;
+            let after = |range: &Range<u32>| range.start.max(folded)..range.end;
+            let after = missing.iter().map(after).filter(|range| !range.is_empty()).collect();
+            (after, (SYNC_BYTES_MAX as u64).saturating_sub(self.record.snapshot_bytes))
+        } else {
+            (missing, SYNC_BYTES_MAX as u64)
+        };
+        if reaches_below && budget == 0 {
+            return (true, Vec::new(), missing);
+        }
+        let size = |index| self.graph.size(index).unwrap_or(0);
+        let (first, rest) = split_at_bytes(missing, budget, size);
+        (reaches_below, first, rest)
+    }
+
+    /// Whether this peer asked for a document that nobody has, and was not told so yet; says it is
+    /// being told.
+    pub fn poll_unavailable(&mut self, to: ConnectionId) -> bool {
+        let empty = self.is_empty();
+        let Some(peer) = self.peers.get_mut(&to) else { return false };
+        let waits = peer.certainty != Certainty::Unheard && peer.heads.is_empty();
+        let hidden = peer.access == Some(Access::None);
+        if peer.told_unavailable || !(hidden || (empty && waits)) {
+            return false;
+        }
+        peer.told_unavailable = true;
+        true
+    }
+
+    /// Whether a peer announced changes of a document that nobody else has: an upload is coming.
+    #[must_use]
+    pub fn upload_expected(&self) -> bool {
+        self.is_empty() && self.peers.values().any(|p| p.writes() && !p.heads.is_empty())
+    }
+}
+
+/// The rarer events: compaction and unpacked documents.
+impl History {
+    /// Whether the changes after the snapshot outweigh it, so that folding them pays. Between the
+    /// two limits a larger snapshot waits for more changes, so that all foldings together cost a
+    /// small multiple of the last one.
+    #[must_use]
+    pub fn should_fold(&self) -> bool {
+        let snapshot = self.record.snapshot_bytes.clamp(FOLD_BYTES_MIN, FOLD_BYTES_MAX);
+        let history = (u64::from(self.record.folded) * 16).min(FOLD_BYTES_MAX);
+        self.durable_len == self.len() && self.tail_bytes >= snapshot.max(history)
+    }
+
+    /// What must be stored together with a new snapshot of everything that is stored now. Build
+    /// the snapshot, store all of it in one commit, then call [`Self::folded`]; what arrives
+    /// meanwhile stays after the snapshot.
+    ///
+    /// # Panics
+    /// If anything is not stored yet.
+    #[must_use]
+    pub fn begin_fold(&self) -> Fold {
+        assert_eq!(self.durable_len, self.len(), "fold only what is stored");
+        let from = self.record.folded;
+        let segment = self.graph.segment(from..self.len());
+        let mut record = self.record.clone();
+        record.folded = self.len();
+        record.heads = self.heads.iter().map(|h| (h.index, h.hash, h.max_op)).collect();
+        record.generation += 1;
+        record.segments += 1;
+        record.rows_from = self.retained_from();
+        Fold {
+            record,
+            segment: segment.expect("what is not folded is resident"),
+            outline: self.outline.encode(),
+            from,
+        }
+    }
+
+    /// The first index of the newest changes that keep their rows.
+    fn retained_from(&self) -> u32 {
+        let mut bytes = 0;
+        let mut from = self.len();
+        while from > self.record.rows_from {
+            match self.graph.size(from - 1) {
+                Ok(size) if bytes + u64::from(size) <= RETAINED_BYTES => bytes += u64::from(size),
+                _ => break,
+            }
+            from -= 1;
+        }
+        from
+    }
+
+    /// The fold is stored, with the record as it is now stored.
+    pub fn folded(&mut self, record: Record) {
+        let sizes = (record.folded..self.len()).map(|index| self.graph.size(index).unwrap_or(0));
+        self.tail_bytes = sizes.map(u64::from).sum();
+        self.record = record;
+    }
+
+    /// The history after an unpacked document chunk became its snapshot; `record` is as stored.
+    /// Peers keep what they know. `None` if the parts do not fit together.
+    #[must_use]
+    pub fn adopted(self, record: Record, outline: &[u8]) -> Option<Self> {
+        let mut adopted = Self::open(record, Some(outline), &[])?;
+        adopted.refused = self.refused;
+        adopted.peers = self.peers;
+        Some(adopted)
+    }
+}
+
+/// The peers of a history, between two histories. See [`History::into_peers`].
+#[derive(Debug, Default)]
+pub struct Peers(HashMap<ConnectionId, Peer>);
+
+fn filter_claim(graph: &Graph, last_sync: &[ChangeHash]) -> Claim {
+    let tips: Vec<_> = last_sync.iter().filter_map(|hash| graph.resident(hash)).collect();
+    let (marks, _) = graph.ancestors(&tips);
+    let after = unset_ranges(&marks, graph.base()).into_iter().flatten();
+    let hashes = after.map(|index| graph.hash(index)).collect::<Result<_, _>>();
+    match hashes {
+        Ok(hashes) => Claim::Filter { last_sync: last_sync.to_vec(), hashes },
+        Err(NeedGraph) => Claim::Nothing,
+    }
+}
+
+/// What became of a change.
+#[derive(Debug)]
+enum Entry {
+    Entered,
+    /// It is here already, or was refused before.
+    Known,
+    Waits,
+    Refused(Refusal),
+}
+
+/// The bytes of the newest changes.
+#[derive(Debug, Default)]
+struct Recent {
+    first: u32,
+    changes: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn push(&mut self, index: u32, change: Bytes) {
+        if self.first + self.changes.len() as u32 != index {
+            *self = Self { first: index, ..Self::default() };
+        }
+        self.bytes += change.len();
+        self.changes.push_back(change);
+        while self.bytes > RECENT_BYTES_MAX
+            && let Some(oldest) = self.changes.pop_front()
+        {
+            self.bytes -= oldest.len();
+            self.first += 1;
+        }
+    }
+
+    fn get(&self, index: u32) -> Option<&Bytes> {
+        self.changes.get(index.checked_sub(self.first)? as usize)
+    }
+}
+
+/// A change that waits for one of its deps.
+#[derive(Debug)]
+struct Orphan {
+    hash: ChangeHash,
+    bytes: Bytes,
+    from: ConnectionId,
+}
+
+#[derive(Debug, Default)]
+struct Orphans {
+    by_hash: HashMap<ChangeHash, Orphan>,
+    waiting_for: HashMap<ChangeHash, Vec<ChangeHash>>,
+    bytes: usize,
+}
+
+impl Orphans {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.by_hash.len() < ORPHANS_MAX && self.bytes + bytes <= ORPHAN_BYTES_MAX
+    }
+
+    fn insert(&mut self, missing: ChangeHash, orphan: Orphan) {
+        let (hash, len) = (orphan.hash, orphan.bytes.len());
+        if self.by_hash.insert(hash, orphan).is_none() {
+            self.bytes += len;
+            self.waiting_for.entry(missing).or_default().push(hash);
+        }
+    }
+
+    fn take_waiting_for(&mut self, hash: &ChangeHash) -> Vec<Orphan> {
+        let waiting = self.waiting_for.remove(hash).unwrap_or_default();
+        let orphans: Vec<_> = waiting.iter().filter_map(|hash| self.by_hash.remove(hash)).collect();
+        self.bytes -= orphans.iter().map(|orphan| orphan.bytes.len()).sum::<usize>();
+        orphans
+    }
+}
+
+/// Hashes that were refused, the oldest forgotten first.
+#[derive(Debug, Default)]
+struct RefusedSet {
+    hashes: HashSet<ChangeHash>,
+    order: VecDeque<ChangeHash>,
+}
+
+impl RefusedSet {
+    fn contains(&self, hash: &ChangeHash) -> bool {
+        self.hashes.contains(hash)
+    }
+
+    fn insert(&mut self, hash: ChangeHash) {
+        if self.hashes.insert(hash) {
+            self.order.push_back(hash);
+        }
+        if self.order.len() > REFUSED_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.hashes.remove(&oldest);
+        }
+    }
+}
+
+/// For the newest changes, what lies in their past: per actor the last operation, the change's own
+/// included. Concurrent writers come back to them again and again.
+#[derive(Debug, Default)]
+struct Clocks {
+    recent: VecDeque<(u32, Arc<[u32]>)>,
+}
+
+impl Clocks {
+    const LEN_MAX: usize = 64;
+    /// Above this many actors a clock costs more than it saves.
+    const ACTORS_MAX: usize = 1024;
+
+    fn joined(&self, parents: &[u32]) -> Option<Arc<[u32]>> {
+        let clock = |parent: &u32| {
+            self.recent.iter().rev().find(|(index, _)| index == parent).map(|(_, clock)| clock)
+        };
+        let (first, others) = parents.split_first()?;
+        let first = clock(first)?;
+        if others.is_empty() {
+            return Some(first.clone());
+        }
+        let mut joined = first.to_vec();
+        for other in others {
+            let other = clock(other)?;
+            joined.resize(joined.len().max(other.len()), 0);
+            for (actor, max_op) in other.iter().enumerate() {
+                joined[actor] = joined[actor].max(*max_op);
+            }
+        }
+        Some(joined.into())
+    }
+
+    fn entered(&mut self, index: u32, past: &Past, outline: &Outline, graph: &Graph) {
+        let actors = outline.actors();
+        if actors.len() > Self::ACTORS_MAX {
+            return;
+        }
+        let clock: Arc<[u32]> = match past {
+            // The outline has the change already.
+            Past::All => actors.iter().map(outline::Actor::max_op).collect(),
+            Past::UpTo(clock) => {
+                let mut clock = clock.to_vec();
+                clock.resize(actors.len(), 0);
+                if let (Ok(actor), Ok(max_op)) = (graph.actor(index), graph.max_op(index)) {
+                    clock[actor as usize] = max_op;
+                }
+                clock.into()
+            }
+        };
+        self.recent.push_back((index, clock));
+        if self.recent.len() > Self::LEN_MAX {
+            self.recent.pop_front();
+        }
+    }
+}

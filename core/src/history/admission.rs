@@ -1,0 +1,258 @@
+//! What may enter: everything about a change that structure can decide, before it is stored or
+//! passed on.
+//!
+//! A change that passes here has the hash it claims, comes after its deps, continues its actor's
+//! sequence, and refers only to operations and objects that exist in its own past and are of the
+//! right kind. What only a document with contents could tell (that an element belongs to this very
+//! list, that a counter is a number) is not decided here.
+
+use std::sync::Arc;
+
+use automerge::ChangeHash;
+
+use super::change::{Change, ChangeError, ChangeOpId, Key};
+use super::outline::{ObjectKind, OpId, Outline};
+use super::{CHANGE_OPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX};
+
+/// Why a change was not taken. The peer that sent it must act; sending it again does not help,
+/// except where said.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its bytes are not a change.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// Automerge itself cannot read it.
+    #[error("automerge cannot read it: {0}")]
+    Automerge(String),
+    /// Another change of this actor has this sequence number, or the one before is not in its past.
+    #[error("actor {actor} forked at seq {seq}: make the change again under a new actor id")]
+    ActorReused {
+        /// The actor, in hexadecimal.
+        actor: String,
+        /// The change's sequence number.
+        seq: u64,
+    },
+    /// Its sequence number skips some.
+    #[error("seq {found} of actor {actor} does not follow {last}")]
+    Sequence {
+        /// The actor, in hexadecimal.
+        actor: String,
+        /// The last known sequence number.
+        last: u64,
+        /// The change's.
+        found: u64,
+    },
+    /// Its first operation is not above all operations it depends on.
+    #[error("start_op {found} is not above {max_op}, the last operation that it depends on")]
+    StartOp {
+        /// The change's `start_op`.
+        found: u64,
+        /// The highest counter among its deps.
+        max_op: u32,
+    },
+    /// It uses an operation that does not exist in its past.
+    #[error("refers to operation {0}, which does not exist in its past")]
+    UnknownOperation(String),
+    /// It acts on an object that does not exist in its past.
+    #[error("acts on object {0}, which does not exist in its past")]
+    UnknownObject(String),
+    /// It uses a list as a map or the other way round.
+    #[error("uses {0} as another kind of object than it is")]
+    ObjectKind(String),
+    /// An operation that Automerge does not know, or that makes no sense.
+    #[error("operation without sense: {0}")]
+    Operation(&'static str),
+    /// It depends on a change that was refused.
+    #[error("depends on the refused change {0}")]
+    DependsOnRefused(ChangeHash),
+    /// The document has reached a limit.
+    #[error("the document has reached its limit of {0}")]
+    DocumentFull(&'static str),
+    /// The peer may read the document only. It may send it again when it may write.
+    #[error("the peer has read access only")]
+    ReadOnly,
+    /// A kind of chunk that is not taken.
+    #[error("bundle chunks are not taken: older clients cannot read them")]
+    Bundle,
+    /// Building the document failed or took more than the workshop allows.
+    #[error("the document chunk was not unpacked: {0}")]
+    Unpack(String),
+}
+
+/// The operations that a change may refer to.
+#[derive(Debug, Clone)]
+pub(crate) enum Past {
+    /// All that there are.
+    All,
+    /// Per actor those up to a counter; actors beyond the end have none.
+    UpTo(Arc<[u32]>),
+}
+
+impl Past {
+    fn max_op(&self, outline: &Outline, actor: u32) -> u32 {
+        match self {
+            Self::All => outline.actors()[actor as usize].max_op(),
+            Self::UpTo(clock) => clock.get(actor as usize).copied().unwrap_or(0),
+        }
+    }
+
+    fn has(&self, outline: &Outline, id: OpId) -> bool {
+        outline.has_op(id) && id.1 <= self.max_op(outline, id.0)
+    }
+}
+
+/// What the document learns from an admitted change.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    /// The objects it makes: counter and kind.
+    pub(crate) objects: Vec<(u32, ObjectKind)>,
+}
+
+/// Decides about a change whose deps are known and lie, with all below them, in `past`.
+/// `deps_max_op` is the highest counter among its deps.
+pub(crate) fn admit(
+    change: &Change<'_>,
+    outline: &Outline,
+    past: &Past,
+    deps_max_op: u32,
+) -> Result<Learned, Refusal> {
+    check_sequence(change, outline, past)?;
+    if change.start_op <= u64::from(deps_max_op) {
+        return Err(Refusal::StartOp { found: change.start_op, max_op: deps_max_op });
+    }
+    let objects = check_operations(change, outline, past)?;
+    if outline.objects_len() + objects.len() > DOCUMENT_OBJECTS_MAX {
+        return Err(Refusal::DocumentFull("objects"));
+    }
+    if outline.actors().len() >= DOCUMENT_ACTORS_MAX && outline.actor(change.actors[0]).is_none() {
+        return Err(Refusal::DocumentFull("actors"));
+    }
+    Ok(Learned { objects })
+}
+
+fn check_sequence(change: &Change<'_>, outline: &Outline, past: &Past) -> Result<(), Refusal> {
+    let actor = || hex(change.actors[0]);
+    let place = outline.actor(change.actors[0]);
+    let last = place.map_or(0, |place| outline.actors()[place as usize].seq);
+    if change.seq > last + 1 {
+        return Err(Refusal::Sequence { actor: actor(), last, found: change.seq });
+    }
+    let forked = place.is_some_and(|place| {
+        past.max_op(outline, place) < outline.actors()[place as usize].max_op()
+    });
+    if change.seq <= last || forked {
+        return Err(Refusal::ActorReused { actor: actor(), seq: change.seq });
+    }
+    Ok(())
+}
+
+/// A reference as the change makes it: into itself, or into its past.
+enum Reference {
+    Own(u32),
+    Past(OpId),
+}
+
+struct Resolver<'a> {
+    change: &'a Change<'a>,
+    outline: &'a Outline,
+    past: &'a Past,
+    /// Where the change's actors stand in the outline.
+    places: Vec<Option<u32>>,
+    start: u32,
+    /// The counter of the operation that is being checked.
+    now: u32,
+}
+
+impl Resolver<'_> {
+    /// `None` if there is no such operation in the past.
+    fn resolve(&self, (actor, counter): ChangeOpId) -> Option<Reference> {
+        let place = *self.places.get(actor as usize)?;
+        if actor == 0 && counter >= self.start {
+            return (counter < self.now).then_some(Reference::Own(counter));
+        }
+        let id = (place?, counter);
+        self.past.has(self.outline, id).then_some(Reference::Past(id))
+    }
+
+    fn show(&self, (actor, counter): ChangeOpId) -> String {
+        let actor = self.change.actors.get(actor as usize).copied().unwrap_or_default();
+        format!("{counter}@{}", hex(actor))
+    }
+}
+
+fn check_operations(
+    change: &Change<'_>,
+    outline: &Outline,
+    past: &Past,
+) -> Result<Vec<(u32, ObjectKind)>, Refusal> {
+    const INCREMENT: u64 = 5;
+    const MARK: u64 = 7;
+    let start = u32::try_from(change.start_op).expect("checked when it was read");
+    let places = change.actors.iter().map(|id| outline.actor(id)).collect();
+    let mut resolver = Resolver { change, outline, past, places, start, now: start };
+    let mut made: Vec<(u32, ObjectKind)> = Vec::new();
+    // Neighbouring operations mostly act on the same object.
+    let mut same = (None, ObjectKind::Map);
+    // A few bytes of runs can claim any number of them.
+    let mut preds = 0u64;
+    let mut operations = change.operations();
+    while let Some(operation) = operations.next_operation()? {
+        if operation.object != same.0 {
+            let id = operation.object;
+            let kind = id.map_or(Some(ObjectKind::Map), |id| match resolver.resolve(id)? {
+                Reference::Own(counter) => {
+                    made.binary_search_by_key(&counter, |m| m.0).ok().map(|at| made[at].1)
+                }
+                Reference::Past(id) => outline.object(id),
+            });
+            let unknown = || Refusal::UnknownObject(id.map(|i| resolver.show(i)).unwrap_or_default());
+            same = (id, kind.ok_or_else(unknown)?);
+        }
+        let named = operation.key == Key::Name;
+        if named != (same.1 == ObjectKind::Map) {
+            let shown = operation.object.map_or("the root".into(), |id| resolver.show(id));
+            return Err(Refusal::ObjectKind(shown));
+        }
+        if operation.insert && named {
+            return Err(Refusal::Operation("insertion at a name"));
+        }
+        if operation.key == Key::Head && !operation.insert {
+            return Err(Refusal::Operation("a change of the head of a list"));
+        }
+        if operation.action > MARK {
+            return Err(Refusal::Operation("unknown action"));
+        }
+        if operation.action == INCREMENT && operation.insert {
+            return Err(Refusal::Operation("an increment that inserts"));
+        }
+        if let Key::Element(id) = operation.key
+            && resolver.resolve(id).is_none()
+        {
+            return Err(Refusal::UnknownOperation(resolver.show(id)));
+        }
+        preds = operation.preds.saturating_add(preds);
+        if preds > CHANGE_OPS_MAX {
+            return Err(ChangeError::Limit("number of replaced operations").into());
+        }
+        for _ in 0..operation.preds {
+            let id = operations.pred()?;
+            if resolver.resolve(id).is_none() {
+                return Err(Refusal::UnknownOperation(resolver.show(id)));
+            }
+        }
+        if let Some(kind) = ObjectKind::made_by(operation.action) {
+            made.push((resolver.now, kind));
+        }
+        resolver.now += 1;
+    }
+    Ok(made)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

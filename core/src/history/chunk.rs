@@ -1,0 +1,143 @@
+//! Chunks: the units in which Automerge stores and sends changes.
+//!
+//! A chunk is `85 6f 4a 83`, four bytes of checksum, a kind, the length of its data (LEB128) and
+//! the data. The hash of a change is SHA-256 over kind, length and data; the checksum is the
+//! hash's first four bytes. A deflated change has the hash of its inflated form.
+
+use std::borrow::Cow;
+use std::io::Read;
+
+use automerge::ChangeHash;
+use sha2::{Digest, Sha256};
+
+use super::CHANGE_BYTES_MAX;
+use super::leb::{Reader, push_unsigned};
+
+const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
+
+/// What a chunk holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkKind {
+    /// A whole document with its history.
+    Document,
+    /// One change.
+    Change,
+    /// One change, deflated.
+    DeflatedChange,
+    /// Several changes in the form of a document; experimental in automerge 0.12.
+    Bundle,
+}
+
+/// One chunk, borrowing from the bytes it lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk<'a> {
+    /// What it holds.
+    pub kind: ChunkKind,
+    /// The first four bytes of its hash, as it claims.
+    pub checksum: [u8; 4],
+    /// What is behind the header.
+    pub data: &'a [u8],
+    /// All of it.
+    pub bytes: &'a [u8],
+}
+
+/// Why bytes are not a chunk that may enter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChunkError {
+    /// No chunk starts here, or it is cut short.
+    #[error("not an Automerge chunk")]
+    Malformed,
+    /// The checksum is not that of the data.
+    #[error("checksum does not match")]
+    Checksum,
+    /// Inflating it gives nonsense or more than [`CHANGE_BYTES_MAX`].
+    #[error("does not inflate to a change of at most {CHANGE_BYTES_MAX} bytes")]
+    Inflate,
+}
+
+impl<'a> Chunk<'a> {
+    /// The chunk at the start of `bytes`, and what follows it.
+    ///
+    /// # Errors
+    /// [`ChunkError::Malformed`]; the checksum is not looked at.
+    pub fn split(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), ChunkError> {
+        Self::read(bytes).ok_or(ChunkError::Malformed)
+    }
+
+    fn read(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let mut reader = Reader(bytes);
+        if reader.take(4)? != MAGIC {
+            return None;
+        }
+        let checksum = reader.take(4)?.try_into().ok()?;
+        let kind = match reader.take(1)?[0] {
+            0 => ChunkKind::Document,
+            1 => ChunkKind::Change,
+            2 => ChunkKind::DeflatedChange,
+            3 => ChunkKind::Bundle,
+            _ => return None,
+        };
+        let data = reader.prefixed()?;
+        let len = bytes.len() - reader.0.len();
+        Some((Self { kind, checksum, data, bytes: &bytes[..len] }, reader.0))
+    }
+
+    /// The hash of this chunk's bytes as they are, its checksum verified.
+    ///
+    /// # Errors
+    /// [`ChunkError::Checksum`].
+    pub fn verified_hash(&self) -> Result<ChangeHash, ChunkError> {
+        let kind = match self.kind {
+            ChunkKind::Document => 0,
+            ChunkKind::Change | ChunkKind::DeflatedChange => 1,
+            ChunkKind::Bundle => 3,
+        };
+        let hash = hash(kind, self.data);
+        if hash.0[..4] == self.checksum { Ok(hash) } else { Err(ChunkError::Checksum) }
+    }
+
+    /// The heads that a document chunk names, without unpacking it. They are a claim.
+    #[must_use]
+    pub fn document_heads(&self) -> Option<Vec<ChangeHash>> {
+        let mut input = Reader(self.data);
+        for _ in 0..input.unsigned()? {
+            input.prefixed()?;
+        }
+        let heads = input.unsigned()?;
+        if heads > crate::protocol::HEADS_MAX as u64 {
+            return None;
+        }
+        (0..heads).map(|_| input.hash()).collect()
+    }
+
+    /// This change in its inflated form, in which it is stored and passed on.
+    ///
+    /// # Errors
+    /// [`ChunkError::Inflate`], before more than the limit is allocated.
+    pub fn inflated(&self) -> Result<Cow<'a, [u8]>, ChunkError> {
+        if self.kind != ChunkKind::DeflatedChange {
+            return Ok(Cow::Borrowed(self.bytes));
+        }
+        let mut data = Vec::new();
+        let limit = CHANGE_BYTES_MAX as u64 + 1;
+        let inflated = flate2::read::DeflateDecoder::new(self.data).take(limit);
+        let read = { inflated }.read_to_end(&mut data).map_err(|_| ChunkError::Inflate)?;
+        if read > CHANGE_BYTES_MAX {
+            return Err(ChunkError::Inflate);
+        }
+        let mut bytes = Vec::with_capacity(data.len() + 16);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&self.checksum);
+        bytes.push(1);
+        push_unsigned(&mut bytes, data.len() as u64);
+        bytes.append(&mut data);
+        Ok(Cow::Owned(bytes))
+    }
+}
+
+fn hash(kind: u8, data: &[u8]) -> ChangeHash {
+    let mut header = vec![kind];
+    push_unsigned(&mut header, data.len() as u64);
+    ChangeHash(Sha256::new().chain_update(&header).chain_update(data).finalize().into())
+}

@@ -1,0 +1,213 @@
+//! What admission must know of a document besides its graph: which operations exist, by actor and
+//! counter, and which of them made objects of which kind.
+//!
+//! It stays small where the graph does not: an actor's operations without a gap are one run, and a
+//! text of any length is one object. So a live edit is checked without loading the graph.
+
+use std::collections::HashMap;
+
+use super::leb::{Reader, push_unsigned};
+use super::stored::{VERSION, push_difference, read_difference};
+
+/// The kind of an object, as far as keys go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ObjectKind {
+    /// Keys are names.
+    Map,
+    /// Elements are values.
+    List,
+    /// Elements are characters.
+    Text,
+}
+
+impl ObjectKind {
+    /// The kind that an operation with this action makes.
+    pub(crate) fn made_by(action: u64) -> Option<Self> {
+        match action {
+            // 6 is a table, whose rows have names.
+            0 | 6 => Some(Self::Map),
+            2 => Some(Self::List),
+            4 => Some(Self::Text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Self::Map => 0,
+            Self::List => 2,
+            Self::Text => 4,
+        }
+    }
+
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        Self::made_by(u64::from(byte))
+    }
+}
+
+/// An operation's id: the actor's place in the outline, and the counter.
+pub(crate) type OpId = (u32, u32);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Actor {
+    pub(crate) id: Box<[u8]>,
+    /// How many changes it made.
+    pub(crate) seq: u64,
+    /// Its operations' counters, as runs of first and last in rising order.
+    pub(crate) runs: Vec<(u32, u32)>,
+}
+
+impl Actor {
+    pub(crate) fn max_op(&self) -> u32 {
+        self.runs.last().map_or(0, |run| run.1)
+    }
+
+    fn has(&self, counter: u32) -> bool {
+        let after = self.runs.partition_point(|run| run.0 <= counter);
+        after > 0 && counter <= self.runs[after - 1].1
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outline {
+    actors: Vec<Actor>,
+    by_id: HashMap<Box<[u8]>, u32>,
+    objects: HashMap<OpId, ObjectKind>,
+}
+
+impl Outline {
+    pub(crate) fn actor(&self, id: &[u8]) -> Option<u32> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(crate) fn actors(&self) -> &[Actor] {
+        &self.actors
+    }
+
+    pub(crate) fn objects_len(&self) -> usize {
+        self.objects.len()
+    }
+
+    pub(crate) fn has_op(&self, (actor, counter): OpId) -> bool {
+        self.actors.get(actor as usize).is_some_and(|a| a.has(counter))
+    }
+
+    pub(crate) fn object(&self, id: OpId) -> Option<ObjectKind> {
+        self.objects.get(&id).copied()
+    }
+
+    /// Takes in a change that was admitted; its actor's place.
+    pub(crate) fn add(
+        &mut self,
+        actor: &[u8],
+        start_op: u32,
+        max_op: u32,
+        objects: &[(u32, ObjectKind)],
+    ) -> u32 {
+        let place = self.place(actor);
+        let entry = &mut self.actors[place as usize];
+        entry.seq += 1;
+        if max_op >= start_op {
+            match entry.runs.last_mut() {
+                Some(run) if run.1 + 1 == start_op => run.1 = max_op,
+                _ => entry.runs.push((start_op, max_op)),
+            }
+        }
+        self.objects.extend(objects.iter().map(|(counter, kind)| ((place, *counter), *kind)));
+        place
+    }
+
+    fn place(&mut self, id: &[u8]) -> u32 {
+        if let Some(place) = self.actor(id) {
+            return place;
+        }
+        let place = self.actors.len() as u32;
+        self.actors.push(Actor { id: id.into(), seq: 0, runs: Vec::new() });
+        self.by_id.insert(id.into(), place);
+        place
+    }
+
+    /// The stored form of the part that the snapshot covers.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        push_unsigned(&mut out, self.actors.len() as u64);
+        for actor in &self.actors {
+            push_unsigned(&mut out, actor.id.len() as u64);
+            out.extend_from_slice(&actor.id);
+            push_unsigned(&mut out, actor.seq);
+            push_unsigned(&mut out, actor.runs.len() as u64);
+            let mut above = 0;
+            for (first, last) in &actor.runs {
+                push_unsigned(&mut out, u64::from(first - above));
+                push_unsigned(&mut out, u64::from(last - first));
+                above = *last;
+            }
+        }
+        let mut objects: Vec<_> = self.objects.iter().collect();
+        objects.sort_unstable_by_key(|(id, _)| **id);
+        push_unsigned(&mut out, objects.len() as u64);
+        let mut above = 0;
+        for ((actor, counter), kind) in objects {
+            push_unsigned(&mut out, u64::from(*actor));
+            push_difference(&mut out, *counter, above);
+            above = *counter;
+            out.push(kind.byte());
+        }
+        out
+    }
+
+    /// Reads a stored outline. `None` if it is damaged.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut input = Reader(bytes);
+        if input.take(1)? != [VERSION] {
+            return None;
+        }
+        let mut outline = Self::default();
+        for _ in 0..input.unsigned()? {
+            let id = input.prefixed()?;
+            if outline.actor(id).is_some() {
+                return None;
+            }
+            let place = outline.place(id) as usize;
+            outline.actors[place].seq = input.unsigned()?;
+            let mut above = 0u32;
+            for _ in 0..input.unsigned()? {
+                let first = above.checked_add(input.number()?)?;
+                above = first.checked_add(input.number()?)?;
+                outline.actors[place].runs.push((first, above));
+            }
+        }
+        let mut above = 0;
+        for _ in 0..input.unsigned()? {
+            let actor = input.number()?;
+            above = read_difference(&mut input, above)?;
+            let kind = ObjectKind::from_byte(input.take(1)?[0])?;
+            outline.objects.insert((actor, above), kind);
+        }
+        input.is_empty().then_some(outline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outline_is_read_as_written() {
+        let mut outline = Outline::default();
+        outline.add(b"ann", 1, 4, &[(1, ObjectKind::Text), (2, ObjectKind::Map)]);
+        outline.add(b"bob", 5, 5, &[]);
+        outline.add(b"ann", 6, 9, &[(9, ObjectKind::List)]);
+        outline.add(b"ann", 10, 12, &[]);
+        let bytes = outline.encode();
+        let read = Outline::decode(&bytes).unwrap();
+        assert_eq!(read.encode(), bytes);
+        assert_eq!(read.actors()[0].runs, [(1, 4), (6, 12)]);
+        assert!(read.has_op((0, 4)) && !read.has_op((0, 5)) && read.has_op((1, 5)));
+        assert!(!read.has_op((0, 0)) && !read.has_op((0, 13)) && !read.has_op((7, 1)));
+        assert_eq!(read.object((0, 9)), Some(ObjectKind::List));
+        for cut in 0..bytes.len() {
+            assert!(Outline::decode(&bytes[..cut]).is_none());
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What one peer knows of the document, and what it was told.
+//!
+//! A peer needs no queue: what it lacks is a set of change indexes, kept as ranges, and what it
+//! should be sent now follows from that set and the durable heads. The transport is in order and
+//! lossless while it lives, so what was sent counts as had; only the peer itself can take that
+//! back (empty heads, a reset, an unmet need).
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use automerge::ChangeHash;
+
+use super::graph::add_index;
+use crate::id::Access;
+
+/// How often one connection may make the relay send again what it was sent before. A peer that
+/// keeps losing what it gets is not helped by more of it.
+pub(crate) const RESENDS_MAX: u8 = 8;
+
+/// Hashes that were asked for and that a peer may be asked for, per connection and document.
+pub(crate) const ASKED_MAX: usize = 64 * 1024;
+
+/// How much of a peer's word is known to be complete.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Certainty {
+    /// Nothing was heard of it on this document.
+    #[default]
+    Unheard,
+    /// What it lacks was computed from heads that are known here.
+    Exact,
+    /// Some changes were left out because its Bloom filter seemed to contain them; these heads
+    /// it certainly has.
+    Filtered(Vec<ChangeHash>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    pub(crate) access: Option<Access>,
+    pub(crate) certainty: Certainty,
+    /// The heads that it was last told.
+    pub(crate) told: Option<Arc<[ChangeHash]>>,
+    /// The heads that it last named.
+    pub(crate) heads: Vec<ChangeHash>,
+    /// Below this index it has everything but `lacks`.
+    pub(crate) upto: u32,
+    /// Ranges below `upto` that it lacks, in order.
+    pub(crate) lacks: Vec<Range<u32>>,
+    /// Indexes from `upto` on that it has, in order.
+    pub(crate) extra: Vec<u32>,
+    /// Hashes to ask it for.
+    pub(crate) need: Vec<ChangeHash>,
+    /// Hashes that it was asked for.
+    pub(crate) asked: HashSet<ChangeHash>,
+    /// It was sent a part, and the next one follows its answer.
+    pub(crate) awaiting: bool,
+    /// It must be told to forget what it sent, because that was not kept.
+    pub(crate) reset: bool,
+    /// Resends and resets so far.
+    pub(crate) resends: u8,
+    /// Single changes that it asked for though they were sent.
+    pub(crate) resent: u32,
+    /// The heads with which it last asked for everything.
+    pub(crate) reset_answered: Option<Vec<ChangeHash>>,
+    /// It understands a reset flag.
+    pub(crate) supports_reset: bool,
+    /// It takes no changes.
+    pub(crate) publishes_only: bool,
+    /// It has so much to send that document chunks pay.
+    pub(crate) invite_document: bool,
+    /// It was told that nobody has the document.
+    pub(crate) told_unavailable: bool,
+}
+
+impl Peer {
+    pub(crate) fn writes(&self) -> bool {
+        self.access == Some(Access::Write)
+    }
+
+    /// Notes that it has a change, which it sent or named.
+    pub(crate) fn has(&mut self, index: u32) {
+        if index >= self.upto
+            && let Err(at) = self.extra.binary_search(&index)
+        {
+            self.extra.insert(at, index);
+        }
+    }
+
+    /// Notes that it lacks a change after all.
+    pub(crate) fn lost(&mut self, index: u32) {
+        if index < self.upto {
+            let at = self.lacks.partition_point(|range| range.end <= index);
+            if self.lacks.get(at).is_none_or(|range| index < range.start) {
+                self.lacks.insert(at, index..index + 1);
+            }
+        } else {
+            self.extra.retain(|had| *had != index);
+        }
+    }
+
+    /// Everything below `len` that it lacks.
+    pub(crate) fn missing(&self, len: u32) -> Vec<Range<u32>> {
+        let mut missing = self.lacks.clone();
+        let mut next = self.upto;
+        for had in self.extra.iter().copied().chain([len]) {
+            let end = had.min(len);
+            if next < end {
+                match missing.last_mut() {
+                    Some(last) if last.end == next => last.end = end,
+                    _ => missing.push(next..end),
+                }
+            }
+            next = had + 1;
+        }
+        missing
+    }
+
+    /// Notes that all below `len` was sent but `lacks`.
+    pub(crate) fn sent(&mut self, len: u32, lacks: Vec<Range<u32>>) {
+        self.upto = len;
+        self.lacks = lacks;
+        self.extra.retain(|had| *had >= len);
+    }
+
+    /// Asks for a change by name, once per connection.
+    pub(crate) fn ask(&mut self, hash: ChangeHash) {
+        if self.asked.len() < ASKED_MAX && self.asked.insert(hash) {
+            self.need.push(hash);
+        }
+    }
+
+    /// Whether one more change may be sent that it should have; counts it.
+    pub(crate) fn may_resend_one(&mut self) -> bool {
+        let may = self.resent < ASKED_MAX as u32;
+        self.resent += u32::from(may);
+        may
+    }
+
+    /// Whether one more resend is allowed; counts it.
+    pub(crate) fn may_resend(&mut self) -> bool {
+        let may = self.resends < RESENDS_MAX;
+        self.resends = self.resends.saturating_add(1);
+        may
+    }
+}
+
+/// Splits `ranges` where their changes exceed `budget` bytes; at least one change comes first.
+pub(crate) fn split_at_bytes(
+    ranges: Vec<Range<u32>>,
+    mut budget: u64,
+    size: impl Fn(u32) -> u32,
+) -> (Vec<Range<u32>>, Vec<Range<u32>>) {
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
+    for range in ranges {
+        for index in range.clone() {
+            let size = u64::from(size(index));
+            if !rest.is_empty() || (size > budget && !first.is_empty()) {
+                add_index(&mut rest, index);
+            } else {
+                budget = budget.saturating_sub(size);
+                add_index(&mut first, index);
+            }
+        }
+    }
+    (first, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_follows_from_what_it_has() {
+        let mut peer = Peer { upto: 4, lacks: vec![1..2], ..Peer::default() };
+        peer.has(6);
+        peer.has(4);
+        assert_eq!(peer.missing(9), [1..2, 5..6, 7..9]);
+        assert_eq!(peer.missing(6), [1..2, 5..6]);
+        assert_eq!(peer.missing(4), [1..2]);
+        peer.lost(3);
+        peer.lost(3);
+        peer.lost(6);
+        assert_eq!(peer.missing(9), [1..2, 3..4, 5..9]);
+        peer.sent(9, vec![]);
+        assert_eq!(peer.missing(9), []);
+    }
+
+    #[test]
+    fn a_split_takes_what_fits_and_never_nothing() {
+        let split = |budget| split_at_bytes(vec![0..2, 5..8], budget, |_| 10);
+        assert_eq!(split(25), (vec![0..2], vec![5..8]));
+        assert_eq!(split(30), (vec![0..2, 5..6], vec![6..8]));
+        assert_eq!(split(1), (vec![0..1], vec![1..2, 5..8]));
+        assert_eq!(split(1000), (vec![0..2, 5..8], vec![]));
+    }
+}

@@ -1,0 +1,33 @@
+//! The engine of Reconverge: copies of the same Automerge documents, kept in agreement.
+//!
+//! Everything here is a machine without IO. No function in this crate (without the `native`
+//! feature) reads a clock, draws randomness, starts a thread, or opens a file or a socket: time,
+//! identities and bytes come in as arguments, and what should happen comes out as values. So the
+//! same code runs in a relay, in a service and in a browser, and a test can replay any history
+//! from a seed.
+//!
+//! Three machines exist, of which a relay uses two:
+//!
+//! * [`session::Session`] speaks one connection's side of the automerge-repo protocol: the
+//!   handshake, and the rules of what a peer may say when. Its words are
+//!   [`protocol::Message`]s.
+//! * [`history::History`] is one document *without its contents*: the graph of its changes, what
+//!   each connected peer knows of it, and the rules for which changes may enter. It answers "what
+//!   should this peer be sent now?" and never builds a document to do so.
+//!
+//! What is kept, and in which order it becomes durable, is the contract of [`storage`]. The
+//! feature `native` adds the shells that touch the operating system: redb and the writer that
+//! groups commits.
+//!
+//! Absent on purpose: document contents (later: `replica`, for those who read and edit), access
+//! tokens, sockets.
+
+#![forbid(unsafe_code)]
+
+pub mod history;
+pub mod id;
+#[cfg(feature = "native")]
+pub mod native;
+pub mod protocol;
+pub mod session;
+pub mod storage;

@@ -1,0 +1,427 @@
+//! [`Storage`] in one redb file. `ARCHITECTURE.md` describes the file.
+//!
+//! Commits are two-phase: peers choose the bytes that are stored, and redb's one-phase commit
+//! trusts a checksum that is not cryptographic to tell a whole commit from a torn one. With
+//! quick-repair, which implies two phases, opening after a crash does not read the whole file.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use bytes::{Bytes, BytesMut};
+use redb::{
+    Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, StorageBackend, TableDefinition, WriteTransaction,
+};
+
+use crate::history::{Record, Row};
+use crate::id::DocumentId;
+use crate::storage::{
+    Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write, damaged, pick,
+};
+
+/// The version of the file's layout.
+pub const FORMAT: u64 = 1;
+
+/// Memory that redb may use for pages, in bytes, unless told otherwise.
+pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
+
+/// Blobs and rows are cut into pieces of this size, so that a piece and its key fill a page of
+/// 64 KiB: redb rounds the pages of large values up to a power of two.
+const PIECE_BYTES: usize = 64 * 1024 - 512;
+
+type PieceKey = (u64, u8, u32, u32);
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const DOCUMENTS: TableDefinition<'_, &[u8], u64> = TableDefinition::new("documents");
+const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
+/// Document, index of the row's last change, piece.
+const ROWS: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("rows");
+/// Document, kind, number, piece.
+const BLOBS: TableDefinition<'_, PieceKey, &[u8]> = TableDefinition::new("blobs");
+
+fn blob_key(blob: Blob) -> (u8, u32) {
+    match blob {
+        Blob::Snapshot(generation) => (1, generation),
+        Blob::Outline(generation) => (2, generation),
+        Blob::Segment(number) => (3, number),
+    }
+}
+
+/// Opens the database again after a failure: redb refuses everything after the first one.
+type Open = Box<dyn Fn() -> Result<Database, StorageError> + Send + Sync>;
+
+/// Documents in one redb file.
+pub struct RedbStorage {
+    open: Open,
+    /// `None` after a failure, until it could be opened again.
+    database: RwLock<Option<Database>>,
+    storage_id: Arc<str>,
+    next_key: AtomicU64,
+}
+
+impl fmt::Debug for RedbStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedbStorage").field("storage_id", &self.storage_id).finish_non_exhaustive()
+    }
+}
+
+impl RedbStorage {
+    /// Opens or makes the file, and gives back to the file system what the last run freed.
+    ///
+    /// `new_storage_id` names the storage if it is made now. `cache_bytes` bounds redb's page
+    /// cache.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is in use by another process, or has another format.
+    pub fn open(
+        path: &Path,
+        cache_bytes: usize,
+        new_storage_id: &str,
+    ) -> Result<Self, StorageError> {
+        let file: PathBuf = path.to_owned();
+        let open = move || {
+            let mut builder = Builder::new();
+            builder.set_cache_size(cache_bytes);
+            builder.create(&file).map_err(StorageError::failed)
+        };
+        let mut database = open()?;
+        shrink(&mut database, path)?;
+        Self::with(Box::new(open), database, new_storage_id)
+    }
+
+    /// The same on any backend of redb. `backend` is called again after a failure, and then must
+    /// give the same bytes.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn with_backend<B: StorageBackend>(
+        backend: impl Fn() -> B + Send + Sync + 'static,
+        cache_bytes: usize,
+        new_storage_id: &str,
+    ) -> Result<Self, StorageError> {
+        let open = move || {
+            let mut builder = Builder::new();
+            builder.set_cache_size(cache_bytes);
+            builder.create_with_backend(backend()).map_err(StorageError::failed)
+        };
+        let database = open()?;
+        Self::with(Box::new(open), database, new_storage_id)
+    }
+
+    fn with(open: Open, database: Database, new_storage_id: &str) -> Result<Self, StorageError> {
+        let storage_id = settle(&database, new_storage_id)?;
+        let next_key = AtomicU64::new(last_key(&database)? + 1);
+        Ok(Self { open, database: RwLock::new(Some(database)), storage_id, next_key })
+    }
+
+    fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let database = self.database();
+        let Some(database) = &*database else {
+            return Err(StorageError::failed(Reopening));
+        };
+        read(&database.begin_read().map_err(StorageError::failed)?)
+    }
+
+    /// Opens the database anew, and makes sure that what it shows now is on disk: a failed sync
+    /// may have left in the system's cache what the disk has not got.
+    fn reopen(&self) -> Result<(), StorageError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The file is locked while it is open.
+        drop(database.take());
+        let opened = (self.open)()?;
+        settle(&opened, &self.storage_id)?;
+        *database = Some(opened);
+        Ok(())
+    }
+
+    fn try_commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
+        let database = self.database();
+        let Some(database) = &*database else {
+            return Err(StorageError::failed(Reopening));
+        };
+        let transaction = begin(database)?;
+        apply(&transaction, batches).map_err(StorageError::failed)?;
+        transaction.commit().map_err(StorageError::failed)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the database is being opened again after a failure")]
+struct Reopening;
+
+fn begin(database: &Database) -> Result<WriteTransaction, StorageError> {
+    let mut transaction = database.begin_write().map_err(StorageError::failed)?;
+    transaction.set_durability(Durability::Immediate).map_err(StorageError::failed)?;
+    transaction.set_two_phase_commit(true);
+    transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+/// Makes the tables of a new file, checks those of an old one, and commits in any case.
+fn settle(database: &Database, new_storage_id: &str) -> Result<Arc<str>, StorageError> {
+    let transaction = begin(database)?;
+    let storage_id = (|| -> Result<_, redb::Error> {
+        let mut meta = transaction.open_table(META)?;
+        let format = meta.get("format")?.map(|bytes| bytes.value().to_vec());
+        let known = meta.get("storage-id")?.map(|bytes| bytes.value().to_vec());
+        let runs = meta.get("runs")?.map(|bytes| bytes.value().to_vec());
+        if format.is_none() {
+            meta.insert("format", FORMAT.to_be_bytes().as_slice())?;
+        }
+        if known.is_none() {
+            meta.insert("storage-id", new_storage_id.as_bytes())?;
+        }
+        // A commit that changes something, so that it reaches the disk.
+        let run = number(runs.as_deref()) + 1;
+        meta.insert("runs", run.to_be_bytes().as_slice())?;
+        transaction.open_table(DOCUMENTS)?;
+        transaction.open_table(RECORDS)?;
+        transaction.open_table(ROWS)?;
+        transaction.open_table(BLOBS)?;
+        let known = known.and_then(|bytes| String::from_utf8(bytes).ok());
+        Ok((format, known.unwrap_or_else(|| new_storage_id.to_owned())))
+    })();
+    let (format, storage_id) = storage_id.map_err(StorageError::failed)?;
+    let found = format.map_or(FORMAT, |bytes| number(Some(&bytes)));
+    if found != FORMAT {
+        return Err(StorageError::Format { found, expected: FORMAT });
+    }
+    transaction.commit().map_err(StorageError::failed)?;
+    Ok(storage_id.into())
+}
+
+fn number(bytes: Option<&[u8]>) -> u64 {
+    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+fn last_key(database: &Database) -> Result<u64, StorageError> {
+    let read = || -> Result<u64, redb::Error> {
+        let records = database.begin_read()?.open_table(RECORDS)?;
+        Ok(records.last()?.map_or(0, |(key, _)| key.value()))
+    };
+    read().map_err(StorageError::failed)
+}
+
+/// Compacts the file when more than half of it, and more than 4 MiB, is free.
+fn shrink(database: &mut Database, path: &Path) -> Result<(), StorageError> {
+    const WORTHWHILE_BYTES: u64 = 4 * 1024 * 1024;
+    let used = || -> Result<u64, redb::Error> {
+        let transaction = database.begin_write()?;
+        let stats = transaction.stats()?;
+        transaction.abort()?;
+        Ok(stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes())
+    };
+    let used = used().map_err(StorageError::failed)?;
+    let file = std::fs::metadata(path).map_err(StorageError::failed)?.len();
+    if file > 2 * used + WORTHWHILE_BYTES {
+        database.compact().map_err(StorageError::failed)?;
+    }
+    Ok(())
+}
+
+fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<(), redb::Error> {
+    let mut rows = transaction.open_table(ROWS)?;
+    let mut blobs = transaction.open_table(BLOBS)?;
+    let mut records = transaction.open_table(RECORDS)?;
+    let mut documents = transaction.open_table(DOCUMENTS)?;
+    for batch in batches {
+        let key = batch.key.0;
+        for write in &batch.writes {
+            match write {
+                Write::Record(record) => {
+                    documents.insert(batch.document.as_bytes(), key)?;
+                    records.insert(key, record.encode().as_slice())?;
+                }
+                Write::Row { last, row } => {
+                    for (piece, bytes) in pieces(&row.encode()) {
+                        rows.insert((key, *last, piece), bytes)?;
+                    }
+                }
+                Write::Blob(blob, bytes) => {
+                    let (kind, number) = blob_key(*blob);
+                    for (piece, bytes) in pieces(bytes) {
+                        blobs.insert((key, kind, number, piece), bytes)?;
+                    }
+                }
+                Write::RemoveBlob(blob) => {
+                    let (kind, number) = blob_key(*blob);
+                    let all = (key, kind, number, 0)..=(key, kind, number, u32::MAX);
+                    blobs.retain_in(all, |_, _| false)?;
+                }
+                Write::RemoveRowsBelow(index) => {
+                    rows.retain_in((key, 0, 0)..(key, *index, 0), |_, _| false)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Cuts a value into numbered pieces; an empty one is one empty piece.
+fn pieces(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    let empty = bytes.is_empty().then_some(bytes);
+    (0u32..).zip(empty.into_iter().chain(bytes.chunks(PIECE_BYTES)))
+}
+
+fn read_blob(
+    transaction: &ReadTransaction,
+    key: DocumentKey,
+    blob: Blob,
+) -> Result<Option<Bytes>, redb::Error> {
+    let blobs = transaction.open_table(BLOBS)?;
+    let (kind, number) = blob_key(blob);
+    let mut whole: Option<BytesMut> = None;
+    for piece in blobs.range((key.0, kind, number, 0)..=(key.0, kind, number, u32::MAX))? {
+        whole.get_or_insert_default().extend_from_slice(piece?.1.value());
+    }
+    Ok(whole.map(BytesMut::freeze))
+}
+
+/// Reads the rows whose last change has at least the index `from`, until `enough` says so.
+fn read_rows(
+    transaction: &ReadTransaction,
+    key: DocumentKey,
+    from: u32,
+    mut each: impl FnMut(u32, Row) -> bool,
+) -> Result<(), StorageError> {
+    let mut whole = BytesMut::new();
+    let mut of = None;
+    let mut decode = |last: u32, bytes: BytesMut| -> Result<bool, StorageError> {
+        let row = Row::decode(&bytes.freeze()).ok_or_else(|| damaged(key.0, "a row"))?;
+        Ok(each(last, row))
+    };
+    let rows = transaction.open_table(ROWS).map_err(StorageError::failed)?;
+    let range = rows.range((key.0, from, 0)..=(key.0, u32::MAX, u32::MAX));
+    for piece in range.map_err(StorageError::failed)? {
+        let (place, bytes) = piece.map_err(StorageError::failed)?;
+        let (_, last, _) = place.value();
+        if let Some(before) = of.filter(|of| *of != last)
+            && !decode(before, std::mem::take(&mut whole))?
+        {
+            return Ok(());
+        }
+        of = Some(last);
+        whole.extend_from_slice(bytes.value());
+    }
+    if let Some(last) = of {
+        decode(last, whole)?;
+    }
+    Ok(())
+}
+
+impl Storage for RedbStorage {
+    fn storage_id(&self) -> Arc<str> {
+        self.storage_id.clone()
+    }
+
+    fn new_key(&self) -> DocumentKey {
+        DocumentKey(self.next_key.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn load(&self, document: &DocumentId) -> Result<Option<Stored>, StorageError> {
+        self.read(|transaction| {
+            let place = || -> Result<_, redb::Error> {
+                let documents = transaction.open_table(DOCUMENTS)?;
+                let Some(key) = documents.get(document.as_bytes())?.map(|key| key.value()) else {
+                    return Ok(None);
+                };
+                let records = transaction.open_table(RECORDS)?;
+                let record = records.get(key)?.map(|bytes| Record::decode(bytes.value()));
+                Ok(Some((DocumentKey(key), record.flatten())))
+            };
+            let Some((key, record)) = place().map_err(StorageError::failed)? else {
+                return Ok(None);
+            };
+            let record = record.ok_or_else(|| damaged(document, "its record"))?;
+            let outline = match record.generation {
+                0 => None,
+                generation => read_blob(transaction, key, Blob::Outline(generation))
+                    .map_err(StorageError::failed)?,
+            };
+            let mut rows = Vec::new();
+            read_rows(transaction, key, record.folded, |_, row| {
+                rows.push(row);
+                true
+            })?;
+            Ok(Some(Stored { key, record, outline, rows }))
+        })
+    }
+
+    fn blob(&self, key: DocumentKey, blob: Blob) -> Result<Bytes, StorageError> {
+        let found = self.read(|t| read_blob(t, key, blob).map_err(StorageError::failed))?;
+        found.ok_or_else(|| damaged(key.0, "a blob is missing"))
+    }
+
+    fn changes(
+        &self,
+        key: DocumentKey,
+        ranges: &[Range<u32>],
+    ) -> Result<Vec<Bytes>, StorageError> {
+        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        let end = last.end;
+        self.read(|transaction| {
+            read_rows(transaction, key, first.start, |last, row| {
+                pick(&row, last, ranges, &mut found);
+                last + 1 < end
+            })
+        })?;
+        let wanted: usize = ranges.iter().map(Range::len).sum();
+        if found.len() == wanted { Ok(found) } else { Err(damaged(key.0, "a change is missing")) }
+    }
+
+    fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
+        let committed = self.try_commit(batches);
+        if committed.is_err() {
+            // The next caller finds out whether that helped.
+            let _ = self.reopen();
+        }
+        committed
+    }
+}
+
+impl RedbStorage {
+    /// Bytes of what is stored, without redb's own structure and free pages.
+    ///
+    /// # Errors
+    /// When reading fails.
+    pub fn live_bytes(&self) -> Result<u64, StorageError> {
+        self.read(|transaction| {
+            let sum = || -> Result<u64, redb::Error> {
+                let mut bytes = 0;
+                for table in transaction.list_tables()? {
+                    let table = transaction.open_untyped_table(table)?;
+                    bytes += table.stats()?.stored_bytes();
+                }
+                Ok(bytes)
+            };
+            sum().map_err(StorageError::failed)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redb::backends::InMemoryBackend;
+
+    #[test]
+    fn redb_keeps_the_contract() {
+        crate::storage::conformance::check(|| {
+            let storage = RedbStorage::with_backend(InMemoryBackend::new, 1 << 20, "redb");
+            Arc::new(storage.unwrap())
+        });
+    }
+}

@@ -1,0 +1,89 @@
+//! The words that peers exchange: automerge-repo's wire protocol, version "1".
+//!
+//! One WebSocket binary message carries one CBOR map, a [`Message`]. Messages of kind `sync` and
+//! `request` carry one Automerge sync message, a [`SyncMessage`]. Both decoders are total: any
+//! bytes give a value or a [`ProtocolError`], nothing is allocated by a length that a peer merely
+//! claims, and every limit below has a name.
+//!
+//! Extensions travel as extra keys in `peerMetadata`; unknown keys are skipped. A new message type
+//! is never sent to a peer that did not ask for it: `samod` closes the connection on one.
+
+mod codec;
+mod sync;
+
+pub use codec::{
+    Ephemeral, HeadsOfStorage, Message, PeerMetadata, RemoteHeads, SyncEnvelope, decode, encode,
+};
+pub use sync::{Bloom, ChangeHash, Flags, Have, SyncMessage, encode_sync};
+
+/// The only version of the automerge-repo protocol in use.
+pub const PROTOCOL_VERSION: &str = "1";
+
+/// Largest WebSocket message in bytes, both ways; the `ws` server of npm has the same limit.
+pub const MESSAGE_BYTES_MAX: usize = 100 * 1024 * 1024;
+
+/// WebSocket messages above this many bytes are sent as continuation frames of this size.
+pub const FRAME_BYTES: usize = 1024 * 1024;
+
+/// Most change bytes that one sync message carries; a single larger chunk goes alone.
+pub const SYNC_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Most heads in one sync message. A document has more heads only if as many replicas wrote at the
+/// same time without hearing of each other.
+pub const HEADS_MAX: usize = 16 * 1024;
+
+/// Most hashes that one message may ask for by name. A Bloom filter errs on 1 % of what it covers,
+/// so a client that shares a million changes may ask for 10,000.
+pub const NEED_MAX: usize = 64 * 1024;
+
+/// Most `have` entries in one sync message; Automerge sends one.
+pub const HAVES_MAX: usize = 16;
+
+/// Most chunks in one sync message: 16 Mi changes do not fit into [`MESSAGE_BYTES_MAX`].
+pub const CHUNKS_MAX: usize = 4 * 1024 * 1024;
+
+/// Most probes of a Bloom filter; Automerge uses 7.
+pub const BLOOM_PROBES_MAX: u32 = 32;
+
+/// Most storage ids in one `remote-subscription-change`, or documents' heads in one
+/// `remote-heads-changed`.
+pub const REMOTE_ENTRIES_MAX: usize = 1024;
+
+/// Largest ephemeral payload in bytes.
+pub const EPHEMERAL_BYTES_MAX: usize = 1024 * 1024;
+
+/// Why bytes from a peer are not a message. The peer must act: its connection is closed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// Not a CBOR map of the expected form.
+    #[error("malformed frame: {0}")]
+    Cbor(String),
+    /// A field that this kind of message must have is missing or has another type.
+    #[error("message {kind:?} lacks field {field:?}")]
+    Field {
+        /// The message's `type`.
+        kind: String,
+        /// The field's name on the wire.
+        field: &'static str,
+    },
+    /// Not an Automerge sync message.
+    #[error("malformed sync message: {0}")]
+    Sync(&'static str),
+    /// More of something than is allowed.
+    #[error("{what}: {found} is above the limit of {max}")]
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much came.
+        found: usize,
+        /// How much is allowed.
+        max: usize,
+    },
+    /// A message that this state of the conversation does not allow.
+    #[error("{0}")]
+    Unexpected(&'static str),
+    /// The peer speaks another version of the protocol.
+    #[error("unsupported protocol version")]
+    Version,
+}

@@ -1,0 +1,641 @@
+//! Bytes to [`Message`] and back.
+//!
+//! What stock peers really write, and this decoder therefore takes (cbor-x 1.6): map headers that
+//! are longer than needed, `undefined` for an optional field, and 64-bit floats for integers above
+//! 2^32. What this encoder avoids: 64-bit CBOR integers, which reach JavaScript as `BigInt`.
+
+use std::borrow::Cow;
+
+use minicbor::data::Type;
+use minicbor::decode::Error as CborError;
+use minicbor::{Decoder, Encoder};
+
+use super::{PROTOCOL_VERSION, ProtocolError, REMOTE_ENTRIES_MAX};
+use crate::id::DocumentId;
+
+/// One message of the automerge-repo protocol, borrowing from the frame it came in.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Message<'a> {
+    /// A client asks to be let in; the first message on a connection.
+    Join {
+        /// The client's name for itself.
+        sender: &'a str,
+        /// What it says of itself.
+        metadata: PeerMetadata<'a>,
+        /// Whether version "1" is among those it speaks (also if it names none).
+        speaks_v1: bool,
+    },
+    /// A server lets a client in.
+    Peer {
+        /// The server's name for itself.
+        sender: &'a str,
+        /// Who is let in.
+        target: &'a str,
+        /// What the server says of itself.
+        metadata: PeerMetadata<'a>,
+    },
+    /// A server says why it closes the connection.
+    Error {
+        /// The server's name; `samod` leaves it out.
+        sender: Option<&'a str>,
+        /// Whom it addresses; `samod` leaves it out.
+        target: Option<&'a str>,
+        /// The reason, for a person to read.
+        message: &'a str,
+    },
+    /// A peer says goodbye.
+    Leave {
+        /// Who leaves.
+        sender: &'a str,
+    },
+    /// An Automerge sync message (`sync`, or `request` from a peer that has nothing of it yet).
+    Sync(SyncEnvelope<'a>),
+    /// "I do not have this document, nor does anybody whom I could ask."
+    DocUnavailable {
+        /// Who says so.
+        sender: &'a str,
+        /// Who asked.
+        target: &'a str,
+        /// The document's id as text.
+        document: Cow<'a, str>,
+    },
+    /// A message that is passed on and not kept (presence).
+    Ephemeral(Ephemeral<'a>),
+    /// Which peers' storages the sender wants to hear the heads of.
+    RemoteSubscriptionChange {
+        /// Who asks.
+        sender: &'a str,
+        /// Whom it asks.
+        target: &'a str,
+        /// Storage ids to add.
+        add: Vec<&'a str>,
+        /// Storage ids to remove.
+        remove: Vec<&'a str>,
+    },
+    /// The heads that some storages were last seen with.
+    RemoteHeadsChanged(RemoteHeads<'a>),
+    /// A type that this version does not know: skipped.
+    Unknown {
+        /// The `type`.
+        kind: &'a str,
+    },
+}
+
+/// The fields of `sync` and `request`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyncEnvelope<'a> {
+    /// Who sends.
+    pub sender: &'a str,
+    /// For whom.
+    pub target: &'a str,
+    /// The document's id as text.
+    pub document: Cow<'a, str>,
+    /// The sync message's bytes.
+    pub data: &'a [u8],
+    /// Whether the type is `request`.
+    pub request: bool,
+}
+
+/// The fields of `ephemeral`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ephemeral<'a> {
+    /// The author, who need not be the one it came from.
+    pub sender: &'a str,
+    /// For whom.
+    pub target: &'a str,
+    /// The document's id as text.
+    pub document: Cow<'a, str>,
+    /// Counts the author's messages in this session, across documents.
+    pub count: u64,
+    /// The author's run.
+    pub session: &'a str,
+    /// The payload, itself CBOR.
+    pub data: &'a [u8],
+}
+
+/// The fields of `remote-heads-changed`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteHeads<'a> {
+    /// Who sends.
+    pub sender: &'a str,
+    /// For whom.
+    pub target: &'a str,
+    /// The document's id as text.
+    pub document: Cow<'a, str>,
+    /// What is known, per storage.
+    pub heads: Vec<HeadsOfStorage<'a>>,
+}
+
+/// One storage's heads of a document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadsOfStorage<'a> {
+    /// The storage's id.
+    pub storage: &'a str,
+    /// The heads, each base58check of 32 bytes.
+    pub heads: Vec<Cow<'a, str>>,
+    /// When they were seen, in milliseconds since 1970.
+    pub timestamp_ms: f64,
+}
+
+/// What a peer says of itself in the handshake.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PeerMetadata<'a> {
+    /// The id of the storage behind it. A peer remembers across connections what we have of a
+    /// document only if we present one.
+    pub storage_id: Option<Cow<'a, str>>,
+    /// Whether it keeps nothing.
+    pub is_ephemeral: bool,
+    /// The version of Reconverge's extensions that it understands, 0 for none.
+    pub reconverge: u64,
+}
+
+/// Everything that any message may carry, before its type says what must be there.
+#[derive(Default)]
+struct Fields<'a> {
+    kind: Option<&'a str>,
+    sender: Option<&'a str>,
+    target: Option<&'a str>,
+    document: Option<Cow<'a, str>>,
+    data: Option<&'a [u8]>,
+    count: Option<u64>,
+    session: Option<&'a str>,
+    metadata: PeerMetadata<'a>,
+    versions: Option<bool>,
+    message: Option<&'a str>,
+    add: Vec<&'a str>,
+    remove: Vec<&'a str>,
+    new_heads: Option<Vec<HeadsOfStorage<'a>>>,
+}
+
+/// Reads one frame.
+///
+/// # Errors
+/// When the bytes are not one CBOR map, lack a field that their `type` needs, or exceed a limit.
+/// A `type` that is not known is [`Message::Unknown`], no error.
+pub fn decode(frame: &[u8]) -> Result<Message<'_>, ProtocolError> {
+    let mut fields = Fields::default();
+    let mut d = Decoder::new(frame);
+    read_map(&mut d, |d, key| fields.read(d, key))?;
+    if d.position() != frame.len() {
+        return Err(ProtocolError::Cbor("bytes after the message".into()));
+    }
+    fields.into_message()
+}
+
+impl<'a> Fields<'a> {
+    fn read(&mut self, d: &mut Decoder<'a>, key: &str) -> Result<(), ProtocolError> {
+        if is_absent(d)? {
+            d.skip().map_err(malformed)?;
+            return Ok(());
+        }
+        match key {
+            "type" => self.kind = Some(d.str().map_err(malformed)?),
+            "senderId" => self.sender = Some(d.str().map_err(malformed)?),
+            "targetId" => self.target = Some(d.str().map_err(malformed)?),
+            "documentId" => self.document = Some(read_document(d)?),
+            "data" => self.data = Some(d.bytes().map_err(malformed)?),
+            "count" => self.count = Some(read_number(d)? as u64),
+            "sessionId" => self.session = Some(d.str().map_err(malformed)?),
+            "message" => self.message = Some(d.str().map_err(malformed)?),
+            "peerMetadata" => self.metadata = read_metadata(d)?,
+            "supportedProtocolVersions" => {
+                let versions = read_strings(d)?;
+                self.versions = Some(versions.contains(&PROTOCOL_VERSION));
+            }
+            "add" => self.add = read_strings(d)?,
+            "remove" => self.remove = read_strings(d)?,
+            "newHeads" => self.new_heads = Some(read_new_heads(d)?),
+            _ => d.skip().map_err(malformed)?,
+        }
+        Ok(())
+    }
+
+    fn into_message(self) -> Result<Message<'a>, ProtocolError> {
+        let Some(kind) = self.kind else {
+            return Err(ProtocolError::Field { kind: String::new(), field: "type" });
+        };
+        let lacks = |field| ProtocolError::Field { kind: kind.chars().take(64).collect(), field };
+        let sender = self.sender.ok_or(lacks("senderId"));
+        // Servers made before targets were checked leave it out, and nothing depends on it.
+        let target = self.target.unwrap_or_default();
+        let document = self.document.ok_or(lacks("documentId"));
+        Ok(match kind {
+            "join" => Message::Join {
+                sender: sender?,
+                metadata: self.metadata,
+                speaks_v1: self.versions.unwrap_or(true),
+            },
+            "peer" => Message::Peer { sender: sender?, target, metadata: self.metadata },
+            "error" => Message::Error {
+                sender: self.sender,
+                target: self.target,
+                message: self.message.unwrap_or_default(),
+            },
+            "leave" => Message::Leave { sender: sender? },
+            "sync" | "request" => Message::Sync(SyncEnvelope {
+                sender: sender?,
+                target,
+                document: document?,
+                data: self.data.ok_or(lacks("data"))?,
+                request: kind == "request",
+            }),
+            "doc-unavailable" => {
+                Message::DocUnavailable { sender: sender?, target, document: document? }
+            }
+            "ephemeral" => Message::Ephemeral(Ephemeral {
+                sender: sender?,
+                target,
+                document: document?,
+                count: self.count.ok_or(lacks("count"))?,
+                session: self.session.ok_or(lacks("sessionId"))?,
+                data: self.data.ok_or(lacks("data"))?,
+            }),
+            "remote-subscription-change" => Message::RemoteSubscriptionChange {
+                sender: sender?,
+                target,
+                add: self.add,
+                remove: self.remove,
+            },
+            "remote-heads-changed" => Message::RemoteHeadsChanged(RemoteHeads {
+                sender: sender?,
+                target,
+                document: document?,
+                heads: self.new_heads.ok_or(lacks("newHeads"))?,
+            }),
+            _ => Message::Unknown { kind },
+        })
+    }
+}
+
+fn malformed(error: CborError) -> ProtocolError {
+    ProtocolError::Cbor(error.to_string())
+}
+
+fn is_absent(d: &Decoder<'_>) -> Result<bool, ProtocolError> {
+    Ok(matches!(d.datatype().map_err(malformed)?, Type::Null | Type::Undefined))
+}
+
+/// Walks a map of either form, handing each value to `read` under its key; values under keys that
+/// are not text are skipped.
+fn read_map<'a>(
+    d: &mut Decoder<'a>,
+    mut read: impl FnMut(&mut Decoder<'a>, &'a str) -> Result<(), ProtocolError>,
+) -> Result<(), ProtocolError> {
+    let declared = d.map().map_err(malformed)?;
+    let mut seen = 0;
+    loop {
+        match declared {
+            Some(n) if seen == n => return Ok(()),
+            None if d.datatype().map_err(malformed)? == Type::Break => {
+                return d.skip().map_err(malformed);
+            }
+            _ => {}
+        }
+        seen += 1;
+        if d.datatype().map_err(malformed)? == Type::String {
+            let key = d.str().map_err(malformed)?;
+            read(d, key)?;
+        } else {
+            d.skip().map_err(malformed)?;
+            d.skip().map_err(malformed)?;
+        }
+    }
+}
+
+fn read_strings<'a>(d: &mut Decoder<'a>) -> Result<Vec<&'a str>, ProtocolError> {
+    let mut strings = Vec::new();
+    for string in d.array_iter::<&'a str>().map_err(malformed)? {
+        if strings.len() == REMOTE_ENTRIES_MAX {
+            return Err(too_many("strings in a list"));
+        }
+        strings.push(string.map_err(malformed)?);
+    }
+    Ok(strings)
+}
+
+fn too_many(what: &'static str) -> ProtocolError {
+    ProtocolError::Limit { what, found: REMOTE_ENTRIES_MAX + 1, max: REMOTE_ENTRIES_MAX }
+}
+
+/// `samod` may write the id as raw bytes, everybody else writes text.
+fn read_document<'a>(d: &mut Decoder<'a>) -> Result<Cow<'a, str>, ProtocolError> {
+    if d.datatype().map_err(malformed)? != Type::Bytes {
+        return Ok(Cow::Borrowed(d.str().map_err(malformed)?));
+    }
+    let id = DocumentId::new(d.bytes().map_err(malformed)?);
+    Ok(Cow::Owned(id.map_err(|e| ProtocolError::Cbor(e.to_string()))?.to_string()))
+}
+
+fn read_number(d: &mut Decoder<'_>) -> Result<f64, ProtocolError> {
+    match d.datatype().map_err(malformed)? {
+        Type::F16 | Type::F32 | Type::F64 => d.f64().map_err(malformed),
+        _ => Ok(i128::from(d.int().map_err(malformed)?) as f64),
+    }
+}
+
+fn read_metadata<'a>(d: &mut Decoder<'a>) -> Result<PeerMetadata<'a>, ProtocolError> {
+    let mut metadata = PeerMetadata::default();
+    read_map(d, |d, key| {
+        let kind = d.datatype().map_err(malformed)?;
+        match (key, kind) {
+            ("storageId", Type::String) => {
+                metadata.storage_id = Some(Cow::Borrowed(d.str().map_err(malformed)?));
+            }
+            ("isEphemeral", Type::Bool) => metadata.is_ephemeral = d.bool().map_err(malformed)?,
+            ("reconverge", Type::U8) => metadata.reconverge = d.u64().map_err(malformed)?,
+            _ => d.skip().map_err(malformed)?,
+        }
+        Ok(())
+    })?;
+    Ok(metadata)
+}
+
+fn read_new_heads<'a>(d: &mut Decoder<'a>) -> Result<Vec<HeadsOfStorage<'a>>, ProtocolError> {
+    let mut all = Vec::new();
+    read_map(d, |d, storage| {
+        if all.len() == REMOTE_ENTRIES_MAX {
+            return Err(too_many("storages in newHeads"));
+        }
+        let mut of_storage = HeadsOfStorage { storage, heads: Vec::new(), timestamp_ms: 0.0 };
+        read_map(d, |d, key| {
+            match key {
+                "heads" => {
+                    of_storage.heads = read_strings(d)?.into_iter().map(Cow::Borrowed).collect();
+                }
+                "timestamp" => of_storage.timestamp_ms = read_number(d)?,
+                _ => d.skip().map_err(malformed)?,
+            }
+            Ok(())
+        })?;
+        all.push(of_storage);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Writes one frame. Numbers that may exceed 2^32 are written as floats.
+#[must_use]
+pub fn encode(message: &Message<'_>) -> Vec<u8> {
+    let mut e = FrameEncoder::new(96);
+    match message {
+        Message::Join { sender, metadata, .. } => {
+            e.begin(4, "join", Some(sender));
+            e.metadata(metadata);
+            e.text("supportedProtocolVersions");
+            e.strings(&[PROTOCOL_VERSION]);
+        }
+        Message::Peer { sender, target, metadata } => {
+            e.begin(5, "peer", Some(sender));
+            e.metadata(metadata);
+            e.pair("selectedProtocolVersion", PROTOCOL_VERSION);
+            e.pair("targetId", target);
+        }
+        Message::Error { sender, target, message } => {
+            let fields = 2 + u64::from(sender.is_some()) + u64::from(target.is_some());
+            e.begin(fields, "error", *sender);
+            e.pair("message", message);
+            if let Some(target) = target {
+                e.pair("targetId", target);
+            }
+        }
+        Message::Leave { sender } => e.begin(2, "leave", Some(sender)),
+        Message::Sync(sync) => {
+            let mut frame = sync.encode_prefix(sync.data.len(), sync.data.len());
+            frame.extend_from_slice(sync.data);
+            return frame;
+        }
+        Message::DocUnavailable { sender, target, document } => {
+            e.begin(4, "doc-unavailable", Some(sender));
+            e.pair("targetId", target);
+            e.pair("documentId", document);
+        }
+        Message::Ephemeral(ephemeral) => {
+            e.begin(7, "ephemeral", Some(ephemeral.sender));
+            e.pair("targetId", ephemeral.target);
+            e.pair("documentId", &ephemeral.document);
+            e.text("count");
+            e.number(ephemeral.count as f64);
+            e.pair("sessionId", ephemeral.session);
+            e.text("data");
+            e.bytes(ephemeral.data);
+        }
+        Message::RemoteSubscriptionChange { sender, target, add, remove } => {
+            e.begin(5, "remote-subscription-change", Some(sender));
+            e.pair("targetId", target);
+            e.text("add");
+            e.strings(add);
+            e.text("remove");
+            e.strings(remove);
+        }
+        Message::RemoteHeadsChanged(remote) => {
+            e.begin(5, "remote-heads-changed", Some(remote.sender));
+            e.pair("targetId", remote.target);
+            e.pair("documentId", &remote.document);
+            e.text("newHeads");
+            e.map(remote.heads.len() as u64);
+            for of_storage in &remote.heads {
+                e.text(of_storage.storage);
+                e.map(2);
+                e.text("heads");
+                e.strings(&of_storage.heads);
+                e.text("timestamp");
+                e.number(of_storage.timestamp_ms);
+            }
+        }
+        Message::Unknown { kind } => e.begin(1, kind, None),
+    }
+    e.frame()
+}
+
+impl SyncEnvelope<'_> {
+    /// Everything of the frame but the sync message itself, which is its last `data_len` bytes; so
+    /// one encoded sync message serves many peers. Room for `spare` more bytes is reserved.
+    #[must_use]
+    pub fn encode_prefix(&self, data_len: usize, spare: usize) -> Vec<u8> {
+        let names = self.sender.len() + self.target.len() + self.document.len();
+        let mut e = FrameEncoder::new(80 + names + spare);
+        e.begin(5, if self.request { "request" } else { "sync" }, Some(self.sender));
+        e.pair("targetId", self.target);
+        e.pair("documentId", &self.document);
+        e.text("data");
+        e.bytes_header(data_len as u64);
+        e.frame()
+    }
+}
+
+/// CBOR into memory, which cannot fail.
+struct FrameEncoder(Encoder<Vec<u8>>);
+
+const INFALLIBLE: &str = "writing to memory does not fail";
+
+impl FrameEncoder {
+    fn new(capacity: usize) -> Self {
+        Self(Encoder::new(Vec::with_capacity(capacity)))
+    }
+
+    fn frame(self) -> Vec<u8> {
+        self.0.into_writer()
+    }
+
+    fn begin(&mut self, fields: u64, kind: &str, sender: Option<&str>) {
+        self.map(fields);
+        self.pair("type", kind);
+        if let Some(sender) = sender {
+            self.pair("senderId", sender);
+        }
+    }
+
+    fn map(&mut self, len: u64) {
+        self.0.map(len).expect(INFALLIBLE);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.0.str(text).expect(INFALLIBLE);
+    }
+
+    fn pair(&mut self, key: &str, value: &str) {
+        self.text(key);
+        self.text(value);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.bytes(bytes).expect(INFALLIBLE);
+    }
+
+    /// The head of a byte string (CBOR major type 2) without its content.
+    fn bytes_header(&mut self, len: u64) {
+        const MAJOR_BYTES: u8 = 2 << 5;
+        let out = self.0.writer_mut();
+        match len {
+            0..=23 => out.push(MAJOR_BYTES | len as u8),
+            24..=0xff => out.extend([MAJOR_BYTES | 24, len as u8]),
+            0x100..=0xffff => {
+                out.push(MAJOR_BYTES | 25);
+                out.extend((len as u16).to_be_bytes());
+            }
+            _ => {
+                out.push(MAJOR_BYTES | 26);
+                out.extend(u32::try_from(len).expect("a frame is below 4 GiB").to_be_bytes());
+            }
+        }
+    }
+
+    fn number(&mut self, number: f64) {
+        if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
+            self.0.u32(number as u32).expect(INFALLIBLE);
+        } else {
+            self.0.f64(number).expect(INFALLIBLE);
+        }
+    }
+
+    fn strings(&mut self, strings: &[impl AsRef<str>]) {
+        self.0.array(strings.len() as u64).expect(INFALLIBLE);
+        for string in strings {
+            self.text(string.as_ref());
+        }
+    }
+
+    fn metadata(&mut self, metadata: &PeerMetadata<'_>) {
+        self.text("peerMetadata");
+        let fields =
+            1 + u64::from(metadata.storage_id.is_some()) + u64::from(metadata.reconverge > 0);
+        self.map(fields);
+        if let Some(id) = &metadata.storage_id {
+            self.pair("storageId", id);
+        }
+        self.text("isEphemeral");
+        self.0.bool(metadata.is_ephemeral).expect(INFALLIBLE);
+        if metadata.reconverge > 0 {
+            self.text("reconverge");
+            self.number(metadata.reconverge as f64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_survives_the_way_there_and_back() {
+        let metadata = PeerMetadata {
+            storage_id: Some("3f0c".into()),
+            is_ephemeral: true,
+            reconverge: 1,
+        };
+        let document = Cow::Borrowed("4NMNnkMhL8jXrdJ9jamS58PAVdXu");
+        for message in [
+            Message::Join { sender: "a", metadata: metadata.clone(), speaks_v1: true },
+            Message::Peer { sender: "s", target: "a", metadata },
+            Message::Error { sender: Some("s"), target: Some("a"), message: "no" },
+            Message::Error { sender: None, target: None, message: "no" },
+            Message::Leave { sender: "a" },
+            Message::Sync(SyncEnvelope {
+                sender: "a",
+                target: "s",
+                document: document.clone(),
+                data: &[7; 70_000],
+                request: true,
+            }),
+            Message::DocUnavailable { sender: "s", target: "a", document: document.clone() },
+            Message::Ephemeral(Ephemeral {
+                sender: "a",
+                target: "s",
+                document: document.clone(),
+                count: 1 << 40,
+                session: "x",
+                data: &[1],
+            }),
+            Message::RemoteSubscriptionChange {
+                sender: "a",
+                target: "s",
+                add: vec!["one", "two"],
+                remove: vec![],
+            },
+            Message::RemoteHeadsChanged(RemoteHeads {
+                sender: "a",
+                target: "s",
+                document,
+                heads: vec![HeadsOfStorage {
+                    storage: "one",
+                    heads: vec!["h".into()],
+                    timestamp_ms: 1_795_000_000_000.0,
+                }],
+            }),
+        ] {
+            assert_eq!(decode(&encode(&message)).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn what_cbor_x_writes_is_read() {
+        // {type: "join", senderId: "a", peerMetadata: undefined, supportedProtocolVersions: ["1"],
+        //  other: {x: [1.5]}} under a map header of three bytes.
+        let frame = b"\xb9\x00\x05\x64type\x64join\x68senderId\x61a\x6cpeerMetadata\xf7\
+            \x78\x19supportedProtocolVersions\x81\x611\x65other\xa1\x61x\x81\xf9\x3e\x00";
+        let expected = Message::Join {
+            sender: "a",
+            metadata: PeerMetadata::default(),
+            speaks_v1: true,
+        };
+        assert_eq!(decode(frame).unwrap(), expected);
+    }
+
+    #[test]
+    fn frames_that_are_no_message_are_errors() {
+        for frame in [
+            &b"\xf6"[..],
+            b"",
+            b"\xa0",
+            b"\xa1\x64type\x64sync",
+            b"\xa1\x64type\x01",
+            b"\xa1\x64type\x65leave\x00",
+            b"\xbf\x64type",
+            b"\xbb\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"\xa1\x63add\x9b\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
+            assert!(decode(frame).is_err(), "{frame:x?}");
+        }
+    }
+}

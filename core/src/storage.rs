@@ -1,0 +1,185 @@
+//! The contract between a relay (or a client) and its disk.
+//!
+//! A [`Storage`] keeps, per document, a small record, rows of changes as they arrived, and blobs:
+//! snapshots, outlines, segments of the graph. It promises three things, which [`conformance`]
+//! checks for every backend:
+//!
+//! 1. [`Storage::commit`] is atomic over all its batches and durable when it returns `Ok`.
+//! 2. After an `Err`, either all of it is there or none; whoever needs to know reads it back.
+//! 3. What is read is what was committed, also by the threads of other readers meanwhile.
+//!
+//! Absent: merging, caching and any understanding of what the bytes mean.
+
+pub mod conformance;
+mod memory;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::history::{Record, Row};
+use crate::id::DocumentId;
+
+pub use memory::MemoryStorage;
+
+/// A document's place in a storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DocumentKey(pub u64);
+
+/// What went wrong between us and the disk. The world must act: the document's task ends and reads
+/// again what is really there.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// Reading or writing failed; nothing is known of the last commit until it is read back.
+    #[error("storage failed: {0}")]
+    Failed(Arc<dyn std::error::Error + Send + Sync>),
+    /// What was read is not what was written, or was written by a later version.
+    #[error("stored data of document {document} is damaged: {what}")]
+    Damaged {
+        /// The document.
+        document: String,
+        /// What of it.
+        what: &'static str,
+    },
+    /// The file was made by a version with another format.
+    #[error("the file has format {found}, this version reads format {expected}")]
+    Format {
+        /// The file's format.
+        found: u64,
+        /// Ours.
+        expected: u64,
+    },
+    /// The writer is gone, because the relay stops.
+    #[error("storage is closed")]
+    Closed,
+}
+
+impl StorageError {
+    /// Wraps a backend's own error.
+    pub fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Failed(Arc::new(error))
+    }
+}
+
+/// Large values of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Blob {
+    /// A document chunk, by generation.
+    Snapshot(u32),
+    /// What admission must know of the changes in the snapshot of this generation.
+    Outline(u32),
+    /// A part of the graph of folded changes, counted from 0.
+    Segment(u32),
+}
+
+/// One write of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Makes or replaces the document's record.
+    Record(Record),
+    /// Adds a row whose last change has this index.
+    Row {
+        /// The index of the row's last change.
+        last: u32,
+        /// The row.
+        row: Row,
+    },
+    /// Adds a blob.
+    Blob(Blob, Bytes),
+    /// Removes a blob, if it is there.
+    RemoveBlob(Blob),
+    /// Removes the rows whose last change lies below this index.
+    RemoveRowsBelow(u32),
+}
+
+/// What one document writes at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The document.
+    pub document: DocumentId,
+    /// Its place.
+    pub key: DocumentKey,
+    /// The writes, applied in order.
+    pub writes: Vec<Write>,
+}
+
+impl Batch {
+    /// About how many bytes it adds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let bytes = |write: &Write| match write {
+            Write::Row { row, .. } => row.changes.iter().map(|c| c.bytes.len() + 48).sum(),
+            Write::Blob(_, bytes) => bytes.len(),
+            Write::Record(_) | Write::RemoveBlob(_) | Write::RemoveRowsBelow(_) => 64,
+        };
+        self.writes.iter().map(bytes).sum()
+    }
+}
+
+/// A document as it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place.
+    pub key: DocumentKey,
+    /// Its record.
+    pub record: Record,
+    /// Its outline, if it has a snapshot.
+    pub outline: Option<Bytes>,
+    /// The rows after the snapshot, in order.
+    pub rows: Vec<Row>,
+}
+
+/// A place where documents are kept. Methods block; they are called from threads that may.
+pub trait Storage: Send + Sync + 'static {
+    /// The id under which peers remember this storage, made when it was.
+    fn storage_id(&self) -> Arc<str>;
+
+    /// A place for a new document, never given twice, not even after a crash if something was
+    /// committed there.
+    fn new_key(&self) -> DocumentKey;
+
+    /// What is needed to open a document; `None` if it was never stored.
+    ///
+    /// # Errors
+    /// When reading fails or finds damage.
+    fn load(&self, document: &DocumentId) -> Result<Option<Stored>, StorageError>;
+
+    /// A blob.
+    ///
+    /// # Errors
+    /// When reading fails, or the blob is not there.
+    fn blob(&self, key: DocumentKey, blob: Blob) -> Result<Bytes, StorageError>;
+
+    /// The bytes of the changes with these indexes, in order.
+    ///
+    /// # Errors
+    /// When reading fails, or a change is not there.
+    fn changes(
+        &self,
+        key: DocumentKey,
+        ranges: &[Range<u32>],
+    ) -> Result<Vec<Bytes>, StorageError>;
+
+    /// Writes all batches, or none of them.
+    ///
+    /// # Errors
+    /// When anything failed. See the module's second promise.
+    fn commit(&self, batches: &[Batch]) -> Result<(), StorageError>;
+}
+
+pub(crate) fn damaged(document: impl ToString, what: &'static str) -> StorageError {
+    StorageError::Damaged { document: document.to_string(), what }
+}
+
+/// Takes from `row`, whose last change has the index `last`, the changes that lie in `ranges`.
+pub(crate) fn pick(row: &Row, last: u32, ranges: &[Range<u32>], into: &mut Vec<Bytes>) {
+    let first = last + 1 - row.changes.len() as u32;
+    for (at, change) in row.changes.iter().enumerate() {
+        let index = first + at as u32;
+        if ranges.iter().any(|range| range.contains(&index)) {
+            into.push(change.bytes.clone());
+        }
+    }
+}

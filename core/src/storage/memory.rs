@@ -1,0 +1,123 @@
+//! A storage without a disk, for tests and for relays that need not remember.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::{Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write, damaged, pick};
+use crate::history::{Record, Row};
+use crate::id::DocumentId;
+
+/// Keeps documents in memory. Durable as long as the process.
+#[derive(Debug)]
+pub struct MemoryStorage {
+    storage_id: Arc<str>,
+    next_key: AtomicU64,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    documents: HashMap<DocumentId, DocumentKey>,
+    records: HashMap<DocumentKey, Record>,
+    rows: BTreeMap<(DocumentKey, u32), Row>,
+    blobs: HashMap<(DocumentKey, Blob), Bytes>,
+}
+
+impl MemoryStorage {
+    /// An empty storage under this id, which the caller draws.
+    #[must_use]
+    pub fn new(storage_id: &str) -> Self {
+        Self {
+            storage_id: storage_id.into(),
+            next_key: AtomicU64::new(1),
+            tables: Mutex::default(),
+        }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // Nothing panics while it is held; a poisoned lock still holds whole commits.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn storage_id(&self) -> Arc<str> {
+        self.storage_id.clone()
+    }
+
+    fn new_key(&self) -> DocumentKey {
+        DocumentKey(self.next_key.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn load(&self, document: &DocumentId) -> Result<Option<Stored>, StorageError> {
+        let tables = self.tables();
+        let Some(key) = tables.documents.get(document).copied() else { return Ok(None) };
+        let record = tables.records.get(&key).ok_or_else(|| damaged(document, "no record"))?;
+        let outline = tables.blobs.get(&(key, Blob::Outline(record.generation))).cloned();
+        let rows = tables.rows.range((key, record.folded)..=(key, u32::MAX));
+        let rows = rows.map(|(_, row)| row.clone()).collect();
+        Ok(Some(Stored { key, record: record.clone(), outline, rows }))
+    }
+
+    fn blob(&self, key: DocumentKey, blob: Blob) -> Result<Bytes, StorageError> {
+        let found = self.tables().blobs.get(&(key, blob)).cloned();
+        found.ok_or_else(|| damaged(key.0, "a blob is missing"))
+    }
+
+    fn changes(
+        &self,
+        key: DocumentKey,
+        ranges: &[Range<u32>],
+    ) -> Result<Vec<Bytes>, StorageError> {
+        let tables = self.tables();
+        let mut found = Vec::new();
+        let wanted: usize = ranges.iter().map(Range::len).sum();
+        let from = ranges.first().map_or(0, |range| range.start);
+        for ((_, last), row) in tables.rows.range((key, from)..=(key, u32::MAX)) {
+            pick(row, *last, ranges, &mut found);
+        }
+        if found.len() == wanted { Ok(found) } else { Err(damaged(key.0, "a change is missing")) }
+    }
+
+    fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
+        let mut tables = self.tables();
+        for batch in batches {
+            let key = batch.key;
+            for write in &batch.writes {
+                match write {
+                    Write::Record(record) => {
+                        tables.documents.insert(batch.document, key);
+                        tables.records.insert(key, record.clone());
+                    }
+                    Write::Row { last, row } => {
+                        tables.rows.insert((key, *last), row.clone());
+                    }
+                    Write::Blob(blob, bytes) => {
+                        tables.blobs.insert((key, *blob), bytes.clone());
+                    }
+                    Write::RemoveBlob(blob) => {
+                        tables.blobs.remove(&(key, *blob));
+                    }
+                    Write::RemoveRowsBelow(index) => {
+                        tables.rows.retain(|(of, last), _| *of != key || last >= index);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_keeps_the_contract() {
+        super::super::conformance::check(|| Arc::new(MemoryStorage::new("memory")));
+    }
+}

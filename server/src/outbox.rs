@@ -1,0 +1,200 @@
+//! What waits to be written to one connection.
+//!
+//! Sync messages do not queue up here: a document asks [`Outbox::has_room`] before it decides what
+//! to send, and when there is none, leaves its name to be called when there is. So a slow peer
+//! costs a bounded number of frames, and what it missed is one message later. Presence has a queue
+//! of its own, from which the oldest falls out.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+
+use crate::document::Slot;
+
+/// Sync frames that may wait for one connection. A few let the writer fill a packet; more would
+/// only delay the moment at which what a slow peer missed becomes one message.
+const FRAMES_MAX: usize = 8;
+
+/// Bytes of sync frames above which no more are added; one frame may exceed it.
+const BYTES_MAX: usize = 256 * 1024;
+
+/// Presence messages, and bytes of them, that may wait for one connection.
+const PRESENCE_MAX: usize = 64;
+const PRESENCE_BYTES_MAX: usize = 64 * 1024;
+
+/// Small answers (handshake, unavailable, gossip) that may wait; a peer that lets more pile up is
+/// not reading and is closed.
+const ANSWERS_MAX: usize = 64 * 1024;
+
+/// One WebSocket message: a head of its own, and a payload that may be shared with other peers.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    pub(crate) head: Bytes,
+    pub(crate) payload: Bytes,
+}
+
+impl Frame {
+    pub(crate) fn whole(bytes: Vec<u8>) -> Self {
+        Self { head: bytes.into(), payload: Bytes::new() }
+    }
+
+    fn len(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+}
+
+/// Why a connection is closed, as a WebSocket close code and a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Closing {
+    pub(crate) code: u16,
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+    answers: usize,
+    presence: VecDeque<Bytes>,
+    presence_bytes: usize,
+    waiting: Vec<Arc<Slot>>,
+    closing: Option<Closing>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    writer: AtomicWaker,
+}
+
+impl Outbox {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a sync frame may be added. If not, `slot` is told when one may.
+    pub(crate) fn has_room(&self, slot: &Arc<Slot>) -> bool {
+        let mut state = self.state();
+        let room = state.frames.len() < FRAMES_MAX && state.bytes < BYTES_MAX;
+        if !room && !state.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, slot)) {
+            state.waiting.push(slot.clone());
+        }
+        room
+    }
+
+    /// Adds a frame. Sync frames ask [`Self::has_room`] before.
+    pub(crate) fn push(&self, frame: Frame) {
+        let mut state = self.state();
+        state.bytes += frame.len();
+        state.frames.push_back(frame);
+        drop(state);
+        self.writer.wake();
+    }
+
+    /// Adds a small answer that does not depend on room.
+    pub(crate) fn answer(&self, bytes: Vec<u8>) {
+        let mut state = self.state();
+        state.answers += 1;
+        if state.answers > ANSWERS_MAX {
+            drop(state);
+            self.close(1008, "does not read what it asked for");
+            return;
+        }
+        state.bytes += bytes.len();
+        state.frames.push_back(Frame::whole(bytes));
+        drop(state);
+        self.writer.wake();
+    }
+
+    /// Adds a presence message; the oldest ones give way.
+    pub(crate) fn present(&self, bytes: Bytes) {
+        let mut state = self.state();
+        state.presence_bytes += bytes.len();
+        state.presence.push_back(bytes);
+        while state.presence.len() > 1
+            && (state.presence.len() > PRESENCE_MAX || state.presence_bytes > PRESENCE_BYTES_MAX)
+        {
+            let oldest = state.presence.pop_front().map_or(0, |oldest| oldest.len());
+            state.presence_bytes -= oldest;
+        }
+        drop(state);
+        self.writer.wake();
+    }
+
+    /// Asks the connection to write what is here and to end.
+    pub(crate) fn close(&self, code: u16, reason: &str) {
+        let mut state = self.state();
+        state.closing.get_or_insert(Closing { code, reason: reason.to_owned() });
+        drop(state);
+        self.writer.wake();
+    }
+
+    pub(crate) fn closing(&self) -> Option<Closing> {
+        self.state().closing.clone()
+    }
+
+    /// The next frame to write. Registers the caller to be woken when there is none.
+    pub(crate) fn poll_frame(&self, cx: &Context<'_>) -> Poll<Frame> {
+        self.writer.register(cx.waker());
+        let mut state = self.state();
+        if let Some(frame) = state.frames.pop_front() {
+            state.bytes -= frame.len();
+            if state.frames.is_empty() {
+                state.answers = 0;
+            }
+            let called = match state.frames.len() < FRAMES_MAX && state.bytes < BYTES_MAX {
+                true => std::mem::take(&mut state.waiting),
+                false => Vec::new(),
+            };
+            drop(state);
+            for slot in called {
+                slot.room();
+            }
+            return Poll::Ready(frame);
+        }
+        if let Some(presence) = state.presence.pop_front() {
+            state.presence_bytes -= presence.len();
+            return Poll::Ready(Frame { head: presence, payload: Bytes::new() });
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(outbox: &Outbox) -> Vec<Bytes> {
+        let cx = Context::from_waker(std::task::Waker::noop());
+        let mut frames = Vec::new();
+        while let Poll::Ready(frame) = outbox.poll_frame(&cx) {
+            frames.push(frame.head);
+        }
+        frames
+    }
+
+    #[test]
+    fn presence_that_waits_loses_its_oldest() {
+        let outbox = Outbox::default();
+        for n in 0..100u8 {
+            outbox.present(vec![n].into());
+        }
+        let kept: Vec<u8> = drain(&outbox).iter().map(|frame| frame[0]).collect();
+        assert_eq!(kept, (36..100).collect::<Vec<u8>>());
+        for n in 0..3u8 {
+            outbox.present(vec![n; 40_000].into());
+        }
+        assert_eq!(drain(&outbox).len(), 1);
+    }
+
+    #[test]
+    fn the_first_reason_to_close_stays() {
+        let outbox = Outbox::default();
+        outbox.close(1002, "bad frame");
+        outbox.close(1012, "restart");
+        assert_eq!(outbox.closing().map(|closing| closing.code), Some(1002));
+    }
+}
