@@ -61,6 +61,9 @@ pub const CHANGE_OPS_MAX: u64 = 4 * 1024 * 1024;
 /// Most actors of a document.
 pub const DOCUMENT_ACTORS_MAX: usize = 1024 * 1024;
 
+/// Most operations that an uploaded document chunk may declare.
+pub const DOCUMENT_OPS_MAX: u64 = 16 * 1024 * 1024;
+
 /// Most objects of a document.
 pub const DOCUMENT_OBJECTS_MAX: usize = 16 * 1024 * 1024;
 
@@ -186,7 +189,6 @@ impl Outgoing {
         match &self.have {
             Claim::Nothing => encode_sync(&self.heads, &self.need, None, chunks),
             Claim::Heads => {
-                // A message that names no heads to undo what was sent still claims what is stored.
                 encode_sync(&self.heads, &self.need, Some((&self.heads, &nothing)), chunks)
             }
             Claim::Filter { last_sync, hashes } => {
@@ -391,21 +393,35 @@ impl History {
     }
 
     /// Takes the peers out, to be put into the history that replaces this one. What they are
-    /// believed to have stays; what they sent and what was not stored, they are asked for again.
+    /// believed to have stays; whose changes waited here for others is asked for them again.
     #[must_use]
     pub fn into_peers(self) -> Peers {
-        let durable_len = self.durable_len;
-        let lost = self.len() > durable_len;
         let orphaned: HashSet<_> = self.orphans.by_hash.values().map(|o| o.from).collect();
+        self.peers_asked_again(|id| orphaned.contains(&id))
+    }
+
+    /// The same after a commit failed: everybody who writes is asked again for what was not kept.
+    #[must_use]
+    pub fn into_peers_after_failure(self) -> Peers {
+        self.peers_asked_again(|_| true)
+    }
+
+    fn peers_asked_again(self, asked_again: impl Fn(ConnectionId) -> bool) -> Peers {
+        let durable_len = self.durable_len;
         let mut peers = self.peers;
         for (id, peer) in &mut peers {
             peer.extra.retain(|index| *index < durable_len);
-            if peer.writes() && (lost || orphaned.contains(id)) {
+            if peer.writes() && peer.certainty != Certainty::Unheard && asked_again(*id) {
                 peer.reset = true;
                 peer.asked.clear();
             }
         }
         Peers(peers)
+    }
+
+    /// Names the space of a document that was not stored yet.
+    pub fn set_space(&mut self, space: Space) {
+        self.record.space = space;
     }
 
     /// Puts in the peers of the history that this one replaces.
@@ -757,6 +773,9 @@ impl History {
         let peer = self.peers.get_mut(&from).expect("looked up above");
         peer.awaiting = false;
         peer.heads.clone_from(&message.heads);
+        if message.heads.is_empty() {
+            peer.told_unavailable = false;
+        }
         if let Some(flags) = message.flags {
             peer.supports_reset |= flags.supports_sync_reset;
             peer.publishes_only = flags.read_only;
@@ -864,16 +883,15 @@ impl History {
         Ok((filtered, certainty))
     }
 
-    /// The changes that entered and are not stored yet, as one row, whose key is the index of its
-    /// first change. Store it, then report [`Self::committed`].
+    /// The changes that entered and are not stored yet, as one row, behind the index of its last
+    /// change. Store it, then report [`Self::committed`].
     #[must_use]
     pub fn take_unsaved(&mut self) -> Option<(u32, Row)> {
         if self.unsaved.is_empty() {
             return None;
         }
         let changes = std::mem::take(&mut self.unsaved);
-        let first = self.len() - changes.len() as u32;
-        Some((first, Row { changes }))
+        Some((self.len() - 1, Row { changes }))
     }
 
     /// Everything that was taken is on disk.
@@ -884,29 +902,45 @@ impl History {
         }
     }
 
+    /// Whether [`Self::poll_send`] has something for this peer.
+    #[must_use]
+    pub fn has_news(&self, peer: ConnectionId) -> bool {
+        let Some(peer) = self.peers.get(&peer) else { return false };
+        let silent = matches!(peer.access, None | Some(Access::None));
+        if silent || peer.certainty == Certainty::Unheard || self.durable_len != self.graph.len() {
+            return false;
+        }
+        let asks = peer.writes() && !peer.need.is_empty();
+        let told = peer.told.as_ref().is_some_and(|told| {
+            Arc::ptr_eq(told, &self.durable_heads) || *told == self.durable_heads
+        });
+        let behind = !told || !peer.lacks.is_empty() || peer.upto < self.durable_len;
+        peer.reset || (!peer.awaiting && (asks || (behind && self.durable_len > 0)))
+    }
+
     /// What a peer should be sent now, as if it were sent: the next call says what comes after.
     /// Nothing while anything is not stored.
     pub fn poll_send(&mut self, to: ConnectionId) -> Option<Outgoing> {
-        let peer = self.peers.get_mut(&to)?;
-        let silent = matches!(peer.access, None | Some(Access::None));
-        if silent || peer.certainty == Certainty::Unheard || self.durable_len != self.graph.len() {
+        if !self.has_news(to) {
             return None;
         }
+        let empty = self.durable_len == 0;
+        let peer = self.peers.get_mut(&to)?;
         if peer.reset {
             return Some(self.poll_reset(to));
         }
-        let empty = self.durable_len == 0;
         let need = if peer.writes() { std::mem::take(&mut peer.need) } else { Vec::new() };
         let need: Vec<_> =
             need.into_iter().filter(|hash| self.graph.resident(hash).is_none()).collect();
-        if peer.awaiting || (empty && need.is_empty()) {
-            peer.need = need;
+        if empty && need.is_empty() {
             return None;
         }
         let missing =
             if peer.publishes_only { Vec::new() } else { peer.missing(self.durable_len) };
         let told = peer.told.as_ref() == Some(&self.durable_heads);
         if told && need.is_empty() && missing.is_empty() {
+            // It has the rest from elsewhere.
+            peer.sent(self.durable_len, Vec::new());
             return None;
         }
         let (snapshot, changes, rest) = self.select(missing);
@@ -952,9 +986,9 @@ impl History {
         peer.told = Some(if flag { heads.clone() } else { Arc::from([]) });
         let flags = Flags { sync_reset: true, read_only: false, supports_sync_reset: true };
         Outgoing {
-            heads: if flag { heads } else { Arc::from([]) },
             need: Vec::new(),
-            have: Claim::Heads,
+            have: Claim::Filter { last_sync: heads.to_vec(), hashes: Vec::new() },
+            heads: if flag { heads } else { Arc::from([]) },
             snapshot: false,
             changes: Vec::new(),
             flags: flag.then_some(flags),
@@ -1038,6 +1072,18 @@ impl History {
         }
     }
 
+    /// What a relay needs to adopt this document, whose snapshot it has and of which it has folded
+    /// the changes below `segment_from`. `None` unless all changes from there on are resident.
+    #[must_use]
+    pub fn unpacked(&self, segment_from: u32) -> Option<Unpacked> {
+        Some(Unpacked {
+            len: self.len(),
+            segment: self.graph.segment(segment_from..self.len()).ok()?,
+            outline: self.outline.encode(),
+            heads: self.heads.iter().map(|h| (h.index, h.hash, h.max_op)).collect(),
+        })
+    }
+
     /// The first index of the newest changes that keep their rows.
     fn retained_from(&self) -> u32 {
         let mut bytes = 0;
@@ -1073,6 +1119,13 @@ impl History {
 /// The peers of a history, between two histories. See [`History::into_peers`].
 #[derive(Debug, Default)]
 pub struct Peers(HashMap<ConnectionId, Peer>);
+
+impl Peers {
+    /// Forgets a peer.
+    pub fn leave(&mut self, peer: ConnectionId) {
+        self.0.remove(&peer);
+    }
+}
 
 fn filter_claim(graph: &Graph, last_sync: &[ChangeHash]) -> Claim {
     let tips: Vec<_> = last_sync.iter().filter_map(|hash| graph.resident(hash)).collect();

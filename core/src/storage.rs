@@ -13,6 +13,7 @@
 pub mod conformance;
 mod memory;
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -132,7 +133,7 @@ pub struct Stored {
 }
 
 /// A place where documents are kept. Methods block; they are called from threads that may.
-pub trait Storage: Send + Sync + 'static {
+pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// The id under which peers remember this storage, made when it was.
     fn storage_id(&self) -> Arc<str>;
 

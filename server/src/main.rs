@@ -1,1 +1,176 @@
-fn main(){}
+//! The `reconverge` binary.
+
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use reconverge::id::PeerId;
+use reconverge::native::RedbStorage;
+use reconverge_server::access::Open;
+use reconverge_server::config::Config;
+use reconverge_server::{Relay, workshop};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A sync server for Automerge documents: stock automerge-repo clients connect to it by WebSocket,
+/// and what they write is on disk before they are told that the relay has it.
+#[derive(Debug, Parser)]
+#[command(name = "reconverge", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<Serve>),
+    /// Builds one document under limits; started by the relay itself.
+    #[command(name = workshop::SUBCOMMAND, hide = true)]
+    Workshop {
+        memory_bytes: u64,
+        cpu_s: u64,
+    },
+}
+
+/// Run the relay.
+///
+/// Example: `reconverge serve --listen 127.0.0.1:3030 --data ./data`, then point an automerge-repo
+/// client at ws://127.0.0.1:3030. Every option can also be given by the environment variable named
+/// beside it. SIGTERM or ctrl-c stops the relay: it commits what it took in and closes connections
+/// with code 1012, and clients come back to the next run.
+#[derive(Debug, Parser)]
+struct Serve {
+    /// Address and port to listen on. Port 0 picks a free one, which is printed.
+    #[arg(long, env = "RECONVERGE_LISTEN", default_value = "127.0.0.1:3030")]
+    listen: SocketAddr,
+    /// Folder for the relay's file, `reconverge.redb`; made if it is not there. One relay at a
+    /// time may use it.
+    #[arg(long, env = "RECONVERGE_DATA", default_value = "./data")]
+    data: PathBuf,
+    /// Memory for the cache of the file's pages, in MiB.
+    #[arg(long, env = "RECONVERGE_CACHE_MIB", default_value_t = 16)]
+    cache_mib: usize,
+    /// Most connections at a time; others are answered 503.
+    #[arg(long, env = "RECONVERGE_CONNECTIONS_MAX", default_value_t = 100_000)]
+    connections_max: usize,
+    /// Seconds between pings. A connection that is silent for two of them is closed.
+    #[arg(long, env = "RECONVERGE_PING_INTERVAL_S", default_value_t = 20,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    ping_interval_s: u64,
+    /// Seconds after which a document that nobody uses is dropped from memory.
+    #[arg(long, env = "RECONVERGE_IDLE_TIMEOUT_S", default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    idle_timeout_s: u64,
+    /// Documents that are unpacked or compacted at a time, each in a process of its own.
+    #[arg(long, env = "RECONVERGE_WORKSHOP_WORKERS", default_value_t = 1)]
+    workshop_workers: usize,
+    /// Memory of each such process, in MiB of address space.
+    #[arg(long, env = "RECONVERGE_WORKSHOP_MEMORY_MIB", default_value_t = 3072)]
+    workshop_memory_mib: u64,
+    /// CPU seconds of each such process; it is killed after twice as long by the clock.
+    #[arg(long, env = "RECONVERGE_WORKSHOP_CPU_S", default_value_t = 60)]
+    workshop_cpu_s: u64,
+    /// Form of the log on standard error.
+    #[arg(long, env = "RECONVERGE_LOG_FORMAT", default_value = "human")]
+    log_format: LogFormat,
+    /// What to log: error, warn, info, debug or trace, also per module.
+    #[arg(long, env = "RECONVERGE_LOG", default_value = "info")]
+    log: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Human,
+    Json,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Workshop { memory_bytes, cpu_s } => match workshop::run_child(memory_bytes, cpu_s) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("workshop: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Command::Serve(serve) => match run(&serve) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                error!("{reason}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run(serve: &Serve) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&serve.log)
+        .map_err(|e| format!("--log {:?} is not a filter: {e}", serve.log));
+    let default = EnvFilter::new("info");
+    let (filter, bad_filter) = match filter {
+        Ok(filter) => (filter, None),
+        Err(reason) => (default, Some(reason)),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match serve.log_format {
+        LogFormat::Human => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    if let Some(reason) = bad_filter {
+        return Err(reason);
+    }
+    std::fs::create_dir_all(&serve.data)
+        .map_err(|e| format!("cannot make the folder {}: {e}", serve.data.display()))?;
+    let file = serve.data.join("reconverge.redb");
+    let storage_id = uuid::Uuid::new_v4().to_string();
+    let cache = serve.cache_mib * 1024 * 1024;
+    let storage = RedbStorage::open(&file, cache, &storage_id)
+        .map_err(|e| format!("cannot open {}: {e}", file.display()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|e| e.to_string())?.block_on(serve_until_told(serve, storage))
+}
+
+async fn serve_until_told(serve: &Serve, storage: RedbStorage) -> Result<(), String> {
+    let defaults = Config::default();
+    let config = Config {
+        listen: serve.listen,
+        connections_max: serve.connections_max,
+        ping_interval: Duration::from_secs(serve.ping_interval_s),
+        idle_timeout: Duration::from_secs(serve.idle_timeout_s),
+        workshop: workshop::WorkshopConfig {
+            workers: serve.workshop_workers.max(1),
+            memory_bytes_max: serve.workshop_memory_mib * 1024 * 1024,
+            cpu_s_max: serve.workshop_cpu_s,
+            deadline: Duration::from_secs(serve.workshop_cpu_s * 2),
+            ..defaults.workshop
+        },
+        ..defaults
+    };
+    let name = format!("reconverge-{}", uuid::Uuid::new_v4());
+    let peer_id = PeerId::new(&name).ok_or("an empty peer id")?;
+    let storage = Arc::new(storage);
+    let relay = Relay::start(config, peer_id, storage, Arc::new(Open));
+    let relay = relay.await.map_err(|e| e.to_string())?;
+    let address = relay.address();
+    // For people and for scripts that asked for port 0; the log goes to standard error.
+    println!("listening on {address}");
+    info!(%address, data = %serve.data.display(), "serving");
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|e| e.to_string())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    info!("stopping");
+    relay.stop().await;
+    info!("stopped");
+    Ok(())
+}

@@ -136,9 +136,13 @@ impl Outbox {
         self.state().closing.clone()
     }
 
-    /// The next frame to write. Registers the caller to be woken when there is none.
-    pub(crate) fn poll_frame(&self, cx: &Context<'_>) -> Poll<Frame> {
+    /// Has the caller woken when something is added from now on.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
         self.writer.register(cx.waker());
+    }
+
+    /// The next frame to write.
+    pub(crate) fn poll_frame(&self) -> Poll<Frame> {
         let mut state = self.state();
         if let Some(frame) = state.frames.pop_front() {
             state.bytes -= frame.len();
@@ -168,9 +172,8 @@ mod tests {
     use super::*;
 
     fn drain(outbox: &Outbox) -> Vec<Bytes> {
-        let cx = Context::from_waker(std::task::Waker::noop());
         let mut frames = Vec::new();
-        while let Poll::Ready(frame) = outbox.poll_frame(&cx) {
+        while let Poll::Ready(frame) = outbox.poll_frame() {
             frames.push(frame.head);
         }
         frames

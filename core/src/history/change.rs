@@ -112,13 +112,10 @@ impl<'a> Change<'a> {
 
     /// Sums the runs of the action column, which has a value for each operation.
     fn count_ops(&self) -> Result<u64, ChangeError> {
-        let mut runs = Runs::new(self.column(column::ACTION), read_u64);
-        let mut ops = 0u64;
-        while let Some(run) = runs.next_run()? {
-            ops = ops.saturating_add(run);
-            if ops > CHANGE_OPS_MAX {
-                return Err(ChangeError::Limit("number of operations in a change"));
-            }
+        let column = self.column(column::ACTION);
+        let ops = count_rows(column).ok_or(ChangeError::Malformed("actions"))?;
+        if ops > CHANGE_OPS_MAX {
+            return Err(ChangeError::Limit("number of operations in a change"));
         }
         Ok(ops)
     }
@@ -140,6 +137,16 @@ impl<'a> Change<'a> {
             pred_counter: Deltas::new(self.column(column::PRED_COUNTER)),
         }
     }
+}
+
+/// How many rows a run-length column of numbers has. Costs what its bytes cost, not its rows.
+pub(crate) fn count_rows(column: &[u8]) -> Option<u64> {
+    let mut runs = Runs::new(column, read_u64);
+    let mut rows = 0u64;
+    while let Some(run) = runs.next_run().ok()? {
+        rows = rows.saturating_add(run);
+    }
+    Some(rows)
 }
 
 fn count(input: &mut Reader<'_>, max: usize, what: &'static str) -> Result<usize, ChangeError> {

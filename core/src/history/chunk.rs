@@ -111,6 +111,39 @@ impl<'a> Chunk<'a> {
         (0..heads).map(|_| input.hash()).collect()
     }
 
+    /// How many operations a document chunk declares, counted from the runs of its action column
+    /// without building a row. `None` if the columns are malformed or the column inflates to more
+    /// than [`CHANGE_BYTES_MAX`].
+    #[must_use]
+    pub fn declared_operations(&self) -> Option<u64> {
+        const ACTION: u32 = 0x42;
+        const DEFLATED: u32 = 0x08;
+        let mut input = Reader(self.data);
+        for _ in 0..input.unsigned()? {
+            input.prefixed()?;
+        }
+        let heads: usize = input.number()?;
+        input.take(heads.checked_mul(32)?)?;
+        let columns = |input: &mut Reader<'a>| -> Option<Vec<(u32, usize)>> {
+            (0..input.unsigned()?).map(|_| Some((input.number()?, input.number()?))).collect()
+        };
+        let of_changes = columns(&mut input)?;
+        let of_operations = columns(&mut input)?;
+        for (_, len) in of_changes {
+            input.take(len)?;
+        }
+        for (spec, len) in of_operations {
+            let column = input.take(len)?;
+            if spec == ACTION {
+                return super::change::count_rows(column);
+            }
+            if spec == ACTION | DEFLATED {
+                return super::change::count_rows(&inflate(column)?);
+            }
+        }
+        Some(0)
+    }
+
     /// This change in its inflated form, in which it is stored and passed on.
     ///
     /// # Errors
@@ -119,13 +152,7 @@ impl<'a> Chunk<'a> {
         if self.kind != ChunkKind::DeflatedChange {
             return Ok(Cow::Borrowed(self.bytes));
         }
-        let mut data = Vec::new();
-        let limit = CHANGE_BYTES_MAX as u64 + 1;
-        let inflated = flate2::read::DeflateDecoder::new(self.data).take(limit);
-        let read = { inflated }.read_to_end(&mut data).map_err(|_| ChunkError::Inflate)?;
-        if read > CHANGE_BYTES_MAX {
-            return Err(ChunkError::Inflate);
-        }
+        let mut data = inflate(self.data).ok_or(ChunkError::Inflate)?;
         let mut bytes = Vec::with_capacity(data.len() + 16);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&self.checksum);
@@ -134,6 +161,14 @@ impl<'a> Chunk<'a> {
         bytes.append(&mut data);
         Ok(Cow::Owned(bytes))
     }
+}
+
+/// `None` if it is nonsense or more than [`CHANGE_BYTES_MAX`], before more is allocated.
+fn inflate(deflated: &[u8]) -> Option<Vec<u8>> {
+    let mut data = Vec::new();
+    let limit = CHANGE_BYTES_MAX as u64 + 1;
+    let read = flate2::read::DeflateDecoder::new(deflated).take(limit).read_to_end(&mut data);
+    (read.ok()? <= CHANGE_BYTES_MAX).then_some(data)
 }
 
 fn hash(kind: u8, data: &[u8]) -> ChangeHash {

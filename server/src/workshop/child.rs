@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 
-use automerge::{Automerge, Change, ChangeHash, ReadDoc};
+use automerge::{Automerge, Change, ChangeHash};
 use bytes::Bytes;
 use reconverge::history::chunk::Chunk;
 use reconverge::history::{DOCUMENT_OPS_MAX, History};

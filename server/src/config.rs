@@ -1,0 +1,56 @@
+//! What an operator may choose.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::workshop::WorkshopConfig;
+
+/// How a relay runs. [`Config::default`] suits tests: loopback, any free port.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Most connections at a time; others are answered 503.
+    pub connections_max: usize,
+    /// How often a connection is pinged. One that was silent for two pings is closed.
+    pub ping_interval: Duration,
+    /// How long a new connection may take to join.
+    pub join_timeout: Duration,
+    /// How long a request for a document that nobody has waits for one to appear.
+    pub unavailable_grace: Duration,
+    /// The same while a connected peer has announced the document and is uploading it.
+    pub upload_grace: Duration,
+    /// How long a document stays in memory after it was last used.
+    pub idle_timeout: Duration,
+    /// How long the relay waits for connections to end when it stops.
+    pub drain_timeout: Duration,
+    /// Bytes of messages that were received and not yet processed, over all connections. When
+    /// there are more, connections wait to read.
+    pub received_bytes_max: usize,
+    /// The limits of the workshop.
+    pub workshop: WorkshopConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            connections_max: 100_000,
+            ping_interval: Duration::from_secs(20),
+            join_timeout: Duration::from_secs(20),
+            unavailable_grace: Duration::from_millis(300),
+            upload_grace: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(5),
+            received_bytes_max: 256 * 1024 * 1024,
+            workshop: WorkshopConfig {
+                program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("reconverge")),
+                workers: 1,
+                memory_bytes_max: 3 * 1024 * 1024 * 1024,
+                cpu_s_max: 60,
+                deadline: Duration::from_secs(120),
+            },
+        }
+    }
+}

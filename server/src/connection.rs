@@ -1,0 +1,353 @@
+//! One connection: frames in, frames out, and what the relay knows of the peer.
+
+mod socket;
+
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reconverge::id::{ConnectionId, DocumentId, PeerId, Space};
+use reconverge::protocol::{
+    self, Ephemeral, HeadsOfStorage, Message, ProtocolError, RemoteHeads, SyncEnvelope,
+};
+use reconverge::session::{Event, Session};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite;
+use tokio_util::sync::PollSemaphore;
+use tracing::{debug, info, trace, warn};
+
+use crate::document::{Incoming, Input, Slot};
+use crate::outbox::{Closing, Frame, Outbox};
+use crate::relay::Shared;
+use crate::remote_heads::Seen;
+
+use socket::Next;
+pub(crate) use socket::Socket;
+
+/// Messages of one connection that may wait in documents' mailboxes. When as many do, the
+/// connection is not read until one was processed.
+const WAITING_MAX: usize = 256;
+
+/// Most documents that one connection may speak of.
+const DOCUMENTS_MAX: usize = 64 * 1024;
+
+/// Most storages that one connection may subscribe to.
+const SUBSCRIPTIONS_MAX: usize = 1024;
+
+/// Holds a message's place in the limits of its connection and of the relay until it is processed.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    _message: OwnedSemaphorePermit,
+    _bytes: Option<OwnedSemaphorePermit>,
+}
+
+/// A peer that joined, as documents see it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) peer: PeerId,
+    /// The id of its storage, if it keeps what it syncs.
+    pub(crate) storage_id: Option<String>,
+    pub(crate) space: Space,
+    pub(crate) outbox: Outbox,
+    relay_peer: PeerId,
+    subscribed: AtomicBool,
+    subscriptions: Mutex<HashSet<String>>,
+}
+
+impl Connection {
+    /// Sends a sync message.
+    pub(crate) fn sync(&self, document: &str, payload: Bytes) {
+        let envelope = SyncEnvelope {
+            sender: self.relay_peer.as_str(),
+            target: self.peer.as_str(),
+            document: document.into(),
+            data: &[],
+            request: false,
+        };
+        let small = payload.len() <= socket::FRAME_BYTES;
+        let spare = if small { payload.len() } else { 0 };
+        let mut head = envelope.encode_prefix(payload.len(), spare);
+        if small {
+            head.extend_from_slice(&payload);
+            self.outbox.push(Frame::whole(head));
+        } else {
+            self.outbox.push(Frame { head: head.into(), payload });
+        }
+    }
+
+    /// Answers that nobody has a document.
+    pub(crate) fn unavailable(&self, document: &str) {
+        self.outbox.answer(protocol::encode(&Message::DocUnavailable {
+            sender: self.relay_peer.as_str(),
+            target: self.peer.as_str(),
+            document: document.into(),
+        }));
+    }
+
+    /// Tells the heads of a storage.
+    pub(crate) fn remote_heads(&self, document: &str, storage: &str, seen: &Seen) {
+        let heads = seen.heads.iter().map(|head| head.as_str().into()).collect();
+        self.outbox.answer(protocol::encode(&Message::RemoteHeadsChanged(RemoteHeads {
+            sender: self.relay_peer.as_str(),
+            target: self.peer.as_str(),
+            document: document.into(),
+            heads: vec![HeadsOfStorage { storage, heads, timestamp_ms: seen.timestamp_ms }],
+        })));
+    }
+
+    /// Ends the connection for what it sent.
+    pub(crate) fn refuse_frame(&self, error: &ProtocolError) {
+        warn!(peer = %self.peer, %error, "bad frame; connection closed");
+        self.outbox.answer(protocol::encode(&Message::Error {
+            sender: Some(self.relay_peer.as_str()),
+            target: Some(self.peer.as_str()),
+            message: &error.to_string(),
+        }));
+        self.outbox.close(1002, "bad frame");
+    }
+
+    pub(crate) fn subscribes_to(&self, storage: &str) -> bool {
+        self.subscribed.load(Ordering::Relaxed)
+            && self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).contains(storage)
+    }
+}
+
+/// What the task of a connection owns.
+pub(crate) struct Peer {
+    relay: Arc<Shared>,
+    id: ConnectionId,
+    space: Space,
+    session: Session,
+    connection: Option<Arc<Connection>>,
+    documents: HashMap<Box<str>, Arc<Slot>>,
+    places: PollSemaphore,
+}
+
+/// Serves a WebSocket until it ends.
+pub(crate) async fn serve(relay: Arc<Shared>, socket: Socket, id: ConnectionId, space: Space) {
+    let places = Arc::new(tokio::sync::Semaphore::new(WAITING_MAX));
+    let mut peer = Peer {
+        session: Session::new(relay.local.clone()),
+        relay,
+        id,
+        space,
+        connection: None,
+        documents: HashMap::new(),
+        places: PollSemaphore::new(places),
+    };
+    let closing = peer.run(socket).await;
+    let name = peer.connection.as_ref().map(|connection| connection.peer.to_string());
+    debug!(connection = id.0, peer = name, code = closing.code, reason = closing.reason, "closed");
+    peer.leave();
+}
+
+impl Peer {
+    async fn run(&mut self, mut socket: Socket) -> Closing {
+        let ping = self.relay.config.ping_interval;
+        let mut deadline = Instant::now() + self.relay.config.join_timeout;
+        let mut heard = Instant::now();
+        let relay = self.relay.clone();
+        loop {
+            let outbox = self.connection.as_ref().map(|connection| &connection.outbox);
+            let next = tokio::select! {
+                biased;
+                () = relay.stopping.cancelled() => {
+                    let closing = Closing { code: 1012, reason: "service restart".into() };
+                    socket.finish(outbox, &closing).await;
+                    return closing;
+                }
+                next = socket.next(outbox, &mut self.places) => next,
+                () = tokio::time::sleep_until(deadline) => Next::Deadline,
+            };
+            let closing = match next {
+                Next::Message(message, place) => {
+                    heard = Instant::now();
+                    let joined = self.connection.is_some();
+                    match self.message(message, place).await {
+                        Ok(()) if !joined && self.connection.is_some() => {
+                            deadline = heard + ping;
+                            continue;
+                        }
+                        Ok(()) => continue,
+                        Err(closing) => closing,
+                    }
+                }
+                Next::Deadline if self.connection.is_none() => {
+                    Closing { code: 1008, reason: "no join in time".into() }
+                }
+                Next::Deadline if heard.elapsed() > ping * 2 + Duration::from_secs(1) => {
+                    Closing { code: 1001, reason: "no answer to pings".into() }
+                }
+                Next::Deadline => {
+                    deadline = Instant::now() + ping;
+                    socket.ping();
+                    continue;
+                }
+                Next::Closing(closing) => closing,
+                Next::Ended(reason) => return Closing { code: 1006, reason },
+            };
+            let outbox = self.connection.as_ref().map(|connection| &connection.outbox);
+            socket.finish(outbox, &closing).await;
+            return closing;
+        }
+    }
+
+    /// Takes in one WebSocket message.
+    async fn message(
+        &mut self,
+        message: tungstenite::Message,
+        place: OwnedSemaphorePermit,
+    ) -> Result<(), Closing> {
+        let frame = match message {
+            tungstenite::Message::Binary(frame) => frame,
+            tungstenite::Message::Text(_) => {
+                return Err(self.bad_frame(&ProtocolError::Unexpected("a text message")));
+            }
+            // Pongs count as a sign of life, pings were answered.
+            _ => return Ok(()),
+        };
+        let bytes = self.relay.reserve(frame.len()).await;
+        let permit = Permit { _message: place, _bytes: bytes };
+        match self.session.handle(&frame) {
+            Ok(event) => self.event(&frame, event, permit),
+            Err(error) => Err(self.bad_frame(&error)),
+        }
+    }
+
+    fn bad_frame(&mut self, error: &ProtocolError) -> Closing {
+        let farewell = self.session.farewell(error);
+        let peer = self.session.remote().map(PeerId::as_str);
+        warn!(connection = self.id.0, peer, %error, "bad frame; connection closed");
+        let closing = Closing { code: 1002, reason: "bad frame".into() };
+        match &self.connection {
+            Some(connection) => connection.outbox.answer(farewell),
+            None => {
+                // It has no outbox yet; one is made to carry the farewell.
+                let connection = self.joined(PeerId::new("-").expect("not empty"), None);
+                connection.outbox.answer(farewell);
+                self.connection = Some(connection);
+            }
+        }
+        closing
+    }
+
+    fn joined(&self, peer: PeerId, storage_id: Option<String>) -> Arc<Connection> {
+        Arc::new(Connection {
+            id: self.id,
+            peer,
+            storage_id,
+            space: self.space.clone(),
+            outbox: Outbox::default(),
+            relay_peer: self.relay.local.peer.clone(),
+            subscribed: AtomicBool::new(false),
+            subscriptions: Mutex::default(),
+        })
+    }
+
+    fn event(&mut self, frame: &Bytes, event: Event<'_>, permit: Permit) -> Result<(), Closing> {
+        let connection = match (&self.connection, event) {
+            (None, Event::Joined { peer, storage_id, reply, .. }) => {
+                info!(connection = self.id.0, %peer, space = self.space.as_str(), "joined");
+                let connection = self.joined(peer, storage_id);
+                connection.outbox.answer(reply);
+                self.relay.peers.enter(&connection);
+                self.connection = Some(connection);
+                return Ok(());
+            }
+            (Some(connection), event) => (connection.clone(), event),
+            (None, _) => return Ok(()),
+        };
+        match connection {
+            (from, Event::Sync(sync)) => {
+                let data = frame.slice_ref(sync.data);
+                let slot = self.slot(&sync.document)?;
+                slot.push(Input::Message(Arc::new(Incoming { from, data, _permit: permit })));
+            }
+            (from, Event::Ephemeral(ephemeral)) => self.broadcast(&from, &ephemeral),
+            (from, Event::RemoteSubscription { add, remove }) => {
+                self.subscribe(&from, &add, &remove);
+            }
+            (from, Event::RemoteHeads(remote)) => {
+                let seen = |of: HeadsOfStorage<'_>| {
+                    let heads = of.heads.into_iter().map(Into::into).collect();
+                    (of.storage.to_owned(), Seen { heads, timestamp_ms: of.timestamp_ms })
+                };
+                let heads = remote.heads.into_iter().map(seen).collect();
+                // Only for documents that it syncs; of others it has nothing to tell.
+                if let Some(slot) = self.documents.get(&*remote.document) {
+                    slot.push(Input::RemoteHeads { from: from.id, heads });
+                }
+            }
+            (_, Event::Left) => return Err(Closing { code: 1000, reason: "left".into() }),
+            (_, Event::Ignored(why)) => trace!(connection = self.id.0, why, "ignored"),
+            (_, Event::Joined { .. } | Event::Unavailable) => {}
+        }
+        Ok(())
+    }
+
+    fn slot(&mut self, document: &str) -> Result<Arc<Slot>, Closing> {
+        if let Some(slot) = self.documents.get(document) {
+            return Ok(slot.clone());
+        }
+        if self.documents.len() >= DOCUMENTS_MAX {
+            return Err(Closing { code: 1008, reason: "too many documents".into() });
+        }
+        let id: DocumentId = document.parse().map_err(|error| {
+            warn!(connection = self.id.0, %error, "bad document id; connection closed");
+            Closing { code: 1002, reason: "bad document id".into() }
+        })?;
+        let slot = self.relay.documents.open(id, || Slot::new(id, self.relay.clone()));
+        self.documents.insert(document.into(), slot.clone());
+        Ok(slot)
+    }
+
+    /// Passes presence on. One task does this for all documents of the sender, so what it sends
+    /// arrives in its order.
+    fn broadcast(&self, from: &Connection, ephemeral: &Ephemeral<'_>) {
+        let Some(slot) = self.documents.get(&*ephemeral.document) else { return };
+        for to in slot.audience().iter().filter(|to| to.id != from.id) {
+            let target = to.peer.as_str();
+            let message = Message::Ephemeral(Ephemeral { target, ..ephemeral.clone() });
+            to.outbox.present(protocol::encode(&message).into());
+        }
+    }
+
+    fn subscribe(&self, from: &Arc<Connection>, add: &[&str], remove: &[&str]) {
+        let added: Vec<String> = {
+            let mut all = from.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+            for storage in remove {
+                all.remove(*storage);
+            }
+            let room = SUBSCRIPTIONS_MAX.saturating_sub(all.len());
+            let new: Vec<String> = add
+                .iter()
+                .filter(|storage| !all.contains(**storage))
+                .take(room)
+                .map(ToString::to_string)
+                .collect();
+            all.extend(new.iter().cloned());
+            from.subscribed.store(!all.is_empty(), Ordering::Relaxed);
+            new
+        };
+        if added.is_empty() {
+            return;
+        }
+        for slot in self.documents.values() {
+            slot.push(Input::Replay { to: from.clone(), storages: added.clone() });
+        }
+    }
+
+    fn leave(&mut self) {
+        for slot in self.documents.values() {
+            slot.push(Input::Leave(self.id));
+        }
+        if let Some(connection) = &self.connection {
+            self.relay.peers.leave(connection);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The WebSocket of one connection, read and written by one task without either waiting for the
+//! other.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Sink, Stream};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame as WireFrame};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::PollSemaphore;
+
+use crate::outbox::{Closing, Frame, Outbox};
+use reconverge::protocol::MESSAGE_BYTES_MAX;
+
+/// Larger messages go as continuation frames of this size, so that no connection keeps a write
+/// buffer as large as the largest document that it was ever sent.
+pub(super) const FRAME_BYTES: usize = 64 * 1024;
+
+/// How long a peer may read nothing while something waits for it, and how long it may take to
+/// read what is left when the connection ends.
+const STALLED: Duration = Duration::from_secs(60);
+const FINISH: Duration = Duration::from_secs(3);
+
+/// What happens next on a connection.
+pub(super) enum Next {
+    Message(Message, OwnedSemaphorePermit),
+    Closing(Closing),
+    Ended(String),
+    Deadline,
+}
+
+pub(crate) struct Socket {
+    stream: WebSocketStream<TcpStream>,
+    /// What is left of a message that goes in several frames.
+    rest: Option<Bytes>,
+    /// Whether something was written since the last flush.
+    unflushed: bool,
+    stalled_since: Option<Instant>,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Socket {
+    /// Takes over a connection after the HTTP upgrade; `read` is what the peer sent since.
+    pub(crate) async fn new(io: TcpStream, read: Bytes) -> Self {
+        let mut config = WebSocketConfig::default();
+        config.read_buffer_size = 4 * 1024;
+        config.write_buffer_size = 16 * 1024;
+        config.max_message_size = Some(MESSAGE_BYTES_MAX);
+        config.max_frame_size = Some(MESSAGE_BYTES_MAX);
+        let stream = WebSocketStream::from_partially_read(
+            io,
+            read.to_vec(),
+            Role::Server,
+            Some(config),
+        );
+        Self {
+            stream: stream.await,
+            rest: None,
+            unflushed: false,
+            stalled_since: None,
+            place: None,
+        }
+    }
+
+    /// Writes what waits and reads the next message, for which there must be a place.
+    pub(super) async fn next(
+        &mut self,
+        outbox: Option<&Outbox>,
+        places: &mut PollSemaphore,
+    ) -> Next {
+        std::future::poll_fn(|cx| self.poll(cx, outbox, places)).await
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: Option<&Outbox>,
+        places: &mut PollSemaphore,
+    ) -> Poll<Next> {
+        if let Some(outbox) = outbox {
+            outbox.register(cx);
+        }
+        if let Err(error) = self.poll_write(cx, outbox) {
+            return Poll::Ready(Next::Ended(error.to_string()));
+        }
+        if let Some(closing) = outbox.and_then(Outbox::closing) {
+            return Poll::Ready(Next::Closing(closing));
+        }
+        if self.stalled_since.is_some_and(|since| since.elapsed() > STALLED) {
+            return Poll::Ready(Next::Ended("the peer does not read".into()));
+        }
+        if self.place.is_none() {
+            let Poll::Ready(place) = places.poll_acquire(cx) else { return Poll::Pending };
+            self.place = place;
+        }
+        match Pin::new(&mut self.stream).poll_next(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(Next::Ended("closed by the peer".into())),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(self.failed(error)),
+            Poll::Ready(Some(Ok(Message::Close(_)))) => {
+                Poll::Ready(Next::Ended("closed by the peer".into()))
+            }
+            Poll::Ready(Some(Ok(message))) => {
+                let place = self.place.take().expect("acquired above");
+                Poll::Ready(Next::Message(message, place))
+            }
+        }
+    }
+
+    fn failed(&mut self, error: Error) -> Next {
+        match error {
+            Error::Capacity(error) => {
+                Next::Closing(Closing { code: 1009, reason: error.to_string() })
+            }
+            Error::Protocol(error) => {
+                Next::Closing(Closing { code: 1002, reason: error.to_string() })
+            }
+            error => Next::Ended(error.to_string()),
+        }
+    }
+
+    /// Writes frames while the socket takes them, then flushes.
+    fn poll_write(&mut self, cx: &mut Context<'_>, outbox: Option<&Outbox>) -> Result<(), Error> {
+        loop {
+            if Pin::new(&mut self.stream).poll_ready(cx)?.is_pending() {
+                self.stalled_since.get_or_insert_with(Instant::now);
+                return Ok(());
+            }
+            let Some(message) = self.next_message(outbox) else { break };
+            Pin::new(&mut self.stream).start_send(message)?;
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.stream).poll_flush(cx)? {
+                Poll::Ready(()) => {
+                    self.unflushed = false;
+                    self.stalled_since = None;
+                }
+                Poll::Pending => {
+                    self.stalled_since.get_or_insert_with(Instant::now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next_message(&mut self, outbox: Option<&Outbox>) -> Option<Message> {
+        if let Some(mut rest) = self.rest.take() {
+            let part = rest.split_to(rest.len().min(FRAME_BYTES));
+            let last = rest.is_empty();
+            self.rest = (!last).then_some(rest);
+            let continued = OpCode::Data(Data::Continue);
+            return Some(Message::Frame(WireFrame::message(part, continued, last)));
+        }
+        let Poll::Ready(Frame { head, payload }) = outbox?.poll_frame() else { return None };
+        if payload.is_empty() {
+            return Some(Message::Binary(head));
+        }
+        self.rest = Some(payload);
+        Some(Message::Frame(WireFrame::message(head, OpCode::Data(Data::Binary), false)))
+    }
+
+    /// Pings the peer; the pong counts as a sign of life.
+    pub(super) fn ping(&mut self) {
+        if self.rest.is_none() && self.stalled_since.is_none() {
+            let ping = Pin::new(&mut self.stream).start_send(Message::Ping(Bytes::new()));
+            // A broken socket shows at the next read.
+            self.unflushed |= ping.is_ok();
+        }
+    }
+
+    /// Writes what waits, says goodbye and ends, within a bounded time.
+    pub(super) async fn finish(&mut self, outbox: Option<&Outbox>, closing: &Closing) {
+        let end = async {
+            std::future::poll_fn(|cx| match self.poll_write(cx, outbox) {
+                Ok(()) if self.unflushed || self.rest.is_some() => Poll::Pending,
+                _ => Poll::Ready(()),
+            })
+            .await;
+            let code = CloseCode::from(closing.code);
+            let reason: String = closing.reason.chars().take(100).collect();
+            let _ = self.stream.close(Some(CloseFrame { code, reason: reason.into() })).await;
+            // The peer's own close frame, so that the socket ends in peace.
+            let mut stream = Pin::new(&mut self.stream);
+            std::future::poll_fn(|cx| loop {
+                match stream.as_mut().poll_next(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            })
+            .await;
+        };
+        let _ = tokio::time::timeout(FINISH, end).await;
+    }
+}

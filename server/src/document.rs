@@ -1,0 +1,526 @@
+//! One document: a mailbox, and the turns that empty it.
+//!
+//! A [`Slot`] has a mailbox and, while there is something in it, one task. The task takes all that
+//! came, runs one *turn* and looks again; when the mailbox is empty it lays the document down in
+//! the slot and ends, so an idle document costs no task. A turn is: take in every message, commit
+//! what is new, then ask the history what each peer should be sent and hand that to the peers that
+//! have room. What a failed commit leaves behind is dropped and read again from disk; nobody was
+//! told of it.
+
+mod building;
+mod sending;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use reconverge::history::{Documents, History, NeedGraph, Peers, Received};
+use reconverge::id::{Access, ConnectionId, DocumentId};
+use reconverge::protocol::{ChangeHash, SyncMessage};
+use reconverge::storage::{Batch, Blob, DocumentKey, StorageError, Write};
+use tracing::{debug, error, info, warn};
+
+use crate::access::Asking;
+use crate::connection::{Connection, Permit};
+use crate::relay::Shared;
+use crate::remote_heads::{RemoteHeads, Seen, shown};
+
+pub(crate) use building::BuildResult;
+
+/// How long a document waits after its storage failed before it tries again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Messages above this size may take over a millisecond to check, and are kept off the threads
+/// that serve sockets.
+const HEAVY_BYTES: usize = 64 * 1024;
+
+/// What comes to a document.
+pub(crate) enum Input {
+    /// A sync message.
+    Message(Arc<Incoming>),
+    /// Heads that a peer heard of.
+    RemoteHeads { from: ConnectionId, heads: Vec<(String, Seen)> },
+    /// A peer wants to hear of these storages' heads.
+    Replay { to: Arc<Connection>, storages: Vec<String> },
+    /// A connection ended.
+    Leave(ConnectionId),
+    /// A connection that had no room has some.
+    Room,
+    /// A peer's request waited long enough; this often already.
+    Grace(ConnectionId, u32),
+    /// The workshop is done.
+    Built(BuildResult),
+    /// Storage failed a while ago.
+    Retry,
+}
+
+/// A sync message, and the permit that bounds how many of them wait.
+pub(crate) struct Incoming {
+    pub(crate) from: Arc<Connection>,
+    pub(crate) data: Bytes,
+    pub(crate) _permit: Permit,
+}
+
+/// A document that somebody uses.
+pub(crate) struct Slot {
+    id: DocumentId,
+    name: Arc<str>,
+    relay: Arc<Shared>,
+    state: Mutex<State>,
+    /// Who hears of presence.
+    audience: RwLock<Arc<[Arc<Connection>]>>,
+}
+
+struct State {
+    mailbox: VecDeque<Input>,
+    running: bool,
+    resting: Option<Box<Document>>,
+    used: Instant,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    pub(crate) fn new(id: DocumentId, relay: Arc<Shared>) -> Self {
+        let state = State {
+            mailbox: VecDeque::new(),
+            running: false,
+            resting: None,
+            used: Instant::now(),
+        };
+        Self {
+            id,
+            name: id.to_string().into(),
+            relay,
+            state: Mutex::new(state),
+            audience: RwLock::new(Arc::from([])),
+        }
+    }
+
+    pub(crate) fn id(&self) -> DocumentId {
+        self.id
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts something into the mailbox. How much may lie there is bounded by those who put it:
+    /// each connection has a number of permits, and the rest comes one at a time.
+    pub(crate) fn push(self: &Arc<Self>, input: Input) {
+        let mut state = self.state();
+        state.mailbox.push_back(input);
+        let starts = !std::mem::replace(&mut state.running, true);
+        drop(state);
+        if starts {
+            let slot = self.clone();
+            self.relay.tasks.spawn(async move { slot.run().await });
+        }
+    }
+
+    /// Tells the document that a connection has room again.
+    pub(crate) fn room(self: &Arc<Self>) {
+        self.push(Input::Room);
+    }
+
+    /// Puts something into the mailbox after a while, unless the relay stops before.
+    fn push_after(self: &Arc<Self>, delay: Duration, input: Input) {
+        let slot = self.clone();
+        self.relay.tasks.spawn(async move {
+            tokio::select! {
+                () = slot.relay.stopping.cancelled() => {}
+                () = tokio::time::sleep(delay) => slot.push(input),
+            }
+        });
+    }
+
+    pub(crate) fn audience(&self) -> Arc<[Arc<Connection>]> {
+        self.audience.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_audience(&self, connections: &HashMap<ConnectionId, Arc<Connection>>) {
+        let audience = connections.values().cloned().collect();
+        *self.audience.write().unwrap_or_else(PoisonError::into_inner) = audience;
+    }
+
+    /// Empties the mailbox, turn by turn.
+    async fn run(self: Arc<Self>) {
+        let mut document = self.state().resting.take().unwrap_or_default();
+        loop {
+            let inputs = {
+                let mut state = self.state();
+                if state.mailbox.is_empty() {
+                    state.used = Instant::now();
+                    state.running = false;
+                    state.resting = Some(document);
+                    return;
+                }
+                std::mem::take(&mut state.mailbox)
+            };
+            let turn = AssertUnwindSafe(document.turn(&self, inputs)).catch_unwind();
+            if turn.await.is_err() {
+                // A fault of ours that one document's input brought out: its peers are sent away
+                // and come back to what is stored.
+                error!(document = %self.name, "a turn panicked; the document is opened again");
+                for connection in document.connections.values() {
+                    connection.outbox.close(1011, "internal error");
+                }
+                self.set_audience(&HashMap::new());
+                document = Box::default();
+            }
+        }
+    }
+
+    /// Whether nothing came for `idle`.
+    pub(crate) fn is_idle(&self, idle: Duration) -> bool {
+        let state = self.state();
+        !state.running && state.used.elapsed() >= idle
+    }
+
+    /// Lets go of what can be read again.
+    pub(crate) fn evict(&self) {
+        if let Some(resting) = &mut self.state().resting {
+            resting.evict();
+        }
+    }
+
+    /// Whether no connection uses the document and nothing is under way.
+    pub(crate) fn is_unused(&self) -> bool {
+        let state = self.state();
+        let unused = state.resting.as_ref().is_none_or(|document| document.is_unused());
+        !state.running && state.mailbox.is_empty() && unused
+    }
+}
+
+/// A document that is open.
+#[derive(Default)]
+struct Document {
+    history: Option<Open>,
+    /// The peers, while there is no history.
+    parked: Peers,
+    connections: HashMap<ConnectionId, Arc<Connection>>,
+    remote_heads: RemoteHeads,
+    /// What waits while storage fails.
+    backlog: VecDeque<Input>,
+    building: building::Building,
+}
+
+struct Open {
+    key: DocumentKey,
+    history: History,
+    /// Whether the record is stored.
+    stored: bool,
+}
+
+impl Document {
+    fn is_unused(&self) -> bool {
+        self.connections.is_empty() && self.backlog.is_empty() && self.building.is_idle()
+    }
+
+    /// Drops graph and caches, keeps the peers and what they know.
+    fn evict(&mut self) {
+        if self.building.is_idle() {
+            self.park();
+        }
+    }
+
+    fn park(&mut self) {
+        if let Some(open) = self.history.take() {
+            self.parked = open.history.into_peers();
+        }
+    }
+
+    async fn turn(&mut self, slot: &Arc<Slot>, inputs: VecDeque<Input>) {
+        if self.history.is_none() && inputs.iter().all(|i| matches!(i, Input::Leave(_))) {
+            for input in inputs {
+                if let Input::Leave(connection) = input {
+                    self.leave(slot, connection);
+                }
+            }
+            return;
+        }
+        self.backlog.extend(inputs);
+        let result = self.try_turn(slot).await;
+        if let Err(failure) = result {
+            error!(document = %slot.name, error = %failure, "storage failed; trying again");
+            if let Some(open) = self.history.take() {
+                self.parked = open.history.into_peers_after_failure();
+            }
+            slot.push_after(RETRY_AFTER, Input::Retry);
+        }
+    }
+
+    async fn try_turn(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
+        self.open(slot).await?;
+        while let Some(input) = self.backlog.pop_front() {
+            let taken_in = self.take_in(slot, &input).await;
+            if taken_in.is_err() {
+                // Taking it in again finds what was taken in before.
+                self.backlog.push_front(input);
+            }
+            taken_in?;
+        }
+        self.save(slot).await?;
+        self.send(slot)?;
+        self.fold_if_due(slot);
+        Ok(())
+    }
+
+    /// Reads the document, if it is not open.
+    async fn open(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
+        if self.history.is_some() {
+            return Ok(());
+        }
+        let (relay, id) = (slot.relay.clone(), slot.id);
+        let load = move || relay.storage.load(&id);
+        let loaded = tokio::task::spawn_blocking(load).await;
+        let loaded = loaded.map_err(StorageError::failed)??;
+        let mut open = match loaded {
+            None => Open {
+                key: slot.relay.storage.new_key(),
+                // The space of whoever stores first; set when that is known.
+                history: History::new(reconverge::id::Space::default()),
+                stored: false,
+            },
+            Some(stored) => {
+                let outline = stored.outline.as_deref();
+                let history = History::open(stored.record, outline, &stored.rows);
+                let damaged = StorageError::Damaged {
+                    document: slot.name.to_string(),
+                    what: "its parts do not fit together",
+                };
+                Open { key: stored.key, history: history.ok_or(damaged)?, stored: true }
+            }
+        };
+        open.history.set_peers(std::mem::take(&mut self.parked));
+        self.history = Some(open);
+        Ok(())
+    }
+
+    fn opened(&mut self) -> &mut Open {
+        self.history.as_mut().expect("open() ran at the start of the turn")
+    }
+
+    async fn take_in(&mut self, slot: &Arc<Slot>, input: &Input) -> Result<(), StorageError> {
+        match input {
+            Input::Message(message) => {
+                self.join(slot, &message.from);
+                self.message(slot, message)?;
+            }
+            Input::RemoteHeads { from, heads } => {
+                for (storage, seen) in heads {
+                    self.gossip(slot, *from, storage, seen.clone());
+                }
+            }
+            Input::Replay { to, storages } => self.replay(slot, to, storages),
+            Input::Leave(connection) => self.leave(slot, *connection),
+            Input::Grace(connection, waited) => self.grace(slot, *connection, *waited),
+            Input::Built(result) => self.built(slot, result).await?,
+            // The rest of the turn does what these ask for.
+            Input::Room | Input::Retry => {}
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, slot: &Arc<Slot>, connection: &Arc<Connection>) {
+        if self.connections.contains_key(&connection.id) {
+            return;
+        }
+        let open = self.opened();
+        if !open.stored && open.history.is_empty() {
+            open.history.set_space(connection.space.clone());
+        }
+        let asking = Asking { peer: &connection.peer, space: &connection.space };
+        let owner = &open.history.record().space;
+        let access = slot.relay.authorize.access(asking, &slot.id, owner);
+        open.history.join(connection.id, access);
+        self.connections.insert(connection.id, connection.clone());
+        if access > Access::None {
+            slot.set_audience(&self.connections);
+        }
+    }
+
+    fn leave(&mut self, slot: &Slot, connection: ConnectionId) {
+        if self.connections.remove(&connection).is_some() {
+            slot.set_audience(&self.connections);
+        }
+        self.parked.leave(connection);
+        if let Some(open) = &mut self.history {
+            open.history.leave(connection);
+        }
+        self.building.leave(connection);
+    }
+
+    fn message(&mut self, slot: &Arc<Slot>, message: &Arc<Incoming>) -> Result<(), StorageError> {
+        // Behind a document chunk that is being unpacked, the connection's messages wait in order.
+        if let Some(waiting) = self.building.waiting_behind(message.from.id) {
+            waiting.push_back(message.clone());
+            return Ok(());
+        }
+        let unpack = self.receive(slot, &message.from, &message.data, Documents::Report)?;
+        if unpack {
+            self.unpack(slot, message.clone(), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in a sync message. Whether it has a document chunk to be unpacked first.
+    fn receive(
+        &mut self,
+        slot: &Arc<Slot>,
+        from: &Arc<Connection>,
+        data: &Bytes,
+        documents: Documents,
+    ) -> Result<bool, StorageError> {
+        let message = match SyncMessage::decode(data) {
+            Ok(message) => message,
+            Err(error) => {
+                from.refuse_frame(&error);
+                return Ok(false);
+            }
+        };
+        let receive = |document: &mut Self| {
+            document.with_graph(slot, |history| history.receive(from.id, &message, documents))
+        };
+        let received = if data.len() > HEAVY_BYTES {
+            tokio::task::block_in_place(|| receive(self))?
+        } else {
+            receive(self)?
+        };
+        if received.unpack {
+            return Ok(true);
+        }
+        self.log_refused(slot, from, &received);
+        let empty = self.opened().history.is_empty();
+        if empty && message.heads.is_empty() {
+            slot.push_after(slot.relay.config.unavailable_grace, Input::Grace(from.id, 1));
+        }
+        if let Some(storage) = &from.storage_id
+            && !message.heads.is_empty()
+        {
+            self.gossip_of(slot, from.id, storage, &message.heads);
+        }
+        Ok(false)
+    }
+
+    fn log_refused(&self, slot: &Slot, from: &Connection, received: &Received) {
+        for (hash, refusal) in received.refused.iter().take(8) {
+            let change = hash.map(|hash| hash.to_string());
+            warn!(document = %slot.name, peer = %from.peer, change, reason = %refusal,
+                "change refused");
+        }
+        let more = received.refused.len().saturating_sub(8);
+        if more > 0 {
+            warn!(document = %slot.name, peer = %from.peer, more, "more changes refused");
+        }
+    }
+
+    /// Runs `step`, loading the folded part of the graph if it is needed.
+    fn with_graph<T>(
+        &mut self,
+        slot: &Slot,
+        mut step: impl FnMut(&mut History) -> Result<T, NeedGraph>,
+    ) -> Result<T, StorageError> {
+        let open = self.opened();
+        if let Ok(done) = step(&mut open.history) {
+            return Ok(done);
+        }
+        let damaged = |what| StorageError::Damaged { document: slot.name.to_string(), what };
+        tokio::task::block_in_place(|| {
+            let storage = &slot.relay.storage;
+            let segments = 0..open.history.record().segments;
+            let segments: Vec<_> = segments
+                .map(|number| storage.blob(open.key, Blob::Segment(number)))
+                .collect::<Result<_, _>>()?;
+            open.history.load_graph(&segments).ok_or_else(|| damaged("its graph"))?;
+            step(&mut open.history).map_err(|NeedGraph| damaged("its graph has a gap"))
+        })
+    }
+
+    /// Commits what is new.
+    async fn save(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
+        let open = self.opened();
+        let Some((last, row)) = open.history.take_unsaved() else { return Ok(()) };
+        let mut writes = vec![Write::Row { last, row }];
+        if !open.stored {
+            info!(document = %slot.name, space = open.history.record().space.as_str(), "created");
+            writes.push(Write::Record(open.history.record().clone()));
+        }
+        self.commit(slot, writes).await?;
+        let open = self.opened();
+        open.stored = true;
+        open.history.committed();
+        Ok(())
+    }
+
+    async fn commit(&mut self, slot: &Slot, writes: Vec<Write>) -> Result<(), StorageError> {
+        let batch = Batch { document: slot.id, key: self.opened().key, writes };
+        slot.relay.committer.commit(batch).await
+    }
+
+    /// Answers a request for a document that nobody has, unless somebody is uploading it.
+    fn grace(&mut self, slot: &Arc<Slot>, connection: ConnectionId, waited: u32) {
+        let config = &slot.relay.config;
+        let Some(to) = self.connections.get(&connection).cloned() else { return };
+        let open = self.opened();
+        let patience = config.upload_grace.as_secs_f64() / config.unavailable_grace.as_secs_f64();
+        if open.history.upload_expected() && f64::from(waited) < patience {
+            slot.push_after(config.unavailable_grace, Input::Grace(connection, waited + 1));
+        } else if open.history.poll_unavailable(connection) {
+            debug!(document = %slot.name, peer = %to.peer, "unavailable");
+            to.unavailable(&slot.name);
+        }
+    }
+
+    /// A storage's owner named these heads.
+    fn gossip_of(
+        &mut self,
+        slot: &Slot,
+        from: ConnectionId,
+        storage: &str,
+        heads: &[ChangeHash],
+    ) {
+        let heard = self.connections.values().any(|c| c.id != from && c.subscribes_to(storage));
+        let timestamp_ms = now_ms();
+        let seen = Seen { heads: shown(heads), timestamp_ms };
+        if heard {
+            self.gossip(slot, from, storage, seen);
+        } else {
+            self.remote_heads.see(storage, seen);
+        }
+    }
+
+    fn gossip(&mut self, slot: &Slot, from: ConnectionId, storage: &str, seen: Seen) {
+        if !self.remote_heads.see(storage, seen.clone()) {
+            return;
+        }
+        for to in self.connections.values() {
+            if to.id != from && to.subscribes_to(storage) {
+                to.remote_heads(&slot.name, storage, &seen);
+            }
+        }
+    }
+
+    fn replay(&mut self, slot: &Slot, to: &Connection, storages: &[String]) {
+        for storage in storages {
+            if let Some(seen) = self.remote_heads.get(storage) {
+                to.remote_heads(&slot.name, storage, seen);
+            }
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Whole milliseconds, as JavaScript's clock gives them.
+    since.as_millis() as f64
+}

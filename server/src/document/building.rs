@@ -1,0 +1,298 @@
+//! What a document has built in the workshop: uploaded chunks unpacked, its history folded into a
+//! snapshot. Both come back through the mailbox; the document goes on meanwhile.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use reconverge::history::chunk::{Chunk, ChunkKind};
+use reconverge::history::{Documents, Fold, Unpacked};
+use reconverge::id::ConnectionId;
+use reconverge::protocol::SyncMessage;
+use reconverge::storage::{Blob, StorageError, Write};
+use tracing::{info, warn};
+
+use super::{Document, Incoming, Input, Slot};
+use crate::workshop::{Built, Job, JobError};
+
+/// Most document chunks of one message that are unpacked; stock clients send one.
+const UNPACKS_MAX: u32 = 4;
+
+/// What is being built.
+#[derive(Default)]
+pub(super) struct Building {
+    /// Per connection the message whose chunk is being unpacked, and what came after it.
+    uploads: HashMap<ConnectionId, VecDeque<Arc<Incoming>>>,
+    folding: bool,
+    /// After a fold failed, the next one waits until there is this much to fold.
+    fold_from_len: u32,
+}
+
+/// A finished job.
+pub(crate) enum BuildResult {
+    Unpacked { from: ConnectionId, known: u32, tries: u32, built: Result<Built, JobError> },
+    Folded { fold: Box<Fold>, built: Result<Built, JobError> },
+}
+
+impl Building {
+    pub(super) fn is_idle(&self) -> bool {
+        self.uploads.is_empty() && !self.folding
+    }
+
+    pub(super) fn waiting_behind(
+        &mut self,
+        connection: ConnectionId,
+    ) -> Option<&mut VecDeque<Arc<Incoming>>> {
+        self.uploads.get_mut(&connection)
+    }
+
+    pub(super) fn leave(&mut self, connection: ConnectionId) {
+        self.uploads.remove(&connection);
+    }
+}
+
+impl Document {
+    /// Sends the first unknown document chunk of a message to the workshop.
+    pub(super) fn unpack(
+        &mut self,
+        slot: &Arc<Slot>,
+        message: Arc<Incoming>,
+        tries: u32,
+    ) -> Result<(), StorageError> {
+        let Some(chunk) = document_chunk(&message.data) else { return Ok(()) };
+        let from = message.from.id;
+        self.building.uploads.entry(from).or_default().push_front(message);
+        self.start_unpacking(slot, from, chunk, tries, false)
+    }
+
+    fn start_unpacking(
+        &mut self,
+        slot: &Arc<Slot>,
+        from: ConnectionId,
+        chunk: Bytes,
+        tries: u32,
+        changes: bool,
+    ) -> Result<(), StorageError> {
+        let known = self.with_graph(slot, |history| history.hashes())?;
+        let (segment_from, len) =
+            (self.opened().history.record().folded, self.opened().history.len());
+        let job = Job::Unpack { chunk, known, segment_from, changes };
+        let slot = slot.clone();
+        slot.relay.clone().tasks.spawn(async move {
+            let Some(built) = slot.relay.build(job).await else { return };
+            slot.push(Input::Built(BuildResult::Unpacked { from, known: len, tries, built }));
+        });
+        Ok(())
+    }
+
+    /// Starts to fold the history into a new snapshot, when that pays.
+    pub(super) fn fold_if_due(&mut self, slot: &Arc<Slot>) {
+        let Some(open) = &self.history else { return };
+        let due = open.history.should_fold() && open.history.len() >= self.building.fold_from_len;
+        if !due || self.building.folding {
+            return;
+        }
+        self.building.folding = true;
+        let fold = Box::new(open.history.begin_fold());
+        let (key, old) = (open.key, open.history.record().clone());
+        let mut heads: Vec<_> = fold.record.heads.iter().map(|(_, hash, _)| *hash).collect();
+        heads.sort_unstable();
+        let slot = slot.clone();
+        slot.relay.clone().tasks.spawn(async move {
+            let (relay, range) = (slot.relay.clone(), fold.from..fold.record.folded);
+            let read = move || -> Result<Job, StorageError> {
+                let snapshot = match old.generation {
+                    0 => None,
+                    generation => Some(relay.storage.blob(key, Blob::Snapshot(generation))?),
+                };
+                let len = range.end;
+                let changes = relay.storage.changes(key, &[range])?;
+                Ok(Job::Fold { snapshot, changes, heads, len })
+            };
+            let built = match tokio::task::spawn_blocking(read).await {
+                Ok(Ok(job)) => match slot.relay.build(job).await {
+                    Some(built) => built,
+                    None => return,
+                },
+                Ok(Err(error)) => Err(JobError::Refused(error.to_string())),
+                Err(error) => Err(JobError::Spawn(error.to_string())),
+            };
+            slot.push(Input::Built(BuildResult::Folded { fold, built }));
+        });
+    }
+
+    pub(super) async fn built(
+        &mut self,
+        slot: &Arc<Slot>,
+        result: &BuildResult,
+    ) -> Result<(), StorageError> {
+        match result {
+            BuildResult::Folded { fold, built } => {
+                self.building.folding = false;
+                self.folded(slot, fold, built).await
+            }
+            BuildResult::Unpacked { from, known, tries, built } => {
+                self.unpacked(slot, *from, *known, *tries, built).await
+            }
+        }
+    }
+
+    async fn folded(
+        &mut self,
+        slot: &Arc<Slot>,
+        fold: &Fold,
+        built: &Result<Built, JobError>,
+    ) -> Result<(), StorageError> {
+        let open = self.opened();
+        let snapshot = match built {
+            Ok(Built::Snapshot(snapshot)) => snapshot.clone(),
+            Ok(Built::Covers(_) | Built::Changes(_)) => return Ok(()),
+            Err(error) => {
+                self.building.fold_from_len = open.history.len().saturating_mul(2);
+                warn!(document = %slot.name, %error, "compaction failed; the history stays as it is");
+                return Ok(());
+            }
+        };
+        let mut record = fold.record.clone();
+        if record.generation != open.history.record().generation + 1 {
+            // An uploaded chunk became the snapshot meanwhile.
+            return Ok(());
+        }
+        record.snapshot_bytes = snapshot.len() as u64;
+        info!(document = %slot.name, changes = record.folded, bytes = snapshot.len(), "compacted");
+        // What arrived in this turn is newer than the fold, and stored before it.
+        self.save(slot).await?;
+        let segment = Blob::Segment(record.segments - 1);
+        let outline = Bytes::from(fold.outline.clone());
+        let mut writes = replace_snapshot(&record, snapshot, outline, segment, fold.segment.clone().into());
+        writes.push(Write::RemoveRowsBelow(record.rows_from));
+        self.commit(slot, writes).await?;
+        self.opened().history.folded(record);
+        Ok(())
+    }
+
+    async fn unpacked(
+        &mut self,
+        slot: &Arc<Slot>,
+        from: ConnectionId,
+        known: u32,
+        tries: u32,
+        built: &Result<Built, JobError>,
+    ) -> Result<(), StorageError> {
+        let waiting = self.building.uploads.get(&from).and_then(|waiting| waiting.front());
+        let Some(message) = waiting.cloned() else {
+            // The connection ended meanwhile; what it uploaded it will upload again.
+            return Ok(());
+        };
+        let (connection, data) = (&message.from, &message.data);
+        let mut documents = Documents::Report;
+        match built {
+            Ok(Built::Covers(_)) if self.opened().history.len() != known => {
+                // Something else arrived meanwhile: take only what is unknown.
+                let Some(chunk) = document_chunk(data) else { return Ok(()) };
+                return self.start_unpacking(slot, from, chunk, tries, true);
+            }
+            Ok(Built::Covers(unpacked)) => self.adopt(slot, data, unpacked).await?,
+            Ok(Built::Changes(changes)) => {
+                let received = tokio::task::block_in_place(|| {
+                    self.with_graph(slot, |history| history.receive_unpacked(from, changes))
+                })?;
+                self.log_refused(slot, connection, &received);
+            }
+            Ok(Built::Snapshot(_)) => {}
+            Err(error) => {
+                warn!(document = %slot.name, peer = %connection.peer, %error,
+                    "uploaded document refused");
+                documents = Documents::Unpacked;
+            }
+        }
+        if tries + 1 >= UNPACKS_MAX {
+            documents = Documents::Unpacked;
+        }
+        let mut waiting = self.building.uploads.remove(&from).unwrap_or_default();
+        while let Some(message) = waiting.pop_front() {
+            let unpack = self.receive(slot, &message.from, &message.data, documents)?;
+            if unpack {
+                // What waits goes on waiting, behind the next chunk.
+                self.building.uploads.insert(from, waiting);
+                return self.unpack(slot, message, tries + 1);
+            }
+            documents = Documents::Report;
+        }
+        Ok(())
+    }
+
+    /// Makes an uploaded chunk that covers everything stored the snapshot, as it is.
+    async fn adopt(
+        &mut self,
+        slot: &Arc<Slot>,
+        data: &Bytes,
+        unpacked: &Unpacked,
+    ) -> Result<(), StorageError> {
+        self.save(slot).await?;
+        let Some(chunk) = document_chunk(data) else { return Ok(()) };
+        let open = self.opened();
+        let mut record = open.history.record().clone();
+        let nothing_new = unpacked.len == open.history.len();
+        if nothing_new {
+            return Ok(());
+        }
+        info!(document = %slot.name, changes = unpacked.len, bytes = chunk.len(), "uploaded");
+        record.folded = unpacked.len;
+        record.rows_from = unpacked.len;
+        record.generation += 1;
+        record.segments += 1;
+        record.snapshot_bytes = chunk.len() as u64;
+        record.heads.clone_from(&unpacked.heads);
+        let outline = Bytes::from(unpacked.outline.clone());
+        let segment = Blob::Segment(record.segments - 1);
+        let mut writes =
+            replace_snapshot(&record, chunk, outline.clone(), segment, unpacked.segment.clone().into());
+        writes.push(Write::RemoveRowsBelow(record.rows_from));
+        self.commit(slot, writes).await?;
+        let open = self.history.take().expect("is open");
+        let damaged = || StorageError::Damaged {
+            document: slot.name.to_string(),
+            what: "the outline of an uploaded document",
+        };
+        let history = open.history.adopted(record, &outline).ok_or_else(damaged)?;
+        self.history = Some(super::Open { key: open.key, history, stored: true });
+        Ok(())
+    }
+}
+
+/// The writes that make a snapshot current and remove the one before.
+fn replace_snapshot(
+    record: &reconverge::history::Record,
+    snapshot: Bytes,
+    outline: Bytes,
+    segment: Blob,
+    graph: Bytes,
+) -> Vec<Write> {
+    let generation = record.generation;
+    let mut writes = vec![
+        Write::Blob(Blob::Snapshot(generation), snapshot),
+        Write::Blob(Blob::Outline(generation), outline),
+        Write::Blob(segment, graph),
+        Write::Record(record.clone()),
+    ];
+    if generation > 1 {
+        writes.push(Write::RemoveBlob(Blob::Snapshot(generation - 1)));
+        writes.push(Write::RemoveBlob(Blob::Outline(generation - 1)));
+    }
+    writes
+}
+
+/// The first document chunk of a sync message.
+fn document_chunk(data: &Bytes) -> Option<Bytes> {
+    let message = SyncMessage::decode(data).ok()?;
+    for mut bytes in message.changes {
+        while let Ok((chunk, rest)) = Chunk::split(bytes) {
+            if chunk.kind == ChunkKind::Document {
+                return Some(data.slice_ref(chunk.bytes));
+            }
+            bytes = rest;
+        }
+    }
+    None
+}

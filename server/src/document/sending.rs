@@ -1,0 +1,85 @@
+//! The end of a turn: what each peer should be sent now.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use reconverge::history::Outgoing;
+use reconverge::history::leb::push_unsigned;
+use reconverge::storage::{Blob, StorageError};
+
+use super::{Document, Open, Slot};
+use crate::relay::Shared;
+
+/// Payloads encoded in this turn. Peers that stand at the same heads share one.
+#[derive(Default)]
+struct Encoded(Vec<(Outgoing, Bytes)>);
+
+impl Document {
+    /// Hands every peer that has room what it should be sent.
+    pub(super) fn send(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
+        let Some(open) = &mut self.history else { return Ok(()) };
+        let mut encoded = Encoded::default();
+        for connection in self.connections.values() {
+            while open.history.has_news(connection.id) && connection.outbox.has_room(slot) {
+                let Some(outgoing) = open.history.poll_send(connection.id) else { break };
+                match encoded.get(&slot.relay, open, outgoing) {
+                    Ok(payload) => connection.sync(&slot.name, payload),
+                    Err(error) => {
+                        // The history believes that it was sent; only a new connection undoes
+                        // that, for this peer and for all after it.
+                        connection.outbox.close(1011, "storage failed");
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Encoded {
+    fn get(
+        &mut self,
+        relay: &Shared,
+        open: &Open,
+        outgoing: Outgoing,
+    ) -> Result<Bytes, StorageError> {
+        if let Some((_, payload)) = self.0.iter().find(|(same, _)| *same == outgoing) {
+            return Ok(payload.clone());
+        }
+        let chunks = chunks(relay, open, &outgoing)?;
+        let size: usize = chunks.iter().map(|chunk| chunk.len() + 4).sum();
+        let mut payload = outgoing.encode_head(chunks.len());
+        payload.reserve(size + 3);
+        for chunk in &chunks {
+            push_unsigned(&mut payload, chunk.len() as u64);
+            payload.extend_from_slice(chunk);
+        }
+        if let Some(flags) = outgoing.flags {
+            payload.extend_from_slice(&flags.encode());
+        }
+        let payload = Bytes::from(payload);
+        self.0.push((outgoing, payload.clone()));
+        Ok(payload)
+    }
+}
+
+/// The bytes of the chunks that a message carries: from memory, or else from the store.
+fn chunks(relay: &Shared, open: &Open, outgoing: &Outgoing) -> Result<Vec<Bytes>, StorageError> {
+    let recent = |index| open.history.recent(index).cloned();
+    if !outgoing.snapshot {
+        let indexes = outgoing.changes.iter().cloned().flatten();
+        if let Some(recent) = indexes.map(recent).collect::<Option<Vec<_>>>() {
+            return Ok(recent);
+        }
+    }
+    tokio::task::block_in_place(|| {
+        let mut chunks = Vec::new();
+        if outgoing.snapshot {
+            let generation = open.history.record().generation;
+            chunks.push(relay.storage.blob(open.key, Blob::Snapshot(generation))?);
+        }
+        chunks.extend(relay.storage.changes(open.key, &outgoing.changes)?);
+        Ok(chunks)
+    })
+}

@@ -1,0 +1,60 @@
+//! The documents that somebody uses: one slot each, made on first use.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use reconverge::id::DocumentId;
+
+use crate::document::Slot;
+
+const SHARDS: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Documents {
+    hasher: RandomState,
+    shards: Vec<Mutex<HashMap<DocumentId, Arc<Slot>>>>,
+}
+
+impl Documents {
+    pub(crate) fn new() -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { hasher: RandomState::new(), shards }
+    }
+
+    fn shard(&self, id: &DocumentId) -> MutexGuard<'_, HashMap<DocumentId, Arc<Slot>>> {
+        let shard = &self.shards[self.hasher.hash_one(id) as usize % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The document's slot, made by `make` if nobody uses the document yet.
+    pub(crate) fn open(&self, id: DocumentId, make: impl FnOnce() -> Slot) -> Arc<Slot> {
+        self.shard(&id).entry(id).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    /// Forgets all of them, which hold on to the relay as it holds on to them.
+    pub(crate) fn clear(&self) {
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    /// Evicts what rests in documents that were idle, and forgets those that nobody uses.
+    pub(crate) fn sweep(&self, is_idle: impl Fn(&Slot) -> bool) {
+        for shard in &self.shards {
+            let slots: Vec<Arc<Slot>> = {
+                let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                shard.values().filter(|slot| is_idle(slot)).cloned().collect()
+            };
+            for slot in slots {
+                slot.evict();
+                let mut shard = self.shard(&slot.id());
+                // The shard's own and this one: nobody else holds it, and nobody can get it
+                // while the shard is locked.
+                if Arc::strong_count(&slot) == 2 && slot.is_unused() {
+                    shard.remove(&slot.id());
+                }
+            }
+        }
+    }
+}

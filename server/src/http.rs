@@ -1,0 +1,188 @@
+//! HTTP: the upgrade to WebSocket on any path, and a few pages for people and probes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use reconverge::id::Space;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::{debug, warn};
+
+use crate::connection::{self, Socket};
+use crate::relay::Shared;
+
+/// How long a request's head may take to arrive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait when the operating system gives no more sockets.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Accepts connections until the relay stops.
+pub(crate) async fn accept(relay: Arc<Shared>, listener: TcpListener) {
+    loop {
+        let accepted = tokio::select! {
+            () = relay.stopping.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Messages are written whole; waiting for more only delays them.
+                let _ = stream.set_nodelay(true);
+                relay.tasks.spawn(serve(relay.clone(), stream));
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+/// Serves one TCP connection as HTTP, which mostly ends in an upgrade.
+async fn serve(relay: Arc<Shared>, stream: TcpStream) {
+    let service = {
+        let relay = relay.clone();
+        service_fn(move |request| {
+            let response = answer(&relay, request);
+            async move { Ok::<_, Infallible>(response) }
+        })
+    };
+    // Boxed, because hyper's state is large and ends with the upgrade, while this task goes on.
+    let http = Box::pin(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(16 * 1024)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades(),
+    );
+    let ended = tokio::select! {
+        () = relay.stopping.cancelled() => return,
+        ended = http => ended,
+    };
+    if let Err(error) = ended {
+        debug!(%error, "http connection ended");
+    }
+}
+
+fn answer(relay: &Arc<Shared>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    if is_upgrade(request.headers()) {
+        return upgrade(relay, request);
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return page(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
+    }
+    match request.uri().path() {
+        "/" => page(
+            StatusCode::OK,
+            concat!(
+                "Reconverge relay ", env!("CARGO_PKG_VERSION"), "\n\n",
+                "This is a sync server for Automerge documents. Point an automerge-repo client's\n",
+                "WebSocketClientAdapter at this address with ws:// (or wss://) instead of http://;\n",
+                "any path works, and ?space=NAME chooses where new documents belong.\n\n",
+                "/healthz answers while the process lives, /readyz while it serves documents.\n",
+            ),
+        ),
+        "/healthz" => page(StatusCode::OK, "ok\n"),
+        "/readyz" if relay.ready.load(Ordering::Relaxed) => page(StatusCode::OK, "ready\n"),
+        "/readyz" => page(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        _ => page(StatusCode::NOT_FOUND, "nothing here; see /\n"),
+    }
+}
+
+fn page(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+}
+
+/// RFC 6455, section 4.2: checks the client's handshake and answers it.
+fn upgrade(relay: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let headers = request.headers();
+    let version = headers.get(SEC_WEBSOCKET_VERSION);
+    let key = headers.get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
+    let Some(accept) = key.filter(|_| version.is_some_and(|v| v.as_bytes() == b"13")) else {
+        return page(StatusCode::BAD_REQUEST, "not a WebSocket handshake of version 13\n");
+    };
+    let Some(space) = space(request.uri().query().unwrap_or_default()) else {
+        return page(StatusCode::BAD_REQUEST, "space must have 1 to 128 bytes, none of control\n");
+    };
+    let busy = relay.connections.fetch_add(1, Ordering::Relaxed) >= relay.config.connections_max;
+    let counted = Counted(relay.clone());
+    if busy {
+        return page(StatusCode::SERVICE_UNAVAILABLE, "the relay has all the connections it takes\n");
+    }
+    let id = relay.new_connection();
+    let upgrading = hyper::upgrade::on(&mut request);
+    relay.tasks.spawn(async move {
+        let counted = counted;
+        let relay = counted.0.clone();
+        let upgraded = tokio::select! {
+            () = relay.stopping.cancelled() => return,
+            upgraded = upgrading => upgraded,
+        };
+        let stream = upgraded.ok().and_then(|u| u.downcast::<TokioIo<TcpStream>>().ok());
+        let Some(stream) = stream else { return };
+        let socket = Socket::new(stream.io.into_inner(), stream.read_buf).await;
+        connection::serve(relay, socket, id, space).await;
+    });
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = accept.parse() {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+/// Counts a connection as long as it lives.
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The space that a url's query names; the default one if it names none.
+fn space(query: &str) -> Option<Space> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    match pairs.into_iter().find(|(key, _)| key == "space") {
+        Some((_, name)) => Space::new(&name),
+        None => Some(Space::default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_its_space() {
+        assert_eq!(space(""), Some(Space::default()));
+        assert_eq!(space("token=x"), Some(Space::default()));
+        assert_eq!(space("a=b&space=my%20team"), Space::new("my team"));
+        assert_eq!(space("space="), None);
+        assert_eq!(space("space=%00"), None);
+    }
+}

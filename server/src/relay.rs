@@ -1,0 +1,204 @@
+//! The relay as a whole: what all its tasks share, how it starts, how it stops.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use reconverge::id::{ConnectionId, PeerId};
+use reconverge::native::Committer;
+use reconverge::session::Local;
+use reconverge::storage::{Storage, StorageError};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::access::Authorize;
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::documents::Documents;
+use crate::http;
+use crate::workshop::{Built, Job, JobError, Workshop};
+
+/// Why a relay could not start or stop. The operator must act.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// The address could not be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The writer's thread could not be started.
+    #[error("cannot start the writer: {0}")]
+    Writer(std::io::Error),
+    /// The storage does not answer.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// What all tasks of a relay share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) local: Local,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) committer: Committer,
+    pub(crate) documents: Documents,
+    pub(crate) peers: Peers,
+    pub(crate) workshop: Workshop,
+    pub(crate) authorize: Arc<dyn Authorize>,
+    /// Every task of this relay.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when the relay begins to stop.
+    pub(crate) stopping: CancellationToken,
+    pub(crate) connections: AtomicUsize,
+    /// Whether documents are being served.
+    pub(crate) ready: AtomicBool,
+    received_kib: Arc<Semaphore>,
+    next_connection: AtomicU64,
+}
+
+impl Shared {
+    /// Waits until a received message fits into what may be in memory at a time. Small messages
+    /// are bounded by their number alone.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        const SMALL_BYTES: usize = 4 * 1024;
+        if bytes <= SMALL_BYTES {
+            return None;
+        }
+        let all = self.config.received_bytes_max / 1024;
+        let kib = u32::try_from((bytes / 1024 + 1).min(all)).unwrap_or(u32::MAX);
+        self.received_kib.clone().acquire_many_owned(kib).await.ok()
+    }
+
+    /// Runs a job in the workshop; `None` if the relay stops before it is done.
+    pub(crate) async fn build(&self, job: Job) -> Option<Result<Built, JobError>> {
+        tokio::select! {
+            () = self.stopping.cancelled() => None,
+            built = self.workshop.run(job) => Some(built),
+        }
+    }
+
+    pub(crate) fn new_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Who is connected, by the name that each peer gives itself.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(Mutex<HashMap<PeerId, Arc<Connection>>>);
+
+impl Peers {
+    fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, Arc<Connection>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A peer joined. Its older connection, which it may not know to be dead, is closed.
+    pub(crate) fn enter(&self, connection: &Arc<Connection>) {
+        let old = self.peers().insert(connection.peer.clone(), connection.clone());
+        if let Some(old) = old {
+            info!(peer = %old.peer, connection = old.id.0, "replaced by a new connection");
+            old.outbox.close(4000, "replaced by a new connection of the same peer");
+        }
+    }
+
+    pub(crate) fn leave(&self, connection: &Connection) {
+        let mut peers = self.peers();
+        if peers.get(&connection.peer).is_some_and(|current| current.id == connection.id) {
+            peers.remove(&connection.peer);
+        }
+    }
+}
+
+/// A running relay.
+#[derive(Debug)]
+pub struct Relay {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    writer: std::thread::JoinHandle<()>,
+}
+
+impl Relay {
+    /// Starts a relay on the current multi-threaded tokio runtime. `peer_id` is its name for this
+    /// run.
+    ///
+    /// # Errors
+    /// When it cannot listen or write.
+    pub async fn start(
+        config: Config,
+        peer_id: PeerId,
+        storage: Arc<dyn Storage>,
+        authorize: Arc<dyn Authorize>,
+    ) -> Result<Self, RelayError> {
+        let address = config.listen;
+        let listen = |source| RelayError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let (committer, writer) = Committer::start(storage.clone()).map_err(RelayError::Writer)?;
+        let shared = Arc::new(Shared {
+            local: Local { peer: peer_id, storage_id: storage.storage_id() },
+            received_kib: Arc::new(Semaphore::new(config.received_bytes_max / 1024)),
+            workshop: Workshop::new(config.workshop.clone()),
+            config,
+            storage,
+            committer,
+            documents: Documents::new(),
+            peers: Peers::default(),
+            authorize,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            connections: AtomicUsize::new(0),
+            ready: AtomicBool::new(true),
+            next_connection: AtomicU64::new(1),
+        });
+        shared.tasks.spawn(http::accept(shared.clone(), listener));
+        shared.tasks.spawn(sweep(shared.clone()));
+        Ok(Self { shared, address, writer })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops: accepts nobody any more, commits what was taken in, closes connections with 1012
+    /// ("service restart"). No `leave` is sent: stock JavaScript clients drop it, and samod closes
+    /// on it.
+    pub async fn stop(self) {
+        let Self { shared, writer, .. } = self;
+        shared.ready.store(false, Ordering::Relaxed);
+        shared.stopping.cancel();
+        shared.tasks.close();
+        let drained = tokio::time::timeout(shared.config.drain_timeout, shared.tasks.wait());
+        if drained.await.is_err() {
+            warn!(tasks = shared.tasks.len(), "stopped before all tasks ended");
+            return;
+        }
+        // The writer ends when nobody can hand it anything; documents could.
+        shared.documents.clear();
+        drop(shared);
+        let joined = tokio::task::spawn_blocking(|| writer.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            warn!("the writer ended badly");
+        }
+    }
+}
+
+/// Evicts documents that nobody used for a while.
+async fn sweep(relay: Arc<Shared>) {
+    let idle = relay.config.idle_timeout;
+    loop {
+        tokio::select! {
+            () = relay.stopping.cancelled() => return,
+            () = tokio::time::sleep(idle / 2) => {}
+        }
+        relay.documents.sweep(|slot| slot.is_idle(idle));
+    }
+}

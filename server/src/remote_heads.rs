@@ -1,0 +1,49 @@
+//! The gossip of heads: which heads other peers' storages were last seen with.
+//!
+//! A client that wants to know whether its change reached another device subscribes to the id of
+//! that device's storage. The relay tells it the heads that the storage's owner names in its own
+//! sync messages, and passes on what others say of storages that it cannot see. What is older than
+//! what is known is dropped, so that gossip ends.
+
+use std::collections::HashMap;
+
+use reconverge::protocol::ChangeHash;
+
+/// Most storages that one document remembers heads of; beyond, new ones are not remembered.
+const STORAGES_MAX: usize = 256;
+
+/// Most heads of one storage that are passed on.
+const HEADS_MAX: usize = 256;
+
+/// One storage's heads, each as base58check, and when they were seen.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) heads: Vec<String>,
+    pub(crate) timestamp_ms: f64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct RemoteHeads(HashMap<String, Seen>);
+
+impl RemoteHeads {
+    /// Takes in what was seen; whether it is news.
+    pub(crate) fn see(&mut self, storage: &str, seen: Seen) -> bool {
+        let old = self.0.get(storage);
+        let newer = old.is_none_or(|old| seen.timestamp_ms > old.timestamp_ms);
+        let room = old.is_some() || self.0.len() < STORAGES_MAX;
+        if !newer || !room || seen.heads.len() > HEADS_MAX {
+            return false;
+        }
+        let changed = old.is_none_or(|old| old.heads != seen.heads);
+        self.0.insert(storage.to_owned(), seen);
+        changed
+    }
+
+    pub(crate) fn get(&self, storage: &str) -> Option<&Seen> {
+        self.0.get(storage)
+    }
+}
+
+pub(crate) fn shown(heads: &[ChangeHash]) -> Vec<String> {
+    heads.iter().map(|head| bs58::encode(head.0).with_check().into_string()).collect()
+}

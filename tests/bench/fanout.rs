@@ -1,0 +1,296 @@
+//! One writer, many readers of the same document.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use automerge::ChangeHash;
+use reconverge_tests::Random;
+use reconverge_tests::light::{Change, Client, Document, Fault};
+use reconverge_tests::process::Relay;
+use reconverge_tests::trace;
+use reconverge_tests::typist::{self, Typist};
+
+use crate::report::{Report, Row, Stopwatch, mib, p50_p99, per_second};
+use crate::{Setting, connect_each};
+
+/// How many edits a writer has in flight before it waits for an acknowledgement.
+pub(crate) const WINDOW: usize = 64;
+
+/// The pace of somebody who types fast.
+const TYPING: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy)]
+struct Case {
+    readers: usize,
+    edits: usize,
+    pace: Option<Duration>,
+}
+
+pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fault> {
+    let fast = Case {
+        readers: 100,
+        edits: setting.scaled(4_000),
+        pace: None,
+    };
+    let typing = Case {
+        readers: 100,
+        edits: setting.scaled(100),
+        pace: Some(TYPING),
+    };
+    let mut random = Random::new(setting.seed);
+    for case in [fast, typing] {
+        let relay = setting.start_relay();
+        let (typist, first) = Typist::new(random.number());
+        let document = Document::created(random.document_id(), [first]);
+        measure(&relay, "small document", typist, document, case, report).await?;
+    }
+    if setting.small_only {
+        return Ok(());
+    }
+    let paper = trace::paper();
+    let few = Case {
+        readers: 10,
+        ..fast
+    };
+    for case in [
+        fast,
+        typing,
+        few,
+        Case {
+            readers: 10,
+            ..typing
+        },
+    ] {
+        let relay = setting.start_relay();
+        let typist = Typist::join(&paper.saved, random.number());
+        let id = random.document_id();
+        let document = Document::with_snapshot(id, paper.saved.clone(), paper.hashes());
+        measure(
+            &relay,
+            "259,778-change document",
+            typist,
+            document,
+            case,
+            report,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// When each edit was sent, and how far it got.
+struct Progress {
+    began: Instant,
+    /// Of the first measured edit.
+    first_seq: u64,
+    sent_ns: Vec<AtomicU64>,
+    readers_reached: Vec<AtomicU32>,
+    last_reached_ns: Vec<AtomicU64>,
+}
+
+impl Progress {
+    fn new(edits: usize, first_seq: u64) -> Self {
+        Self {
+            began: Instant::now(),
+            first_seq,
+            sent_ns: (0..edits).map(|_| AtomicU64::new(0)).collect(),
+            readers_reached: (0..edits).map(|_| AtomicU32::new(0)).collect(),
+            last_reached_ns: (0..edits).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+
+    fn sent(&self, edit: usize) {
+        self.sent_ns[edit].store(self.now_ns(), Ordering::Relaxed);
+    }
+
+    fn reached(&self, seqs: &[u64], readers: u32) {
+        for seq in seqs {
+            let edit = (seq - self.first_seq) as usize;
+            if self.readers_reached[edit].fetch_add(1, Ordering::Relaxed) + 1 == readers {
+                self.last_reached_ns[edit].store(self.now_ns(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Only of edits that reached each reader as a change: a relay may fold them into a snapshot.
+    fn to_last_reader(&self) -> Vec<Duration> {
+        let both = self.sent_ns.iter().zip(&self.last_reached_ns);
+        both.filter_map(|(sent, reached)| {
+            let (sent, reached) = (
+                sent.load(Ordering::Relaxed),
+                reached.load(Ordering::Relaxed),
+            );
+            reached.checked_sub(sent).map(Duration::from_nanos)
+        })
+        .collect()
+    }
+}
+
+async fn measure(
+    relay: &Relay,
+    name: &str,
+    mut typist: Typist,
+    document: Document,
+    case: Case,
+    report: &mut Report,
+) -> Result<(), Fault> {
+    let url = relay.url();
+    let id = document.name().parse().unwrap();
+    // In the small document, the change that made it came first from the same author.
+    let first_seq = if name.starts_with("small") { 2 } else { 1 };
+
+    let edits = typist.keystrokes(case.edits);
+    let mut writer = Client::connect(&url, "writer").await?;
+    writer.open(document);
+    writer.until_acked(0).await?;
+    let documents = (0..case.readers)
+        .map(|_| Document::new(id).keeping())
+        .collect();
+    let readers = connect_each(&url, "reader", documents).await?;
+    let progress = Arc::new(Progress::new(case.edits, first_seq));
+
+    let last = edits.last().expect("there are edits").hash;
+    let deliveries = case.edits * case.readers;
+    let stopwatch = Stopwatch::start(relay);
+    let reading: Vec<_> = (readers.into_iter())
+        .map(|reader| {
+            let progress = Arc::clone(&progress);
+            tokio::spawn(read(reader, case.readers, last, progress))
+        })
+        .collect();
+    let mut acks = write(&mut writer, edits, case.pace, |edit| progress.sent(edit)).await?;
+    let written_in = stopwatch.elapsed();
+    let mut readers = Vec::new();
+    for reader in reading {
+        readers.push(reader.await.unwrap()?);
+    }
+    let delivered_in = stopwatch.elapsed();
+    let cpu = stopwatch.cpu(relay, deliveries, "delivery");
+    let memory = relay.usage();
+
+    let expected = typist.contents();
+    let mut distinct = HashSet::new();
+    let mut messages = 0;
+    for reader in &readers {
+        let document = reader.document(0);
+        messages += document.received.messages_with_chunks;
+        let right = document.heads() == expected.heads && document.received.gaps == 0;
+        report.check(right, || {
+            format!("{name}: a reader's heads or order: {:?}", document.received)
+        });
+        report.check(document.received.duplicates == 0, || {
+            format!(
+                "{name}: a reader got changes twice: {:?}",
+                document.received
+            )
+        });
+        distinct.insert(document.kept());
+    }
+    for received in &distinct {
+        let loaded = typist::load(received);
+        report.check(loaded.as_ref() == Ok(&expected), || {
+            format!(
+                "{name}: a reader's document: {:?}",
+                loaded.map(|contents| contents.heads)
+            )
+        });
+    }
+
+    let pace = if case.pace.is_some() {
+        "10 edits/s"
+    } else {
+        "full speed"
+    };
+    let what = format!("fan-out to {}, {name}, {pace}", case.readers);
+    report.row(Row {
+        what: format!("{what}: edit to last reader"),
+        rate: format!("{} deliveries/s", per_second(deliveries, delivered_in)),
+        latency: p50_p99(&mut progress.to_last_reader()),
+        cpu,
+        memory: format!("{}, peak {}", mib(memory.resident_bytes), mib(memory.peak_bytes)),
+        checked: format!(
+            "{} readers: heads, order, text ({} distinct byte streams loaded); {:.2} edits per message",
+            case.readers,
+            distinct.len(),
+            deliveries as f64 / messages.saturating_sub(case.readers as u64).max(1) as f64,
+        ),
+    });
+    report.row(Row {
+        what: format!("{what}: edit to durable ack"),
+        rate: format!("{} edits/s", per_second(case.edits, written_in)),
+        latency: p50_p99(&mut acks),
+        checked: "edits made beforehand, each one sync message".into(),
+        ..Row::default()
+    });
+    Ok(())
+}
+
+/// Reads until the last edit is there.
+async fn read(
+    mut reader: Client,
+    readers: usize,
+    last: ChangeHash,
+    progress: Arc<Progress>,
+) -> Result<Client, Fault> {
+    while reader.document(0).heads() != [last] {
+        reader.next_in_time().await?;
+        progress.reached(reader.applied(), readers as u32);
+    }
+    Ok(reader)
+}
+
+/// Writes these changes to the client's first document, each as a message, [`WINDOW`] of them in
+/// flight, until all are acknowledged. How long each took to be acknowledged is returned.
+pub(crate) async fn write(
+    writer: &mut Client,
+    edits: Vec<Change>,
+    pace: Option<Duration>,
+    mut sent: impl FnMut(usize),
+) -> Result<Vec<Duration>, Fault> {
+    let before = writer.document(0).written();
+    let count = edits.len();
+    let mut edits = edits.into_iter().enumerate();
+    let mut sent_at = Vec::with_capacity(count);
+    let mut acks = Vec::with_capacity(count);
+    let mut ticks = pace.map(tokio::time::interval);
+    while acks.len() < count {
+        if ticks.is_none() {
+            let in_flight = sent_at.len() - acks.len();
+            for (edit, change) in edits.by_ref().take(WINDOW - in_flight) {
+                sent(edit);
+                sent_at.push(Instant::now());
+                writer.write(0, change);
+            }
+        }
+        let tick = async {
+            match &mut ticks {
+                Some(ticks) if sent_at.len() < count => drop(ticks.tick().await),
+                _ => std::future::pending().await,
+            }
+        };
+        let is_tick = tokio::select! {
+            event = writer.next_in_time() => {
+                event?;
+                false
+            }
+            () = tick => true,
+        };
+        if is_tick && let Some((edit, change)) = edits.next() {
+            sent(edit);
+            sent_at.push(Instant::now());
+            writer.write(0, change);
+        }
+        let acked =
+            (writer.document(0).acked() - before.min(writer.document(0).acked())).min(count);
+        for at in sent_at.iter().take(acked).skip(acks.len()) {
+            acks.push(at.elapsed());
+        }
+    }
+    Ok(acks)
+}

@@ -1,0 +1,371 @@
+//! The relay as a process: start it, measure it from outside, kill it, start it again.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long the relay may take until it is ready.
+const STARTING: Duration = Duration::from_secs(60);
+
+/// How long the relay may take until it has ended after SIGTERM.
+const STOPPING: Duration = Duration::from_secs(15);
+
+/// How often children are looked for; a workshop job takes longer.
+const CHILD_SAMPLE: Duration = Duration::from_millis(5);
+
+/// The relay's executable: `RECONVERGE_BIN`, or else what `cargo build --release` (or without
+/// it) left in the target directory that the running program lies in.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn relay_executable() -> PathBuf {
+    if let Some(path) = std::env::var_os("RECONVERGE_BIN") {
+        return path.into();
+    }
+    let target = target_directory();
+    let candidates = ["release", "debug"].map(|profile| target.join(profile).join("reconverge"));
+    let found = candidates.iter().find(|path| path.is_file());
+    found.cloned().unwrap_or_else(|| {
+        panic!(
+            "no relay at {}: run `cargo build --release -p reconverge-server`, or set RECONVERGE_BIN",
+            candidates[0].display()
+        )
+    })
+}
+
+/// Cargo's target directory, as the place of the running program shows it; the directory for
+/// temporary files if it lies elsewhere.
+#[must_use]
+pub fn target_directory() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let profile = program
+        .ancestors()
+        .find(|path| path.ends_with("release") || path.ends_with("debug"));
+    profile
+        .and_then(Path::parent)
+        .map_or_else(std::env::temp_dir, Path::to_owned)
+}
+
+/// What a process used, as the operating system counts it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// CPU time of the process itself, user and system.
+    pub cpu: Duration,
+    /// CPU time of its children that have ended.
+    pub cpu_children: Duration,
+    /// Resident memory in bytes.
+    pub resident_bytes: u64,
+    /// The most resident memory so far, in bytes.
+    pub peak_bytes: u64,
+}
+
+/// A relay. Killed, and its data removed, when dropped.
+#[derive(Debug)]
+pub struct Relay {
+    child: Child,
+    port: u16,
+    data: PathBuf,
+    arguments: Vec<String>,
+    directory: tempfile::TempDir,
+}
+
+impl Relay {
+    /// Starts a relay on a free port, its data in a fresh directory.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a relay with more arguments.
+    ///
+    /// # Panics
+    /// When it does not become ready; what it logged is printed.
+    #[must_use]
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("reconverge-")
+            .tempdir()
+            .unwrap();
+        let data = directory.path().join("data");
+        let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
+        let (child, port) = spawn(0, &data, &arguments, directory.path());
+        Self {
+            child,
+            port,
+            data,
+            arguments,
+            directory,
+        }
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("ws://127.0.0.1:{}/", self.port)
+    }
+
+    /// The process's id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The directory of its data.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Bytes of all files in the data directory.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        bytes_below(&self.data)
+    }
+
+    /// Ends it at once, as a power cut ends it (except that the operating system lives on).
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end, and waits until it has; `None` if it did not in time and was killed.
+    pub fn terminate(&mut self) -> Option<ExitStatus> {
+        self.signal(Signal::TERM);
+        let since = Instant::now();
+        while since.elapsed() < STOPPING {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.kill();
+        None
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        // A relay that died by itself is found out by whoever talks to it.
+        let _ = kill_process(pid, signal);
+    }
+
+    /// Starts it again after it ended, on the same data and the same port.
+    ///
+    /// # Panics
+    /// As [`start_with`](Self::start_with).
+    pub fn start_again(&mut self) {
+        let (child, port) = spawn(
+            self.port,
+            &self.data,
+            &self.arguments,
+            self.directory.path(),
+        );
+        self.child = child;
+        self.port = port;
+    }
+
+    /// [`terminate`](Self::terminate) and [`start_again`](Self::start_again); whether it ended by
+    /// itself, and with success.
+    #[must_use]
+    pub fn restart(&mut self) -> bool {
+        let status = self.terminate();
+        self.start_again();
+        status.is_some_and(|status| status.success())
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it has written to stderr since it was first started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = std::fs::read(log_path(self.directory.path())).unwrap_or_default();
+        let tail = &log[log.len().saturating_sub(16 * 1024)..];
+        String::from_utf8_lossy(tail).into_owned()
+    }
+
+    /// What it has used since it was last started.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        usage_of(self.child.id()).unwrap_or_default()
+    }
+
+    /// Makes [`Usage::peak_bytes`] count from here.
+    pub fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(path, "5").expect("the peak of one's own child can be reset");
+    }
+
+    /// Watches the relay's children until the watch ends.
+    #[must_use]
+    pub fn watch_children(&self) -> ChildWatch {
+        ChildWatch::start(self.child.id())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the relay's log:\n{}", self.log());
+        }
+    }
+}
+
+fn log_path(directory: &Path) -> PathBuf {
+    directory.join("relay.log")
+}
+
+fn spawn(port: u16, data: &Path, arguments: &[String], directory: &Path) -> (Child, u16) {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log_path(directory))
+        .unwrap();
+    let mut child = Command::new(relay_executable())
+        .arg("serve")
+        .args(["--listen", &format!("127.0.0.1:{port}"), "--data"])
+        .arg(data)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{} does not start: {error}", relay_executable().display()));
+    let (ready, wait) = std::sync::mpsc::channel();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    // Lives as long as the relay's stdout, so that the relay never blocks on a full pipe.
+    std::thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            if let Some((_, address)) = line.split_once("listening on ") {
+                let _ = ready.send(port_of(address));
+            }
+        }
+    });
+    match wait.recv_timeout(STARTING) {
+        Ok(port) => (child, port),
+        Err(_) => {
+            let _ = child.kill();
+            let log = std::fs::read_to_string(log_path(directory)).unwrap_or_default();
+            panic!("the relay did not become ready\n{log}");
+        }
+    }
+}
+
+fn port_of(address: &str) -> u16 {
+    let address = address.split_whitespace().next().unwrap_or_default();
+    let digits = |c: char| !c.is_ascii_digit();
+    let port = address.trim_end_matches(digits).rsplit(digits).next();
+    port.and_then(|port| port.parse().ok())
+        .expect("an address with a port")
+}
+
+fn bytes_below(path: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return path.metadata().map_or(0, |metadata| metadata.len());
+    };
+    entries
+        .flatten()
+        .map(|entry| bytes_below(&entry.path()))
+        .sum()
+}
+
+fn usage_of(pid: u32) -> Option<Usage> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may contain anything; the fields after it are counted from 3.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks_per_second = rustix::param::clock_ticks_per_second();
+    let time = |field: usize| {
+        let ticks: u64 = fields
+            .get(field - 3)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
+        Duration::from_micros(ticks * 1_000_000 / ticks_per_second)
+    };
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or(0)
+            * 1024
+    };
+    Some(Usage {
+        cpu: time(14) + time(15),
+        cpu_children: time(16) + time(17),
+        resident_bytes: kib("VmRSS:"),
+        peak_bytes: kib("VmHWM:"),
+    })
+}
+
+/// Finds the most memory that any child of a process uses, by looking often.
+#[derive(Debug)]
+pub struct ChildWatch {
+    stop: Arc<AtomicBool>,
+    peak_bytes: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ChildWatch {
+    fn start(parent: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let peak_bytes = Arc::new(AtomicU64::new(0));
+        let (stopped, peak) = (Arc::clone(&stop), Arc::clone(&peak_bytes));
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                for child in children_of(parent) {
+                    let usage = usage_of(child).unwrap_or_default();
+                    peak.fetch_max(usage.peak_bytes, Ordering::Relaxed);
+                }
+                std::thread::sleep(CHILD_SAMPLE);
+            }
+        });
+        Self {
+            stop,
+            peak_bytes,
+            thread: Some(thread),
+        }
+    }
+
+    /// The most memory of one child that was seen, in bytes; 0 if there was none.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak_bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for ChildWatch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{parent}/task")) else {
+        return Vec::new();
+    };
+    let lists = tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>()
+        })
+        .collect()
+}
