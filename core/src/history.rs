@@ -188,9 +188,12 @@ impl Outgoing {
         let nothing = BloomFilter::default();
         match &self.have {
             Claim::Nothing => encode_sync(&self.heads, &self.need, None, chunks),
-            Claim::Heads => {
-                encode_sync(&self.heads, &self.need, Some((&self.heads, &nothing)), chunks)
-            }
+            Claim::Heads => encode_sync(
+                &self.heads,
+                &self.need,
+                Some((&self.heads, &nothing)),
+                chunks,
+            ),
             Claim::Filter { last_sync, hashes } => {
                 let bloom = BloomFilter::from_hashes(hashes.iter());
                 encode_sync(&self.heads, &self.need, Some((last_sync, &bloom)), chunks)
@@ -233,9 +236,17 @@ impl History {
     }
 
     fn from_parts(record: Record, outline: Outline) -> Self {
-        let head = |(index, hash, max_op): &_| Head { index: *index, hash: *hash, max_op: *max_op };
+        let head = |(index, hash, max_op): &_| Head {
+            index: *index,
+            hash: *hash,
+            max_op: *max_op,
+        };
         let heads: Vec<Head> = record.heads.iter().map(head).collect();
-        let base_clock = outline.actors().iter().map(outline::Actor::max_op).collect();
+        let base_clock = outline
+            .actors()
+            .iter()
+            .map(outline::Actor::max_op)
+            .collect();
         let mut history = Self {
             graph: Graph::at(record.folded),
             durable_len: record.folded,
@@ -316,7 +327,9 @@ impl History {
     /// # Errors
     /// [`NeedGraph`].
     pub fn hashes(&self) -> Result<Vec<ChangeHash>, NeedGraph> {
-        (0..self.len()).map(|index| self.graph.hash(index)).collect()
+        (0..self.len())
+            .map(|index| self.graph.hash(index))
+            .collect()
     }
 
     /// The bytes of a change, if they are still in memory.
@@ -350,7 +363,9 @@ impl History {
     /// Puts a change into graph, outline and heads. Its parents are known.
     fn enter(&mut self, change: &Change<'_>, stored: StoredChange) -> u32 {
         let start_op = u32::try_from(change.start_op).expect("checked when it was read");
-        let actor = self.outline.add(change.actors[0], start_op, stored.max_op, &stored.objects);
+        let actor = self
+            .outline
+            .add(change.actors[0], start_op, stored.max_op, &stored.objects);
         let size = u32::try_from(stored.bytes.len()).expect("limited by CHANGE_BYTES_MAX");
         let node = Node {
             hash: stored.hash,
@@ -360,8 +375,13 @@ impl History {
             size,
         };
         let index = self.graph.push(&node);
-        self.heads.retain(|head| !node.parents.contains(&head.index));
-        self.heads.push(Head { index, hash: node.hash, max_op: node.max_op });
+        self.heads
+            .retain(|head| !node.parents.contains(&head.index));
+        self.heads.push(Head {
+            index,
+            hash: node.hash,
+            max_op: node.max_op,
+        });
         self.tail_bytes += u64::from(size);
         self.recent.push(index, stored.bytes.clone());
         self.unsaved.push(stored);
@@ -463,7 +483,9 @@ impl History {
 
     /// Whether a message only confirms what its sender was told, as most messages do.
     fn is_mere_acknowledgement(&mut self, from: ConnectionId, message: &SyncMessage<'_>) -> bool {
-        let Some(peer) = self.peers.get_mut(&from) else { return false };
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return false;
+        };
         let confirms = message.changes.is_empty()
             && message.need.is_empty()
             && peer.certainty == Certainty::Exact
@@ -495,7 +517,9 @@ impl History {
                         chunk
                     }
                     Err(error) => {
-                        received.refused.push((None, ChangeError::from(error).into()));
+                        received
+                            .refused
+                            .push((None, ChangeError::from(error).into()));
                         break;
                     }
                 };
@@ -520,7 +544,9 @@ impl History {
 
     /// Whether all heads that a document chunk names are known; then so is all below them.
     fn has_all_of(&self, chunk: &Chunk<'_>) -> Result<bool, NeedGraph> {
-        let Some(heads) = chunk.document_heads() else { return Ok(false) };
+        let Some(heads) = chunk.document_heads() else {
+            return Ok(false);
+        };
         for head in &heads {
             if self.known(head)?.is_none() {
                 return Ok(false);
@@ -542,7 +568,9 @@ impl History {
         for change in changes {
             match Chunk::split(change) {
                 Ok((chunk, _)) => self.admit_chunk(from, &chunk, &mut received)?,
-                Err(error) => received.refused.push((None, ChangeError::from(error).into())),
+                Err(error) => received
+                    .refused
+                    .push((None, ChangeError::from(error).into())),
             }
         }
         Ok(received)
@@ -557,12 +585,17 @@ impl History {
         let inflated = match chunk.inflated() {
             Ok(inflated) => inflated,
             Err(error) => {
-                received.refused.push((None, ChangeError::from(error).into()));
+                received
+                    .refused
+                    .push((None, ChangeError::from(error).into()));
                 return Ok(());
             }
         };
-        let whole = Chunk::split(&inflated).and_then(|(chunk, _)| Ok(chunk));
-        let change = match whole.map_err(ChangeError::from).and_then(|c| Change::read(&c)) {
+        let whole = Chunk::split(&inflated).map(|(chunk, _)| chunk);
+        let change = match whole
+            .map_err(ChangeError::from)
+            .and_then(|c| Change::read(&c))
+        {
             Ok(change) => change,
             Err(error) => {
                 received.refused.push((None, error.into()));
@@ -631,9 +664,16 @@ impl History {
         change: &Change<'_>,
         bytes: Bytes,
     ) -> Result<Entry, NeedGraph> {
-        let on_a_head = change.deps.iter().any(|dep| self.heads.iter().any(|h| h.hash == *dep));
+        let on_a_head = change
+            .deps
+            .iter()
+            .any(|dep| self.heads.iter().any(|h| h.hash == *dep));
         // What depends on a head was never here, or that would be no head.
-        let known = if on_a_head { None } else { self.known(&change.hash)? };
+        let known = if on_a_head {
+            None
+        } else {
+            self.known(&change.hash)?
+        };
         if let Some(index) = known.or_else(|| self.graph.resident(&change.hash)) {
             if let Some(peer) = self.peers.get_mut(&from) {
                 peer.has(index);
@@ -677,7 +717,8 @@ impl History {
             bytes,
         };
         let index = self.enter(change, stored);
-        self.clocks.entered(index, &past, &self.outline, &self.graph);
+        self.clocks
+            .entered(index, &past, &self.outline, &self.graph);
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.has(index);
         }
@@ -700,13 +741,20 @@ impl History {
             }
         }
         if fits {
-            self.orphans.insert(missing, Orphan { hash: change.hash, bytes, from });
+            self.orphans.insert(
+                missing,
+                Orphan {
+                    hash: change.hash,
+                    bytes,
+                    from,
+                },
+            );
         }
         Entry::Waits
     }
 
     /// What lies in the past of a change with these parents.
-    fn past(&mut self, parents: &[u32]) -> Result<Past, NeedGraph> {
+    fn past(&self, parents: &[u32]) -> Result<Past, NeedGraph> {
         if self.heads.iter().all(|head| parents.contains(&head.index)) {
             return Ok(Past::All);
         }
@@ -734,13 +782,18 @@ impl History {
         if below.is_empty() {
             return Ok(false);
         }
-        let all = self.base_heads.iter().all(|head| below.contains(&head.index));
+        let all = self
+            .base_heads
+            .iter()
+            .all(|head| below.contains(&head.index));
         if all { Ok(true) } else { Err(NeedGraph) }
     }
 
     /// Takes in what a message says of its sender.
     fn learn(&mut self, from: ConnectionId, message: &SyncMessage<'_>) -> Result<(), NeedGraph> {
-        let Some(peer) = self.peers.get(&from) else { return Ok(()) };
+        let Some(peer) = self.peers.get(&from) else {
+            return Ok(());
+        };
         let sync_reset = message.flags.is_some_and(|flags| flags.sync_reset);
         let asks_for_all = message.is_reset() && peer.certainty != Certainty::Unheard;
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
@@ -767,7 +820,11 @@ impl History {
         } else {
             None
         };
-        let extra = if lacks.is_none() { self.above(&known, peer.upto) } else { Vec::new() };
+        let extra = if lacks.is_none() {
+            self.above(&known, peer.upto)
+        } else {
+            Vec::new()
+        };
 
         let len = self.len();
         let peer = self.peers.get_mut(&from).expect("looked up above");
@@ -822,7 +879,11 @@ impl History {
     /// The ancestors of `known` from `upto` on, themselves included.
     fn above(&self, known: &[u32], upto: u32) -> Vec<u32> {
         let mut found: Vec<u32> = Vec::new();
-        let mut open: Vec<u32> = known.iter().copied().filter(|index| *index >= upto).collect();
+        let mut open: Vec<u32> = known
+            .iter()
+            .copied()
+            .filter(|index| *index >= upto)
+            .collect();
         while let Some(index) = open.pop() {
             if let Err(at) = found.binary_search(&index) {
                 found.insert(at, index);
@@ -875,11 +936,18 @@ impl History {
                 left_out = true;
             }
         }
-        last_sync.extend(known.iter().filter_map(|index| self.graph.hash(*index).ok()));
+        last_sync.extend(
+            known
+                .iter()
+                .filter_map(|index| self.graph.hash(*index).ok()),
+        );
         last_sync.sort_unstable();
         last_sync.dedup();
-        let certainty =
-            if left_out { Certainty::Filtered(last_sync) } else { Certainty::Exact };
+        let certainty = if left_out {
+            Certainty::Filtered(last_sync)
+        } else {
+            Certainty::Exact
+        };
         Ok((filtered, certainty))
     }
 
@@ -905,7 +973,9 @@ impl History {
     /// Whether [`Self::poll_send`] has something for this peer.
     #[must_use]
     pub fn has_news(&self, peer: ConnectionId) -> bool {
-        let Some(peer) = self.peers.get(&peer) else { return false };
+        let Some(peer) = self.peers.get(&peer) else {
+            return false;
+        };
         let silent = matches!(peer.access, None | Some(Access::None));
         if silent || peer.certainty == Certainty::Unheard || self.durable_len != self.graph.len() {
             return false;
@@ -929,14 +999,23 @@ impl History {
         if peer.reset {
             return Some(self.poll_reset(to));
         }
-        let need = if peer.writes() { std::mem::take(&mut peer.need) } else { Vec::new() };
-        let need: Vec<_> =
-            need.into_iter().filter(|hash| self.graph.resident(hash).is_none()).collect();
+        let need = if peer.writes() {
+            std::mem::take(&mut peer.need)
+        } else {
+            Vec::new()
+        };
+        let need: Vec<_> = need
+            .into_iter()
+            .filter(|hash| self.graph.resident(hash).is_none())
+            .collect();
         if empty && need.is_empty() {
             return None;
         }
-        let missing =
-            if peer.publishes_only { Vec::new() } else { peer.missing(self.durable_len) };
+        let missing = if peer.publishes_only {
+            Vec::new()
+        } else {
+            peer.missing(self.durable_len)
+        };
         let told = peer.told.as_ref() == Some(&self.durable_heads);
         if told && need.is_empty() && missing.is_empty() {
             // It has the rest from elsewhere.
@@ -984,10 +1063,17 @@ impl History {
         // then learns the true heads from the next message.
         let flag = peer.supports_reset;
         peer.told = Some(if flag { heads.clone() } else { Arc::from([]) });
-        let flags = Flags { sync_reset: true, read_only: false, supports_sync_reset: true };
+        let flags = Flags {
+            sync_reset: true,
+            read_only: false,
+            supports_sync_reset: true,
+        };
         Outgoing {
             need: Vec::new(),
-            have: Claim::Filter { last_sync: heads.to_vec(), hashes: Vec::new() },
+            have: Claim::Filter {
+                last_sync: heads.to_vec(),
+                hashes: Vec::new(),
+            },
             heads: if flag { heads } else { Arc::from([]) },
             snapshot: false,
             changes: Vec::new(),
@@ -997,12 +1083,21 @@ impl History {
 
     /// What of `missing` goes into the next message, and what is left for later.
     fn select(&self, missing: Vec<Range<u32>>) -> (bool, Vec<Range<u32>>, Vec<Range<u32>>) {
-        let reaches_below = missing.first().is_some_and(|first| first.start < self.record.rows_from);
+        let reaches_below = missing
+            .first()
+            .is_some_and(|first| first.start < self.record.rows_from);
         let (missing, budget) = if reaches_below {
             let folded = self.record.folded;
             let after = |range: &Range<u32>| range.start.max(folded)..range.end;
-            let after = missing.iter().map(after).filter(|range| !range.is_empty()).collect();
-            (after, (SYNC_BYTES_MAX as u64).saturating_sub(self.record.snapshot_bytes))
+            let after = missing
+                .iter()
+                .map(after)
+                .filter(|range| !range.is_empty())
+                .collect();
+            (
+                after,
+                (SYNC_BYTES_MAX as u64).saturating_sub(self.record.snapshot_bytes),
+            )
         } else {
             (missing, SYNC_BYTES_MAX as u64)
         };
@@ -1018,7 +1113,9 @@ impl History {
     /// being told.
     pub fn poll_unavailable(&mut self, to: ConnectionId) -> bool {
         let empty = self.is_empty();
-        let Some(peer) = self.peers.get_mut(&to) else { return false };
+        let Some(peer) = self.peers.get_mut(&to) else {
+            return false;
+        };
         let waits = peer.certainty != Certainty::Unheard && peer.heads.is_empty();
         let hidden = peer.access == Some(Access::None);
         if peer.told_unavailable || !(hidden || (empty && waits)) {
@@ -1028,10 +1125,21 @@ impl History {
         true
     }
 
+    /// What a peer uploaded was refused: nothing more is expected of what it announced.
+    pub fn upload_refused(&mut self, from: ConnectionId) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.heads.clear();
+        }
+    }
+
     /// Whether a peer announced changes of a document that nobody else has: an upload is coming.
     #[must_use]
     pub fn upload_expected(&self) -> bool {
-        self.is_empty() && self.peers.values().any(|p| p.writes() && !p.heads.is_empty())
+        self.is_empty()
+            && self
+                .peers
+                .values()
+                .any(|p| p.writes() && !p.heads.is_empty())
     }
 }
 
@@ -1042,7 +1150,10 @@ impl History {
     /// small multiple of the last one.
     #[must_use]
     pub fn should_fold(&self) -> bool {
-        let snapshot = self.record.snapshot_bytes.clamp(FOLD_BYTES_MIN, FOLD_BYTES_MAX);
+        let snapshot = self
+            .record
+            .snapshot_bytes
+            .clamp(FOLD_BYTES_MIN, FOLD_BYTES_MAX);
         let history = (u64::from(self.record.folded) * 16).min(FOLD_BYTES_MAX);
         self.durable_len == self.len() && self.tail_bytes >= snapshot.max(history)
     }
@@ -1060,7 +1171,11 @@ impl History {
         let segment = self.graph.segment(from..self.len());
         let mut record = self.record.clone();
         record.folded = self.len();
-        record.heads = self.heads.iter().map(|h| (h.index, h.hash, h.max_op)).collect();
+        record.heads = self
+            .heads
+            .iter()
+            .map(|h| (h.index, h.hash, h.max_op))
+            .collect();
         record.generation += 1;
         record.segments += 1;
         record.rows_from = self.retained_from();
@@ -1080,7 +1195,11 @@ impl History {
             len: self.len(),
             segment: self.graph.segment(segment_from..self.len()).ok()?,
             outline: self.outline.encode(),
-            heads: self.heads.iter().map(|h| (h.index, h.hash, h.max_op)).collect(),
+            heads: self
+                .heads
+                .iter()
+                .map(|h| (h.index, h.hash, h.max_op))
+                .collect(),
         })
     }
 
@@ -1128,12 +1247,20 @@ impl Peers {
 }
 
 fn filter_claim(graph: &Graph, last_sync: &[ChangeHash]) -> Claim {
-    let tips: Vec<_> = last_sync.iter().filter_map(|hash| graph.resident(hash)).collect();
+    let tips: Vec<_> = last_sync
+        .iter()
+        .filter_map(|hash| graph.resident(hash))
+        .collect();
     let (marks, _) = graph.ancestors(&tips);
     let after = unset_ranges(&marks, graph.base()).into_iter().flatten();
-    let hashes = after.map(|index| graph.hash(index)).collect::<Result<_, _>>();
+    let hashes = after
+        .map(|index| graph.hash(index))
+        .collect::<Result<_, _>>();
     match hashes {
-        Ok(hashes) => Claim::Filter { last_sync: last_sync.to_vec(), hashes },
+        Ok(hashes) => Claim::Filter {
+            last_sync: last_sync.to_vec(),
+            hashes,
+        },
         Err(NeedGraph) => Claim::Nothing,
     }
 }
@@ -1159,7 +1286,10 @@ struct Recent {
 impl Recent {
     fn push(&mut self, index: u32, change: Bytes) {
         if self.first + self.changes.len() as u32 != index {
-            *self = Self { first: index, ..Self::default() };
+            *self = Self {
+                first: index,
+                ..Self::default()
+            };
         }
         self.bytes += change.len();
         self.changes.push_back(change);
@@ -1206,8 +1336,14 @@ impl Orphans {
 
     fn take_waiting_for(&mut self, hash: &ChangeHash) -> Vec<Orphan> {
         let waiting = self.waiting_for.remove(hash).unwrap_or_default();
-        let orphans: Vec<_> = waiting.iter().filter_map(|hash| self.by_hash.remove(hash)).collect();
-        self.bytes -= orphans.iter().map(|orphan| orphan.bytes.len()).sum::<usize>();
+        let orphans: Vec<_> = waiting
+            .iter()
+            .filter_map(|hash| self.by_hash.remove(hash))
+            .collect();
+        self.bytes -= orphans
+            .iter()
+            .map(|orphan| orphan.bytes.len())
+            .sum::<usize>();
         orphans
     }
 }
@@ -1250,7 +1386,11 @@ impl Clocks {
 
     fn joined(&self, parents: &[u32]) -> Option<Arc<[u32]>> {
         let clock = |parent: &u32| {
-            self.recent.iter().rev().find(|(index, _)| index == parent).map(|(_, clock)| clock)
+            self.recent
+                .iter()
+                .rev()
+                .find(|(index, _)| index == parent)
+                .map(|(_, clock)| clock)
         };
         let (first, others) = parents.split_first()?;
         let first = clock(first)?;

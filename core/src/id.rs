@@ -198,7 +198,13 @@ mod tests {
 
     #[test]
     fn text_that_is_no_id_is_refused() {
-        for text in ["", "automerge:", "0OIl", "4NMNnkMhL8jXrdJ9jamS58PAVdXu", &"z".repeat(10_000)] {
+        for text in [
+            "",
+            "automerge:",
+            "0OIl",
+            "4NMNnkMhL8jXrdJ9jamS58PAVdXu",
+            &"z".repeat(10_000),
+        ] {
             assert!(text.parse::<DocumentId>().is_err(), "{text}");
         }
         assert!(DocumentId::new(&[0; 33]).is_err());

@@ -69,7 +69,10 @@ impl Session {
     /// A connection on which nothing was said.
     #[must_use]
     pub fn new(local: Local) -> Self {
-        Self { local, remote: None }
+        Self {
+            local,
+            remote: None,
+        }
     }
 
     /// The peer that joined.
@@ -98,7 +101,11 @@ impl Session {
             | Message::RemoteSubscriptionChange { sender, .. }
             | Message::Leave { sender } => sender,
             Message::RemoteHeadsChanged(remote) => remote.sender,
-            _ => return Ok(Event::Ignored("a message that only servers send, or of unknown type")),
+            _ => {
+                return Ok(Event::Ignored(
+                    "a message that only servers send, or of unknown type",
+                ));
+            }
         };
         if sender != remote.as_str() {
             return Ok(Event::Ignored("a message in another peer's name"));
@@ -109,7 +116,11 @@ impl Session {
                 let found = ephemeral.data.len();
                 if found > EPHEMERAL_BYTES_MAX {
                     let what = "bytes in an ephemeral message";
-                    return Err(ProtocolError::Limit { what, found, max: EPHEMERAL_BYTES_MAX });
+                    return Err(ProtocolError::Limit {
+                        what,
+                        found,
+                        max: EPHEMERAL_BYTES_MAX,
+                    });
                 }
                 Event::Ephemeral(ephemeral)
             }
@@ -123,8 +134,15 @@ impl Session {
     }
 
     fn join<'a>(&mut self, message: Message<'a>) -> Result<Event<'a>, ProtocolError> {
-        let Message::Join { sender, metadata, speaks_v1 } = message else {
-            return Err(ProtocolError::Unexpected("the first message must be a join"));
+        let Message::Join {
+            sender,
+            metadata,
+            speaks_v1,
+        } = message
+        else {
+            return Err(ProtocolError::Unexpected(
+                "the first message must be a join",
+            ));
         };
         if !speaks_v1 {
             return Err(ProtocolError::Version);
@@ -141,7 +159,9 @@ impl Session {
                 reconverge: 1,
             },
         });
-        let keeps = metadata.storage_id.filter(|id| !metadata.is_ephemeral && id.len() <= 64);
+        let keeps = metadata
+            .storage_id
+            .filter(|id| !metadata.is_ephemeral && id.len() <= 64);
         Ok(Event::Joined {
             peer,
             storage_id: keeps.map(Into::into),
@@ -167,12 +187,19 @@ mod tests {
 
     fn session() -> Session {
         let peer = PeerId::new("relay").unwrap();
-        Session::new(Local { peer, storage_id: "3f0c".into() })
+        Session::new(Local {
+            peer,
+            storage_id: "3f0c".into(),
+        })
     }
 
     fn join(name: &str) -> Vec<u8> {
         let metadata = PeerMetadata::default();
-        protocol::encode(&Message::Join { sender: name, metadata, speaks_v1: true })
+        protocol::encode(&Message::Join {
+            sender: name,
+            metadata,
+            speaks_v1: true,
+        })
     }
 
     #[test]
@@ -193,13 +220,20 @@ mod tests {
     #[test]
     fn an_unknown_type_is_survived_and_another_version_is_not() {
         let mut session = session();
-        let versions = b"\xa3\x64type\x64join\x68senderId\x61a\x78\x19supportedProtocolVersions\x81\x612";
+        let versions =
+            b"\xa3\x64type\x64join\x68senderId\x61a\x78\x19supportedProtocolVersions\x81\x612";
         let error = session.handle(versions).unwrap_err();
         assert_eq!(error, ProtocolError::Version);
         let farewell = session.farewell(&error);
-        assert!(matches!(protocol::decode(&farewell).unwrap(), Message::Error { .. }));
+        assert!(matches!(
+            protocol::decode(&farewell).unwrap(),
+            Message::Error { .. }
+        ));
         session.handle(&join("ann")).unwrap();
         let unknown = protocol::encode(&Message::Unknown { kind: "telepathy" });
-        assert!(matches!(session.handle(&unknown).unwrap(), Event::Ignored(_)));
+        assert!(matches!(
+            session.handle(&unknown).unwrap(),
+            Event::Ignored(_)
+        ));
     }
 }

@@ -157,11 +157,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// When reading fails, or a change is not there.
-    fn changes(
-        &self,
-        key: DocumentKey,
-        ranges: &[Range<u32>],
-    ) -> Result<Vec<Bytes>, StorageError>;
+    fn changes(&self, key: DocumentKey, ranges: &[Range<u32>]) -> Result<Vec<Bytes>, StorageError>;
 
     /// Writes all batches, or none of them.
     ///
@@ -171,7 +167,10 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 }
 
 pub(crate) fn damaged(document: impl ToString, what: &'static str) -> StorageError {
-    StorageError::Damaged { document: document.to_string(), what }
+    StorageError::Damaged {
+        document: document.to_string(),
+        what,
+    }
 }
 
 /// Takes from `row`, whose last change has the index `last`, the changes that lie in `ranges`.

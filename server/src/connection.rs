@@ -2,7 +2,6 @@
 
 mod socket;
 
-
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +30,12 @@ pub(crate) use socket::Socket;
 /// Messages of one connection that may wait in documents' mailboxes. When as many do, the
 /// connection is not read until one was processed.
 const WAITING_MAX: usize = 256;
+
+/// How long a connection goes on when the relay stops. Documents send nothing any more, but what
+/// was sent just before is still answered: a stock client (automerge-repo 2.5.6) that answers on a
+/// socket which is closing throws in the midst of applying the change, and its copy of the
+/// document is unusable from then on. Also what arrives meanwhile is stored.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
 
 /// Most documents that one connection may speak of.
 const DOCUMENTS_MAX: usize = 64 * 1024;
@@ -76,28 +81,39 @@ impl Connection {
             head.extend_from_slice(&payload);
             self.outbox.push(Frame::whole(head));
         } else {
-            self.outbox.push(Frame { head: head.into(), payload });
+            self.outbox.push(Frame {
+                head: head.into(),
+                payload,
+            });
         }
     }
 
     /// Answers that nobody has a document.
     pub(crate) fn unavailable(&self, document: &str) {
-        self.outbox.answer(protocol::encode(&Message::DocUnavailable {
-            sender: self.relay_peer.as_str(),
-            target: self.peer.as_str(),
-            document: document.into(),
-        }));
+        self.outbox
+            .answer(protocol::encode(&Message::DocUnavailable {
+                sender: self.relay_peer.as_str(),
+                target: self.peer.as_str(),
+                document: document.into(),
+            }));
     }
 
     /// Tells the heads of a storage.
     pub(crate) fn remote_heads(&self, document: &str, storage: &str, seen: &Seen) {
         let heads = seen.heads.iter().map(|head| head.as_str().into()).collect();
-        self.outbox.answer(protocol::encode(&Message::RemoteHeadsChanged(RemoteHeads {
-            sender: self.relay_peer.as_str(),
-            target: self.peer.as_str(),
-            document: document.into(),
-            heads: vec![HeadsOfStorage { storage, heads, timestamp_ms: seen.timestamp_ms }],
-        })));
+        self.outbox
+            .answer(protocol::encode(&Message::RemoteHeadsChanged(
+                RemoteHeads {
+                    sender: self.relay_peer.as_str(),
+                    target: self.peer.as_str(),
+                    document: document.into(),
+                    heads: vec![HeadsOfStorage {
+                        storage,
+                        heads,
+                        timestamp_ms: seen.timestamp_ms,
+                    }],
+                },
+            )));
     }
 
     /// Ends the connection for what it sent.
@@ -113,7 +129,11 @@ impl Connection {
 
     pub(crate) fn subscribes_to(&self, storage: &str) -> bool {
         self.subscribed.load(Ordering::Relaxed)
-            && self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).contains(storage)
+            && self
+                .subscriptions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(storage)
     }
 }
 
@@ -141,8 +161,17 @@ pub(crate) async fn serve(relay: Arc<Shared>, socket: Socket, id: ConnectionId, 
         places: PollSemaphore::new(places),
     };
     let closing = peer.run(socket).await;
-    let name = peer.connection.as_ref().map(|connection| connection.peer.to_string());
-    debug!(connection = id.0, peer = name, code = closing.code, reason = closing.reason, "closed");
+    let name = peer
+        .connection
+        .as_ref()
+        .map(|connection| connection.peer.to_string());
+    debug!(
+        connection = id.0,
+        peer = name,
+        code = closing.code,
+        reason = closing.reason,
+        "closed"
+    );
     peer.leave();
 }
 
@@ -152,14 +181,18 @@ impl Peer {
         let mut deadline = Instant::now() + self.relay.config.join_timeout;
         let mut heard = Instant::now();
         let relay = self.relay.clone();
+        let mut stopping = false;
         loop {
-            let outbox = self.connection.as_ref().map(|connection| &connection.outbox);
+            let outbox = self
+                .connection
+                .as_ref()
+                .map(|connection| &connection.outbox);
             let next = tokio::select! {
                 biased;
-                () = relay.stopping.cancelled() => {
-                    let closing = Closing { code: 1012, reason: "service restart".into() };
-                    socket.finish(outbox, &closing).await;
-                    return closing;
+                () = relay.stopping.cancelled(), if !stopping => {
+                    stopping = true;
+                    deadline = Instant::now() + LAST_ANSWERS;
+                    continue;
                 }
                 next = socket.next(outbox, &mut self.places) => next,
                 () = tokio::time::sleep_until(deadline) => Next::Deadline,
@@ -169,7 +202,7 @@ impl Peer {
                     heard = Instant::now();
                     let joined = self.connection.is_some();
                     match self.message(message, place).await {
-                        Ok(()) if !joined && self.connection.is_some() => {
+                        Ok(()) if !joined && self.connection.is_some() && !stopping => {
                             deadline = heard + ping;
                             continue;
                         }
@@ -177,12 +210,14 @@ impl Peer {
                         Err(closing) => closing,
                     }
                 }
-                Next::Deadline if self.connection.is_none() => {
-                    Closing { code: 1008, reason: "no join in time".into() }
-                }
-                Next::Deadline if heard.elapsed() > ping * 2 + Duration::from_secs(1) => {
-                    Closing { code: 1001, reason: "no answer to pings".into() }
-                }
+                Next::Deadline if self.connection.is_none() => Closing {
+                    code: 1008,
+                    reason: "no join in time".into(),
+                },
+                Next::Deadline if heard.elapsed() > ping * 2 + Duration::from_secs(1) => Closing {
+                    code: 1001,
+                    reason: "no answer to pings".into(),
+                },
                 Next::Deadline => {
                     deadline = Instant::now() + ping;
                     socket.ping();
@@ -191,7 +226,10 @@ impl Peer {
                 Next::Closing(closing) => closing,
                 Next::Ended(reason) => return Closing { code: 1006, reason },
             };
-            let outbox = self.connection.as_ref().map(|connection| &connection.outbox);
+            let outbox = self
+                .connection
+                .as_ref()
+                .map(|connection| &connection.outbox);
             socket.finish(outbox, &closing).await;
             return closing;
         }
@@ -212,7 +250,10 @@ impl Peer {
             _ => return Ok(()),
         };
         let bytes = self.relay.reserve(frame.len()).await;
-        let permit = Permit { _message: place, _bytes: bytes };
+        let permit = Permit {
+            _message: place,
+            _bytes: bytes,
+        };
         match self.session.handle(&frame) {
             Ok(event) => self.event(&frame, event, permit),
             Err(error) => Err(self.bad_frame(&error)),
@@ -223,7 +264,10 @@ impl Peer {
         let farewell = self.session.farewell(error);
         let peer = self.session.remote().map(PeerId::as_str);
         warn!(connection = self.id.0, peer, %error, "bad frame; connection closed");
-        let closing = Closing { code: 1002, reason: "bad frame".into() };
+        let closing = Closing {
+            code: 1002,
+            reason: "bad frame".into(),
+        };
         match &self.connection {
             Some(connection) => connection.outbox.answer(farewell),
             None => {
@@ -251,7 +295,15 @@ impl Peer {
 
     fn event(&mut self, frame: &Bytes, event: Event<'_>, permit: Permit) -> Result<(), Closing> {
         let connection = match (&self.connection, event) {
-            (None, Event::Joined { peer, storage_id, reply, .. }) => {
+            (
+                None,
+                Event::Joined {
+                    peer,
+                    storage_id,
+                    reply,
+                    ..
+                },
+            ) => {
                 info!(connection = self.id.0, %peer, space = self.space.as_str(), "joined");
                 let connection = self.joined(peer, storage_id);
                 connection.outbox.answer(reply);
@@ -266,7 +318,11 @@ impl Peer {
             (from, Event::Sync(sync)) => {
                 let data = frame.slice_ref(sync.data);
                 let slot = self.slot(&sync.document)?;
-                slot.push(Input::Message(Arc::new(Incoming { from, data, _permit: permit })));
+                slot.push(Input::Message(Arc::new(Incoming {
+                    from,
+                    data,
+                    _permit: permit,
+                })));
             }
             (from, Event::Ephemeral(ephemeral)) => self.broadcast(&from, &ephemeral),
             (from, Event::RemoteSubscription { add, remove }) => {
@@ -275,15 +331,29 @@ impl Peer {
             (from, Event::RemoteHeads(remote)) => {
                 let seen = |of: HeadsOfStorage<'_>| {
                     let heads = of.heads.into_iter().map(Into::into).collect();
-                    (of.storage.to_owned(), Seen { heads, timestamp_ms: of.timestamp_ms })
+                    (
+                        of.storage.to_owned(),
+                        Seen {
+                            heads,
+                            timestamp_ms: of.timestamp_ms,
+                        },
+                    )
                 };
                 let heads = remote.heads.into_iter().map(seen).collect();
                 // Only for documents that it syncs; of others it has nothing to tell.
                 if let Some(slot) = self.documents.get(&*remote.document) {
-                    slot.push(Input::RemoteHeads { from: from.id, heads });
+                    slot.push(Input::RemoteHeads {
+                        from: from.id,
+                        heads,
+                    });
                 }
             }
-            (_, Event::Left) => return Err(Closing { code: 1000, reason: "left".into() }),
+            (_, Event::Left) => {
+                return Err(Closing {
+                    code: 1000,
+                    reason: "left".into(),
+                });
+            }
             (_, Event::Ignored(why)) => trace!(connection = self.id.0, why, "ignored"),
             (_, Event::Joined { .. } | Event::Unavailable) => {}
         }
@@ -295,13 +365,22 @@ impl Peer {
             return Ok(slot.clone());
         }
         if self.documents.len() >= DOCUMENTS_MAX {
-            return Err(Closing { code: 1008, reason: "too many documents".into() });
+            return Err(Closing {
+                code: 1008,
+                reason: "too many documents".into(),
+            });
         }
         let id: DocumentId = document.parse().map_err(|error| {
             warn!(connection = self.id.0, %error, "bad document id; connection closed");
-            Closing { code: 1002, reason: "bad document id".into() }
+            Closing {
+                code: 1002,
+                reason: "bad document id".into(),
+            }
         })?;
-        let slot = self.relay.documents.open(id, || Slot::new(id, self.relay.clone()));
+        let slot = self
+            .relay
+            .documents
+            .open(id, || Slot::new(id, self.relay.clone()));
         self.documents.insert(document.into(), slot.clone());
         Ok(slot)
     }
@@ -309,17 +388,25 @@ impl Peer {
     /// Passes presence on. One task does this for all documents of the sender, so what it sends
     /// arrives in its order.
     fn broadcast(&self, from: &Connection, ephemeral: &Ephemeral<'_>) {
-        let Some(slot) = self.documents.get(&*ephemeral.document) else { return };
+        let Some(slot) = self.documents.get(&*ephemeral.document) else {
+            return;
+        };
         for to in slot.audience().iter().filter(|to| to.id != from.id) {
             let target = to.peer.as_str();
-            let message = Message::Ephemeral(Ephemeral { target, ..ephemeral.clone() });
+            let message = Message::Ephemeral(Ephemeral {
+                target,
+                ..ephemeral.clone()
+            });
             to.outbox.present(protocol::encode(&message).into());
         }
     }
 
     fn subscribe(&self, from: &Arc<Connection>, add: &[&str], remove: &[&str]) {
         let added: Vec<String> = {
-            let mut all = from.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = from
+                .subscriptions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             for storage in remove {
                 all.remove(*storage);
             }
@@ -338,11 +425,14 @@ impl Peer {
             return;
         }
         for slot in self.documents.values() {
-            slot.push(Input::Replay { to: from.clone(), storages: added.clone() });
+            slot.push(Input::Replay {
+                to: from.clone(),
+                storages: added.clone(),
+            });
         }
     }
 
-    fn leave(&mut self) {
+    fn leave(&self) {
         for slot in self.documents.values() {
             slot.push(Input::Leave(self.id));
         }

@@ -43,9 +43,15 @@ pub(crate) enum Input {
     /// A sync message.
     Message(Arc<Incoming>),
     /// Heads that a peer heard of.
-    RemoteHeads { from: ConnectionId, heads: Vec<(String, Seen)> },
+    RemoteHeads {
+        from: ConnectionId,
+        heads: Vec<(String, Seen)>,
+    },
     /// A peer wants to hear of these storages' heads.
-    Replay { to: Arc<Connection>, storages: Vec<String> },
+    Replay {
+        to: Arc<Connection>,
+        storages: Vec<String>,
+    },
     /// A connection ended.
     Leave(ConnectionId),
     /// A connection that had no room has some.
@@ -84,7 +90,9 @@ struct State {
 
 impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Slot")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -143,12 +151,18 @@ impl Slot {
     }
 
     pub(crate) fn audience(&self) -> Arc<[Arc<Connection>]> {
-        self.audience.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.audience
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn set_audience(&self, connections: &HashMap<ConnectionId, Arc<Connection>>) {
         let audience = connections.values().cloned().collect();
-        *self.audience.write().unwrap_or_else(PoisonError::into_inner) = audience;
+        *self
+            .audience
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = audience;
     }
 
     /// Empties the mailbox, turn by turn.
@@ -195,7 +209,10 @@ impl Slot {
     /// Whether no connection uses the document and nothing is under way.
     pub(crate) fn is_unused(&self) -> bool {
         let state = self.state();
-        let unused = state.resting.as_ref().is_none_or(|document| document.is_unused());
+        let unused = state
+            .resting
+            .as_ref()
+            .is_none_or(|document| document.is_unused());
         !state.running && state.mailbox.is_empty() && unused
     }
 }
@@ -297,7 +314,11 @@ impl Document {
                     document: slot.name.to_string(),
                     what: "its parts do not fit together",
                 };
-                Open { key: stored.key, history: history.ok_or(damaged)?, stored: true }
+                Open {
+                    key: stored.key,
+                    history: history.ok_or(damaged)?,
+                    stored: true,
+                }
             }
         };
         open.history.set_peers(std::mem::take(&mut self.parked));
@@ -306,7 +327,9 @@ impl Document {
     }
 
     fn opened(&mut self) -> &mut Open {
-        self.history.as_mut().expect("open() ran at the start of the turn")
+        self.history
+            .as_mut()
+            .expect("open() ran at the start of the turn")
     }
 
     async fn take_in(&mut self, slot: &Arc<Slot>, input: &Input) -> Result<(), StorageError> {
@@ -338,7 +361,10 @@ impl Document {
         if !open.stored && open.history.is_empty() {
             open.history.set_space(connection.space.clone());
         }
-        let asking = Asking { peer: &connection.peer, space: &connection.space };
+        let asking = Asking {
+            peer: &connection.peer,
+            space: &connection.space,
+        };
         let owner = &open.history.record().space;
         let access = slot.relay.authorize.access(asking, &slot.id, owner);
         open.history.join(connection.id, access);
@@ -388,7 +414,9 @@ impl Document {
             }
         };
         let receive = |document: &mut Self| {
-            document.with_graph(slot, |history| history.receive(from.id, &message, documents))
+            document.with_graph(slot, |history| {
+                history.receive(from.id, &message, documents)
+            })
         };
         let received = if data.len() > HEAVY_BYTES {
             tokio::task::block_in_place(|| receive(self))?
@@ -401,7 +429,10 @@ impl Document {
         self.log_refused(slot, from, &received);
         let empty = self.opened().history.is_empty();
         if empty && message.heads.is_empty() {
-            slot.push_after(slot.relay.config.unavailable_grace, Input::Grace(from.id, 1));
+            slot.push_after(
+                slot.relay.config.unavailable_grace,
+                Input::Grace(from.id, 1),
+            );
         }
         if let Some(storage) = &from.storage_id
             && !message.heads.is_empty()
@@ -433,14 +464,19 @@ impl Document {
         if let Ok(done) = step(&mut open.history) {
             return Ok(done);
         }
-        let damaged = |what| StorageError::Damaged { document: slot.name.to_string(), what };
+        let damaged = |what| StorageError::Damaged {
+            document: slot.name.to_string(),
+            what,
+        };
         tokio::task::block_in_place(|| {
             let storage = &slot.relay.storage;
             let segments = 0..open.history.record().segments;
             let segments: Vec<_> = segments
                 .map(|number| storage.blob(open.key, Blob::Segment(number)))
                 .collect::<Result<_, _>>()?;
-            open.history.load_graph(&segments).ok_or_else(|| damaged("its graph"))?;
+            open.history
+                .load_graph(&segments)
+                .ok_or_else(|| damaged("its graph"))?;
             step(&mut open.history).map_err(|NeedGraph| damaged("its graph has a gap"))
         })
     }
@@ -448,7 +484,9 @@ impl Document {
     /// Commits what is new.
     async fn save(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
         let open = self.opened();
-        let Some((last, row)) = open.history.take_unsaved() else { return Ok(()) };
+        let Some((last, row)) = open.history.take_unsaved() else {
+            return Ok(());
+        };
         let mut writes = vec![Write::Row { last, row }];
         if !open.stored {
             info!(document = %slot.name, space = open.history.record().space.as_str(), "created");
@@ -462,18 +500,27 @@ impl Document {
     }
 
     async fn commit(&mut self, slot: &Slot, writes: Vec<Write>) -> Result<(), StorageError> {
-        let batch = Batch { document: slot.id, key: self.opened().key, writes };
+        let batch = Batch {
+            document: slot.id,
+            key: self.opened().key,
+            writes,
+        };
         slot.relay.committer.commit(batch).await
     }
 
     /// Answers a request for a document that nobody has, unless somebody is uploading it.
     fn grace(&mut self, slot: &Arc<Slot>, connection: ConnectionId, waited: u32) {
         let config = &slot.relay.config;
-        let Some(to) = self.connections.get(&connection).cloned() else { return };
+        let Some(to) = self.connections.get(&connection).cloned() else {
+            return;
+        };
         let open = self.opened();
         let patience = config.upload_grace.as_secs_f64() / config.unavailable_grace.as_secs_f64();
         if open.history.upload_expected() && f64::from(waited) < patience {
-            slot.push_after(config.unavailable_grace, Input::Grace(connection, waited + 1));
+            slot.push_after(
+                config.unavailable_grace,
+                Input::Grace(connection, waited + 1),
+            );
         } else if open.history.poll_unavailable(connection) {
             debug!(document = %slot.name, peer = %to.peer, "unavailable");
             to.unavailable(&slot.name);
@@ -481,16 +528,16 @@ impl Document {
     }
 
     /// A storage's owner named these heads.
-    fn gossip_of(
-        &mut self,
-        slot: &Slot,
-        from: ConnectionId,
-        storage: &str,
-        heads: &[ChangeHash],
-    ) {
-        let heard = self.connections.values().any(|c| c.id != from && c.subscribes_to(storage));
+    fn gossip_of(&mut self, slot: &Slot, from: ConnectionId, storage: &str, heads: &[ChangeHash]) {
+        let heard = self
+            .connections
+            .values()
+            .any(|c| c.id != from && c.subscribes_to(storage));
         let timestamp_ms = now_ms();
-        let seen = Seen { heads: shown(heads), timestamp_ms };
+        let seen = Seen {
+            heads: shown(heads),
+            timestamp_ms,
+        };
         if heard {
             self.gossip(slot, from, storage, seen);
         } else {
@@ -509,7 +556,7 @@ impl Document {
         }
     }
 
-    fn replay(&mut self, slot: &Slot, to: &Connection, storages: &[String]) {
+    fn replay(&self, slot: &Slot, to: &Connection, storages: &[String]) {
         for storage in storages {
             if let Some(seen) = self.remote_heads.get(storage) {
                 to.remote_heads(&slot.name, storage, seen);
@@ -520,7 +567,9 @@ impl Document {
 
 /// Milliseconds since 1970.
 fn now_ms() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     // Whole milliseconds, as JavaScript's clock gives them.
     since.as_millis() as f64
 }

@@ -19,7 +19,10 @@ pub(crate) struct Documents {
 impl Documents {
     pub(crate) fn new() -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { hasher: RandomState::new(), shards }
+        Self {
+            hasher: RandomState::new(),
+            shards,
+        }
     }
 
     fn shard(&self, id: &DocumentId) -> MutexGuard<'_, HashMap<DocumentId, Arc<Slot>>> {
@@ -29,7 +32,10 @@ impl Documents {
 
     /// The document's slot, made by `make` if nobody uses the document yet.
     pub(crate) fn open(&self, id: DocumentId, make: impl FnOnce() -> Slot) -> Arc<Slot> {
-        self.shard(&id).entry(id).or_insert_with(|| Arc::new(make())).clone()
+        self.shard(&id)
+            .entry(id)
+            .or_insert_with(|| Arc::new(make()))
+            .clone()
     }
 
     /// Forgets all of them, which hold on to the relay as it holds on to them.
@@ -44,7 +50,11 @@ impl Documents {
         for shard in &self.shards {
             let slots: Vec<Arc<Slot>> = {
                 let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-                shard.values().filter(|slot| is_idle(slot)).cloned().collect()
+                shard
+                    .values()
+                    .filter(|slot| is_idle(slot))
+                    .cloned()
+                    .collect()
             };
             for slot in slots {
                 slot.evict();

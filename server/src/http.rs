@@ -81,13 +81,18 @@ fn answer(relay: &Arc<Shared>, request: Request<Incoming>) -> Response<Full<Byte
         return upgrade(relay, request);
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return page(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
+        return page(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "only GET is answered here\n",
+        );
     }
     match request.uri().path() {
         "/" => page(
             StatusCode::OK,
             concat!(
-                "Reconverge relay ", env!("CARGO_PKG_VERSION"), "\n\n",
+                "Reconverge relay ",
+                env!("CARGO_PKG_VERSION"),
+                "\n\n",
                 "This is a sync server for Automerge documents. Point an automerge-repo client's\n",
                 "WebSocketClientAdapter at this address with ws:// (or wss://) instead of http://;\n",
                 "any path works, and ?space=NAME chooses where new documents belong.\n\n",
@@ -118,17 +123,28 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 fn upgrade(relay: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let headers = request.headers();
     let version = headers.get(SEC_WEBSOCKET_VERSION);
-    let key = headers.get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
+    let key = headers
+        .get(SEC_WEBSOCKET_KEY)
+        .map(|key| derive_accept_key(key.as_bytes()));
     let Some(accept) = key.filter(|_| version.is_some_and(|v| v.as_bytes() == b"13")) else {
-        return page(StatusCode::BAD_REQUEST, "not a WebSocket handshake of version 13\n");
+        return page(
+            StatusCode::BAD_REQUEST,
+            "not a WebSocket handshake of version 13\n",
+        );
     };
     let Some(space) = space(request.uri().query().unwrap_or_default()) else {
-        return page(StatusCode::BAD_REQUEST, "space must have 1 to 128 bytes, none of control\n");
+        return page(
+            StatusCode::BAD_REQUEST,
+            "space must have 1 to 128 bytes, none of control\n",
+        );
     };
     let busy = relay.connections.fetch_add(1, Ordering::Relaxed) >= relay.config.connections_max;
     let counted = Counted(relay.clone());
     if busy {
-        return page(StatusCode::SERVICE_UNAVAILABLE, "the relay has all the connections it takes\n");
+        return page(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the relay has all the connections it takes\n",
+        );
     }
     let id = relay.new_connection();
     let upgrading = hyper::upgrade::on(&mut request);
@@ -139,7 +155,9 @@ fn upgrade(relay: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Full
             () = relay.stopping.cancelled() => return,
             upgraded = upgrading => upgraded,
         };
-        let stream = upgraded.ok().and_then(|u| u.downcast::<TokioIo<TcpStream>>().ok());
+        let stream = upgraded
+            .ok()
+            .and_then(|u| u.downcast::<TokioIo<TcpStream>>().ok());
         let Some(stream) = stream else { return };
         let socket = Socket::new(stream.io.into_inner(), stream.read_buf).await;
         connection::serve(relay, socket, id, space).await;

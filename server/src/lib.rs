@@ -1,8 +1,8 @@
 //! The Reconverge relay: stock automerge-repo clients sync through it, and redb keeps what they
 //! wrote.
 //!
-//! One task per connection ([`connection`]) feeds frames to the protocol and writes what waits in
-//! its outbox. One task per busy document ([`document`]) runs turns: take in what came, commit,
+//! One task per connection (`connection`) feeds frames to the protocol and writes what waits in
+//! its outbox. One task per busy document (`document`) runs turns: take in what came, commit,
 //! then ask the history what each peer should be sent. Tasks own their state and talk through
 //! bounded mailboxes; nothing is shared but the registry of documents, the registry of peers, and
 //! each connection's outbox.

@@ -94,7 +94,10 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Workshop { memory_bytes, cpu_s } => match workshop::run_child(memory_bytes, cpu_s) {
+        Command::Workshop {
+            memory_bytes,
+            cpu_s,
+        } => match workshop::run_child(memory_bytes, cpu_s) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("workshop: {error}");
@@ -119,7 +122,9 @@ fn run(serve: &Serve) -> Result<(), String> {
         Ok(filter) => (filter, None),
         Err(reason) => (default, Some(reason)),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match serve.log_format {
         LogFormat::Human => log.init(),
         LogFormat::Json => log.json().init(),
@@ -134,8 +139,12 @@ fn run(serve: &Serve) -> Result<(), String> {
     let cache = serve.cache_mib * 1024 * 1024;
     let storage = RedbStorage::open(&file, cache, &storage_id)
         .map_err(|e| format!("cannot open {}: {e}", file.display()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|e| e.to_string())?.block_on(serve_until_told(serve, storage))
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime
+        .map_err(|e| e.to_string())?
+        .block_on(serve_until_told(serve, storage))
 }
 
 async fn serve_until_told(serve: &Serve, storage: RedbStorage) -> Result<(), String> {

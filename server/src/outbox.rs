@@ -38,7 +38,10 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn whole(bytes: Vec<u8>) -> Self {
-        Self { head: bytes.into(), payload: Bytes::new() }
+        Self {
+            head: bytes.into(),
+            payload: Bytes::new(),
+        }
     }
 
     fn len(&self) -> usize {
@@ -79,7 +82,12 @@ impl Outbox {
     pub(crate) fn has_room(&self, slot: &Arc<Slot>) -> bool {
         let mut state = self.state();
         let room = state.frames.len() < FRAMES_MAX && state.bytes < BYTES_MAX;
-        if !room && !state.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, slot)) {
+        if !room
+            && !state
+                .waiting
+                .iter()
+                .any(|waiting| Arc::ptr_eq(waiting, slot))
+        {
             state.waiting.push(slot.clone());
         }
         room
@@ -127,7 +135,10 @@ impl Outbox {
     /// Asks the connection to write what is here and to end.
     pub(crate) fn close(&self, code: u16, reason: &str) {
         let mut state = self.state();
-        state.closing.get_or_insert(Closing { code, reason: reason.to_owned() });
+        state.closing.get_or_insert_with(|| Closing {
+            code,
+            reason: reason.to_owned(),
+        });
         drop(state);
         self.writer.wake();
     }
@@ -161,7 +172,10 @@ impl Outbox {
         }
         if let Some(presence) = state.presence.pop_front() {
             state.presence_bytes -= presence.len();
-            return Poll::Ready(Frame { head: presence, payload: Bytes::new() });
+            return Poll::Ready(Frame {
+                head: presence,
+                payload: Bytes::new(),
+            });
         }
         Poll::Pending
     }

@@ -101,16 +101,22 @@ impl Peers {
 
     /// A peer joined. Its older connection, which it may not know to be dead, is closed.
     pub(crate) fn enter(&self, connection: &Arc<Connection>) {
-        let old = self.peers().insert(connection.peer.clone(), connection.clone());
+        let old = self
+            .peers()
+            .insert(connection.peer.clone(), connection.clone());
         if let Some(old) = old {
             info!(peer = %old.peer, connection = old.id.0, "replaced by a new connection");
-            old.outbox.close(4000, "replaced by a new connection of the same peer");
+            old.outbox
+                .close(4000, "replaced by a new connection of the same peer");
         }
     }
 
     pub(crate) fn leave(&self, connection: &Connection) {
         let mut peers = self.peers();
-        if peers.get(&connection.peer).is_some_and(|current| current.id == connection.id) {
+        if peers
+            .get(&connection.peer)
+            .is_some_and(|current| current.id == connection.id)
+        {
             peers.remove(&connection.peer);
         }
     }
@@ -142,7 +148,10 @@ impl Relay {
         let address = listener.local_addr().map_err(listen)?;
         let (committer, writer) = Committer::start(storage.clone()).map_err(RelayError::Writer)?;
         let shared = Arc::new(Shared {
-            local: Local { peer: peer_id, storage_id: storage.storage_id() },
+            local: Local {
+                peer: peer_id,
+                storage_id: storage.storage_id(),
+            },
             received_kib: Arc::new(Semaphore::new(config.received_bytes_max / 1024)),
             workshop: Workshop::new(config.workshop.clone()),
             config,
@@ -159,7 +168,11 @@ impl Relay {
         });
         shared.tasks.spawn(http::accept(shared.clone(), listener));
         shared.tasks.spawn(sweep(shared.clone()));
-        Ok(Self { shared, address, writer })
+        Ok(Self {
+            shared,
+            address,
+            writer,
+        })
     }
 
     /// Where it listens.

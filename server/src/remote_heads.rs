@@ -45,5 +45,8 @@ impl RemoteHeads {
 }
 
 pub(crate) fn shown(heads: &[ChangeHash]) -> Vec<String> {
-    heads.iter().map(|head| bs58::encode(head.0).with_check().into_string()).collect()
+    heads
+        .iter()
+        .map(|head| bs58::encode(head.0).with_check().into_string())
+        .collect()
 }

@@ -96,7 +96,10 @@ pub(crate) struct Workshop {
 
 impl Workshop {
     pub(crate) fn new(config: WorkshopConfig) -> Self {
-        Self { workers: Semaphore::new(config.workers), config }
+        Self {
+            workers: Semaphore::new(config.workers),
+            config,
+        }
     }
 
     /// Runs a job when there is a free worker.
@@ -104,7 +107,11 @@ impl Workshop {
     /// # Cancel safety
     /// The child is killed when the future is dropped.
     pub(crate) async fn run(&self, job: Job) -> Result<Built, JobError> {
-        let _worker = self.workers.acquire().await.map_err(|e| JobError::Spawn(e.to_string()))?;
+        let _worker = self
+            .workers
+            .acquire()
+            .await
+            .map_err(|e| JobError::Spawn(e.to_string()))?;
         let input = job.encode();
         drop(job);
         match tokio::time::timeout(self.config.deadline, self.run_now(input)).await {
@@ -161,12 +168,16 @@ fn push_list(out: &mut Vec<u8>, list: &[Bytes]) {
 }
 
 fn read_list(input: &mut Reader<'_>, whole: &Bytes) -> Option<Vec<Bytes>> {
-    (0..input.unsigned()?).map(|_| Some(whole.slice_ref(input.prefixed()?))).collect()
+    (0..input.unsigned()?)
+        .map(|_| Some(whole.slice_ref(input.prefixed()?)))
+        .collect()
 }
 
 fn push_hashes(out: &mut Vec<u8>, hashes: &[ChangeHash]) {
     push_unsigned(out, hashes.len() as u64);
-    hashes.iter().for_each(|hash| out.extend_from_slice(&hash.0));
+    hashes
+        .iter()
+        .for_each(|hash| out.extend_from_slice(&hash.0));
 }
 
 fn read_hashes(input: &mut Reader<'_>) -> Option<Vec<ChangeHash>> {
@@ -177,13 +188,23 @@ impl Job {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
-            Self::Unpack { chunk, known, segment_from, changes } => {
+            Self::Unpack {
+                chunk,
+                known,
+                segment_from,
+                changes,
+            } => {
                 out.push(if *changes { b'C' } else { b'U' });
                 push_unsigned(&mut out, u64::from(*segment_from));
                 push_hashes(&mut out, known);
                 push_list(&mut out, std::slice::from_ref(chunk));
             }
-            Self::Fold { snapshot, changes, heads, len } => {
+            Self::Fold {
+                snapshot,
+                changes,
+                heads,
+                len,
+            } => {
                 out.push(b'F');
                 push_unsigned(&mut out, u64::from(*len));
                 push_hashes(&mut out, heads);
@@ -260,11 +281,18 @@ fn decode_result(bytes: &Bytes) -> Option<Result<Built, JobError>> {
             let heads = heads.map(head).collect::<Option<_>>()?;
             let segment = input.prefixed()?.to_vec();
             let outline = input.prefixed()?.to_vec();
-            Ok(Built::Covers(Unpacked { len, segment, outline, heads }))
+            Ok(Built::Covers(Unpacked {
+                len,
+                segment,
+                outline,
+                heads,
+            }))
         }
         b'C' => Ok(Built::Changes(read_list(&mut input, bytes)?)),
         b'S' => Ok(Built::Snapshot(bytes.slice(1..))),
-        b'E' => Err(JobError::Refused(String::from_utf8_lossy(input.0).into_owned())),
+        b'E' => Err(JobError::Refused(
+            String::from_utf8_lossy(input.0).into_owned(),
+        )),
         _ => return None,
     })
 }
@@ -278,7 +306,12 @@ mod tests {
         let bytes = Bytes::from_static(b"chunk");
         let hash = ChangeHash([9; 32]);
         for job in [
-            Job::Unpack { chunk: bytes.clone(), known: vec![hash], segment_from: 3, changes: true },
+            Job::Unpack {
+                chunk: bytes.clone(),
+                known: vec![hash],
+                segment_from: 3,
+                changes: true,
+            },
             Job::Fold {
                 snapshot: None,
                 changes: vec![bytes.clone(), bytes.clone()],

@@ -18,29 +18,57 @@ use crate::{Setting, connect_each};
 /// How many edits a writer has in flight before it waits for an acknowledgement.
 pub(crate) const WINDOW: usize = 64;
 
-/// The pace of somebody who types fast.
-const TYPING: Duration = Duration::from_millis(100);
+/// How fast a writer writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As soon as there is room in a [`WINDOW`]; a relay may pass on several edits as one message.
+    FullSpeed,
+    /// Each as soon as the one before is acknowledged, so that each is passed on alone.
+    OneByOne,
+    /// Ten in a second: somebody who types fast.
+    Typing,
+}
+
+impl Pace {
+    const BETWEEN_KEYS: Duration = Duration::from_millis(100);
+
+    fn in_flight_max(self) -> usize {
+        match self {
+            Self::FullSpeed => WINDOW,
+            Self::OneByOne => 1,
+            Self::Typing => 0,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::FullSpeed => "full speed",
+            Self::OneByOne => "one edit at a time",
+            Self::Typing => "10 edits/s",
+        }
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Case {
     readers: usize,
     edits: usize,
-    pace: Option<Duration>,
+    pace: Pace,
 }
 
 pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fault> {
-    let fast = Case {
+    let case = |pace, edits| Case {
         readers: 100,
-        edits: setting.scaled(4_000),
-        pace: None,
+        edits: setting.scaled(edits),
+        pace,
     };
-    let typing = Case {
-        readers: 100,
-        edits: setting.scaled(100),
-        pace: Some(TYPING),
-    };
+    let cases = [
+        case(Pace::FullSpeed, 4_000),
+        case(Pace::OneByOne, 2_000),
+        case(Pace::Typing, 100),
+    ];
     let mut random = Random::new(setting.seed);
-    for case in [fast, typing] {
+    for case in cases {
         let relay = setting.start_relay();
         let (typist, first) = Typist::new(random.number());
         let document = Document::created(random.document_id(), [first]);
@@ -50,19 +78,11 @@ pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fa
         return Ok(());
     }
     let paper = trace::paper();
-    let few = Case {
+    let of_ten = cases.map(|case| Case {
         readers: 10,
-        ..fast
-    };
-    for case in [
-        fast,
-        typing,
-        few,
-        Case {
-            readers: 10,
-            ..typing
-        },
-    ] {
+        ..case
+    });
+    for case in cases.into_iter().chain(of_ten) {
         let relay = setting.start_relay();
         let typist = Typist::join(&paper.saved, random.number());
         let id = random.document_id();
@@ -202,11 +222,7 @@ async fn measure(
         });
     }
 
-    let pace = if case.pace.is_some() {
-        "10 edits/s"
-    } else {
-        "full speed"
-    };
+    let pace = case.pace.name();
     let what = format!("fan-out to {}, {name}, {pace}", case.readers);
     report.row(Row {
         what: format!("{what}: edit to last reader"),
@@ -245,12 +261,11 @@ async fn read(
     Ok(reader)
 }
 
-/// Writes these changes to the client's first document, each as a message, [`WINDOW`] of them in
-/// flight, until all are acknowledged. How long each took to be acknowledged is returned.
+/// Writes these changes to the client's first document, each as a message, until all are acknowledged. How long each took to be acknowledged is returned.
 pub(crate) async fn write(
     writer: &mut Client,
     edits: Vec<Change>,
-    pace: Option<Duration>,
+    pace: Pace,
     mut sent: impl FnMut(usize),
 ) -> Result<Vec<Duration>, Fault> {
     let before = writer.document(0).written();
@@ -258,36 +273,30 @@ pub(crate) async fn write(
     let mut edits = edits.into_iter().enumerate();
     let mut sent_at = Vec::with_capacity(count);
     let mut acks = Vec::with_capacity(count);
-    let mut ticks = pace.map(tokio::time::interval);
+    let mut ticks = tokio::time::interval(Pace::BETWEEN_KEYS);
     while acks.len() < count {
-        if ticks.is_none() {
-            let in_flight = sent_at.len() - acks.len();
-            for (edit, change) in edits.by_ref().take(WINDOW - in_flight) {
-                sent(edit);
-                sent_at.push(Instant::now());
-                writer.write(0, change);
-            }
+        let room = pace
+            .in_flight_max()
+            .saturating_sub(sent_at.len() - acks.len());
+        for (edit, change) in edits.by_ref().take(room) {
+            sent(edit);
+            sent_at.push(Instant::now());
+            writer.write(0, change);
         }
-        let tick = async {
-            match &mut ticks {
-                Some(ticks) if sent_at.len() < count => drop(ticks.tick().await),
-                _ => std::future::pending().await,
-            }
-        };
+        let is_typing = pace == Pace::Typing && sent_at.len() < count;
         let is_tick = tokio::select! {
             event = writer.next_in_time() => {
                 event?;
                 false
             }
-            () = tick => true,
+            _ = ticks.tick(), if is_typing => true,
         };
         if is_tick && let Some((edit, change)) = edits.next() {
             sent(edit);
             sent_at.push(Instant::now());
             writer.write(0, change);
         }
-        let acked =
-            (writer.document(0).acked() - before.min(writer.document(0).acked())).min(count);
+        let acked = writer.document(0).acked().saturating_sub(before);
         for at in sent_at.iter().take(acked).skip(acks.len()) {
             acks.push(at.elapsed());
         }

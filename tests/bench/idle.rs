@@ -16,13 +16,16 @@ const CONNECTIONS: usize = 2_000;
 /// Until buffers that only the handshake needed are gone.
 const SETTLING: Duration = Duration::from_secs(6);
 
+/// Until a relay has put away what nobody uses.
+const LONG_AFTER: Duration = Duration::from_secs(60);
+
 pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fault> {
     let mut relay = setting.start_relay();
     let mut random = Random::new(setting.seed);
     let alone = resident_alone(&relay).await?;
 
     let clients = connect(&relay.url(), "idle", CONNECTIONS).await?;
-    let clients = settle(clients).await?;
+    let clients = settle(clients, SETTLING).await?;
     row(report, &relay, alone, "joined");
 
     let mut ids = Vec::new();
@@ -33,13 +36,15 @@ pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fa
         client.open(Document::created(id, [first]));
         ids.push(id);
     }
-    let clients = settle(clients).await?;
+    let clients = settle(clients, SETTLING).await?;
     row(
         report,
         &relay,
         alone,
         "joined, with one document each that it created",
     );
+    let clients = settle(clients, LONG_AFTER).await?;
+    row(report, &relay, alone, "the same a minute later");
 
     drop(clients);
     report.restart(&mut relay);
@@ -48,7 +53,7 @@ pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fa
     for (client, id) in clients.iter_mut().zip(ids) {
         client.open(Document::new(id));
     }
-    let clients = settle(clients).await?;
+    let clients = settle(clients, SETTLING).await?;
     row(
         report,
         &relay,
@@ -62,14 +67,14 @@ pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fa
 /// The relay's memory with one connection: what does not grow with their number is loaded then.
 async fn resident_alone(relay: &Relay) -> Result<u64, Fault> {
     let client = Client::connect(&relay.url(), "first").await?;
-    let clients = settle(vec![client]).await?;
+    let clients = settle(vec![client], SETTLING).await?;
     let resident = relay.usage().resident_bytes;
     drop(clients);
     Ok(resident)
 }
 
 /// Lets every client get in step with its documents, and then rest, answering pings.
-async fn settle(clients: Vec<Client>) -> Result<Vec<Client>, Fault> {
+async fn settle(clients: Vec<Client>, rest: Duration) -> Result<Vec<Client>, Fault> {
     let mut resting = JoinSet::new();
     for mut client in clients {
         resting.spawn(async move {
@@ -81,7 +86,7 @@ async fn settle(clients: Vec<Client>) -> Result<Vec<Client>, Fault> {
                     client.next().await?;
                 }
             };
-            match tokio::time::timeout(SETTLING, resting).await {
+            match tokio::time::timeout(rest, resting).await {
                 Ok(Err(fault)) => Err::<Client, Fault>(fault),
                 Ok(Ok(())) | Err(_) => Ok(client),
             }

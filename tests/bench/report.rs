@@ -120,14 +120,14 @@ impl Stopwatch {
     }
 
     /// The relay's CPU time since the start, divided among that many units of work; that of its
-    /// children separately, if there was any.
+    /// children separately, if there was any. The operating system counts in steps of 10 ms.
     pub(crate) fn cpu(&self, relay: &Relay, units: usize, unit: &str) -> String {
         let now = relay.usage();
         let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / units as f64;
-        let mut text = format!(
-            "{:.1} µs per {unit}",
-            each(now.cpu.saturating_sub(self.usage.cpu))
-        );
+        let cpu = now.cpu.saturating_sub(self.usage.cpu);
+        let kernel = now.cpu_kernel.saturating_sub(self.usage.cpu_kernel);
+        let percent = kernel.as_secs_f64() * 100.0 / cpu.as_secs_f64().max(1e-9);
+        let mut text = format!("{:.1} µs per {unit} ({percent:.0} % kernel)", each(cpu));
         let children = now.cpu_children.saturating_sub(self.usage.cpu_children);
         if !children.is_zero() {
             write!(text, ", {:.1} in children", each(children)).unwrap();

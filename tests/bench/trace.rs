@@ -209,22 +209,15 @@ async fn resume_unchanged(relay: &Relay, document: Document) -> Result<(Client, 
     Ok((client, time))
 }
 
-/// Waits until nothing in the data directory changes and the relay uses no CPU.
+/// Waits until nothing in the data directory changes and no child is at work.
 async fn until_quiet(relay: &Relay) -> Duration {
     let began = Instant::now();
-    let state = || {
-        let usage = relay.usage();
-        (
-            relay.stored_bytes(),
-            usage.cpu_children.as_millis(),
-            usage.cpu.as_millis() / 50,
-        )
-    };
-    let (mut last, mut since) = (state(), Instant::now());
+    let state = || (relay.stored_bytes(), relay.usage().cpu_children);
+    let (mut last, mut since) = (state(), began);
     while since.elapsed() < QUIET && began.elapsed() < TIDYING {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = state();
-        if now != last {
+        if now != last || relay.has_children() {
             (last, since) = (now, Instant::now());
         }
     }

@@ -6,7 +6,7 @@ use reconverge_tests::Random;
 use reconverge_tests::light::{Client, Document, Fault};
 use reconverge_tests::typist::{Contents, Typist};
 
-use crate::fanout::write;
+use crate::fanout::{Pace, write};
 use crate::report::{Report, Row, Stopwatch, mib, p50_p99, per_second};
 use crate::{Setting, connect_each, contact};
 
@@ -39,7 +39,7 @@ async fn measure(setting: &Setting, writers: usize, report: &mut Report) -> Resu
     let writing: Vec<_> = (clients.into_iter().zip(edits))
         .map(|(mut client, edits)| {
             tokio::spawn(async move {
-                let acks = Box::pin(write(&mut client, edits, None, |_| {})).await?;
+                let acks = Box::pin(write(&mut client, edits, Pace::FullSpeed, |_| {})).await?;
                 // The connection stays until the others are done: closing it is no part of this.
                 Ok::<(Client, Vec<Duration>), Fault>((client, acks))
             })

@@ -110,14 +110,14 @@ story("forty editors at once converge", async world => {
   const first = clients[0].create({ lines: [] })
   await clients[0].saved(first)
   const handles = await Promise.all(clients.map(client => client.find(first.url)))
-  for (let round = 0; round < 5; round++) {
+  for (let round = 0; round < 3; round++) {
     for (const [index, handle] of handles.entries()) {
       handle.change(doc => doc.lines.push(`${names[index]} ${round}`))
-      await turn()
     }
+    await turn()
   }
-  await converged(handles, () => first.doc().lines.length === 200, 60_000)
-  const wanted = names.flatMap(name => [0, 1, 2, 3, 4].map(round => `${name} ${round}`))
+  await converged(handles, () => first.doc().lines.length === 120, 60_000)
+  const wanted = names.flatMap(name => [0, 1, 2].map(round => `${name} ${round}`))
   assert.deepEqual([...first.doc().lines].sort(), wanted.sort())
 }, { ms: 120_000 })
 

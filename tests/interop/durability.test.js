@@ -276,8 +276,8 @@ story("with a refused change and a reader's edits present, the wire falls silent
   const b = await bob.find(a.url)
   await relay.command("read-only")
   const reader = await world.tapped("reader", relay)
+  const r = await reader.find(a.url) // a peer's access to a document is settled when it opens it
   await relay.command("read-write")
-  const r = await reader.find(a.url)
   const clients = [alice, bob, reader]
 
   const counted = await countUntilQuiet(clients, () => {

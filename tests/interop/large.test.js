@@ -3,7 +3,7 @@
 import assert from "node:assert/strict"
 import { randomBytes } from "node:crypto"
 import * as Automerge from "@automerge/automerge"
-import { freshDocument } from "./lib/client.js"
+import { converged, freshDocument } from "./lib/client.js"
 import { story } from "./lib/world.js"
 
 const LARGE_MS = 60_000
@@ -22,12 +22,14 @@ story("20 MB in one byte value go up and down", async world => {
 
   const bob = await world.client("bob", relay)
   const found = await bob.find(handle.url, LARGE_MS)
+  await converged([handle, found], () => true, LARGE_MS) // it may come in several messages
   assert.equal(Buffer.compare(found.doc().blob, blob), 0)
   assert.equal(found.doc().edited, true)
   await relay.terminate()
   await relay.start()
   const later = await world.client("later", relay)
   const foundLater = await later.find(handle.url, LARGE_MS)
+  await converged([handle, foundLater], () => true, LARGE_MS)
   assert.equal(Buffer.compare(foundLater.doc().blob, blob), 0)
 }, { ms: 120_000 })
 
@@ -50,6 +52,7 @@ for (const changes of [1, 100]) {
     await alice.saved(handle, LARGE_MS)
     const bob = await world.client("bob", relay)
     const found = await bob.find(url, LARGE_MS)
+    await converged([handle, found], () => true, LARGE_MS)
     assert.ok(found.doc().text === text, "the text that came down is the text that went up")
     await bob.saved(found)
 

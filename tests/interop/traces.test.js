@@ -44,9 +44,11 @@ story("the whole of friendsforever, by both authors, ends in the expected text",
 }, { ms: 240_000 })
 
 /** A fresh client must read `text`, and so must another one after the relay was restarted. */
-async function readsEverywhere(world, relay, { url }, text, changes) {
+async function readsEverywhere(world, relay, written, text, changes) {
+  const { url } = written
   const before = await world.client("fresh", relay)
   const found = await before.find(url, UPLOAD_MS)
+  await converged([written, found], () => true, UPLOAD_MS)
   assert.equal(found.doc().text, text, "a fresh client")
   assert.equal(Automerge.stats(found.doc()).numChanges, changes)
   await before.dispose()
@@ -54,6 +56,7 @@ async function readsEverywhere(world, relay, { url }, text, changes) {
   await relay.start()
   const after = await world.client("fresh after the restart", relay)
   const foundAgain = await after.find(url, UPLOAD_MS)
+  await converged([written, foundAgain], () => true, UPLOAD_MS)
   assert.equal(foundAgain.doc().text, text, "a fresh client after the restart")
   assert.equal(Automerge.stats(foundAgain.doc()).numChanges, changes)
 }

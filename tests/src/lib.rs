@@ -7,10 +7,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
+pub mod faults;
 pub mod light;
 pub mod process;
 pub mod trace;
 pub mod typist;
+pub mod world;
 
 /// Random numbers that a seed repeats (xorshift64*): what a failed test prints, it also takes.
 #[derive(Debug, Clone)]

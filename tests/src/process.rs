@@ -59,6 +59,8 @@ pub fn target_directory() -> PathBuf {
 pub struct Usage {
     /// CPU time of the process itself, user and system.
     pub cpu: Duration,
+    /// The part of it that was spent in the kernel: sockets and the disk.
+    pub cpu_kernel: Duration,
     /// CPU time of its children that have ended.
     pub cpu_children: Duration,
     /// Resident memory in bytes.
@@ -205,6 +207,12 @@ impl Relay {
         std::fs::write(path, "5").expect("the peak of one's own child can be reset");
     }
 
+    /// Whether a child of it is at work.
+    #[must_use]
+    pub fn has_children(&self) -> bool {
+        !children_of(self.child.id()).is_empty()
+    }
+
     /// Watches the relay's children until the watch ends.
     #[must_use]
     pub fn watch_children(&self) -> ChildWatch {
@@ -303,6 +311,7 @@ fn usage_of(pid: u32) -> Option<Usage> {
     };
     Some(Usage {
         cpu: time(14) + time(15),
+        cpu_kernel: time(15),
         cpu_children: time(16) + time(17),
         resident_bytes: kib("VmRSS:"),
         peak_bytes: kib("VmHWM:"),

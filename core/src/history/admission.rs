@@ -119,7 +119,10 @@ pub(crate) fn admit(
 ) -> Result<Learned, Refusal> {
     check_sequence(change, outline, past)?;
     if change.start_op <= u64::from(deps_max_op) {
-        return Err(Refusal::StartOp { found: change.start_op, max_op: deps_max_op });
+        return Err(Refusal::StartOp {
+            found: change.start_op,
+            max_op: deps_max_op,
+        });
     }
     let objects = check_operations(change, outline, past)?;
     if outline.objects_len() + objects.len() > DOCUMENT_OBJECTS_MAX {
@@ -136,13 +139,20 @@ fn check_sequence(change: &Change<'_>, outline: &Outline, past: &Past) -> Result
     let place = outline.actor(change.actors[0]);
     let last = place.map_or(0, |place| outline.actors()[place as usize].seq);
     if change.seq > last + 1 {
-        return Err(Refusal::Sequence { actor: actor(), last, found: change.seq });
+        return Err(Refusal::Sequence {
+            actor: actor(),
+            last,
+            found: change.seq,
+        });
     }
     let forked = place.is_some_and(|place| {
         past.max_op(outline, place) < outline.actors()[place as usize].max_op()
     });
     if change.seq <= last || forked {
-        return Err(Refusal::ActorReused { actor: actor(), seq: change.seq });
+        return Err(Refusal::ActorReused {
+            actor: actor(),
+            seq: change.seq,
+        });
     }
     Ok(())
 }
@@ -172,11 +182,18 @@ impl Resolver<'_> {
             return (counter < self.now).then_some(Reference::Own(counter));
         }
         let id = (place?, counter);
-        self.past.has(self.outline, id).then_some(Reference::Past(id))
+        self.past
+            .has(self.outline, id)
+            .then_some(Reference::Past(id))
     }
 
     fn show(&self, (actor, counter): ChangeOpId) -> String {
-        let actor = self.change.actors.get(actor as usize).copied().unwrap_or_default();
+        let actor = self
+            .change
+            .actors
+            .get(actor as usize)
+            .copied()
+            .unwrap_or_default();
         format!("{counter}@{}", hex(actor))
     }
 }
@@ -190,7 +207,14 @@ fn check_operations(
     const MARK: u64 = 7;
     let start = u32::try_from(change.start_op).expect("checked when it was read");
     let places = change.actors.iter().map(|id| outline.actor(id)).collect();
-    let mut resolver = Resolver { change, outline, past, places, start, now: start };
+    let mut resolver = Resolver {
+        change,
+        outline,
+        past,
+        places,
+        start,
+        now: start,
+    };
     let mut made: Vec<(u32, ObjectKind)> = Vec::new();
     // Neighbouring operations mostly act on the same object.
     let mut same = (None, ObjectKind::Map);
@@ -201,17 +225,21 @@ fn check_operations(
         if operation.object != same.0 {
             let id = operation.object;
             let kind = id.map_or(Some(ObjectKind::Map), |id| match resolver.resolve(id)? {
-                Reference::Own(counter) => {
-                    made.binary_search_by_key(&counter, |m| m.0).ok().map(|at| made[at].1)
-                }
+                Reference::Own(counter) => made
+                    .binary_search_by_key(&counter, |m| m.0)
+                    .ok()
+                    .map(|at| made[at].1),
                 Reference::Past(id) => outline.object(id),
             });
-            let unknown = || Refusal::UnknownObject(id.map(|i| resolver.show(i)).unwrap_or_default());
+            let unknown =
+                || Refusal::UnknownObject(id.map(|i| resolver.show(i)).unwrap_or_default());
             same = (id, kind.ok_or_else(unknown)?);
         }
         let named = operation.key == Key::Name;
         if named != (same.1 == ObjectKind::Map) {
-            let shown = operation.object.map_or("the root".into(), |id| resolver.show(id));
+            let shown = operation
+                .object
+                .map_or_else(|| "the root".into(), |id| resolver.show(id));
             return Err(Refusal::ObjectKind(shown));
         }
         if operation.insert && named {

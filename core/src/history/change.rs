@@ -85,13 +85,25 @@ impl<'a> Change<'a> {
         let others = count(&mut input, CHANGE_ACTORS_MAX, "number of actors")?;
         let mut actors = vec![author];
         for _ in 0..others {
-            actors.push(input.prefixed().ok_or(ChangeError::Malformed("other actors"))?);
+            actors.push(
+                input
+                    .prefixed()
+                    .ok_or(ChangeError::Malformed("other actors"))?,
+            );
         }
         if seq == 0 || start_op == 0 {
             return Err(ChangeError::Malformed("seq and start_op begin at 1"));
         }
         let columns = read_columns(&mut input)?;
-        let mut change = Self { hash, deps, actors, seq, start_op, ops_len: 0, columns };
+        let mut change = Self {
+            hash,
+            deps,
+            actors,
+            seq,
+            start_op,
+            ops_len: 0,
+            columns,
+        };
         change.ops_len = change.count_ops()?;
         let last = start_op.checked_add(change.ops_len);
         if last.is_none_or(|last| last > u64::from(u32::MAX)) {
@@ -107,7 +119,10 @@ impl<'a> Change<'a> {
     }
 
     fn column(&self, spec: u32) -> &'a [u8] {
-        self.columns.iter().find(|(s, _)| *s == spec).map_or(&[], |(_, data)| data)
+        self.columns
+            .iter()
+            .find(|(s, _)| *s == spec)
+            .map_or(&[], |(_, data)| data)
     }
 
     /// Sums the runs of the action column, which has a value for each operation.
@@ -151,7 +166,10 @@ pub(crate) fn count_rows(column: &[u8]) -> Option<u64> {
 
 fn count(input: &mut Reader<'_>, max: usize, what: &'static str) -> Result<usize, ChangeError> {
     let found = input.unsigned().ok_or(ChangeError::Malformed(what))?;
-    usize::try_from(found).ok().filter(|n| *n <= max).ok_or(ChangeError::Limit(what))
+    usize::try_from(found)
+        .ok()
+        .filter(|n| *n <= max)
+        .ok_or(ChangeError::Limit(what))
 }
 
 fn read_columns<'a>(input: &mut Reader<'a>) -> Result<Vec<(u32, &'a [u8])>, ChangeError> {
@@ -168,7 +186,11 @@ fn read_columns<'a>(input: &mut Reader<'a>) -> Result<Vec<(u32, &'a [u8])>, Chan
         specs.push((spec, len));
     }
     let column = |(spec, len)| Some((spec, input.take(len)?));
-    specs.into_iter().map(column).collect::<Option<_>>().ok_or(MALFORMED)
+    specs
+        .into_iter()
+        .map(column)
+        .collect::<Option<_>>()
+        .ok_or(MALFORMED)
 }
 
 /// The id of an operation inside a change: the actor's place in [`Change::actors`], and a counter.
@@ -242,7 +264,10 @@ impl Operations<'_> {
             object,
             key,
             insert: self.insert.next()?,
-            action: self.action.next()?.ok_or(ChangeError::Malformed("action"))?,
+            action: self
+                .action
+                .next()?
+                .ok_or(ChangeError::Malformed("action"))?,
             preds: self.pred_count.next()?.unwrap_or(0),
         }))
     }
@@ -307,7 +332,12 @@ struct Runs<'a, V> {
 
 impl<'a, V: Copy> Runs<'a, V> {
     fn new(input: &'a [u8], read: Read<V>) -> Self {
-        Self { input, read, left: 0, run: Run::Same(None) }
+        Self {
+            input,
+            read,
+            left: 0,
+            run: Run::Same(None),
+        }
     }
 
     fn value(&mut self) -> Result<V, ChangeError> {
@@ -374,12 +404,20 @@ struct Deltas<'a> {
 
 impl<'a> Deltas<'a> {
     fn new(input: &'a [u8]) -> Self {
-        Self { runs: Runs::new(input, read_i64), sum: 0 }
+        Self {
+            runs: Runs::new(input, read_i64),
+            sum: 0,
+        }
     }
 
     fn next(&mut self) -> Result<Option<i64>, ChangeError> {
-        let Some(delta) = self.runs.next()? else { return Ok(None) };
-        let sum = self.sum.checked_add(delta).ok_or(ChangeError::Limit("counter"))?;
+        let Some(delta) = self.runs.next()? else {
+            return Ok(None);
+        };
+        let sum = self
+            .sum
+            .checked_add(delta)
+            .ok_or(ChangeError::Limit("counter"))?;
         self.sum = sum;
         Ok(Some(sum))
     }
@@ -395,7 +433,11 @@ struct Booleans<'a> {
 
 impl<'a> Booleans<'a> {
     fn new(input: &'a [u8]) -> Self {
-        Self { input, left: 0, value: true }
+        Self {
+            input,
+            left: 0,
+            value: true,
+        }
     }
 
     fn next(&mut self) -> Result<bool, ChangeError> {
@@ -452,7 +494,10 @@ mod tests {
             for op in expected.decode().operations {
                 let ours = operations.next_operation().unwrap().unwrap();
                 assert_eq!(ours.insert, op.insert);
-                assert_eq!(ours.object.is_none(), matches!(op.obj, automerge::legacy::ObjectId::Root));
+                assert_eq!(
+                    ours.object.is_none(),
+                    matches!(op.obj, automerge::legacy::ObjectId::Root)
+                );
                 assert_eq!(ours.preds, op.pred.len() as u64);
                 for pred in op.pred.iter() {
                     let (actor, counter) = operations.pred().unwrap();

@@ -80,7 +80,15 @@ impl<'a> Chunk<'a> {
         };
         let data = reader.prefixed()?;
         let len = bytes.len() - reader.0.len();
-        Some((Self { kind, checksum, data, bytes: &bytes[..len] }, reader.0))
+        Some((
+            Self {
+                kind,
+                checksum,
+                data,
+                bytes: &bytes[..len],
+            },
+            reader.0,
+        ))
     }
 
     /// The hash of this chunk's bytes as they are, its checksum verified.
@@ -94,7 +102,11 @@ impl<'a> Chunk<'a> {
             ChunkKind::Bundle => 3,
         };
         let hash = hash(kind, self.data);
-        if hash.0[..4] == self.checksum { Ok(hash) } else { Err(ChunkError::Checksum) }
+        if hash.0[..4] == self.checksum {
+            Ok(hash)
+        } else {
+            Err(ChunkError::Checksum)
+        }
     }
 
     /// The heads that a document chunk names, without unpacking it. They are a claim.
@@ -125,7 +137,9 @@ impl<'a> Chunk<'a> {
         let heads: usize = input.number()?;
         input.take(heads.checked_mul(32)?)?;
         let columns = |input: &mut Reader<'a>| -> Option<Vec<(u32, usize)>> {
-            (0..input.unsigned()?).map(|_| Some((input.number()?, input.number()?))).collect()
+            (0..input.unsigned()?)
+                .map(|_| Some((input.number()?, input.number()?)))
+                .collect()
         };
         let of_changes = columns(&mut input)?;
         let of_operations = columns(&mut input)?;
@@ -167,12 +181,20 @@ impl<'a> Chunk<'a> {
 fn inflate(deflated: &[u8]) -> Option<Vec<u8>> {
     let mut data = Vec::new();
     let limit = CHANGE_BYTES_MAX as u64 + 1;
-    let read = flate2::read::DeflateDecoder::new(deflated).take(limit).read_to_end(&mut data);
+    let read = flate2::read::DeflateDecoder::new(deflated)
+        .take(limit)
+        .read_to_end(&mut data);
     (read.ok()? <= CHANGE_BYTES_MAX).then_some(data)
 }
 
 fn hash(kind: u8, data: &[u8]) -> ChangeHash {
     let mut header = vec![kind];
     push_unsigned(&mut header, data.len() as u64);
-    ChangeHash(Sha256::new().chain_update(&header).chain_update(data).finalize().into())
+    ChangeHash(
+        Sha256::new()
+            .chain_update(&header)
+            .chain_update(data)
+            .finalize()
+            .into(),
+    )
 }

@@ -62,7 +62,10 @@ fn slot(hash: &ChangeHash) -> u64 {
 
 impl Graph {
     pub(crate) fn at(base: u32) -> Self {
-        Self { base, ..Self::default() }
+        Self {
+            base,
+            ..Self::default()
+        }
     }
 
     /// The first index that is resident.
@@ -112,7 +115,10 @@ impl Graph {
     }
 
     fn row(&self, index: u32) -> Result<usize, NeedGraph> {
-        index.checked_sub(self.base).map(|row| row as usize).ok_or(NeedGraph)
+        index
+            .checked_sub(self.base)
+            .map(|row| row as usize)
+            .ok_or(NeedGraph)
     }
 
     pub(crate) fn hash(&self, index: u32) -> Result<ChangeHash, NeedGraph> {
@@ -204,7 +210,13 @@ impl Graph {
             let parents = (0..parents).map(parent).collect::<Option<Vec<_>>>()?;
             let actor = input.number()?;
             above = super::stored::read_difference(&mut input, above)?;
-            self.push(&Node { hash, parents, actor, max_op: above, size: input.number()? });
+            self.push(&Node {
+                hash,
+                parents,
+                actor,
+                max_op: above,
+                size: input.number()?,
+            });
         }
         input.is_empty().then_some(())
     }

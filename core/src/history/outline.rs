@@ -89,7 +89,9 @@ impl Outline {
     }
 
     pub(crate) fn has_op(&self, (actor, counter): OpId) -> bool {
-        self.actors.get(actor as usize).is_some_and(|a| a.has(counter))
+        self.actors
+            .get(actor as usize)
+            .is_some_and(|a| a.has(counter))
     }
 
     pub(crate) fn object(&self, id: OpId) -> Option<ObjectKind> {
@@ -113,7 +115,11 @@ impl Outline {
                 _ => entry.runs.push((start_op, max_op)),
             }
         }
-        self.objects.extend(objects.iter().map(|(counter, kind)| ((place, *counter), *kind)));
+        self.objects.extend(
+            objects
+                .iter()
+                .map(|(counter, kind)| ((place, *counter), *kind)),
+        );
         place
     }
 
@@ -122,7 +128,11 @@ impl Outline {
             return place;
         }
         let place = self.actors.len() as u32;
-        self.actors.push(Actor { id: id.into(), seq: 0, runs: Vec::new() });
+        self.actors.push(Actor {
+            id: id.into(),
+            seq: 0,
+            runs: Vec::new(),
+        });
         self.by_id.insert(id.into(), place);
         place
     }

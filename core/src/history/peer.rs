@@ -166,12 +166,20 @@ pub(crate) fn split_at_bytes(
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::single_range_in_vec_init,
+    reason = "a set of indexes is a list of ranges"
+)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_missing_follows_from_what_it_has() {
-        let mut peer = Peer { upto: 4, lacks: vec![1..2], ..Peer::default() };
+        let mut peer = Peer {
+            upto: 4,
+            lacks: vec![1..2],
+            ..Peer::default()
+        };
         peer.has(6);
         peer.has(4);
         assert_eq!(peer.missing(9), [1..2, 5..6, 7..9]);

@@ -95,7 +95,13 @@ impl Row {
             let object = |_| Some((input.number()?, ObjectKind::from_byte(input.take(1)?[0])?));
             let objects = objects.map(object).collect::<Option<_>>()?;
             let bytes = bytes.slice_ref(input.prefixed()?);
-            changes.push(StoredChange { hash, parents, max_op, objects, bytes });
+            changes.push(StoredChange {
+                hash,
+                parents,
+                max_op,
+                objects,
+                bytes,
+            });
         }
         input.is_empty().then_some(Self { changes })
     }
@@ -169,8 +175,15 @@ impl Record {
         let heads = 0..input.unsigned()?;
         let head = |_| Some((input.number()?, input.hash()?, input.number()?));
         let heads = heads.map(head).collect::<Option<_>>()?;
-        let record =
-            Self { space, folded, rows_from, generation, snapshot_bytes, segments, heads };
+        let record = Self {
+            space,
+            folded,
+            rows_from,
+            generation,
+            snapshot_bytes,
+            segments,
+            heads,
+        };
         input.is_empty().then_some(record)
     }
 }
@@ -188,7 +201,9 @@ mod tests {
             objects: vec![(69_999, ObjectKind::Text)],
             bytes: Bytes::from_static(b"chunk"),
         };
-        let row = Row { changes: vec![change.clone(), change] };
+        let row = Row {
+            changes: vec![change.clone(), change],
+        };
         let bytes = Bytes::from(row.encode());
         assert_eq!(Row::decode(&bytes), Some(row));
         let mut record = Record::new(Space::default());

@@ -45,7 +45,10 @@ impl Committer {
     /// A batch that was handed in is committed even if nobody waits for the answer.
     pub async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.send((batch, answer)).await.map_err(|_| StorageError::Closed)?;
+        self.queue
+            .send((batch, answer))
+            .await
+            .map_err(|_| StorageError::Closed)?;
         answered.await.unwrap_or(Err(StorageError::Closed))
     }
 }

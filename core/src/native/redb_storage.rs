@@ -64,7 +64,9 @@ pub struct RedbStorage {
 
 impl fmt::Debug for RedbStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedbStorage").field("storage_id", &self.storage_id).finish_non_exhaustive()
+        f.debug_struct("RedbStorage")
+            .field("storage_id", &self.storage_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,6 +89,9 @@ impl RedbStorage {
             builder.set_cache_size(cache_bytes);
             builder.create(&file).map_err(StorageError::failed)
         };
+        if !path.try_exists().map_err(StorageError::failed)? {
+            make(path, new_storage_id)?;
+        }
         let mut database = open()?;
         shrink(&mut database, path)?;
         Self::with(Box::new(open), database, new_storage_id)
@@ -105,7 +110,9 @@ impl RedbStorage {
         let open = move || {
             let mut builder = Builder::new();
             builder.set_cache_size(cache_bytes);
-            builder.create_with_backend(backend()).map_err(StorageError::failed)
+            builder
+                .create_with_backend(backend())
+                .map_err(StorageError::failed)
         };
         let database = open()?;
         Self::with(Box::new(open), database, new_storage_id)
@@ -114,7 +121,12 @@ impl RedbStorage {
     fn with(open: Open, database: Database, new_storage_id: &str) -> Result<Self, StorageError> {
         let storage_id = settle(&database, new_storage_id)?;
         let next_key = AtomicU64::new(last_key(&database)? + 1);
-        Ok(Self { open, database: RwLock::new(Some(database)), storage_id, next_key })
+        Ok(Self {
+            open,
+            database: RwLock::new(Some(database)),
+            storage_id,
+            next_key,
+        })
     }
 
     fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
@@ -135,7 +147,10 @@ impl RedbStorage {
     /// Opens the database anew, and makes sure that what it shows now is on disk: a failed sync
     /// may have left in the system's cache what the disk has not got.
     fn reopen(&self) -> Result<(), StorageError> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         // The file is locked while it is open.
         drop(database.take());
         let opened = (self.open)()?;
@@ -161,7 +176,9 @@ struct Reopening;
 
 fn begin(database: &Database) -> Result<WriteTransaction, StorageError> {
     let mut transaction = database.begin_write().map_err(StorageError::failed)?;
-    transaction.set_durability(Durability::Immediate).map_err(StorageError::failed)?;
+    transaction
+        .set_durability(Durability::Immediate)
+        .map_err(StorageError::failed)?;
     transaction.set_two_phase_commit(true);
     transaction.set_quick_repair(true);
     Ok(transaction)
@@ -194,14 +211,19 @@ fn settle(database: &Database, new_storage_id: &str) -> Result<Arc<str>, Storage
     let (format, storage_id) = storage_id.map_err(StorageError::failed)?;
     let found = format.map_or(FORMAT, |bytes| number(Some(&bytes)));
     if found != FORMAT {
-        return Err(StorageError::Format { found, expected: FORMAT });
+        return Err(StorageError::Format {
+            found,
+            expected: FORMAT,
+        });
     }
     transaction.commit().map_err(StorageError::failed)?;
     Ok(storage_id.into())
 }
 
 fn number(bytes: Option<&[u8]>) -> u64 {
-    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u64::from_be_bytes)
 }
 
 fn last_key(database: &Database) -> Result<u64, StorageError> {
@@ -210,6 +232,29 @@ fn last_key(database: &Database) -> Result<u64, StorageError> {
         Ok(records.last()?.map_or(0, |(key, _)| key.value()))
     };
     read().map_err(StorageError::failed)
+}
+
+/// Makes the file under another name and renames it when it is whole: a crash while redb makes a
+/// file leaves one that it does not open.
+fn make(path: &Path, storage_id: &str) -> Result<(), StorageError> {
+    let unfinished = path.with_extension("new");
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(StorageError::failed(error));
+        }
+        _ => {}
+    }
+    let database = Database::create(&unfinished).map_err(StorageError::failed)?;
+    settle(&database, storage_id)?;
+    drop(database);
+    let publish = || -> std::io::Result<()> {
+        std::fs::File::open(&unfinished)?.sync_all()?;
+        std::fs::rename(&unfinished, path)?;
+        // The name is durable when the folder is.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        std::fs::File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+    };
+    publish().map_err(StorageError::failed)
 }
 
 /// Compacts the file when more than half of it, and more than 4 MiB, is free.
@@ -282,7 +327,9 @@ fn read_blob(
     let (kind, number) = blob_key(blob);
     let mut whole: Option<BytesMut> = None;
     for piece in blobs.range((key.0, kind, number, 0)..=(key.0, kind, number, u32::MAX))? {
-        whole.get_or_insert_default().extend_from_slice(piece?.1.value());
+        whole
+            .get_or_insert_default()
+            .extend_from_slice(piece?.1.value());
     }
     Ok(whole.map(BytesMut::freeze))
 }
@@ -353,7 +400,12 @@ impl Storage for RedbStorage {
                 rows.push(row);
                 true
             })?;
-            Ok(Some(Stored { key, record, outline, rows }))
+            Ok(Some(Stored {
+                key,
+                record,
+                outline,
+                rows,
+            }))
         })
     }
 
@@ -362,11 +414,7 @@ impl Storage for RedbStorage {
         found.ok_or_else(|| damaged(key.0, "a blob is missing"))
     }
 
-    fn changes(
-        &self,
-        key: DocumentKey,
-        ranges: &[Range<u32>],
-    ) -> Result<Vec<Bytes>, StorageError> {
+    fn changes(&self, key: DocumentKey, ranges: &[Range<u32>]) -> Result<Vec<Bytes>, StorageError> {
         let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
             return Ok(Vec::new());
         };
@@ -379,7 +427,11 @@ impl Storage for RedbStorage {
             })
         })?;
         let wanted: usize = ranges.iter().map(Range::len).sum();
-        if found.len() == wanted { Ok(found) } else { Err(damaged(key.0, "a change is missing")) }
+        if found.len() == wanted {
+            Ok(found)
+        } else {
+            Err(damaged(key.0, "a change is missing"))
+        }
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {

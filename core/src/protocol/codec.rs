@@ -213,20 +213,30 @@ impl<'a> Fields<'a> {
 
     fn into_message(self) -> Result<Message<'a>, ProtocolError> {
         let Some(kind) = self.kind else {
-            return Err(ProtocolError::Field { kind: String::new(), field: "type" });
+            return Err(ProtocolError::Field {
+                kind: String::new(),
+                field: "type",
+            });
         };
-        let lacks = |field| ProtocolError::Field { kind: kind.chars().take(64).collect(), field };
-        let sender = self.sender.ok_or(lacks("senderId"));
+        let lacks = |field| ProtocolError::Field {
+            kind: kind.chars().take(64).collect(),
+            field,
+        };
+        let sender = self.sender.ok_or_else(|| lacks("senderId"));
         // Servers made before targets were checked leave it out, and nothing depends on it.
         let target = self.target.unwrap_or_default();
-        let document = self.document.ok_or(lacks("documentId"));
+        let document = self.document.ok_or_else(|| lacks("documentId"));
         Ok(match kind {
             "join" => Message::Join {
                 sender: sender?,
                 metadata: self.metadata,
                 speaks_v1: self.versions.unwrap_or(true),
             },
-            "peer" => Message::Peer { sender: sender?, target, metadata: self.metadata },
+            "peer" => Message::Peer {
+                sender: sender?,
+                target,
+                metadata: self.metadata,
+            },
             "error" => Message::Error {
                 sender: self.sender,
                 target: self.target,
@@ -237,19 +247,21 @@ impl<'a> Fields<'a> {
                 sender: sender?,
                 target,
                 document: document?,
-                data: self.data.ok_or(lacks("data"))?,
+                data: self.data.ok_or_else(|| lacks("data"))?,
                 request: kind == "request",
             }),
-            "doc-unavailable" => {
-                Message::DocUnavailable { sender: sender?, target, document: document? }
-            }
+            "doc-unavailable" => Message::DocUnavailable {
+                sender: sender?,
+                target,
+                document: document?,
+            },
             "ephemeral" => Message::Ephemeral(Ephemeral {
                 sender: sender?,
                 target,
                 document: document?,
-                count: self.count.ok_or(lacks("count"))?,
-                session: self.session.ok_or(lacks("sessionId"))?,
-                data: self.data.ok_or(lacks("data"))?,
+                count: self.count.ok_or_else(|| lacks("count"))?,
+                session: self.session.ok_or_else(|| lacks("sessionId"))?,
+                data: self.data.ok_or_else(|| lacks("data"))?,
             }),
             "remote-subscription-change" => Message::RemoteSubscriptionChange {
                 sender: sender?,
@@ -261,7 +273,7 @@ impl<'a> Fields<'a> {
                 sender: sender?,
                 target,
                 document: document?,
-                heads: self.new_heads.ok_or(lacks("newHeads"))?,
+                heads: self.new_heads.ok_or_else(|| lacks("newHeads"))?,
             }),
             _ => Message::Unknown { kind },
         })
@@ -273,7 +285,10 @@ fn malformed(error: CborError) -> ProtocolError {
 }
 
 fn is_absent(d: &Decoder<'_>) -> Result<bool, ProtocolError> {
-    Ok(matches!(d.datatype().map_err(malformed)?, Type::Null | Type::Undefined))
+    Ok(matches!(
+        d.datatype().map_err(malformed)?,
+        Type::Null | Type::Undefined
+    ))
 }
 
 /// Walks a map of either form, handing each value to `read` under its key; values under keys that
@@ -315,7 +330,11 @@ fn read_strings<'a>(d: &mut Decoder<'a>) -> Result<Vec<&'a str>, ProtocolError> 
 }
 
 fn too_many(what: &'static str) -> ProtocolError {
-    ProtocolError::Limit { what, found: REMOTE_ENTRIES_MAX + 1, max: REMOTE_ENTRIES_MAX }
+    ProtocolError::Limit {
+        what,
+        found: REMOTE_ENTRIES_MAX + 1,
+        max: REMOTE_ENTRIES_MAX,
+    }
 }
 
 /// `samod` may write the id as raw bytes, everybody else writes text.
@@ -324,7 +343,10 @@ fn read_document<'a>(d: &mut Decoder<'a>) -> Result<Cow<'a, str>, ProtocolError>
         return Ok(Cow::Borrowed(d.str().map_err(malformed)?));
     }
     let id = DocumentId::new(d.bytes().map_err(malformed)?);
-    Ok(Cow::Owned(id.map_err(|e| ProtocolError::Cbor(e.to_string()))?.to_string()))
+    Ok(Cow::Owned(
+        id.map_err(|e| ProtocolError::Cbor(e.to_string()))?
+            .to_string(),
+    ))
 }
 
 fn read_number(d: &mut Decoder<'_>) -> Result<f64, ProtocolError> {
@@ -357,7 +379,11 @@ fn read_new_heads<'a>(d: &mut Decoder<'a>) -> Result<Vec<HeadsOfStorage<'a>>, Pr
         if all.len() == REMOTE_ENTRIES_MAX {
             return Err(too_many("storages in newHeads"));
         }
-        let mut of_storage = HeadsOfStorage { storage, heads: Vec::new(), timestamp_ms: 0.0 };
+        let mut of_storage = HeadsOfStorage {
+            storage,
+            heads: Vec::new(),
+            timestamp_ms: 0.0,
+        };
         read_map(d, |d, key| {
             match key {
                 "heads" => {
@@ -379,19 +405,29 @@ fn read_new_heads<'a>(d: &mut Decoder<'a>) -> Result<Vec<HeadsOfStorage<'a>>, Pr
 pub fn encode(message: &Message<'_>) -> Vec<u8> {
     let mut e = FrameEncoder::new(96);
     match message {
-        Message::Join { sender, metadata, .. } => {
+        Message::Join {
+            sender, metadata, ..
+        } => {
             e.begin(4, "join", Some(sender));
             e.metadata(metadata);
             e.text("supportedProtocolVersions");
             e.strings(&[PROTOCOL_VERSION]);
         }
-        Message::Peer { sender, target, metadata } => {
+        Message::Peer {
+            sender,
+            target,
+            metadata,
+        } => {
             e.begin(5, "peer", Some(sender));
             e.metadata(metadata);
             e.pair("selectedProtocolVersion", PROTOCOL_VERSION);
             e.pair("targetId", target);
         }
-        Message::Error { sender, target, message } => {
+        Message::Error {
+            sender,
+            target,
+            message,
+        } => {
             let fields = 2 + u64::from(sender.is_some()) + u64::from(target.is_some());
             e.begin(fields, "error", *sender);
             e.pair("message", message);
@@ -405,7 +441,11 @@ pub fn encode(message: &Message<'_>) -> Vec<u8> {
             frame.extend_from_slice(sync.data);
             return frame;
         }
-        Message::DocUnavailable { sender, target, document } => {
+        Message::DocUnavailable {
+            sender,
+            target,
+            document,
+        } => {
             e.begin(4, "doc-unavailable", Some(sender));
             e.pair("targetId", target);
             e.pair("documentId", document);
@@ -420,7 +460,12 @@ pub fn encode(message: &Message<'_>) -> Vec<u8> {
             e.text("data");
             e.bytes(ephemeral.data);
         }
-        Message::RemoteSubscriptionChange { sender, target, add, remove } => {
+        Message::RemoteSubscriptionChange {
+            sender,
+            target,
+            add,
+            remove,
+        } => {
             e.begin(5, "remote-subscription-change", Some(sender));
             e.pair("targetId", target);
             e.text("add");
@@ -455,7 +500,11 @@ impl SyncEnvelope<'_> {
     pub fn encode_prefix(&self, data_len: usize, spare: usize) -> Vec<u8> {
         let names = self.sender.len() + self.target.len() + self.document.len();
         let mut e = FrameEncoder::new(80 + names + spare);
-        e.begin(5, if self.request { "request" } else { "sync" }, Some(self.sender));
+        e.begin(
+            5,
+            if self.request { "request" } else { "sync" },
+            Some(self.sender),
+        );
         e.pair("targetId", self.target);
         e.pair("documentId", &self.document);
         e.text("data");
@@ -516,7 +565,11 @@ impl FrameEncoder {
             }
             _ => {
                 out.push(MAJOR_BYTES | 26);
-                out.extend(u32::try_from(len).expect("a frame is below 4 GiB").to_be_bytes());
+                out.extend(
+                    u32::try_from(len)
+                        .expect("a frame is below 4 GiB")
+                        .to_be_bytes(),
+                );
             }
         }
     }
@@ -566,10 +619,26 @@ mod tests {
         };
         let document = Cow::Borrowed("4NMNnkMhL8jXrdJ9jamS58PAVdXu");
         for message in [
-            Message::Join { sender: "a", metadata: metadata.clone(), speaks_v1: true },
-            Message::Peer { sender: "s", target: "a", metadata },
-            Message::Error { sender: Some("s"), target: Some("a"), message: "no" },
-            Message::Error { sender: None, target: None, message: "no" },
+            Message::Join {
+                sender: "a",
+                metadata: metadata.clone(),
+                speaks_v1: true,
+            },
+            Message::Peer {
+                sender: "s",
+                target: "a",
+                metadata,
+            },
+            Message::Error {
+                sender: Some("s"),
+                target: Some("a"),
+                message: "no",
+            },
+            Message::Error {
+                sender: None,
+                target: None,
+                message: "no",
+            },
             Message::Leave { sender: "a" },
             Message::Sync(SyncEnvelope {
                 sender: "a",
@@ -578,7 +647,11 @@ mod tests {
                 data: &[7; 70_000],
                 request: true,
             }),
-            Message::DocUnavailable { sender: "s", target: "a", document: document.clone() },
+            Message::DocUnavailable {
+                sender: "s",
+                target: "a",
+                document: document.clone(),
+            },
             Message::Ephemeral(Ephemeral {
                 sender: "a",
                 target: "s",

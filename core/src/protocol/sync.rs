@@ -34,7 +34,10 @@ impl Flags {
     const SUPPORTS_SYNC_RESET: u8 = 4;
 
     fn read(bytes: &[u8]) -> Self {
-        let bits = bytes.iter().filter(|b| **b & Self::MARKER != 0).fold(0, |all, b| all | b);
+        let bits = bytes
+            .iter()
+            .filter(|b| **b & Self::MARKER != 0)
+            .fold(0, |all, b| all | b);
         Self {
             sync_reset: bits & Self::SYNC_RESET != 0,
             read_only: bits & Self::READ_ONLY != 0,
@@ -98,9 +101,15 @@ impl<'a> Bloom<'a> {
             return Err(ProtocolError::Sync("Bloom filter out of range"));
         };
         if probes > BLOOM_PROBES_MAX || bits != input.0.len() as u64 {
-            return Err(ProtocolError::Sync("Bloom filter whose parameters do not fit its size"));
+            return Err(ProtocolError::Sync(
+                "Bloom filter whose parameters do not fit its size",
+            ));
         }
-        Ok(Self { entries, probes, bits: input.0 })
+        Ok(Self {
+            entries,
+            probes,
+            bits: input.0,
+        })
     }
 
     /// Whether the sender said to have this change; wrong for about 1 % of those it has not.
@@ -120,7 +129,9 @@ impl<'a> Bloom<'a> {
                 x = (x + y) % modulo;
                 y = (y + z) % modulo;
             }
-            self.bits.get((x / 8) as usize).is_some_and(|byte| byte & (1 << (x % 8)) != 0)
+            self.bits
+                .get((x / 8) as usize)
+                .is_some_and(|byte| byte & (1 << (x % 8)) != 0)
         })
     }
 }
@@ -141,7 +152,10 @@ impl<'a> SyncMessage<'a> {
         let mut have = Vec::with_capacity(haves);
         for _ in 0..haves {
             let last_sync = input.hashes("last_sync", HEADS_MAX)?;
-            have.push(Have { last_sync, bloom: Bloom::read(input.prefixed()?)? });
+            have.push(Have {
+                last_sync,
+                bloom: Bloom::read(input.prefixed()?)?,
+            });
         }
         let chunks = input.count("chunks", CHUNKS_MAX)?;
         // Each chunk takes at least the byte of its length.
@@ -153,7 +167,13 @@ impl<'a> SyncMessage<'a> {
             [] => None,
             _ => Some(Flags::read(input.prefixed()?)),
         };
-        Ok(Self { heads, need, have, changes, flags })
+        Ok(Self {
+            heads,
+            need,
+            have,
+            changes,
+            flags,
+        })
     }
 
     /// Whether this asks for everything from the start, as Automerge does when it does not know
@@ -180,8 +200,8 @@ impl<'a> Input<'a> {
     }
 
     fn number(&mut self) -> Result<u64, ProtocolError> {
-        let (number, len) = crate::history::leb::read_unsigned(self.0)
-            .ok_or(ProtocolError::Sync("bad number"))?;
+        let (number, len) =
+            crate::history::leb::read_unsigned(self.0).ok_or(ProtocolError::Sync("bad number"))?;
         self.0 = self.0.get(len..).unwrap_or_default();
         Ok(number)
     }
@@ -289,13 +309,23 @@ mod tests {
         let bloom = BloomFilter::from_hashes(hashes.iter());
         let mut bytes = encode_sync(&hashes, &hashes[..1], Some((&hashes, &bloom)), 1);
         bytes.extend([3, 7, 7, 7]);
-        bytes.extend(Flags { sync_reset: true, ..Flags::default() }.encode());
+        bytes.extend(
+            Flags {
+                sync_reset: true,
+                ..Flags::default()
+            }
+            .encode(),
+        );
         let read = Message::decode(&bytes).unwrap();
         assert_eq!(read.heads, hashes);
         assert_eq!(read.need, &hashes[..1]);
         assert_eq!(read.have[0].bloom, bloom);
         assert_eq!(read.changes.iter().collect::<Vec<_>>(), [[7, 7, 7]]);
-        assert!(read.flags.unwrap().contains(automerge::sync::MessageFlags::SYNC_RESET));
+        assert!(
+            read.flags
+                .unwrap()
+                .contains(automerge::sync::MessageFlags::SYNC_RESET)
+        );
     }
 
     #[test]

@@ -33,11 +33,17 @@ fn row(first: u32, len: u32, size: usize) -> Row {
         objects: vec![(index, ObjectKind::Text)],
         bytes: Bytes::from(vec![index as u8; size]),
     };
-    Row { changes: (first..first + len).map(change).collect() }
+    Row {
+        changes: (first..first + len).map(change).collect(),
+    }
 }
 
 fn batch(n: u8, key: DocumentKey, writes: Vec<Write>) -> Batch {
-    Batch { document: id(n), key, writes }
+    Batch {
+        document: id(n),
+        key,
+        writes,
+    }
 }
 
 fn what_is_committed_is_read(storage: &(impl Storage + ?Sized)) {
@@ -45,19 +51,33 @@ fn what_is_committed_is_read(storage: &(impl Storage + ?Sized)) {
     let (key, other) = (storage.new_key(), storage.new_key());
     assert_ne!(key, other);
     let record = Record::new(Space::default());
-    let first = Write::Row { last: 2, row: row(0, 3, 10) };
+    let first = Write::Row {
+        last: 2,
+        row: row(0, 3, 10),
+    };
     let create = batch(1, key, vec![Write::Record(record.clone()), first]);
     storage.commit(&[create]).expect("commit");
-    let second = Write::Row { last: 3, row: row(3, 1, 10) };
-    storage.commit(&[batch(1, key, vec![second])]).expect("commit");
+    let second = Write::Row {
+        last: 3,
+        row: row(3, 1, 10),
+    };
+    storage
+        .commit(&[batch(1, key, vec![second])])
+        .expect("commit");
     let stored = storage.load(&id(1)).expect("load").expect("is there");
     assert_eq!((stored.key, stored.record), (key, record));
     assert_eq!(stored.rows, [row(0, 3, 10), row(3, 1, 10)]);
     assert_eq!(stored.outline, None);
     let changes = storage.changes(key, &[1..2, 3..4]).expect("changes");
     assert_eq!(changes, [vec![1u8; 10], vec![3u8; 10]]);
-    assert!(storage.changes(key, &[3..5]).is_err(), "a change that is not there");
-    assert!(storage.blob(key, Blob::Snapshot(1)).is_err(), "a blob that is not there");
+    assert!(
+        storage.changes(key, std::slice::from_ref(&(3..5))).is_err(),
+        "a change that is not there"
+    );
+    assert!(
+        storage.blob(key, Blob::Snapshot(1)).is_err(),
+        "a blob that is not there"
+    );
     assert_ne!(storage.new_key(), key);
 }
 
@@ -65,7 +85,10 @@ fn documents_do_not_mix(storage: &(impl Storage + ?Sized)) {
     let keys = [storage.new_key(), storage.new_key()];
     let of = |n: u8| {
         let record = Write::Record(Record::new(Space::default()));
-        let rows = Write::Row { last: u32::from(n), row: row(u32::from(n), 1, 10) };
+        let rows = Write::Row {
+            last: u32::from(n),
+            row: row(u32::from(n), 1, 10),
+        };
         batch(n, keys[usize::from(n)], vec![record, rows])
     };
     storage.commit(&[of(0), of(1)]).expect("commit");
@@ -75,8 +98,23 @@ fn documents_do_not_mix(storage: &(impl Storage + ?Sized)) {
     }
     let remove = batch(0, keys[0], vec![Write::RemoveRowsBelow(100)]);
     storage.commit(&[remove]).expect("commit");
-    assert!(storage.load(&id(0)).expect("load").expect("is there").rows.is_empty());
-    assert_eq!(storage.load(&id(1)).expect("load").expect("is there").rows.len(), 1);
+    assert!(
+        storage
+            .load(&id(0))
+            .expect("load")
+            .expect("is there")
+            .rows
+            .is_empty()
+    );
+    assert_eq!(
+        storage
+            .load(&id(1))
+            .expect("load")
+            .expect("is there")
+            .rows
+            .len(),
+        1
+    );
 }
 
 fn rows_and_blobs_are_removed_in_order(storage: &(impl Storage + ?Sized)) {
@@ -85,8 +123,14 @@ fn rows_and_blobs_are_removed_in_order(storage: &(impl Storage + ?Sized)) {
     let blob = |text: &'static str| Bytes::from_static(text.as_bytes());
     let writes = vec![
         Write::Record(record.clone()),
-        Write::Row { last: 4, row: row(0, 5, 10) },
-        Write::Row { last: 9, row: row(5, 5, 10) },
+        Write::Row {
+            last: 4,
+            row: row(0, 5, 10),
+        },
+        Write::Row {
+            last: 9,
+            row: row(5, 5, 10),
+        },
         Write::Blob(Blob::Segment(0), blob("segment")),
     ];
     storage.commit(&[batch(3, key, writes)]).expect("commit");
@@ -106,10 +150,25 @@ fn rows_and_blobs_are_removed_in_order(storage: &(impl Storage + ?Sized)) {
     assert_eq!(stored.outline, Some(blob("outline")));
     // The row that reaches over the fold is given whole.
     assert_eq!(stored.rows, [row(5, 5, 10)]);
-    assert!(storage.changes(key, &[4..5]).is_err(), "removed");
-    assert_eq!(storage.changes(key, &[5..10]).expect("kept").len(), 5);
-    assert_eq!(storage.blob(key, Blob::Snapshot(1)).expect("kept"), blob("new"));
-    assert_eq!(storage.blob(key, Blob::Segment(0)).expect("kept"), blob("segment"));
+    assert!(
+        storage.changes(key, std::slice::from_ref(&(4..5))).is_err(),
+        "removed"
+    );
+    assert_eq!(
+        storage
+            .changes(key, std::slice::from_ref(&(5..10)))
+            .expect("kept")
+            .len(),
+        5
+    );
+    assert_eq!(
+        storage.blob(key, Blob::Snapshot(1)).expect("kept"),
+        blob("new")
+    );
+    assert_eq!(
+        storage.blob(key, Blob::Segment(0)).expect("kept"),
+        blob("segment")
+    );
 }
 
 fn large_values_survive(storage: &(impl Storage + ?Sized)) {
@@ -117,14 +176,26 @@ fn large_values_survive(storage: &(impl Storage + ?Sized)) {
     let blob: Bytes = (0..5_000_000u32).map(|n| (n ^ (n >> 8)) as u8).collect();
     let writes = vec![
         Write::Record(Record::new(Space::default())),
-        Write::Row { last: 0, row: row(0, 1, 3_000_000) },
+        Write::Row {
+            last: 0,
+            row: row(0, 1, 3_000_000),
+        },
         Write::Blob(Blob::Snapshot(7), blob.clone()),
         Write::Blob(Blob::Snapshot(8), Bytes::new()),
     ];
     storage.commit(&[batch(4, key, writes)]).expect("commit");
     assert_eq!(storage.blob(key, Blob::Snapshot(7)).expect("blob"), blob);
-    assert_eq!(storage.blob(key, Blob::Snapshot(8)).expect("blob"), Bytes::new());
-    assert_eq!(storage.changes(key, &[0..1]).expect("change")[0].len(), 3_000_000);
+    assert_eq!(
+        storage.blob(key, Blob::Snapshot(8)).expect("blob"),
+        Bytes::new()
+    );
+    assert_eq!(
+        storage
+            .changes(key, std::slice::from_ref(&(0..1)))
+            .expect("change")[0]
+            .len(),
+        3_000_000
+    );
     let remove = batch(4, key, vec![Write::RemoveBlob(Blob::Snapshot(7))]);
     storage.commit(&[remove]).expect("commit");
     assert!(storage.blob(key, Blob::Snapshot(7)).is_err());
@@ -136,7 +207,10 @@ fn readers_see_whole_commits<S: Storage + ?Sized>(storage: &Arc<S>) {
     let keys = [storage.new_key(), storage.new_key()];
     let commit = |index: u32| {
         let of = |n: u8| {
-            let mut writes = vec![Write::Row { last: index, row: row(index, 1, 10) }];
+            let mut writes = vec![Write::Row {
+                last: index,
+                row: row(index, 1, 10),
+            }];
             if index == 0 {
                 writes.push(Write::Record(Record::new(Space::default())));
             }
@@ -148,7 +222,14 @@ fn readers_see_whole_commits<S: Storage + ?Sized>(storage: &Arc<S>) {
     std::thread::scope(|threads| {
         let reader = threads.spawn(|| {
             for _ in 0..50 {
-                let rows = |n| storage.load(&id(n)).expect("load").expect("is there").rows.len();
+                let rows = |n| {
+                    storage
+                        .load(&id(n))
+                        .expect("load")
+                        .expect("is there")
+                        .rows
+                        .len()
+                };
                 let (before, after) = (rows(5), rows(6));
                 assert!(before <= after, "half a commit was seen");
             }

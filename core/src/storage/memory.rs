@@ -55,12 +55,25 @@ impl Storage for MemoryStorage {
 
     fn load(&self, document: &DocumentId) -> Result<Option<Stored>, StorageError> {
         let tables = self.tables();
-        let Some(key) = tables.documents.get(document).copied() else { return Ok(None) };
-        let record = tables.records.get(&key).ok_or_else(|| damaged(document, "no record"))?;
-        let outline = tables.blobs.get(&(key, Blob::Outline(record.generation))).cloned();
+        let Some(key) = tables.documents.get(document).copied() else {
+            return Ok(None);
+        };
+        let record = tables
+            .records
+            .get(&key)
+            .ok_or_else(|| damaged(document, "no record"))?;
+        let outline = tables
+            .blobs
+            .get(&(key, Blob::Outline(record.generation)))
+            .cloned();
         let rows = tables.rows.range((key, record.folded)..=(key, u32::MAX));
         let rows = rows.map(|(_, row)| row.clone()).collect();
-        Ok(Some(Stored { key, record: record.clone(), outline, rows }))
+        Ok(Some(Stored {
+            key,
+            record: record.clone(),
+            outline,
+            rows,
+        }))
     }
 
     fn blob(&self, key: DocumentKey, blob: Blob) -> Result<Bytes, StorageError> {
@@ -68,11 +81,7 @@ impl Storage for MemoryStorage {
         found.ok_or_else(|| damaged(key.0, "a blob is missing"))
     }
 
-    fn changes(
-        &self,
-        key: DocumentKey,
-        ranges: &[Range<u32>],
-    ) -> Result<Vec<Bytes>, StorageError> {
+    fn changes(&self, key: DocumentKey, ranges: &[Range<u32>]) -> Result<Vec<Bytes>, StorageError> {
         let tables = self.tables();
         let mut found = Vec::new();
         let wanted: usize = ranges.iter().map(Range::len).sum();
@@ -80,7 +89,11 @@ impl Storage for MemoryStorage {
         for ((_, last), row) in tables.rows.range((key, from)..=(key, u32::MAX)) {
             pick(row, *last, ranges, &mut found);
         }
-        if found.len() == wanted { Ok(found) } else { Err(damaged(key.0, "a change is missing")) }
+        if found.len() == wanted {
+            Ok(found)
+        } else {
+            Err(damaged(key.0, "a change is missing"))
+        }
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
@@ -103,7 +116,9 @@ impl Storage for MemoryStorage {
                         tables.blobs.remove(&(key, *blob));
                     }
                     Write::RemoveRowsBelow(index) => {
-                        tables.rows.retain(|(of, last), _| *of != key || last >= index);
+                        tables
+                            .rows
+                            .retain(|(of, last), _| *of != key || last >= index);
                     }
                 }
             }

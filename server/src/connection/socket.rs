@@ -55,12 +55,8 @@ impl Socket {
         config.write_buffer_size = 16 * 1024;
         config.max_message_size = Some(MESSAGE_BYTES_MAX);
         config.max_frame_size = Some(MESSAGE_BYTES_MAX);
-        let stream = WebSocketStream::from_partially_read(
-            io,
-            read.to_vec(),
-            Role::Server,
-            Some(config),
-        );
+        let stream =
+            WebSocketStream::from_partially_read(io, read.to_vec(), Role::Server, Some(config));
         Self {
             stream: stream.await,
             rest: None,
@@ -94,11 +90,16 @@ impl Socket {
         if let Some(closing) = outbox.and_then(Outbox::closing) {
             return Poll::Ready(Next::Closing(closing));
         }
-        if self.stalled_since.is_some_and(|since| since.elapsed() > STALLED) {
+        if self
+            .stalled_since
+            .is_some_and(|since| since.elapsed() > STALLED)
+        {
             return Poll::Ready(Next::Ended("the peer does not read".into()));
         }
         if self.place.is_none() {
-            let Poll::Ready(place) = places.poll_acquire(cx) else { return Poll::Pending };
+            let Poll::Ready(place) = places.poll_acquire(cx) else {
+                return Poll::Pending;
+            };
             self.place = place;
         }
         match Pin::new(&mut self.stream).poll_next(cx) {
@@ -115,14 +116,16 @@ impl Socket {
         }
     }
 
-    fn failed(&mut self, error: Error) -> Next {
+    fn failed(&self, error: Error) -> Next {
         match error {
-            Error::Capacity(error) => {
-                Next::Closing(Closing { code: 1009, reason: error.to_string() })
-            }
-            Error::Protocol(error) => {
-                Next::Closing(Closing { code: 1002, reason: error.to_string() })
-            }
+            Error::Capacity(error) => Next::Closing(Closing {
+                code: 1009,
+                reason: error.to_string(),
+            }),
+            Error::Protocol(error) => Next::Closing(Closing {
+                code: 1002,
+                reason: error.to_string(),
+            }),
             error => Next::Ended(error.to_string()),
         }
     }
@@ -134,7 +137,9 @@ impl Socket {
                 self.stalled_since.get_or_insert_with(Instant::now);
                 return Ok(());
             }
-            let Some(message) = self.next_message(outbox) else { break };
+            let Some(message) = self.next_message(outbox) else {
+                break;
+            };
             Pin::new(&mut self.stream).start_send(message)?;
             self.unflushed = true;
         }
@@ -160,12 +165,18 @@ impl Socket {
             let continued = OpCode::Data(Data::Continue);
             return Some(Message::Frame(WireFrame::message(part, continued, last)));
         }
-        let Poll::Ready(Frame { head, payload }) = outbox?.poll_frame() else { return None };
+        let Poll::Ready(Frame { head, payload }) = outbox?.poll_frame() else {
+            return None;
+        };
         if payload.is_empty() {
             return Some(Message::Binary(head));
         }
         self.rest = Some(payload);
-        Some(Message::Frame(WireFrame::message(head, OpCode::Data(Data::Binary), false)))
+        Some(Message::Frame(WireFrame::message(
+            head,
+            OpCode::Data(Data::Binary),
+            false,
+        )))
     }
 
     /// Pings the peer; the pong counts as a sign of life.
@@ -187,14 +198,22 @@ impl Socket {
             .await;
             let code = CloseCode::from(closing.code);
             let reason: String = closing.reason.chars().take(100).collect();
-            let _ = self.stream.close(Some(CloseFrame { code, reason: reason.into() })).await;
+            let _ = self
+                .stream
+                .close(Some(CloseFrame {
+                    code,
+                    reason: reason.into(),
+                }))
+                .await;
             // The peer's own close frame, so that the socket ends in peace.
             let mut stream = Pin::new(&mut self.stream);
-            std::future::poll_fn(|cx| loop {
-                match stream.as_mut().poll_next(cx) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
+            std::future::poll_fn(|cx| {
+                loop {
+                    match stream.as_mut().poll_next(cx) {
+                        Poll::Ready(Some(Ok(_))) => {}
+                        Poll::Ready(_) => return Poll::Ready(()),
+                        Poll::Pending => return Poll::Pending,
+                    }
                 }
             })
             .await;

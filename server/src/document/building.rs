@@ -30,8 +30,16 @@ pub(super) struct Building {
 
 /// A finished job.
 pub(crate) enum BuildResult {
-    Unpacked { from: ConnectionId, known: u32, tries: u32, built: Result<Built, JobError> },
-    Folded { fold: Box<Fold>, built: Result<Built, JobError> },
+    Unpacked {
+        from: ConnectionId,
+        known: u32,
+        tries: u32,
+        built: Result<Built, JobError>,
+    },
+    Folded {
+        fold: Box<Fold>,
+        built: Result<Built, JobError>,
+    },
 }
 
 impl Building {
@@ -59,9 +67,15 @@ impl Document {
         message: Arc<Incoming>,
         tries: u32,
     ) -> Result<(), StorageError> {
-        let Some(chunk) = document_chunk(&message.data) else { return Ok(()) };
+        let Some(chunk) = document_chunk(&message.data) else {
+            return Ok(());
+        };
         let from = message.from.id;
-        self.building.uploads.entry(from).or_default().push_front(message);
+        self.building
+            .uploads
+            .entry(from)
+            .or_default()
+            .push_front(message);
         self.start_unpacking(slot, from, chunk, tries, false)
     }
 
@@ -74,13 +88,27 @@ impl Document {
         changes: bool,
     ) -> Result<(), StorageError> {
         let known = self.with_graph(slot, |history| history.hashes())?;
-        let (segment_from, len) =
-            (self.opened().history.record().folded, self.opened().history.len());
-        let job = Job::Unpack { chunk, known, segment_from, changes };
+        let (segment_from, len) = (
+            self.opened().history.record().folded,
+            self.opened().history.len(),
+        );
+        let job = Job::Unpack {
+            chunk,
+            known,
+            segment_from,
+            changes,
+        };
         let slot = slot.clone();
         slot.relay.clone().tasks.spawn(async move {
-            let Some(built) = slot.relay.build(job).await else { return };
-            slot.push(Input::Built(BuildResult::Unpacked { from, known: len, tries, built }));
+            let Some(built) = slot.relay.build(job).await else {
+                return;
+            };
+            slot.push(Input::Built(BuildResult::Unpacked {
+                from,
+                known: len,
+                tries,
+                built,
+            }));
         });
         Ok(())
     }
@@ -107,7 +135,12 @@ impl Document {
                 };
                 let len = range.end;
                 let changes = relay.storage.changes(key, &[range])?;
-                Ok(Job::Fold { snapshot, changes, heads, len })
+                Ok(Job::Fold {
+                    snapshot,
+                    changes,
+                    heads,
+                    len,
+                })
             };
             let built = match tokio::task::spawn_blocking(read).await {
                 Ok(Ok(job)) => match slot.relay.build(job).await {
@@ -131,9 +164,12 @@ impl Document {
                 self.building.folding = false;
                 self.folded(slot, fold, built).await
             }
-            BuildResult::Unpacked { from, known, tries, built } => {
-                self.unpacked(slot, *from, *known, *tries, built).await
-            }
+            BuildResult::Unpacked {
+                from,
+                known,
+                tries,
+                built,
+            } => self.unpacked(slot, *from, *known, *tries, built).await,
         }
     }
 
@@ -164,7 +200,13 @@ impl Document {
         self.save(slot).await?;
         let segment = Blob::Segment(record.segments - 1);
         let outline = Bytes::from(fold.outline.clone());
-        let mut writes = replace_snapshot(&record, snapshot, outline, segment, fold.segment.clone().into());
+        let mut writes = replace_snapshot(
+            &record,
+            snapshot,
+            outline,
+            segment,
+            fold.segment.clone().into(),
+        );
         writes.push(Write::RemoveRowsBelow(record.rows_from));
         self.commit(slot, writes).await?;
         self.opened().history.folded(record);
@@ -179,7 +221,11 @@ impl Document {
         tries: u32,
         built: &Result<Built, JobError>,
     ) -> Result<(), StorageError> {
-        let waiting = self.building.uploads.get(&from).and_then(|waiting| waiting.front());
+        let waiting = self
+            .building
+            .uploads
+            .get(&from)
+            .and_then(|waiting| waiting.front());
         let Some(message) = waiting.cloned() else {
             // The connection ended meanwhile; what it uploaded it will upload again.
             return Ok(());
@@ -189,7 +235,9 @@ impl Document {
         match built {
             Ok(Built::Covers(_)) if self.opened().history.len() != known => {
                 // Something else arrived meanwhile: take only what is unknown.
-                let Some(chunk) = document_chunk(data) else { return Ok(()) };
+                let Some(chunk) = document_chunk(data) else {
+                    return Ok(());
+                };
                 return self.start_unpacking(slot, from, chunk, tries, true);
             }
             Ok(Built::Covers(unpacked)) => self.adopt(slot, data, unpacked).await?,
@@ -210,6 +258,7 @@ impl Document {
             documents = Documents::Unpacked;
         }
         let mut waiting = self.building.uploads.remove(&from).unwrap_or_default();
+        let refused = built.is_err();
         while let Some(message) = waiting.pop_front() {
             let unpack = self.receive(slot, &message.from, &message.data, documents)?;
             if unpack {
@@ -218,6 +267,9 @@ impl Document {
                 return self.unpack(slot, message, tries + 1);
             }
             documents = Documents::Report;
+        }
+        if refused {
+            self.opened().history.upload_refused(from);
         }
         Ok(())
     }
@@ -230,7 +282,9 @@ impl Document {
         unpacked: &Unpacked,
     ) -> Result<(), StorageError> {
         self.save(slot).await?;
-        let Some(chunk) = document_chunk(data) else { return Ok(()) };
+        let Some(chunk) = document_chunk(data) else {
+            return Ok(());
+        };
         let open = self.opened();
         let mut record = open.history.record().clone();
         let nothing_new = unpacked.len == open.history.len();
@@ -246,8 +300,13 @@ impl Document {
         record.heads.clone_from(&unpacked.heads);
         let outline = Bytes::from(unpacked.outline.clone());
         let segment = Blob::Segment(record.segments - 1);
-        let mut writes =
-            replace_snapshot(&record, chunk, outline.clone(), segment, unpacked.segment.clone().into());
+        let mut writes = replace_snapshot(
+            &record,
+            chunk,
+            outline.clone(),
+            segment,
+            unpacked.segment.clone().into(),
+        );
         writes.push(Write::RemoveRowsBelow(record.rows_from));
         self.commit(slot, writes).await?;
         let open = self.history.take().expect("is open");
@@ -256,7 +315,11 @@ impl Document {
             what: "the outline of an uploaded document",
         };
         let history = open.history.adopted(record, &outline).ok_or_else(damaged)?;
-        self.history = Some(super::Open { key: open.key, history, stored: true });
+        self.history = Some(super::Open {
+            key: open.key,
+            history,
+            stored: true,
+        });
         Ok(())
     }
 }

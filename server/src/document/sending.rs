@@ -17,11 +17,15 @@ struct Encoded(Vec<(Outgoing, Bytes)>);
 impl Document {
     /// Hands every peer that has room what it should be sent.
     pub(super) fn send(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
-        let Some(open) = &mut self.history else { return Ok(()) };
+        let Some(open) = &mut self.history else {
+            return Ok(());
+        };
         let mut encoded = Encoded::default();
         for connection in self.connections.values() {
             while open.history.has_news(connection.id) && connection.outbox.has_room(slot) {
-                let Some(outgoing) = open.history.poll_send(connection.id) else { break };
+                let Some(outgoing) = open.history.poll_send(connection.id) else {
+                    break;
+                };
                 match encoded.get(&slot.relay, open, outgoing) {
                     Ok(payload) => connection.sync(&slot.name, payload),
                     Err(error) => {

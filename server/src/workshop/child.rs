@@ -17,7 +17,10 @@ use super::{Built, Job, encode_result};
 /// # Errors
 /// When the limits cannot be set or the pipes break; a job that fails is a result.
 pub fn run(memory_bytes: u64, cpu_s: u64) -> std::io::Result<()> {
-    let limit = |n| Rlimit { current: Some(n), maximum: Some(n) };
+    let limit = |n| Rlimit {
+        current: Some(n),
+        maximum: Some(n),
+    };
     setrlimit(Resource::As, limit(memory_bytes))?;
     setrlimit(Resource::Cpu, limit(cpu_s))?;
     setrlimit(Resource::Core, limit(0))?;
@@ -26,12 +29,18 @@ pub fn run(memory_bytes: u64, cpu_s: u64) -> std::io::Result<()> {
     let mut input = Vec::new();
     std::io::stdin().lock().read_to_end(&mut input)?;
     let result = match Job::decode(&input.into()) {
-        Some(Job::Unpack { chunk, known, segment_from, changes }) => {
-            unpack(&chunk, &known, segment_from, changes)
-        }
-        Some(Job::Fold { snapshot, changes, heads, len }) => {
-            fold(snapshot.as_ref(), &changes, &heads, len)
-        }
+        Some(Job::Unpack {
+            chunk,
+            known,
+            segment_from,
+            changes,
+        }) => unpack(&chunk, &known, segment_from, changes),
+        Some(Job::Fold {
+            snapshot,
+            changes,
+            heads,
+            len,
+        }) => fold(snapshot.as_ref(), &changes, &heads, len),
         None => Err("the job makes no sense".into()),
     };
     let mut out = std::io::stdout().lock();
@@ -50,31 +59,45 @@ fn unpack(
         return Err("bytes after the document chunk".into());
     }
     chunk.verified_hash().map_err(|e| e.to_string())?;
-    let declared = chunk.declared_operations().ok_or("its columns are malformed")?;
+    let declared = chunk
+        .declared_operations()
+        .ok_or("its columns are malformed")?;
     if declared > DOCUMENT_OPS_MAX {
-        return Err(format!("declares {declared} rows, above the limit of {DOCUMENT_OPS_MAX}"));
+        return Err(format!(
+            "declares {declared} rows, above the limit of {DOCUMENT_OPS_MAX}"
+        ));
     }
     let document = Automerge::load(bytes).map_err(|e| e.to_string())?;
     let changes = document.get_changes(&[]);
     drop(document);
-    let by_hash: HashMap<ChangeHash, usize> =
-        changes.iter().enumerate().map(|(at, change)| (change.hash(), at)).collect();
+    let by_hash: HashMap<ChangeHash, usize> = changes
+        .iter()
+        .enumerate()
+        .map(|(at, change)| (change.hash(), at))
+        .collect();
     let covers = known.iter().all(|hash| by_hash.contains_key(hash));
     let is_known: HashSet<ChangeHash> = known.iter().copied().collect();
-    let unknown = changes.iter().filter(|change| !is_known.contains(&change.hash()));
+    let unknown = changes
+        .iter()
+        .filter(|change| !is_known.contains(&change.hash()));
     if want_changes || !covers {
         let bytes = |change: &Change| Bytes::copy_from_slice(change.raw_bytes());
         return Ok(Built::Changes(unknown.map(bytes).collect()));
     }
     // What is known keeps its place; the rest follows in the document's order, which puts every
     // change after its deps.
-    let order = known.iter().map(|hash| &changes[by_hash[hash]]).chain(unknown);
+    let order = known
+        .iter()
+        .map(|hash| &changes[by_hash[hash]])
+        .chain(unknown);
     let mut history = History::new(Space::default());
     let author = ConnectionId(0);
     history.join(author, Access::Write);
     for change in order {
         let bytes = [Bytes::copy_from_slice(change.raw_bytes())];
-        let received = history.receive_unpacked(author, &bytes).expect("everything is resident");
+        let received = history
+            .receive_unpacked(author, &bytes)
+            .expect("everything is resident");
         if let Some((_, refusal)) = received.refused.first() {
             return Err(format!("change {}: {refusal}", change.hash()));
         }
@@ -85,7 +108,10 @@ fn unpack(
     if history.len() as usize != changes.len() {
         return Err("a change lacks its deps".into());
     }
-    history.unpacked(segment_from).map(Built::Covers).ok_or_else(|| "no such segment".into())
+    history
+        .unpacked(segment_from)
+        .map(Built::Covers)
+        .ok_or_else(|| "no such segment".into())
 }
 
 fn fold(
@@ -98,8 +124,10 @@ fn fold(
         Some(bytes) => Automerge::load(bytes).map_err(|e| e.to_string())?,
         None => Automerge::new(),
     };
-    let parsed: Result<Vec<Change>, _> =
-        changes.iter().map(|bytes| Change::try_from(bytes.as_ref())).collect();
+    let parsed: Result<Vec<Change>, _> = changes
+        .iter()
+        .map(|bytes| Change::try_from(bytes.as_ref()))
+        .collect();
     let parsed = parsed.map_err(|e| e.to_string())?;
     document.apply_changes(parsed).map_err(|e| e.to_string())?;
     let snapshot = document.save();
@@ -122,7 +150,10 @@ fn check_equal(
     }
     let graph = |document: &Automerge| -> HashSet<(ChangeHash, Vec<ChangeHash>)> {
         let changes = document.get_changes_meta(&[]);
-        changes.into_iter().map(|change| (change.hash, change.deps.to_vec())).collect()
+        changes
+            .into_iter()
+            .map(|change| (change.hash, change.deps.to_vec()))
+            .collect()
     };
     let graph_after = graph(after);
     if graph_after.len() != len as usize || graph_after != graph(before) {

@@ -100,9 +100,15 @@ export function retire(adapter) {
   const { socket } = adapter
   adapter.connect = () => {}
   if (!socket) return
-  socket.addEventListener("error", () => {})
-  if (socket.readyState === socket.OPEN) adapter.disconnect()
-  else socket.close()
+  if (socket.readyState === socket.OPEN) {
+    adapter.disconnect()
+  } else {
+    // Given up while it connects, it reports an error that the adapter would throw.
+    socket.removeEventListener("error", adapter.onError)
+    socket.removeEventListener("close", adapter.onClose)
+    socket.addEventListener("error", () => {})
+    socket.close()
+  }
 }
 
 /** Whether the history behind `heads` contains all of `wanted` (both in url form). */

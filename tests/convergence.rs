@@ -1,0 +1,380 @@
+//! Whoever has the same changes shows the same document: stock clients around a relay's history,
+//! through everything that may come between them.
+//!
+//! `RECONVERGE_CONVERGENCE_SEED` repeats one run, `RECONVERGE_CONVERGENCE_SEEDS` sets how many
+//! there are (300).
+
+#![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
+
+use automerge::sync::{State, SyncDoc};
+use automerge::transaction::Transactable;
+use automerge::{AutoCommit, ObjType, ROOT, ReadDoc, ScalarValue};
+use reconverge::id::Access;
+use reconverge_tests::Random;
+use reconverge_tests::world::{Core, Failure, Kept, World};
+
+/// What happens in one run before everybody comes together.
+const EVENTS: usize = 80;
+
+/// Messages and jobs that a few clients may need to come to rest.
+const STEPS_MAX: usize = 200;
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn everybody_converges_whatever_comes_between_them() {
+    let repeated = from_environment("RECONVERGE_CONVERGENCE_SEED");
+    let seeds = from_environment("RECONVERGE_CONVERGENCE_SEEDS").unwrap_or(300);
+    let seeds = repeated.map_or(0..seeds, |seed| seed..seed + 1);
+    let (mut folds, mut uploads, mut graph_loads) = (0, 0, 0);
+    for seed in seeds {
+        let run = std::panic::catch_unwind(|| run(seed));
+        let Ok(world) = run else {
+            panic!("failed with RECONVERGE_CONVERGENCE_SEED={seed}");
+        };
+        folds += world.relay.snapshots.0;
+        uploads += world.relay.snapshots.1;
+        graph_loads += world.relay.graph_loads;
+    }
+    println!("{folds} foldings, {uploads} uploads adopted, {graph_loads} graphs loaded");
+    if repeated.is_none() {
+        assert!(folds > 0 && uploads > 0 && graph_loads > 0);
+    }
+}
+
+fn run(seed: u64) -> World {
+    let mut world = World::new(seed);
+    for _ in 0..2 + world.random.below(3) {
+        match world.random.below(6) {
+            0 => world.add_client(Core::Old, Access::Write),
+            1 => world.add_client(Core::Current, Access::Read),
+            _ => world.add_writer(),
+        };
+    }
+    world.clients[0].access = Access::Write;
+    for _ in 0..EVENTS {
+        event(&mut world);
+    }
+    world.add_writer();
+    for at in 0..world.clients.len() {
+        world.connect(at);
+        let connection = world.clients[at].connection.unwrap();
+        world.relay.set_room(connection, 8);
+    }
+    world.settle(STEPS_MAX * world.clients.len());
+    world.assert_converged();
+    assert_eq!(world.relay.refused, [], "nothing is refused");
+    world
+}
+
+fn event(world: &mut World) {
+    let at = world.random.below(world.clients.len() as u64) as usize;
+    match world.random.below(40) {
+        0..12 => edit_some(world, at),
+        12..24 => {
+            for _ in 0..world.random.below(8) {
+                world.step();
+            }
+        }
+        24..28 => world.connect(at),
+        28 => world.disconnect(at, Kept::State),
+        29 => world.disconnect(at, Kept::Nothing),
+        30 if world.random.below(2) == 0 => lose_document(world, at),
+        31 => world.restart(),
+        32 => world.relay.evict(),
+        33 => world.relay.begin_fold(),
+        34 => world.relay.fail_next_commit(Failure::Nothing),
+        35 => world.relay.fail_next_commit(Failure::Written),
+        36 => sync_directly(world, at),
+        37 => {
+            if let Some(connection) = world.clients[at].connection {
+                let room = world.random.below(3) as usize;
+                world.relay.set_room(connection, room);
+            }
+        }
+        38 if world.random.below(4) == 0 => edit_much(world, at),
+        _ => {
+            world.step();
+        }
+    }
+}
+
+fn edit_some(world: &mut World, at: usize) {
+    if world.clients[at].access != Access::Write {
+        return;
+    }
+    for _ in 0..1 + world.random.below(3) {
+        let mut random = Random::new(world.random.number());
+        world.edit(at, |doc| edit(doc, &mut random));
+    }
+}
+
+/// Enough that a document chunk is worth it, and that a filter over it errs.
+fn edit_much(world: &mut World, at: usize) {
+    if world.clients[at].access != Access::Write {
+        return;
+    }
+    let mut random = Random::new(world.random.number());
+    let client = &mut world.clients[at];
+    for _ in 0..100 + random.below(200) {
+        edit(&mut client.doc, &mut random);
+        client.doc.commit();
+    }
+    world.edit(at, |doc| edit(doc, &mut random));
+}
+
+/// A client begins with nothing, under a new actor id; what it alone had is gone.
+fn lose_document(world: &mut World, at: usize) {
+    let kept = [Kept::State, Kept::Nothing][world.random.below(2) as usize];
+    world.disconnect(at, kept);
+    world.clients[at].doc = world.new_document();
+}
+
+/// Two clients reach each other without the relay.
+fn sync_directly(world: &mut World, at: usize) {
+    let other = (at + 1) % world.clients.len();
+    // What a reader has from elsewhere, and whoever wrote it lost, nobody will ever store.
+    if [at, other].iter().any(|at| world.clients[*at].access != Access::Write) {
+        return;
+    }
+    let mut docs = [at, other].map(|at| std::mem::take(&mut world.clients[at].doc));
+    let mut states = [State::new(), State::new()];
+    for _ in 0..20 {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let message = docs[from].sync().generate_sync_message(&mut states[from]);
+            if let Some(message) = message {
+                let received = docs[to].sync().receive_sync_message(&mut states[to], message);
+                received.unwrap();
+            }
+        }
+    }
+    for (at, doc) in [at, other].into_iter().zip(docs) {
+        world.clients[at].doc = doc;
+        // As a stock client's document tells all its peers of what one of them brought.
+        world.edit(at, |_| {});
+    }
+}
+
+/// One change of some kind.
+fn edit(doc: &mut AutoCommit, random: &mut Random) {
+    let mut object = |doc: &mut AutoCommit, name: &str, kind| match doc.get(ROOT, name).unwrap() {
+        Some((value, id)) if value.is_object() => id,
+        _ => doc.put_object(ROOT, name, kind).unwrap(),
+    };
+    match random.below(5) {
+        0 | 1 => {
+            let text = object(doc, "text", ObjType::Text);
+            let length = doc.length(&text) as u64;
+            let at = random.below(length + 1) as usize;
+            let deleted = random.below(3).min(length - at as u64) as isize;
+            let typed = ["a", "bc", "ü", ""][random.below(4) as usize];
+            doc.splice_text(&text, at, deleted, typed).unwrap();
+        }
+        2 => {
+            let map = object(doc, "map", ObjType::Map);
+            let key = format!("key {}", random.below(4));
+            match random.below(4) {
+                0 => {
+                    let nested = doc.put_object(&map, key, ObjType::Map).unwrap();
+                    doc.put(&nested, "n", random.below(100)).unwrap();
+                }
+                1 if doc.get(&map, &key).unwrap().is_some() => doc.delete(&map, key).unwrap(),
+                _ => doc.put(&map, key, random.below(100)).unwrap(),
+            }
+        }
+        3 => {
+            let list = object(doc, "list", ObjType::List);
+            let length = doc.length(&list) as u64;
+            let at = random.below(length + 1) as usize;
+            match random.below(4) {
+                0 if at < length as usize => doc.delete(&list, at).unwrap(),
+                1 if at < length as usize => doc.put(&list, at, random.below(9)).unwrap(),
+                _ => doc.insert(&list, at, random.below(9)).unwrap(),
+            }
+        }
+        _ => match doc.get(ROOT, "counter").unwrap() {
+            Some((value, _)) if value.to_i64().is_some() => {
+                doc.increment(ROOT, "counter", random.below(9) as i64).unwrap();
+            }
+            _ => doc.put(ROOT, "counter", ScalarValue::counter(0)).unwrap(),
+        },
+    }
+}
+
+fn put(world: &mut World, at: usize, key: &str, n: u64) {
+    world.edit(at, |doc| doc.put(ROOT, key, n).unwrap());
+}
+
+/// Changes that nobody is told of yet.
+fn put_quietly(world: &mut World, at: usize, key: &str, changes: u64) {
+    for n in 0..changes {
+        let doc = &mut world.clients[at].doc;
+        doc.put(ROOT, key, n).unwrap();
+        doc.commit();
+    }
+}
+
+/// Both sides have over a hundred changes that the other lacks, and share some that neither knows
+/// to be shared: then a Bloom filter says what is missing, and errs for one in a hundred.
+#[test]
+fn histories_that_diverged_meet_through_the_filter() {
+    for seed in 0..12 {
+        let mut world = World::new(seed);
+        let core = if seed % 3 == 0 { Core::Old } else { Core::Current };
+        let (a, b) = (world.add_writer(), world.add_client(core, Access::Write));
+        put_quietly(&mut world, a, "a", 150);
+        sync_directly(&mut world, a);
+        for round in 0..3 {
+            put_quietly(&mut world, a, "a", 130 + 50 * round);
+            put_quietly(&mut world, b, "b", 140 + 70 * round);
+            if round == 1 {
+                // They share more than the relay told either.
+                sync_directly(&mut world, a);
+                put_quietly(&mut world, a, "a", 120);
+                put_quietly(&mut world, b, "b", 120);
+            }
+            world.connect(a);
+            world.settle(60);
+            if round == 2 {
+                world.relay.begin_fold();
+                world.settle(60);
+                world.relay.evict();
+            }
+            world.connect(b);
+            let steps = world.settle(60);
+            println!("seed {seed}, round {round}: {steps} messages");
+            world.assert_converged();
+            world.disconnect(a, Kept::Nothing);
+            world.disconnect(b, Kept::Nothing);
+        }
+        assert_eq!(world.relay.refused, []);
+    }
+}
+
+#[test]
+fn a_fresh_client_gets_the_snapshot_and_what_came_after_it() {
+    let mut world = World::new(1);
+    let a = world.add_writer();
+    world.connect(a);
+    for n in 0..300 {
+        put(&mut world, a, "n", n);
+        world.settle(10);
+    }
+    world.relay.begin_fold();
+    world.settle(10);
+    for n in 0..20 {
+        put(&mut world, a, "n", 1000 + n);
+        world.settle(10);
+    }
+    // The folded changes keep their rows, so that this one takes the folding that drops them.
+    world.relay.begin_fold();
+    world.settle(10);
+    for n in 0..7 {
+        put(&mut world, a, "n", 2000 + n);
+        world.settle(10);
+    }
+    assert_eq!(world.relay.snapshots, (2, 0));
+    let loads = world.relay.graph_loads;
+    world.relay.evict();
+    for core in [Core::Current, Core::Old] {
+        let fresh = world.add_client(core, Access::Write);
+        world.connect(fresh);
+        let steps = world.settle(20);
+        world.assert_converged();
+        let client = &world.clients[fresh];
+        println!("{core:?}: {steps} messages, {:?}", client.received);
+        if world.relay.stored_record().unwrap().rows_from > 0 {
+            assert_eq!(client.chunks_received, 1 + 7, "the snapshot and the tail");
+        }
+        assert!(client.received.0 <= 2 && client.sent.0 <= 3, "{client:?}");
+    }
+    assert_eq!(world.relay.graph_loads, loads, "first contact needs no graph");
+}
+
+#[test]
+fn whoever_was_away_for_a_short_time_gets_only_what_it_missed() {
+    for folded in [false, true] {
+        for kept in [Kept::State, Kept::Nothing] {
+            let mut world = World::new(2);
+            let (a, b) = (world.add_writer(), world.add_writer());
+            world.connect(a);
+            world.connect(b);
+            for n in 0..400 {
+                put(&mut world, a, "n", n);
+                world.settle(20);
+            }
+            world.disconnect(b, kept);
+            for n in 0..5 {
+                put(&mut world, a, "n", 1000 + n);
+                world.settle(20);
+            }
+            if folded {
+                world.relay.begin_fold();
+                world.settle(20);
+                world.relay.evict();
+            }
+            world.reset_counts();
+            world.connect(b);
+            world.settle(20);
+            world.assert_converged();
+            let client = &world.clients[b];
+            assert_eq!(client.chunks_received, 5, "folded: {folded}, {kept:?}");
+            assert!(client.received.1 < 5 * 150 + 200, "{:?}", client.received);
+            assert!(client.sent.0 <= 2, "{:?}", client.sent);
+            if kept == Kept::State {
+                assert!(client.sent.1 < 300, "{:?}", client.sent);
+            }
+        }
+    }
+}
+
+/// A document chunk covers what is stored but what came while it was unpacked: then only its
+/// unknown changes are taken.
+#[test]
+fn two_uploads_of_one_document_with_different_tails_lose_nothing() {
+    for seed in 0..40 {
+        let mut world = World::new(seed);
+        let (a, b) = (world.add_writer(), world.add_writer());
+        put_quietly(&mut world, a, "a", 200);
+        sync_directly(&mut world, a);
+        put_quietly(&mut world, a, "a", 3);
+        put_quietly(&mut world, b, "b", 4);
+        world.connect(a);
+        world.connect(b);
+        world.settle(60);
+        world.assert_converged();
+        assert!(world.relay.snapshots.1 >= 1, "a chunk was adopted");
+        let fresh = world.add_writer();
+        world.connect(fresh);
+        world.settle(20);
+        world.assert_converged();
+    }
+}
+
+/// The acknowledgement is the relay's ordinary message; after it, nothing that happens to the
+/// relay takes the change away.
+#[test]
+fn what_a_failed_commit_lost_is_asked_for_again() {
+    for failure in [Failure::Nothing, Failure::Written] {
+        for core in [Core::Current, Core::Old] {
+            let mut world = World::new(3);
+            let a = world.add_client(core, Access::Write);
+            let b = world.add_writer();
+            world.connect(a);
+            world.connect(b);
+            put(&mut world, a, "n", 1);
+            world.settle(30);
+            world.relay.fail_next_commit(failure);
+            put(&mut world, a, "n", 2);
+            let steps = world.settle(30);
+            println!("{failure:?}, {core:?}: {steps} messages");
+            world.assert_converged();
+            put(&mut world, b, "n", 3);
+            put(&mut world, a, "m", 4);
+            world.settle(30);
+            world.assert_converged();
+        }
+    }
+}

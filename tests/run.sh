@@ -1,0 +1,59 @@
+#!/bin/sh
+# Runs all tests. Needs Rust 1.95 or later with rustfmt and clippy, a C compiler, Node.js 20.10 or
+# later and npm.
+#
+# Native code is built in the release profile only, so that dependencies are compiled once.
+set -eu
+cd "$(dirname "$0")/.."
+
+started=$(date +%s)
+step=
+finish() {
+    code=$?
+    if [ "$code" -ne 0 ]; then
+        echo "==> failed: $step" >&2
+    fi
+    exit "$code"
+}
+trap finish EXIT
+
+announce() {
+    step=$1
+    echo "==> $(date +%H:%M:%S), after $(($(date +%s) - started)) s: $step"
+}
+
+announce "format"
+cargo fmt --all --check
+
+announce "lints"
+cargo clippy --release --workspace --all-targets --locked -- -D warnings
+
+announce "build"
+cargo build --release --workspace --locked
+
+announce "the core without features links neither tokio nor redb"
+tree=$(cargo tree --package reconverge --edges normal --prefix none --locked)
+if echo "$tree" | grep -E '^(tokio|redb)[a-z-]* v'; then
+    echo "the crates above must come with the feature native only" >&2
+    exit 1
+fi
+
+announce "WebAssembly"
+sh wasm/setup.sh
+cargo build --locked --profile wasm --target wasm32-unknown-unknown --package reconverge-wasm
+
+announce "documentation"
+# The binary has the name of the core; its pages would take the place of the core's.
+RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --lib --no-deps --locked
+
+announce "tests in Rust"
+cargo test --release --workspace --locked
+
+announce "stock clients in Node.js"
+(
+    cd tests/interop
+    npm ci --no-fund --no-audit
+    npm test
+)
+
+announce "all passed"

@@ -1,0 +1,1019 @@
+//! A relay's document and its clients in one process, without sockets, clocks or threads.
+//!
+//! A [`Relay`] runs the turn around a [`History`] as the real relay does: take in, commit, poll.
+//! A [`Client`] is Automerge itself, used as a stock client uses it. The [`World`] carries the
+//! messages, in order on each connection and otherwise as its seed says, so that a run is repeated
+//! by its seed.
+//!
+//! Whatever the relay sends is checked on the way: the heads that it names are in storage.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use automerge::sync::{Message, State, SyncDoc};
+use automerge::{AutoCommit, Automerge, Change, ChangeHash};
+use bytes::Bytes;
+use reconverge::history::chunk::{Chunk, ChunkKind};
+use reconverge::history::leb::push_unsigned;
+use reconverge::history::{
+    Documents, Fold, History, NeedGraph, Outgoing, Peers, Record, Refusal, Unpacked,
+};
+use reconverge::id::{Access, ConnectionId, DocumentId, Space};
+use reconverge::protocol::SyncMessage;
+use reconverge::storage::{Batch, Blob, DocumentKey, MemoryStorage, Storage, Write};
+
+use crate::Random;
+
+/// Most document chunks of one message that are unpacked, as in the relay.
+const UNPACKS_MAX: u32 = 4;
+
+/// What a commit that fails leaves behind; whoever commits learns only that it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing was written.
+    Nothing,
+    /// All of it was written.
+    Written,
+}
+
+/// A commit failed.
+#[derive(Debug, Clone, Copy)]
+struct Failed;
+
+/// What comes to the document.
+#[derive(Debug)]
+enum Input {
+    Message(ConnectionId, Bytes),
+    Built(Built),
+}
+
+/// A job of the workshop, which is done when the world says so.
+#[derive(Debug)]
+enum Job {
+    Unpack {
+        from: ConnectionId,
+        chunk: Bytes,
+        known: Vec<ChangeHash>,
+        segment_from: u32,
+        changes: bool,
+        tries: u32,
+        basis: Basis,
+    },
+    Fold {
+        fold: Box<Fold>,
+        snapshot: Option<Bytes>,
+        changes: Vec<Bytes>,
+    },
+}
+
+#[derive(Debug)]
+enum Built {
+    Unpacked {
+        from: ConnectionId,
+        tries: u32,
+        basis: Basis,
+        result: Result<Contents, String>,
+    },
+    Folded {
+        fold: Box<Fold>,
+        snapshot: Bytes,
+    },
+}
+
+/// What came out of an uploaded chunk.
+#[derive(Debug)]
+enum Contents {
+    Covers(Unpacked),
+    Changes(Vec<Bytes>),
+}
+
+/// What an unpacking started from. While it is the same, its result fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Basis {
+    /// Counts how often the history was opened, and with it how indexes may have changed.
+    opening: u64,
+    len: u32,
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Line {
+    access: Access,
+    joined: bool,
+    /// How many messages it takes before it must be emptied.
+    room: usize,
+    outbox: VecDeque<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    history: History,
+    stored: bool,
+}
+
+/// One document of a relay.
+#[derive(Debug)]
+pub struct Relay {
+    storage: MemoryStorage,
+    document: DocumentId,
+    key: DocumentKey,
+    open: Option<Open>,
+    openings: u64,
+    parked: Peers,
+    lines: BTreeMap<ConnectionId, Line>,
+    backlog: VecDeque<Input>,
+    uploads: HashMap<ConnectionId, VecDeque<Bytes>>,
+    folding: bool,
+    jobs: Vec<Job>,
+    fails: Option<Failure>,
+    /// Everything that is in storage, noted when it is written.
+    durable: HashSet<ChangeHash>,
+    /// What was refused so far.
+    pub refused: Vec<(Option<ChangeHash>, Refusal)>,
+    /// How often the folded part of the graph was loaded.
+    pub graph_loads: usize,
+    /// How many snapshots came from folding, and how many from uploads.
+    pub snapshots: (usize, usize),
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Relay {
+    /// A relay that has nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        let storage = MemoryStorage::new("world");
+        Self {
+            document: DocumentId::new(&[7; 16]).unwrap(),
+            key: storage.new_key(),
+            storage,
+            open: None,
+            openings: 0,
+            parked: Peers::default(),
+            lines: BTreeMap::new(),
+            backlog: VecDeque::new(),
+            uploads: HashMap::new(),
+            folding: false,
+            jobs: Vec::new(),
+            fails: None,
+            durable: HashSet::new(),
+            refused: Vec::new(),
+            graph_loads: 0,
+            snapshots: (0, 0),
+        }
+    }
+
+    /// Begins a connection.
+    pub fn connect(&mut self, connection: ConnectionId, access: Access) {
+        let line = Line {
+            access,
+            joined: false,
+            room: 8,
+            outbox: VecDeque::new(),
+        };
+        self.lines.insert(connection, line);
+    }
+
+    /// Ends a connection.
+    pub fn disconnect(&mut self, connection: ConnectionId) {
+        self.lines.remove(&connection);
+        self.uploads.remove(&connection);
+        self.parked.leave(connection);
+        if let Some(open) = &mut self.open {
+            open.history.leave(connection);
+        }
+    }
+
+    /// How many messages wait for a connection.
+    #[must_use]
+    pub fn outbox_len(&self, connection: ConnectionId) -> usize {
+        self.lines.get(&connection).map_or(0, |l| l.outbox.len())
+    }
+
+    /// The next message for a connection.
+    pub fn take(&mut self, connection: ConnectionId) -> Option<Vec<u8>> {
+        let line = self.lines.get_mut(&connection)?;
+        let full = line.outbox.len() >= line.room;
+        let message = line.outbox.pop_front();
+        if full {
+            self.turn();
+        }
+        message
+    }
+
+    /// How many messages may wait for a connection.
+    pub fn set_room(&mut self, connection: ConnectionId, room: usize) {
+        if let Some(line) = self.lines.get_mut(&connection) {
+            line.room = room;
+        }
+        self.turn();
+    }
+
+    /// Puts a message into the mailbox; the next turn takes it in.
+    pub fn push(&mut self, from: ConnectionId, message: &[u8]) {
+        let message = Bytes::copy_from_slice(message);
+        self.backlog.push_back(Input::Message(from, message));
+    }
+
+    /// A turn for one message.
+    pub fn receive(&mut self, from: ConnectionId, message: &[u8]) {
+        self.push(from, message);
+        self.turn();
+    }
+
+    /// Whether something is left to do without anybody's message.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.jobs.is_empty() || !self.backlog.is_empty()
+    }
+
+    /// How many jobs the workshop has.
+    #[must_use]
+    pub fn jobs_len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// The relay stops and starts again on what it stored. All connections end.
+    pub fn restart(&mut self) {
+        let storage = std::mem::replace(&mut self.storage, MemoryStorage::new("world"));
+        *self = Self {
+            storage,
+            key: self.key,
+            durable: std::mem::take(&mut self.durable),
+            openings: self.openings,
+            refused: std::mem::take(&mut self.refused),
+            graph_loads: self.graph_loads,
+            snapshots: self.snapshots,
+            ..Self::new()
+        };
+    }
+
+    /// Lets go of the history, if nothing is being built.
+    pub fn evict(&mut self) {
+        if self.jobs.is_empty() && self.uploads.is_empty() && !self.folding {
+            self.park();
+        }
+    }
+
+    fn park(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.parked = open.history.into_peers();
+        }
+    }
+
+    /// The next commit fails.
+    pub fn fail_next_commit(&mut self, failure: Failure) {
+        self.fails = Some(failure);
+    }
+
+    /// The history, opened if it is not.
+    pub fn history(&mut self) -> &mut History {
+        self.ensure_open();
+        &mut self.opened().history
+    }
+
+    /// Everything that is in storage, loaded by Automerge.
+    #[must_use]
+    pub fn stored(&self) -> Automerge {
+        let Some(stored) = self.storage.load(&self.document).unwrap() else {
+            return Automerge::new();
+        };
+        let mut document = match stored.record.generation {
+            0 => Automerge::new(),
+            generation => {
+                let blob = Blob::Snapshot(generation);
+                Automerge::load(&self.storage.blob(stored.key, blob).unwrap()).unwrap()
+            }
+        };
+        assert_eq!(
+            document.get_changes_meta(&[]).len(),
+            stored.record.folded as usize
+        );
+        let changes = stored.rows.iter().flat_map(|row| &row.changes);
+        let changes = changes.map(|c| Change::try_from(c.bytes.as_ref()).unwrap());
+        document.apply_changes(changes).unwrap();
+        document
+    }
+
+    /// The record in storage.
+    #[must_use]
+    pub fn stored_record(&self) -> Option<Record> {
+        Some(self.storage.load(&self.document).unwrap()?.record)
+    }
+
+    /// What comes in is taken in, what is new is stored, what there is to say is said.
+    pub fn turn(&mut self) {
+        if self.try_turn().is_err()
+            && let Some(open) = self.open.take()
+        {
+            self.parked = open.history.into_peers_after_failure();
+            // The real relay waits a second and turns again.
+            self.turn();
+        }
+    }
+
+    fn try_turn(&mut self) -> Result<(), Failed> {
+        self.ensure_open();
+        while let Some(input) = self.backlog.pop_front() {
+            if let Err(failed) = self.take_in(&input) {
+                self.backlog.push_front(input);
+                return Err(failed);
+            }
+        }
+        self.save()?;
+        self.send();
+        Ok(())
+    }
+
+    fn ensure_open(&mut self) {
+        if self.open.is_some() {
+            return;
+        }
+        self.openings += 1;
+        let mut open = match self.storage.load(&self.document).unwrap() {
+            None => Open {
+                history: History::new(Space::default()),
+                stored: false,
+            },
+            Some(stored) => {
+                let outline = stored.outline.as_deref();
+                let history = History::open(stored.record, outline, &stored.rows);
+                Open {
+                    history: history.expect("what is stored fits together"),
+                    stored: true,
+                }
+            }
+        };
+        open.history.set_peers(std::mem::take(&mut self.parked));
+        self.open = Some(open);
+    }
+
+    fn opened(&mut self) -> &mut Open {
+        self.open.as_mut().expect("it was opened before")
+    }
+
+    fn basis(&mut self) -> Basis {
+        let opening = self.openings;
+        let history = &self.opened().history;
+        Basis {
+            opening,
+            len: history.len(),
+            generation: history.record().generation,
+        }
+    }
+
+    fn take_in(&mut self, input: &Input) -> Result<(), Failed> {
+        match input {
+            Input::Message(from, message) => {
+                let Some(line) = self.lines.get_mut(from) else {
+                    return Ok(());
+                };
+                if !std::mem::replace(&mut line.joined, true) {
+                    let access = line.access;
+                    self.opened().history.join(*from, access);
+                }
+                if let Some(waiting) = self.uploads.get_mut(from) {
+                    waiting.push_back(message.clone());
+                } else if self.learn(*from, message, Documents::Report) {
+                    self.unpack(*from, message.clone(), 0);
+                }
+                Ok(())
+            }
+            Input::Built(Built::Folded { fold, snapshot }) => self.folded(fold, snapshot),
+            Input::Built(Built::Unpacked {
+                from,
+                tries,
+                basis,
+                result,
+            }) => self.unpacked(*from, *tries, *basis, result),
+        }
+    }
+
+    /// Takes in a sync message. Whether it has a document chunk to be unpacked first.
+    fn learn(&mut self, from: ConnectionId, message: &Bytes, documents: Documents) -> bool {
+        let message = SyncMessage::decode(message).unwrap();
+        let received = self.with_graph(|history| history.receive(from, &message, documents));
+        self.refused.extend(received.refused);
+        received.unpack
+    }
+
+    fn with_graph<T>(&mut self, mut step: impl FnMut(&mut History) -> Result<T, NeedGraph>) -> T {
+        let open = self.open.as_mut().expect("it was opened before");
+        if let Ok(done) = step(&mut open.history) {
+            return done;
+        }
+        self.graph_loads += 1;
+        let segments = 0..open.history.record().segments;
+        let segment = |number| self.storage.blob(self.key, Blob::Segment(number)).unwrap();
+        let segments: Vec<_> = segments.map(segment).collect();
+        let loaded = open.history.load_graph(&segments);
+        loaded.expect("the stored segments fit together");
+        step(&mut open.history).expect("the whole graph is resident")
+    }
+
+    fn commit(&mut self, writes: Vec<Write>) -> Result<(), Failed> {
+        let failure = self.fails.take();
+        if failure != Some(Failure::Nothing) {
+            for write in &writes {
+                match write {
+                    Write::Row { row, .. } => {
+                        self.durable.extend(row.changes.iter().map(|c| c.hash));
+                    }
+                    Write::Blob(Blob::Snapshot(_), bytes) => {
+                        let document = Automerge::load(bytes).unwrap();
+                        let changes = document.get_changes_meta(&[]);
+                        self.durable.extend(changes.iter().map(|change| change.hash));
+                    }
+                    _ => {}
+                }
+            }
+            let (document, key) = (self.document, self.key);
+            let batch = Batch {
+                document,
+                key,
+                writes,
+            };
+            self.storage.commit(&[batch]).unwrap();
+        }
+        failure.map_or(Ok(()), |_| Err(Failed))
+    }
+
+    fn save(&mut self) -> Result<(), Failed> {
+        let open = self.opened();
+        let Some((last, row)) = open.history.take_unsaved() else {
+            return Ok(());
+        };
+        let mut writes = vec![Write::Row { last, row }];
+        if !open.stored {
+            writes.push(Write::Record(open.history.record().clone()));
+        }
+        self.commit(writes)?;
+        let open = self.opened();
+        open.stored = true;
+        open.history.committed();
+        Ok(())
+    }
+
+    fn send(&mut self) {
+        let open = self.open.as_mut().expect("it was opened before");
+        for (connection, line) in &mut self.lines {
+            while line.outbox.len() < line.room {
+                let news = open.history.has_news(*connection);
+                let Some(outgoing) = open.history.poll_send(*connection) else {
+                    break;
+                };
+                assert!(news, "what has something to say has news");
+                let message = encode(&open.history, &self.storage, self.key, &outgoing);
+                let decoded = Message::decode(&message).unwrap();
+                for head in &decoded.heads {
+                    assert!(self.durable.contains(head), "head {head} is not stored");
+                }
+                line.outbox.push_back(message);
+            }
+        }
+    }
+}
+
+/// What is built: uploads and foldings.
+impl Relay {
+    fn unpack(&mut self, from: ConnectionId, message: Bytes, tries: u32) {
+        let chunk = document_chunk(&message).expect("a chunk was reported");
+        self.uploads.entry(from).or_default().push_front(message);
+        self.start_unpacking(from, chunk, tries, false);
+    }
+
+    fn start_unpacking(&mut self, from: ConnectionId, chunk: Bytes, tries: u32, changes: bool) {
+        let known = self.with_graph(|history| history.hashes());
+        let basis = self.basis();
+        let segment_from = self.opened().history.record().folded;
+        self.jobs.push(Job::Unpack {
+            from,
+            chunk,
+            known,
+            segment_from,
+            changes,
+            tries,
+            basis,
+        });
+    }
+
+    /// Starts to fold everything into a new snapshot, however little it is.
+    pub fn begin_fold(&mut self) {
+        self.turn();
+        let open = self.open.as_ref().expect("it was opened before");
+        if self.folding || !open.stored || open.history.record().folded == open.history.len() {
+            return;
+        }
+        self.folding = true;
+        let fold = Box::new(open.history.begin_fold());
+        let snapshot = match open.history.record().generation {
+            0 => None,
+            generation => {
+                let blob = Blob::Snapshot(generation);
+                Some(self.storage.blob(self.key, blob).unwrap())
+            }
+        };
+        let range = fold.from..fold.record.folded;
+        let changes = self.storage.changes(self.key, &[range]).unwrap();
+        self.jobs.push(Job::Fold {
+            fold,
+            snapshot,
+            changes,
+        });
+    }
+
+    /// Finishes a job, and turns.
+    pub fn finish_job(&mut self, at: usize) {
+        let built = match self.jobs.remove(at) {
+            Job::Unpack {
+                from,
+                chunk,
+                known,
+                segment_from,
+                changes,
+                tries,
+                basis,
+            } => Built::Unpacked {
+                from,
+                tries,
+                basis,
+                result: unpack(&chunk, &known, segment_from, changes),
+            },
+            Job::Fold {
+                fold,
+                snapshot,
+                changes,
+            } => {
+                let snapshot = build_fold(&fold, snapshot.as_ref(), &changes);
+                Built::Folded { fold, snapshot }
+            }
+        };
+        self.backlog.push_back(Input::Built(built));
+        self.turn();
+    }
+
+    fn folded(&mut self, fold: &Fold, snapshot: &Bytes) -> Result<(), Failed> {
+        self.folding = false;
+        let mut record = fold.record.clone();
+        if record.generation != self.opened().history.record().generation + 1 {
+            return Ok(());
+        }
+        record.snapshot_bytes = snapshot.len() as u64;
+        self.save()?;
+        let outline = fold.outline.clone().into();
+        let writes = replace(&record, snapshot.clone(), outline, fold.segment.clone());
+        self.commit(writes)?;
+        self.snapshots.0 += 1;
+        self.opened().history.folded(record);
+        Ok(())
+    }
+
+    fn unpacked(
+        &mut self,
+        from: ConnectionId,
+        tries: u32,
+        basis: Basis,
+        result: &Result<Contents, String>,
+    ) -> Result<(), Failed> {
+        let waiting = self.uploads.get(&from).and_then(|w| w.front());
+        let Some(message) = waiting.cloned() else {
+            return Ok(());
+        };
+        let mut documents = Documents::Report;
+        match result {
+            Ok(Contents::Covers(_)) if self.basis() != basis => {
+                let chunk = document_chunk(&message).expect("a chunk was reported");
+                self.start_unpacking(from, chunk, tries, true);
+                return Ok(());
+            }
+            Ok(Contents::Covers(unpacked)) => self.adopt(&message, unpacked)?,
+            Ok(Contents::Changes(changes)) => {
+                let received = self.with_graph(|h| h.receive_unpacked(from, changes));
+                self.refused.extend(received.refused);
+            }
+            Err(reason) => {
+                self.refused.push((None, Refusal::Unpack(reason.clone())));
+                documents = Documents::Unpacked;
+            }
+        }
+        if tries + 1 >= UNPACKS_MAX {
+            documents = Documents::Unpacked;
+        }
+        let mut waiting = self.uploads.remove(&from).unwrap_or_default();
+        while let Some(message) = waiting.pop_front() {
+            if self.learn(from, &message, documents) {
+                self.uploads.insert(from, waiting);
+                self.unpack(from, message, tries + 1);
+                return Ok(());
+            }
+            documents = Documents::Report;
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, message: &Bytes, unpacked: &Unpacked) -> Result<(), Failed> {
+        self.save()?;
+        let chunk = document_chunk(message).expect("a chunk was reported");
+        let open = self.opened();
+        if unpacked.len == open.history.len() {
+            return Ok(());
+        }
+        let mut record = open.history.record().clone();
+        record.folded = unpacked.len;
+        record.rows_from = unpacked.len;
+        record.generation += 1;
+        record.segments += 1;
+        record.snapshot_bytes = chunk.len() as u64;
+        record.heads.clone_from(&unpacked.heads);
+        let outline = Bytes::from(unpacked.outline.clone());
+        let writes = replace(&record, chunk, outline.clone(), unpacked.segment.clone());
+        self.commit(writes)?;
+        self.snapshots.1 += 1;
+        let open = self.open.take().expect("it was opened before");
+        let history = open.history.adopted(record, &outline);
+        self.openings += 1;
+        self.open = Some(Open {
+            history: history.expect("its parts fit together"),
+            stored: true,
+        });
+        Ok(())
+    }
+}
+
+fn replace(record: &Record, snapshot: Bytes, outline: Bytes, segment: Vec<u8>) -> Vec<Write> {
+    let generation = record.generation;
+    let mut writes = vec![
+        Write::Blob(Blob::Snapshot(generation), snapshot),
+        Write::Blob(Blob::Outline(generation), outline),
+        Write::Blob(Blob::Segment(record.segments - 1), segment.into()),
+        Write::Record(record.clone()),
+    ];
+    if generation > 1 {
+        writes.push(Write::RemoveBlob(Blob::Snapshot(generation - 1)));
+        writes.push(Write::RemoveBlob(Blob::Outline(generation - 1)));
+    }
+    writes.push(Write::RemoveRowsBelow(record.rows_from));
+    writes
+}
+
+/// The first document chunk of a sync message.
+fn document_chunk(message: &Bytes) -> Option<Bytes> {
+    let decoded = SyncMessage::decode(message).unwrap();
+    for mut bytes in decoded.changes {
+        while let Ok((chunk, rest)) = Chunk::split(bytes) {
+            if chunk.kind == ChunkKind::Document {
+                return Some(message.slice_ref(chunk.bytes));
+            }
+            bytes = rest;
+        }
+    }
+    None
+}
+
+fn unpack(
+    chunk: &Bytes,
+    known: &[ChangeHash],
+    segment_from: u32,
+    want_changes: bool,
+) -> Result<Contents, String> {
+    let document = Automerge::load(chunk).map_err(|e| e.to_string())?;
+    let changes = document.get_changes(&[]);
+    let places: HashMap<ChangeHash, usize> = changes
+        .iter()
+        .enumerate()
+        .map(|(at, change)| (change.hash(), at))
+        .collect();
+    let covers = known.iter().all(|hash| places.contains_key(hash));
+    let is_known: HashSet<_> = known.iter().collect();
+    let unknown = changes.iter().filter(|c| !is_known.contains(&c.hash()));
+    let bytes = |change: &Change| Bytes::copy_from_slice(change.raw_bytes());
+    if want_changes || !covers {
+        return Ok(Contents::Changes(unknown.map(bytes).collect()));
+    }
+    let order = known.iter().map(|hash| &changes[places[hash]]);
+    let mut history = History::new(Space::default());
+    let author = ConnectionId(0);
+    history.join(author, Access::Write);
+    for change in order.chain(unknown) {
+        let received = history.receive_unpacked(author, &[bytes(change)]);
+        let received = received.expect("everything is resident");
+        if let Some((_, refusal)) = received.refused.first() {
+            return Err(refusal.to_string());
+        }
+        drop(history.take_unsaved());
+        history.committed();
+    }
+    if history.len() as usize != changes.len() {
+        return Err("a change lacks its deps".into());
+    }
+    history
+        .unpacked(segment_from)
+        .map(Contents::Covers)
+        .ok_or_else(|| "no such segment".into())
+}
+
+fn build_fold(fold: &Fold, snapshot: Option<&Bytes>, changes: &[Bytes]) -> Bytes {
+    let mut document = snapshot.map_or_else(Automerge::new, |s| Automerge::load(s).unwrap());
+    let parsed = changes.iter().map(|c| Change::try_from(c.as_ref()).unwrap());
+    document.apply_changes(parsed).unwrap();
+    let mut expected: Vec<_> = fold.record.heads.iter().map(|(_, hash, _)| *hash).collect();
+    expected.sort_unstable();
+    let mut heads = document.get_heads();
+    heads.sort_unstable();
+    assert_eq!(heads, expected);
+    let changes = document.get_changes_meta(&[]);
+    assert_eq!(changes.len(), fold.record.folded as usize);
+    document.save().into()
+}
+
+/// A sync message as the relay puts it on the wire.
+fn encode(
+    history: &History,
+    storage: &MemoryStorage,
+    key: DocumentKey,
+    outgoing: &Outgoing,
+) -> Vec<u8> {
+    let indexes = outgoing.changes.iter().cloned().flatten();
+    let recent = indexes.map(|index| history.recent(index).cloned());
+    let chunks = match recent.collect::<Option<Vec<_>>>() {
+        Some(recent) if !outgoing.snapshot => recent,
+        _ => {
+            let generation = history.record().generation;
+            let snapshot = outgoing.snapshot.then_some(Blob::Snapshot(generation));
+            let snapshot = snapshot.map(|blob| storage.blob(key, blob).unwrap());
+            let changes = storage.changes(key, &outgoing.changes).unwrap();
+            snapshot.into_iter().chain(changes).collect()
+        }
+    };
+    let mut message = outgoing.encode_head(chunks.len());
+    for chunk in &chunks {
+        push_unsigned(&mut message, chunk.len() as u64);
+        message.extend_from_slice(chunk);
+    }
+    if let Some(flags) = outgoing.flags {
+        message.extend_from_slice(&flags.encode());
+    }
+    message
+}
+
+/// Which Automerge a client has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Core {
+    /// The current one.
+    Current,
+    /// One that sends no flags, skips those it gets, and so never sends a document chunk.
+    Old,
+}
+
+/// What a client keeps over a disconnect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Its sync state, as a stock client stores it.
+    State,
+    /// Nothing of it.
+    Nothing,
+}
+
+/// A stock client.
+#[derive(Debug)]
+pub struct Client {
+    /// Its document.
+    pub doc: AutoCommit,
+    /// What it believes of the relay.
+    pub state: State,
+    /// Which Automerge it has.
+    pub core: Core,
+    /// What it may do.
+    pub access: Access,
+    /// Its connection, if it has one.
+    pub connection: Option<ConnectionId>,
+    /// What is on its way to the relay.
+    outbox: VecDeque<Vec<u8>>,
+    /// How many messages it was sent, and their bytes.
+    pub received: (usize, usize),
+    /// How many messages it sent, and their bytes.
+    pub sent: (usize, usize),
+    /// How many chunks it was sent.
+    pub chunks_received: usize,
+}
+
+impl Client {
+    /// The client's heads, in order.
+    pub fn heads(&mut self) -> Vec<ChangeHash> {
+        let mut heads = self.doc.get_heads();
+        heads.sort_unstable();
+        heads
+    }
+
+    /// Says what Automerge has to say now.
+    fn speak(&mut self) {
+        if self.connection.is_none() {
+            return;
+        }
+        let Some(mut message) = self.doc.sync().generate_sync_message(&mut self.state) else {
+            return;
+        };
+        if self.core == Core::Old {
+            message.flags = None;
+        }
+        let message = message.encode();
+        self.sent.0 += 1;
+        self.sent.1 += message.len();
+        self.outbox.push_back(message);
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        self.received.0 += 1;
+        self.received.1 += bytes.len();
+        let mut message = Message::decode(bytes).unwrap();
+        self.chunks_received += message.changes.len();
+        if self.core == Core::Old {
+            message.flags = None;
+        }
+        let mut sync = self.doc.sync();
+        let received = sync.receive_sync_message(&mut self.state, message);
+        drop(sync);
+        received.expect("a client takes whatever the relay sends");
+        self.speak();
+    }
+}
+
+/// A relay, its clients, and the wires between them.
+#[derive(Debug)]
+pub struct World {
+    /// The relay.
+    pub relay: Relay,
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// What decides about everything that is not said.
+    pub random: Random,
+    connections: u64,
+}
+
+impl World {
+    /// A relay without clients.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            relay: Relay::new(),
+            clients: Vec::new(),
+            random: Random::new(seed),
+            connections: 0,
+        }
+    }
+
+    /// A client without a document, not connected; its place among the clients.
+    pub fn add_client(&mut self, core: Core, access: Access) -> usize {
+        let doc = self.new_document();
+        self.clients.push(Client {
+            doc,
+            state: State::new(),
+            core,
+            access,
+            connection: None,
+            outbox: VecDeque::new(),
+            received: (0, 0),
+            sent: (0, 0),
+            chunks_received: 0,
+        });
+        self.clients.len() - 1
+    }
+
+    /// A client as most are.
+    pub fn add_writer(&mut self) -> usize {
+        self.add_client(Core::Current, Access::Write)
+    }
+
+    /// An empty document under an actor id of its own.
+    pub fn new_document(&mut self) -> AutoCommit {
+        AutoCommit::new().with_actor(self.random.bytes().as_slice().into())
+    }
+
+    /// Connects a client and lets it speak.
+    pub fn connect(&mut self, at: usize) {
+        if self.clients[at].connection.is_some() {
+            return;
+        }
+        self.connections += 1;
+        let connection = ConnectionId(self.connections);
+        let client = &mut self.clients[at];
+        client.connection = Some(connection);
+        client.state = State::decode(&client.state.encode()).unwrap();
+        self.relay.connect(connection, client.access);
+        client.speak();
+    }
+
+    /// Cuts a client's connection; what is on the wire is lost.
+    pub fn disconnect(&mut self, at: usize, kept: Kept) {
+        let client = &mut self.clients[at];
+        if let Some(connection) = client.connection.take() {
+            self.relay.disconnect(connection);
+        }
+        client.outbox.clear();
+        if kept == Kept::Nothing {
+            client.state = State::new();
+        }
+    }
+
+    /// Restarts the relay, which cuts all connections.
+    pub fn restart(&mut self) {
+        for at in 0..self.clients.len() {
+            self.disconnect(at, Kept::State);
+        }
+        self.relay.restart();
+    }
+
+    /// Changes a client's document, as one change, and lets the client speak.
+    pub fn edit(&mut self, at: usize, edit: impl FnOnce(&mut AutoCommit)) {
+        let client = &mut self.clients[at];
+        edit(&mut client.doc);
+        client.doc.commit();
+        client.speak();
+    }
+
+    /// Delivers one message, or finishes one job. `false` if there is none.
+    pub fn step(&mut self) -> bool {
+        let up = |client: &Client| !client.outbox.is_empty();
+        let relay = &self.relay;
+        let down = |client: &Client| {
+            let connection = client.connection;
+            connection.is_some_and(|connection| relay.outbox_len(connection) > 0)
+        };
+        let mut choices = Vec::new();
+        for (at, client) in self.clients.iter().enumerate() {
+            if up(client) {
+                choices.push((at, true));
+            }
+            if down(client) {
+                choices.push((at, false));
+            }
+        }
+        let jobs = self.relay.jobs_len();
+        let choice = self.random.below((choices.len() + jobs) as u64) as usize;
+        let Some((at, up)) = choices.get(choice).copied() else {
+            if jobs > 0 {
+                self.relay.finish_job(choice - choices.len());
+            }
+            return jobs > 0;
+        };
+        let client = &mut self.clients[at];
+        let connection = client.connection.expect("only a connection carries something");
+        if up {
+            let message = client.outbox.pop_front().expect("looked at above");
+            self.relay.push(connection, &message);
+            // Sometimes a turn takes in several messages.
+            if self.random.below(4) > 0 {
+                self.relay.turn();
+            }
+        } else {
+            let message = self.relay.take(connection).expect("looked at above");
+            self.clients[at].hear(&message);
+        }
+        true
+    }
+
+    /// Delivers until nothing is left; how many messages and jobs that took.
+    ///
+    /// # Panics
+    /// If it takes more than `steps_max`: they chatter without end.
+    pub fn settle(&mut self, steps_max: usize) -> usize {
+        for step in 0..=steps_max {
+            if !self.step() {
+                if !self.relay.is_busy() {
+                    return step;
+                }
+                self.relay.turn();
+            }
+        }
+        panic!("not quiet after {steps_max} messages");
+    }
+
+    /// Forgets what was counted so far.
+    pub fn reset_counts(&mut self) {
+        for client in &mut self.clients {
+            (client.sent, client.received) = ((0, 0), (0, 0));
+            client.chunks_received = 0;
+        }
+    }
+
+    /// Checks that all clients (but those with a document of their own will) have what is stored.
+    pub fn assert_converged(&mut self) {
+        let stored = self.relay.stored();
+        let mut heads = stored.get_heads();
+        heads.sort_unstable();
+        let contents = stored.hydrate(None);
+        assert_eq!(self.relay.history().durable_heads().as_ref(), heads);
+        assert_eq!(
+            self.relay.history().len() as usize,
+            stored.get_changes_meta(&[]).len()
+        );
+        for (at, client) in self.clients.iter_mut().enumerate() {
+            assert_eq!(client.heads(), heads, "the heads of client {at}");
+            let found = client.doc.document().hydrate(None);
+            assert_eq!(found, contents, "the contents of client {at}");
+        }
+    }
+}
