@@ -31,7 +31,13 @@ fn row(index: u32, size: usize) -> Row {
     let hash = ChangeHash([index as u8; 32]);
     let parents = index.checked_sub(1).into_iter().collect();
     Row {
-        changes: vec![StoredChange { hash, parents, max_op: index + 1, objects: vec![], bytes }],
+        changes: vec![StoredChange {
+            hash,
+            parents,
+            max_op: index + 1,
+            objects: vec![],
+            bytes,
+        }],
     }
 }
 
@@ -49,14 +55,23 @@ fn commit(
     acknowledged: &mut Written,
     tried: &mut Written,
 ) -> Result<(), StorageError> {
-    let documents = [(n % u32::from(DOCUMENTS)) as u8, ((n / 3) % u32::from(DOCUMENTS)) as u8];
+    let documents = [
+        (n % u32::from(DOCUMENTS)) as u8,
+        ((n / 3) % u32::from(DOCUMENTS)) as u8,
+    ];
     let mut after = acknowledged.clone();
     let mut batches = Vec::new();
-    for document in documents.iter().take(if documents[0] == documents[1] { 1 } else { 2 }) {
+    for document in documents
+        .iter()
+        .take(if documents[0] == documents[1] { 1 } else { 2 })
+    {
         let key = *keys.entry(*document).or_insert_with(|| storage.new_key());
         let (rows, generation) = after.entry(*document).or_default();
         let size = if n % 7 == 3 { 80_000 } else { 100 };
-        let mut writes = vec![Write::Row { last: *rows, row: row(*rows, size) }];
+        let mut writes = vec![Write::Row {
+            last: *rows,
+            row: row(*rows, size),
+        }];
         *rows += 1;
         if n % 5 == 4 {
             *generation += 1;
@@ -67,7 +82,11 @@ fn commit(
         let mut record = Record::new(Space::default());
         record.generation = *generation;
         writes.push(Write::Record(record));
-        batches.push(Batch { document: id(*document), key, writes });
+        batches.push(Batch {
+            document: id(*document),
+            key,
+            writes,
+        });
     }
     tried.clone_from(&after);
     storage.commit(&batches)?;
@@ -87,15 +106,30 @@ fn made() -> Disk {
 fn read(storage: &RedbStorage) -> Written {
     let mut found = Written::new();
     for document in 0..DOCUMENTS {
-        let Some(stored) = storage.load(&id(document)).unwrap() else { continue };
+        let Some(stored) = storage.load(&id(document)).unwrap() else {
+            continue;
+        };
         for (index, row) in stored.rows.iter().enumerate() {
-            assert_eq!(row.changes[0].hash.0[0], index as u8, "rows in order, without a gap");
+            assert_eq!(
+                row.changes[0].hash.0[0], index as u8,
+                "rows in order, without a gap"
+            );
         }
         let generation = stored.record.generation;
         if generation > 0 {
-            let snapshot = storage.blob(stored.key, Blob::Snapshot(generation)).unwrap();
-            assert_eq!(snapshot, vec![generation as u8; 70_000], "the record's own snapshot");
-            assert!(storage.blob(stored.key, Blob::Snapshot(generation - 1)).is_err());
+            let snapshot = storage
+                .blob(stored.key, Blob::Snapshot(generation))
+                .unwrap();
+            assert_eq!(
+                snapshot,
+                vec![generation as u8; 70_000],
+                "the record's own snapshot"
+            );
+            assert!(
+                storage
+                    .blob(stored.key, Blob::Snapshot(generation - 1))
+                    .is_err()
+            );
         }
         found.insert(document, (stored.rows.len() as u32, generation));
     }
@@ -106,7 +140,9 @@ fn read(storage: &RedbStorage) -> Written {
 /// as the group commit makes it. The acknowledged state and the one that was last tried.
 fn run(disk: &Disk, commits: u32) -> (Written, Written) {
     let (mut acknowledged, mut tried) = (Written::new(), Written::new());
-    let Ok(storage) = open(disk) else { return (acknowledged, tried) };
+    let Ok(storage) = open(disk) else {
+        return (acknowledged, tried);
+    };
     let mut keys = BTreeMap::new();
     for n in 0..commits {
         if commit(&storage, &mut keys, n, &mut acknowledged, &mut tried).is_err() {
@@ -125,7 +161,10 @@ fn all_survivors(seed: u64) -> [Survivors; 3] {
 }
 
 fn check(found: &Written, acknowledged: &Written, tried: &Written, case: &str) {
-    assert!(found == acknowledged || found == tried, "{case}: {found:?}, acknowledged {acknowledged:?}, tried {tried:?}");
+    assert!(
+        found == acknowledged || found == tried,
+        "{case}: {found:?}, acknowledged {acknowledged:?}, tried {tried:?}"
+    );
 }
 
 #[test]
@@ -133,7 +172,10 @@ fn whatever_operation_fails_nothing_acknowledged_is_lost() {
     let whole = made();
     let made_by = whole.operations();
     let (acknowledged, _) = run(&whole, COMMITS);
-    assert_eq!(read(&open(&whole.crash(Survivors::None)).unwrap()), acknowledged);
+    assert_eq!(
+        read(&open(&whole.crash(Survivors::None)).unwrap()),
+        acknowledged
+    );
     let operations = whole.operations() - made_by;
     assert!(operations >= 200, "the script has {operations} operations");
     let mut struck = 0;
@@ -145,12 +187,16 @@ fn whatever_operation_fails_nothing_acknowledged_is_lost() {
             struck += u32::from(disk.struck());
             for survivors in all_survivors(n * 0x9e37_79b9) {
                 let case = format!("operation {n} {fault:?}, unsynced writes kept: {survivors:?}");
-                let storage = open(&disk.crash(survivors)).unwrap_or_else(|e| panic!("{case}: {e}"));
+                let storage =
+                    open(&disk.crash(survivors)).unwrap_or_else(|e| panic!("{case}: {e}"));
                 check(&read(&storage), &acknowledged, &tried, &case);
             }
         }
     }
-    assert!(u64::from(struck) >= operations, "faults came about: {struck}");
+    assert!(
+        u64::from(struck) >= operations,
+        "faults came about: {struck}"
+    );
 }
 
 #[test]
@@ -182,7 +228,10 @@ fn a_disk_that_recovers_is_written_to_again() {
     let storage = open(&disk).unwrap();
     let (mut keys, mut acknowledged, mut tried) = Default::default();
     disk.strike_at(3, Fault::Fails);
-    assert!(commit(&storage, &mut keys, 0, &mut acknowledged, &mut tried).is_err(), "is reported");
+    assert!(
+        commit(&storage, &mut keys, 0, &mut acknowledged, &mut tried).is_err(),
+        "is reported"
+    );
     commit(&storage, &mut keys, 0, &mut acknowledged, &mut tried).unwrap();
     assert_eq!(read(&storage), acknowledged);
 }

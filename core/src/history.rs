@@ -795,6 +795,8 @@ impl History {
             return Ok(());
         };
         let sync_reset = message.flags.is_some_and(|flags| flags.sync_reset);
+        let takes_changes = message.flags.is_some_and(|flags| !flags.read_only);
+        let takes_changes_again = peer.publishes_only && takes_changes;
         let asks_for_all = message.is_reset() && peer.certainty != Certainty::Unheard;
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for head in &message.heads {
@@ -810,7 +812,7 @@ impl History {
         let anew = match peer.certainty {
             Certainty::Unheard => true,
             Certainty::Filtered(_) => unknown.is_empty(),
-            Certainty::Exact => sync_reset,
+            Certainty::Exact => sync_reset || takes_changes_again,
         };
         let lost_all = message.heads.is_empty() && peer.upto > 0 && !anew;
         let repeated = peer.reset_answered.as_ref() == Some(&message.heads);
@@ -1027,6 +1029,11 @@ impl History {
         let have = match &peer.certainty {
             _ if !rest.is_empty() => Claim::Nothing,
             Certainty::Filtered(last_sync) => filter_claim(&self.graph, last_sync),
+            // It was not sent what it lacks, so it has no more than it named.
+            _ if peer.publishes_only => Claim::Filter {
+                last_sync: known_heads(&self.graph, &peer.heads),
+                hashes: Vec::new(),
+            },
             Certainty::Exact | Certainty::Unheard => Claim::Heads,
         };
         peer.awaiting = !rest.is_empty();
@@ -1244,6 +1251,14 @@ impl Peers {
     pub fn leave(&mut self, peer: ConnectionId) {
         self.0.remove(&peer);
     }
+}
+
+/// Those of a peer's heads that are known, in order.
+fn known_heads(graph: &Graph, heads: &[ChangeHash]) -> Vec<ChangeHash> {
+    let known = |head: &&ChangeHash| graph.resident(head).is_some();
+    let mut heads: Vec<_> = heads.iter().filter(known).copied().collect();
+    heads.sort_unstable();
+    heads
 }
 
 fn filter_claim(graph: &Graph, last_sync: &[ChangeHash]) -> Claim {

@@ -202,7 +202,7 @@ mod tests {
             "",
             "automerge:",
             "0OIl",
-            "4NMNnkMhL8jXrdJ9jamS58PAVdXu",
+            "4NMNNkMhL8jXrdJ9jamS58PAVdXv",
             &"z".repeat(10_000),
         ] {
             assert!(text.parse::<DocumentId>().is_err(), "{text}");

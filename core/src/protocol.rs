@@ -22,9 +22,6 @@ pub const PROTOCOL_VERSION: &str = "1";
 /// Largest WebSocket message in bytes, both ways; the `ws` server of npm has the same limit.
 pub const MESSAGE_BYTES_MAX: usize = 100 * 1024 * 1024;
 
-/// WebSocket messages above this many bytes are sent as continuation frames of this size.
-pub const FRAME_BYTES: usize = 1024 * 1024;
-
 /// Most change bytes that one sync message carries; a single larger chunk goes alone.
 pub const SYNC_BYTES_MAX: usize = 8 * 1024 * 1024;
 

@@ -210,6 +210,10 @@ impl Peer {
                         Err(closing) => closing,
                     }
                 }
+                Next::Deadline if stopping => Closing {
+                    code: 1012,
+                    reason: "service restart".into(),
+                },
                 Next::Deadline if self.connection.is_none() => Closing {
                     code: 1008,
                     reason: "no join in time".into(),

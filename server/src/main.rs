@@ -124,7 +124,8 @@ fn run(serve: &Serve) -> Result<(), String> {
     };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     match serve.log_format {
         LogFormat::Human => log.init(),
         LogFormat::Json => log.json().init(),

@@ -126,6 +126,9 @@ impl Workshop {
             .arg(SUBCOMMAND)
             .arg(self.config.memory_bytes_max.to_string())
             .arg(self.config.cpu_s_max.to_string())
+            // The allocator must not reserve a gigabyte before the limit is set: what is
+            // reserved before, the limit does not see.
+            .env("MIMALLOC_ARENA_RESERVE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

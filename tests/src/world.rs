@@ -425,7 +425,8 @@ impl Relay {
                     Write::Blob(Blob::Snapshot(_), bytes) => {
                         let document = Automerge::load(bytes).unwrap();
                         let changes = document.get_changes_meta(&[]);
-                        self.durable.extend(changes.iter().map(|change| change.hash));
+                        self.durable
+                            .extend(changes.iter().map(|change| change.hash));
                     }
                     _ => {}
                 }
@@ -717,7 +718,9 @@ fn unpack(
 
 fn build_fold(fold: &Fold, snapshot: Option<&Bytes>, changes: &[Bytes]) -> Bytes {
     let mut document = snapshot.map_or_else(Automerge::new, |s| Automerge::load(s).unwrap());
-    let parsed = changes.iter().map(|c| Change::try_from(c.as_ref()).unwrap());
+    let parsed = changes
+        .iter()
+        .map(|c| Change::try_from(c.as_ref()).unwrap());
     document.apply_changes(parsed).unwrap();
     let mut expected: Vec<_> = fold.record.heads.iter().map(|(_, hash, _)| *hash).collect();
     expected.sort_unstable();
@@ -960,7 +963,9 @@ impl World {
             return jobs > 0;
         };
         let client = &mut self.clients[at];
-        let connection = client.connection.expect("only a connection carries something");
+        let connection = client
+            .connection
+            .expect("only a connection carries something");
         if up {
             let message = client.outbox.pop_front().expect("looked at above");
             self.relay.push(connection, &message);

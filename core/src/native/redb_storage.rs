@@ -251,7 +251,9 @@ fn make(path: &Path, storage_id: &str) -> Result<(), StorageError> {
         std::fs::File::open(&unfinished)?.sync_all()?;
         std::fs::rename(&unfinished, path)?;
         // The name is durable when the folder is.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         std::fs::File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
     };
     publish().map_err(StorageError::failed)

@@ -20,6 +20,11 @@ impl Document {
         let Some(open) = &mut self.history else {
             return Ok(());
         };
+        // Nothing more is sent once the relay stops, so that no client answers on a socket that
+        // is being closed.
+        if slot.relay.stopping.is_cancelled() {
+            return Ok(());
+        }
         let mut encoded = Encoded::default();
         for connection in self.connections.values() {
             while open.history.has_news(connection.id) && connection.outbox.has_room(slot) {

@@ -43,19 +43,31 @@ struct Switch(Arc<AtomicBool>);
 
 impl Authorize for Switch {
     fn access(&self, _: Asking<'_>, _: &DocumentId, _: &Space) -> Access {
-        if self.0.load(Ordering::Relaxed) { Access::Read } else { Access::Write }
+        if self.0.load(Ordering::Relaxed) {
+            Access::Read
+        } else {
+            Access::Write
+        }
     }
 }
 
 fn main() {
     match Cli::parse().command {
-        Command::Workshop { memory_bytes, cpu_s } => {
+        Command::Workshop {
+            memory_bytes,
+            cpu_s,
+        } => {
             workshop::run_child(memory_bytes, cpu_s).unwrap();
         }
         Command::Serve { listen, data } => {
             let log = tracing_subscriber::EnvFilter::new("info");
-            tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).init();
-            tokio::runtime::Runtime::new().unwrap().block_on(serve(listen, data));
+            tracing_subscriber::fmt()
+                .with_env_filter(log)
+                .with_writer(std::io::stderr)
+                .init();
+            tokio::runtime::Runtime::new()
+                .unwrap()
+                .block_on(serve(listen, data));
         }
     }
 }
@@ -72,10 +84,15 @@ async fn serve(listen: SocketAddr, data: PathBuf) {
         }
     };
     let storage = RedbStorage::with_backend(backend, CACHE_BYTES_DEFAULT, "faulty-storage");
-    let config = Config { listen, ..Config::default() };
+    let config = Config {
+        listen,
+        ..Config::default()
+    };
     let name = PeerId::new(&format!("faulty-{}", std::process::id())).unwrap();
     let access = Arc::new(read_only.clone());
-    let relay = Relay::start(config, name, Arc::new(storage.unwrap()), access).await.unwrap();
+    let relay = Relay::start(config, name, Arc::new(storage.unwrap()), access)
+        .await
+        .unwrap();
     println!("listening on {}", relay.address());
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {

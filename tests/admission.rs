@@ -1,0 +1,985 @@
+//! What may enter a history, and what is refused for which reason.
+//!
+//! Bad changes are made from good ones: decoded, altered and encoded again by Automerge, or with
+//! their columns replaced byte by byte.
+
+#![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
+
+use std::cell::Cell;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType};
+use automerge::marks::{ExpandMark, Mark};
+use automerge::transaction::Transactable;
+use automerge::{
+    ActorId, AutoCommit, Automerge, Change, ChangeHash, ExpandedChange, ObjType, ROOT, ReadDoc,
+    ScalarValue,
+};
+use bytes::Bytes;
+use reconverge::history::chunk::ChunkError;
+use reconverge::history::leb::{Reader, push_unsigned};
+use reconverge::history::{
+    CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeError, Documents, History, ORPHANS_MAX, Received,
+    Refusal, Row,
+};
+use reconverge::id::{Access, ConnectionId, Space};
+use reconverge::protocol::{Flags, SyncMessage};
+use reconverge_tests::Random;
+use sha2::{Digest, Sha256};
+
+const PEER: ConnectionId = ConnectionId(1);
+
+fn history() -> History {
+    let mut history = History::new(Space::default());
+    history.join(PEER, Access::Write);
+    history
+}
+
+/// Sends chunks as a peer does, that names `heads` as its own.
+fn send_as(history: &mut History, heads: &[ChangeHash], chunks: &[&[u8]]) -> Received {
+    let flags = Flags {
+        supports_sync_reset: true,
+        ..Flags::default()
+    };
+    let message = SyncMessage {
+        heads: heads.to_vec(),
+        need: Vec::new(),
+        have: Vec::new(),
+        changes: chunks.to_vec(),
+        flags: Some(flags),
+    };
+    let received = history.receive(PEER, &message, Documents::Report);
+    received.expect("the whole graph is resident")
+}
+
+fn send(history: &mut History, chunks: &[&[u8]]) -> Received {
+    send_as(history, &[], chunks)
+}
+
+/// Stores what is new, and gives it back.
+fn commit(history: &mut History) -> Option<Row> {
+    let row = history.take_unsaved().map(|(_, row)| row);
+    history.committed();
+    row
+}
+
+/// A history that has all of a document.
+fn history_of(doc: &mut AutoCommit) -> History {
+    let mut history = history();
+    for change in doc.get_changes(&[]) {
+        let received = send(&mut history, &[change.raw_bytes()]);
+        assert_eq!(received.refused, []);
+        assert_eq!(received.admitted, 1);
+    }
+    history
+}
+
+/// The same history, opened from what it stored.
+fn reopened(doc: &mut AutoCommit) -> History {
+    let mut history = history_of(doc);
+    let record = history.record().clone();
+    let rows: Vec<Row> = commit(&mut history).into_iter().collect();
+    let mut history = History::open(record, None, &rows).unwrap();
+    history.join(PEER, Access::Write);
+    history
+}
+
+#[track_caller]
+fn check(doc: &mut AutoCommit, bad: &[u8], expect: &Refusal) {
+    for mut history in [history_of(doc), reopened(doc)] {
+        let len = history.len();
+        let received = send(&mut history, &[bad]);
+        let reasons: Vec<_> = received.refused.iter().map(|(_, reason)| reason).collect();
+        assert_eq!(reasons, [expect]);
+        assert_eq!((received.admitted, history.len()), (0, len));
+        // Once more, nothing changes.
+        let received = send(&mut history, &[bad]);
+        assert_eq!((received.admitted, history.len()), (0, len));
+    }
+}
+
+fn actor(n: u8) -> ActorId {
+    [n; 16].as_slice().into()
+}
+
+fn hex(n: u8) -> String {
+    format!("{n:02x}").repeat(16)
+}
+
+/// Operations of actor 1: map 1, list 2, text 3, then what is in them.
+const MAP: u64 = 1;
+const LIST: u64 = 2;
+const TEXT: u64 = 3;
+const ELEMENT: u64 = 4;
+const CHARACTER: u64 = 6;
+const FIRST_MAX_OP: u64 = 9;
+
+fn document() -> AutoCommit {
+    let mut doc = AutoCommit::new().with_actor(actor(1));
+    let map = doc.put_object(ROOT, "map", ObjType::Map).unwrap();
+    let list = doc.put_object(ROOT, "list", ObjType::List).unwrap();
+    let text = doc.put_object(ROOT, "text", ObjType::Text).unwrap();
+    doc.insert(&list, 0, "a").unwrap();
+    doc.insert(&list, 1, "b").unwrap();
+    doc.splice_text(&text, 0, 0, "xy").unwrap();
+    doc.put(ROOT, "counter", ScalarValue::counter(0)).unwrap();
+    doc.put(&map, "n", 1).unwrap();
+    doc.commit();
+    assert_eq!(doc.get_changes(&[])[0].max_op(), FIRST_MAX_OP);
+    doc
+}
+
+/// The change that actor 2 makes on top of the document.
+fn edit(doc: &mut AutoCommit, edit: impl FnOnce(&mut AutoCommit)) -> Change {
+    let mut fork = doc.fork().with_actor(actor(2));
+    edit(&mut fork);
+    fork.commit();
+    fork.get_last_local_change().unwrap()
+}
+
+/// That change with something altered.
+fn altered(doc: &mut AutoCommit, alter: impl FnOnce(&mut ExpandedChange)) -> Change {
+    let good = edit(doc, |doc| doc.put(ROOT, "n", 1).unwrap());
+    let mut expanded = good.decode();
+    alter(&mut expanded);
+    Change::from(expanded)
+}
+
+fn id(counter: u64, of: u8) -> OpId {
+    OpId(counter, actor(of))
+}
+
+fn object(counter: u64) -> ObjectId {
+    ObjectId::Id(id(counter, 1))
+}
+
+fn element(counter: u64, of: u8) -> Key {
+    Key::Seq(ElementId::Id(id(counter, of)))
+}
+
+fn unknown_object_change(doc: &mut AutoCommit) -> Change {
+    altered(doc, |change| change.operations[0].obj = object(999))
+}
+
+/// Why all of this is done: one such change ends every client that applies it.
+#[test]
+fn automerge_itself_panics_on_an_operation_in_an_object_that_does_not_exist() {
+    let mut doc = document();
+    let bad = unknown_object_change(&mut doc);
+    let outcome = catch_unwind(AssertUnwindSafe(|| doc.apply_changes([bad])));
+    assert!(
+        outcome.is_err(),
+        "automerge got better: it answers {outcome:?}"
+    );
+}
+
+#[test]
+fn an_operation_in_an_object_that_does_not_exist_is_refused() {
+    let mut doc = document();
+    let unknown = |counter, of| Refusal::UnknownObject(format!("{counter}@{}", hex(of)));
+    let bad = unknown_object_change(&mut doc);
+    check(&mut doc, bad.raw_bytes(), &unknown(999, 1));
+    // The operation exists and makes no object.
+    let bad = altered(&mut doc, |c| c.operations[0].obj = object(FIRST_MAX_OP));
+    check(&mut doc, bad.raw_bytes(), &unknown(FIRST_MAX_OP, 1));
+    // An actor that nobody knows.
+    let bad = altered(&mut doc, |c| c.operations[0].obj = ObjectId::Id(id(1, 77)));
+    check(&mut doc, bad.raw_bytes(), &unknown(1, 77));
+    // The change's own operation, which makes no object, and one that it does not have.
+    for counter in [FIRST_MAX_OP + 1, FIRST_MAX_OP + 2] {
+        let bad = altered(&mut doc, |c| {
+            c.operations[0].obj = ObjectId::Id(id(counter, 2))
+        });
+        check(&mut doc, bad.raw_bytes(), &unknown(counter, 2));
+    }
+}
+
+#[test]
+fn an_object_of_another_kind_is_refused() {
+    let mut doc = document();
+    let kind = |counter| Refusal::ObjectKind(format!("{counter}@{}", hex(1)));
+    let bad = altered(&mut doc, |c| c.operations[0].obj = object(LIST));
+    check(&mut doc, bad.raw_bytes(), &kind(LIST));
+    let bad = altered(&mut doc, |c| {
+        c.operations[0].obj = object(MAP);
+        c.operations[0].key = element(ELEMENT, 1);
+    });
+    check(&mut doc, bad.raw_bytes(), &kind(MAP));
+    let bad = altered(&mut doc, |c| c.operations[0].key = element(ELEMENT, 1));
+    check(
+        &mut doc,
+        bad.raw_bytes(),
+        &Refusal::ObjectKind("the root".into()),
+    );
+    let bad = altered(&mut doc, |c| c.operations[0].key = Key::head());
+    check(
+        &mut doc,
+        bad.raw_bytes(),
+        &Refusal::ObjectKind("the root".into()),
+    );
+}
+
+#[test]
+fn a_reference_to_an_operation_that_does_not_exist_is_refused() {
+    let mut doc = document();
+    let unknown = |counter, of| Refusal::UnknownOperation(format!("{counter}@{}", hex(of)));
+    for (counter, of) in [(500, 1), (1, 77), (FIRST_MAX_OP + 1, 2)] {
+        let bad = altered(&mut doc, |c| {
+            c.operations[0].obj = object(LIST);
+            c.operations[0].key = element(counter, of);
+            c.operations[0].insert = true;
+        });
+        check(&mut doc, bad.raw_bytes(), &unknown(counter, of));
+        let bad = altered(&mut doc, |c| {
+            c.operations[0].pred = vec![id(counter, of)].into()
+        });
+        check(&mut doc, bad.raw_bytes(), &unknown(counter, of));
+    }
+}
+
+/// Two changes of actors 1 and 3 at the same time; actor 2 saw only the first.
+#[test]
+fn what_is_not_in_the_past_of_a_change_does_not_exist_for_it() {
+    let mut doc = document();
+    let mut other = doc.fork().with_actor(actor(3));
+    let list = other.put_object(ROOT, "other list", ObjType::List).unwrap();
+    other.insert(&list, 0, 1).unwrap();
+    other.commit();
+    let made = FIRST_MAX_OP + 1;
+    let shown = format!("{made}@{}", hex(3));
+    let alterations: [(&dyn Fn(&mut Op), Refusal); 3] = [
+        (
+            &|op| {
+                op.obj = ObjectId::Id(id(made, 3));
+                op.key = Key::head();
+                op.insert = true;
+            },
+            Refusal::UnknownObject(shown.clone()),
+        ),
+        (
+            &|op| op.pred = vec![id(made, 3)].into(),
+            Refusal::UnknownOperation(shown.clone()),
+        ),
+        (
+            &|op| {
+                op.obj = object(LIST);
+                op.key = element(made, 3);
+                op.insert = true;
+            },
+            Refusal::UnknownOperation(shown),
+        ),
+    ];
+    for (alter, refusal) in alterations {
+        let mut doc = doc.fork();
+        let bad = altered(&mut doc, |c| alter(&mut c.operations[0]));
+        let mut both = doc.fork();
+        both.merge(&mut other).unwrap();
+        check(&mut both, bad.raw_bytes(), &refusal);
+        // With the other change among its deps it may enter.
+        let good = altered(&mut both, |c| alter(&mut c.operations[0]));
+        let mut history = history_of(&mut both);
+        let received = send(&mut history, &[good.raw_bytes()]);
+        assert_eq!((received.admitted, received.refused), (1, vec![]));
+    }
+}
+
+#[test]
+fn an_actors_changes_follow_each_other_without_gap_and_without_fork() {
+    let mut doc = document();
+    let bad = altered(&mut doc, |c| c.seq = 2);
+    let gap = Refusal::Sequence {
+        actor: hex(2),
+        last: 0,
+        found: 2,
+    };
+    check(&mut doc, bad.raw_bytes(), &gap);
+    let reused = |seq| Refusal::ActorReused { actor: hex(1), seq };
+    let bad = altered(&mut doc, |c| c.actor_id = actor(1));
+    check(&mut doc, bad.raw_bytes(), &reused(1));
+    let mut fork = doc.fork().with_actor(actor(1));
+    doc.put(ROOT, "n", 1).unwrap();
+    doc.commit();
+    fork.put(ROOT, "n", 2).unwrap();
+    fork.commit();
+    let forked = fork.get_last_local_change().unwrap();
+    check(&mut doc, forked.raw_bytes(), &reused(2));
+    let mut later = forked.decode();
+    later.seq = 3;
+    later.start_op = (FIRST_MAX_OP + 5).try_into().unwrap();
+    check(
+        &mut doc,
+        Change::from(later.clone()).raw_bytes(),
+        &reused(3),
+    );
+    later.seq = 4;
+    let gap = Refusal::Sequence {
+        actor: hex(1),
+        last: 2,
+        found: 4,
+    };
+    check(&mut doc, Change::from(later).raw_bytes(), &gap);
+}
+
+/// A fork is seen also where the actor's last change has no operations.
+#[test]
+#[ignore = "the past of a change is known by operations, so an empty change can be passed over"]
+fn a_fork_after_an_empty_change_is_refused() {
+    let mut doc = document();
+    let mut fork = doc.fork().with_actor(actor(1));
+    doc.empty_change(automerge::transaction::CommitOptions::default());
+    fork.put(ROOT, "n", 2).unwrap();
+    fork.commit();
+    let mut forked = fork.get_last_local_change().unwrap().decode();
+    let reused = |seq| Refusal::ActorReused { actor: hex(1), seq };
+    check(
+        &mut doc,
+        Change::from(forked.clone()).raw_bytes(),
+        &reused(2),
+    );
+    forked.seq = 3;
+    check(&mut doc, Change::from(forked).raw_bytes(), &reused(3));
+}
+
+#[test]
+fn operations_begin_above_all_that_they_depend_on() {
+    let mut doc = document();
+    for found in [1, FIRST_MAX_OP] {
+        let bad = altered(&mut doc, |c| c.start_op = found.try_into().unwrap());
+        let refusal = Refusal::StartOp {
+            found,
+            max_op: FIRST_MAX_OP as u32,
+        };
+        check(&mut doc, bad.raw_bytes(), &refusal);
+    }
+    // Automerge leaves no gap; others may.
+    let good = altered(&mut doc, |c| c.start_op = 100.try_into().unwrap());
+    let mut history = history_of(&mut doc);
+    assert_eq!(send(&mut history, &[good.raw_bytes()]).admitted, 1);
+    let bad = altered(&mut doc, |c| {
+        c.start_op = u64::from(u32::MAX).try_into().unwrap()
+    });
+    check(
+        &mut doc,
+        bad.raw_bytes(),
+        &ChangeError::Limit("operation counter").into(),
+    );
+}
+
+fn broken(error: ChunkError) -> Refusal {
+    ChangeError::from(error).into()
+}
+
+#[test]
+fn broken_bytes_are_refused() {
+    let mut doc = document();
+    let good = edit(&mut doc, |doc| doc.put(ROOT, "n", 1).unwrap());
+    let bytes = good.raw_bytes().to_vec();
+    for at in [4, 7, 12, 30, bytes.len() - 1] {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        check(&mut doc, &flipped, &broken(ChunkError::Checksum));
+    }
+    for cut in 1..bytes.len() {
+        check(&mut doc, &bytes[..cut], &broken(ChunkError::Malformed));
+    }
+    let mut other_magic = bytes.clone();
+    other_magic[0] = 0;
+    check(&mut doc, &other_magic, &broken(ChunkError::Malformed));
+    let mut other_kind = bytes;
+    other_kind[8] = 9;
+    check(&mut doc, &other_kind, &broken(ChunkError::Malformed));
+}
+
+/// Whatever lies in a chunk whose length and checksum are right, nothing panics, and what enters
+/// is what Automerge can read.
+#[test]
+fn changes_cut_short_or_damaged_behind_a_right_checksum_do_no_harm() {
+    let mut doc = document();
+    let good = edit(&mut doc, |doc| {
+        let list = doc.get(ROOT, "list").unwrap().unwrap().1;
+        doc.put(&list, 1, "new").unwrap();
+        doc.insert(&list, 1, "ü").unwrap();
+        doc.increment(ROOT, "counter", 3).unwrap();
+        doc.delete(ROOT, "map").unwrap();
+    });
+    let data = data_of(good.raw_bytes());
+    for cut in 0..data.len() {
+        let mut history = history_of(&mut doc);
+        let received = send(&mut history, &[&chunk(1, &data[..cut])]);
+        assert_eq!(
+            (received.admitted, received.refused.len()),
+            (0, 1),
+            "cut at {cut}"
+        );
+    }
+    let mut random = Random::new(1);
+    let mut admitted = 0;
+    for _ in 0..20_000 {
+        let mut damaged = data.to_vec();
+        for _ in 0..1 + random.below(3) {
+            let at = random.below(damaged.len() as u64) as usize;
+            damaged[at] = random.number() as u8;
+        }
+        let bytes = chunk(1, &damaged);
+        let mut history = history_of(&mut doc);
+        if send(&mut history, &[&bytes]).admitted == 1 {
+            admitted += 1;
+            Change::try_from(bytes.as_slice()).unwrap();
+        }
+    }
+    println!("{admitted} of 20000 damaged changes are still changes");
+}
+
+#[test]
+fn an_orphan_waits_for_what_it_depends_on() {
+    let mut doc = document();
+    for n in 0..3 {
+        doc.put(ROOT, "n", n).unwrap();
+        doc.commit();
+    }
+    let changes = doc.get_changes(&[]);
+    let bytes: Vec<_> = changes.iter().map(Change::raw_bytes).collect();
+    let mut history = history();
+    for orphan in [bytes[3], bytes[2], bytes[3], bytes[1]] {
+        let received = send_as(&mut history, &doc.get_heads(), &[orphan]);
+        assert_eq!((received.admitted, received.refused), (0, vec![]));
+    }
+    assert!(commit(&mut history).is_none());
+    let asked = history.poll_send(PEER).unwrap();
+    assert!(asked.need.contains(&changes[0].hash()));
+    assert!(history.poll_send(PEER).is_none());
+    assert_eq!(
+        send_as(&mut history, &doc.get_heads(), &[bytes[0]]).admitted,
+        4
+    );
+    assert_eq!(commit(&mut history).unwrap().changes.len(), 4);
+    assert_eq!(history.durable_heads().as_ref(), doc.get_heads());
+}
+
+#[test]
+fn too_many_orphans_are_let_go_and_asked_for_again() {
+    let mut doc = document();
+    let first = doc.get_changes(&[]);
+    let mut orphans = Vec::new();
+    for n in 0..=ORPHANS_MAX {
+        doc.put(ROOT, "n", n as u64).unwrap();
+        doc.commit();
+        orphans.push(doc.get_last_local_change().unwrap());
+    }
+    let mut history = history();
+    let heads = doc.get_heads();
+    for orphan in &orphans[..ORPHANS_MAX] {
+        assert_eq!(
+            send_as(&mut history, &heads, &[orphan.raw_bytes()]).refused,
+            []
+        );
+    }
+    let resets = |history: &mut History| {
+        std::iter::from_fn(|| history.poll_send(PEER))
+            .filter(|out| out.flags.is_some_and(|flags| flags.sync_reset))
+            .count()
+    };
+    assert_eq!(resets(&mut history), 0);
+    let last = orphans.last().unwrap();
+    let received = send_as(&mut history, &heads, &[last.raw_bytes()]);
+    assert_eq!((received.admitted, received.refused), (0, vec![]));
+    assert_eq!(resets(&mut history), 1);
+    let received = send_as(&mut history, &heads, &[first[0].raw_bytes()]);
+    assert_eq!(received.admitted as usize, 1 + ORPHANS_MAX);
+    assert_eq!(
+        send_as(&mut history, &heads, &[last.raw_bytes()]).admitted,
+        1
+    );
+}
+
+#[test]
+fn what_depends_on_a_refused_change_is_refused() {
+    let mut doc = document();
+    let bad = altered(&mut doc, |c| c.start_op = 1.try_into().unwrap());
+    let mut misled = doc.fork().with_actor(actor(4));
+    misled.apply_changes([bad.clone()]).unwrap();
+    let mut after = Vec::new();
+    for n in 0..2 {
+        misled.put(ROOT, "m", n).unwrap();
+        misled.commit();
+        after.push(misled.get_last_local_change().unwrap());
+    }
+    let refusal = |on: &Change| Refusal::DependsOnRefused(on.hash());
+    // After it.
+    let mut history = history_of(&mut doc);
+    send(&mut history, &[bad.raw_bytes()]);
+    for (on, change) in [(&bad, &after[0]), (&after[0], &after[1])] {
+        let received = send(&mut history, &[change.raw_bytes()]);
+        assert_eq!(received.refused, [(Some(change.hash()), refusal(on))]);
+    }
+    // Before it, as orphans.
+    let mut history = history_of(&mut doc);
+    for change in [&after[1], &after[0]] {
+        assert_eq!(send(&mut history, &[change.raw_bytes()]).refused, []);
+    }
+    let received = send(&mut history, &[bad.raw_bytes()]);
+    let refused: Vec<_> = received
+        .refused
+        .iter()
+        .map(|(hash, _)| hash.unwrap())
+        .collect();
+    assert_eq!(refused, [bad.hash(), after[0].hash(), after[1].hash()]);
+}
+
+fn deflated(data: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A chunk around data, its length and checksum right.
+fn chunk(kind: u8, data: &[u8]) -> Vec<u8> {
+    chunk_of_hash(kind, data, kind, data)
+}
+
+/// A chunk around `data` with the checksum of another form of it.
+fn chunk_of_hash(kind: u8, data: &[u8], hashed_kind: u8, hashed: &[u8]) -> Vec<u8> {
+    let mut header = vec![hashed_kind];
+    push_unsigned(&mut header, hashed.len() as u64);
+    let hash = Sha256::new()
+        .chain_update(&header)
+        .chain_update(hashed)
+        .finalize();
+    let mut bytes = vec![0x85, 0x6f, 0x4a, 0x83];
+    bytes.extend_from_slice(&hash[..4]);
+    bytes.push(kind);
+    push_unsigned(&mut bytes, data.len() as u64);
+    bytes.extend_from_slice(data);
+    bytes
+}
+
+/// What is behind a chunk's header.
+fn data_of(bytes: &[u8]) -> &[u8] {
+    let mut input = Reader(bytes);
+    input.take(9).unwrap();
+    input.prefixed().unwrap()
+}
+
+#[test]
+fn a_deflated_change_enters_in_its_inflated_form_and_a_bomb_does_not() {
+    let mut doc = document();
+    let text = "long ".repeat(200);
+    let good = edit(&mut doc, |doc| doc.put(ROOT, "n", text).unwrap());
+    let data = data_of(good.raw_bytes());
+    let packed = deflated(data);
+    assert!(packed.len() < data.len());
+    let mut history = history_of(&mut doc);
+    commit(&mut history);
+    let received = send(&mut history, &[&chunk_of_hash(2, &packed, 1, data)]);
+    assert_eq!((received.admitted, received.refused), (1, vec![]));
+    assert_eq!(
+        commit(&mut history).unwrap().changes[0].bytes,
+        good.raw_bytes()
+    );
+
+    let bomb = deflated(&vec![0; CHANGE_BYTES_MAX + 1]);
+    assert!(bomb.len() < 100_000);
+    check(&mut doc, &chunk(2, &bomb), &broken(ChunkError::Inflate));
+    check(
+        &mut doc,
+        &chunk(2, b"no deflate stream"),
+        &broken(ChunkError::Inflate),
+    );
+}
+
+/// A change's data with one of its columns replaced, or added at the end.
+fn with_column(data: &[u8], spec: u64, column: &[u8]) -> Vec<u8> {
+    let mut input = Reader(data);
+    for _ in 0..input.unsigned().unwrap() {
+        input.hash().unwrap();
+    }
+    input.prefixed().unwrap();
+    input.unsigned().unwrap();
+    input.unsigned().unwrap();
+    input.signed().unwrap();
+    input.prefixed().unwrap();
+    for _ in 0..input.unsigned().unwrap() {
+        input.prefixed().unwrap();
+    }
+    let header = &data[..data.len() - input.0.len()];
+    let count = input.unsigned().unwrap();
+    let specs: Vec<(u64, usize)> = (0..count)
+        .map(|_| (input.unsigned().unwrap(), input.number().unwrap()))
+        .collect();
+    let mut columns: Vec<(u64, &[u8])> = specs
+        .into_iter()
+        .map(|(spec, len)| (spec, input.take(len).unwrap()))
+        .collect();
+    columns.retain(|(found, _)| *found != spec);
+    columns.push((spec, column));
+    columns.sort_by_key(|(spec, _)| *spec);
+    let mut out = header.to_vec();
+    push_unsigned(&mut out, columns.len() as u64);
+    for (spec, column) in &columns {
+        push_unsigned(&mut out, *spec);
+        push_unsigned(&mut out, column.len() as u64);
+    }
+    for (_, column) in &columns {
+        out.extend_from_slice(column);
+    }
+    out.extend_from_slice(input.0);
+    out
+}
+
+/// A run-length column: `count` times the value 1.
+fn ones(count: u64) -> Vec<u8> {
+    let mut run = Vec::new();
+    push_unsigned(&mut run, count);
+    if run.last().unwrap() & 0x40 != 0 {
+        // The count is signed.
+        *run.last_mut().unwrap() |= 0x80;
+        run.push(0);
+    }
+    run.push(1);
+    run
+}
+
+const ACTION: u64 = 0x42;
+const PRED_COUNT: u64 = 0x70;
+
+#[test]
+fn a_few_bytes_that_claim_millions_of_operations_are_refused() {
+    let mut doc = document();
+    let good = edit(&mut doc, |doc| doc.put(ROOT, "n", 1).unwrap());
+    let data = data_of(good.raw_bytes());
+    // The surgery itself is sound.
+    assert_eq!(
+        chunk(1, &with_column(data, ACTION, &[0x7f, 1])),
+        good.raw_bytes()
+    );
+    for count in [CHANGE_OPS_MAX + 1, 1 << 40, (1 << 62) - 1] {
+        let bomb = chunk(1, &with_column(data, ACTION, &ones(count)));
+        assert!(bomb.len() < 200);
+        let limit = ChangeError::Limit("number of operations in a change");
+        check(&mut doc, &bomb, &limit.into());
+    }
+    for count in [CHANGE_OPS_MAX + 1, 1 << 40] {
+        let mut column = vec![0x7f];
+        push_unsigned(&mut column, count);
+        let bomb = chunk(1, &with_column(data, PRED_COUNT, &column));
+        let limit = ChangeError::Limit("number of replaced operations");
+        check(&mut doc, &bomb, &limit.into());
+    }
+    let deflated = chunk(1, &with_column(data, ACTION | 8, &deflated(&ones(1))));
+    check(
+        &mut doc,
+        &deflated,
+        &ChangeError::Malformed("a deflated column").into(),
+    );
+}
+
+#[test]
+fn lists_that_claim_to_be_too_long_are_refused() {
+    let mut doc = document();
+    let mut many_deps = Vec::new();
+    push_unsigned(&mut many_deps, 1 << 40);
+    let limit = |what| Refusal::from(ChangeError::Limit(what));
+    check(&mut doc, &chunk(1, &many_deps), &limit("number of deps"));
+    let mut many_actors = vec![0, 1, 9, 1, 1, 0, 0];
+    push_unsigned(&mut many_actors, 1 << 40);
+    check(
+        &mut doc,
+        &chunk(1, &many_actors),
+        &limit("number of actors"),
+    );
+    let mut many_columns = vec![0, 1, 9, 1, 1, 0, 0, 0];
+    push_unsigned(&mut many_columns, 1 << 40);
+    check(
+        &mut doc,
+        &chunk(1, &many_columns),
+        &limit("number of columns"),
+    );
+    let cut = ChangeError::Malformed("deps");
+    check(&mut doc, &chunk(1, &[2, 0, 0]), &cut.into());
+    let zero = ChangeError::Malformed("seq and start_op begin at 1");
+    check(
+        &mut doc,
+        &chunk(1, &[0, 1, 9, 0, 1, 0, 0, 0, 0]),
+        &zero.clone().into(),
+    );
+    check(
+        &mut doc,
+        &chunk(1, &[0, 1, 9, 1, 0, 0, 0, 0, 0]),
+        &zero.into(),
+    );
+}
+
+#[test]
+fn operations_without_sense_are_refused() {
+    let mut doc = document();
+    let bad = altered(&mut doc, |c| c.operations[0].insert = true);
+    check(
+        &mut doc,
+        bad.raw_bytes(),
+        &Refusal::Operation("insertion at a name"),
+    );
+    let bad = altered(&mut doc, |c| {
+        c.operations[0].obj = object(LIST);
+        c.operations[0].key = Key::head();
+    });
+    check(
+        &mut doc,
+        bad.raw_bytes(),
+        &Refusal::Operation("a change of the head of a list"),
+    );
+    let bad = altered(&mut doc, |c| {
+        c.operations[0].obj = object(LIST);
+        c.operations[0].key = Key::head();
+        c.operations[0].insert = true;
+        c.operations[0].action = OpType::Increment(1);
+    });
+    check(
+        &mut doc,
+        bad.raw_bytes(),
+        &Refusal::Operation("an increment that inserts"),
+    );
+    let good = edit(&mut doc, |doc| doc.put(ROOT, "n", 1).unwrap());
+    let unknown = with_column(data_of(good.raw_bytes()), ACTION, &[0x7f, 8]);
+    check(
+        &mut doc,
+        &chunk(1, &unknown),
+        &Refusal::Operation("unknown action"),
+    );
+}
+
+#[test]
+fn a_bundle_is_refused_and_a_document_chunk_is_reported() {
+    let mut doc = document();
+    let hashes: Vec<_> = doc.get_changes(&[]).iter().map(Change::hash).collect();
+    let bundle = doc.bundle(hashes).unwrap();
+    check(&mut AutoCommit::new(), bundle.bytes(), &Refusal::Bundle);
+    let saved = doc.save();
+    let mut history = history();
+    let received = send(&mut history, &[&saved]);
+    assert!(received.unpack && received.refused.is_empty());
+    assert!(history.is_empty());
+    // One that has nothing new is not unpacked.
+    let received = send(&mut history_of(&mut doc), &[&saved]);
+    assert!(!received.unpack && received.refused.is_empty());
+}
+
+#[test]
+fn a_reader_changes_nothing() {
+    let mut doc = document();
+    let good = edit(&mut doc, |doc| doc.put(ROOT, "n", 1).unwrap());
+    let mut history = history_of(&mut doc);
+    history.join(PEER, Access::Read);
+    let received = send(&mut history, &[good.raw_bytes()]);
+    assert_eq!(received.refused, [(None, Refusal::ReadOnly)]);
+    assert_eq!(history.len(), 1);
+    // It may send it again when it may write.
+    history.join(PEER, Access::Write);
+    assert_eq!(send(&mut history, &[good.raw_bytes()]).admitted, 1);
+}
+
+#[test]
+fn valid_changes_of_every_kind_enter() {
+    let mut doc = document();
+    let mut other = doc.fork().with_actor(actor(3));
+    let commit_as = |doc: &mut AutoCommit, edit: &dyn Fn(&mut AutoCommit)| {
+        edit(doc);
+        doc.commit();
+    };
+    let of = |doc: &AutoCommit, name: &str| doc.get(ROOT, name).unwrap().unwrap().1;
+    let edits: [&dyn Fn(&mut AutoCommit); 14] = [
+        &|doc| {
+            let map = of(doc, "map");
+            let deeper = doc.put_object(&map, "deeper", ObjType::Map).unwrap();
+            let list = doc.put_object(&deeper, "list", ObjType::List).unwrap();
+            let inner = doc.insert_object(&list, 0, ObjType::Map).unwrap();
+            doc.put(&inner, "n", ScalarValue::Null).unwrap();
+            doc.put(&inner, "bytes", vec![0, 1, 2]).unwrap();
+            doc.put(&inner, "at", ScalarValue::Timestamp(1)).unwrap();
+            doc.put(&inner, "float", 1.5).unwrap();
+        },
+        &|doc| doc.put(of(doc, "map"), "n", true).unwrap(),
+        &|doc| doc.delete(of(doc, "map"), "n").unwrap(),
+        &|doc| doc.put(of(doc, "list"), 1, "other").unwrap(),
+        &|doc| doc.insert(of(doc, "list"), 0, 7).unwrap(),
+        &|doc| doc.delete(of(doc, "list"), 1).unwrap(),
+        &|doc| {
+            doc.splice_text(of(doc, "text"), 1, 1, "hello wörld 👋")
+                .unwrap()
+        },
+        &|doc| {
+            let mark = Mark::new("bold".into(), true, 1, 4);
+            doc.mark(of(doc, "text"), mark, ExpandMark::Both).unwrap();
+        },
+        &|doc| {
+            doc.unmark(of(doc, "text"), "bold", 2, 3, ExpandMark::None)
+                .unwrap()
+        },
+        &|doc| {
+            doc.split_block(of(doc, "text"), 2).unwrap();
+        },
+        &|doc| doc.increment(ROOT, "counter", -5).unwrap(),
+        &|doc| {
+            doc.put(ROOT, "conflict", doc.get_actor().to_string())
+                .unwrap()
+        },
+        &|doc| {
+            doc.put_object(ROOT, "map", ObjType::Text).unwrap();
+        },
+        &|doc| {
+            doc.empty_change(automerge::transaction::CommitOptions::default());
+        },
+    ];
+    for (at, edit) in edits.iter().enumerate() {
+        commit_as(&mut doc, edit);
+        commit_as(&mut other, edit);
+        if at % 3 == 2 && at < 12 {
+            doc.merge(&mut other).unwrap();
+            other.merge(&mut doc).unwrap();
+        }
+    }
+    doc.merge(&mut other).unwrap();
+    doc.put(ROOT, "conflict", "settled").unwrap();
+    doc.delete(ROOT, "map").unwrap();
+    doc.commit();
+    let mut history = history_of(&mut doc);
+    let row = commit(&mut history).unwrap();
+    let mut again = Automerge::new();
+    let change = |bytes: &Bytes| Change::try_from(bytes.as_ref()).unwrap();
+    again
+        .apply_changes(row.changes.iter().map(|c| change(&c.bytes)))
+        .unwrap();
+    assert_eq!(again.get_heads(), doc.get_heads());
+    assert_eq!(again.hydrate(None), doc.document().hydrate(None));
+}
+
+/// Operations that no client makes, that structure can tell, and after which Automerge cannot
+/// load what it saved, or panics.
+#[test]
+#[ignore = "structure does not look at these yet"]
+fn operations_that_automerge_cannot_keep_are_refused() {
+    let mut doc = document();
+    let alterations: [(&str, &dyn Fn(&mut Op)); 5] = [
+        ("a deletion of nothing", &|op| op.action = OpType::Delete),
+        ("a mark at a name", &|op| op.action = OpType::MarkEnd(true)),
+        ("a mark that is no insertion", &|op| {
+            op.action = OpType::MarkEnd(true);
+            op.obj = object(TEXT);
+            op.key = element(CHARACTER, 1);
+        }),
+        ("an insertion that replaces", &|op| {
+            op.obj = object(LIST);
+            op.key = element(ELEMENT, 1);
+            op.pred = vec![id(ELEMENT, 1)].into();
+            op.insert = true;
+        }),
+        ("an insertion that deletes", &|op| {
+            op.action = OpType::Delete;
+            op.obj = object(LIST);
+            op.key = element(ELEMENT, 1);
+            op.insert = true;
+        }),
+    ];
+    let mut entered = Vec::new();
+    for (what, alter) in alterations {
+        let bad = altered(&mut doc, |c| alter(&mut c.operations[0]));
+        let received = send(&mut history_of(&mut doc), &[bad.raw_bytes()]);
+        if !matches!(received.refused[..], [(_, Refusal::Operation(_))]) {
+            entered.push(what);
+        }
+    }
+    // An element that is the change's own operation, which inserts none.
+    let bad = altered(&mut doc, |c| {
+        let mut after = c.operations[0].clone();
+        after.obj = object(LIST);
+        after.key = element(FIRST_MAX_OP + 1, 2);
+        after.insert = true;
+        c.operations.push(after);
+    });
+    if send(&mut history_of(&mut doc), &[bad.raw_bytes()]).admitted == 1 {
+        entered.push("an element that is no element");
+    }
+    assert_eq!(entered, Vec::<&str>::new());
+}
+
+/// References of any kind to any operation, right and wrong: what enters, Automerge must be able
+/// to apply, to save and to load again, since every peer will.
+#[test]
+#[ignore = "whether an element is of this list, or a replaced operation of this key, only contents tell"]
+fn what_enters_can_be_applied_saved_and_loaded() {
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut random = Random::new(1);
+    let mut panics: Vec<String> = Vec::new();
+    let mut admitted = 0;
+    for _ in 0..20_000 {
+        let mut doc = document();
+        let change = edit(&mut doc, |doc| {
+            let list = doc.get(ROOT, "list").unwrap().unwrap().1;
+            doc.put(ROOT, "n", 1).unwrap();
+            doc.put_object(ROOT, "made", ObjType::List).unwrap();
+            doc.put(&list, 0, 1).unwrap();
+            doc.insert(&list, 1, 2).unwrap();
+        });
+        let mut expanded = change.decode();
+        let at = random.below(4) as usize;
+        scramble(&mut expanded.operations[at], &mut random);
+        let shown = format!("{:?}", expanded.operations[at]);
+        let Ok(change) = catch_unwind(|| Change::from(expanded)) else {
+            continue;
+        };
+        if send(&mut history_of(&mut doc), &[change.raw_bytes()]).admitted == 0 {
+            continue;
+        }
+        admitted += 1;
+        let step = Cell::new("applied");
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            doc.apply_changes([change]).unwrap();
+            step.set("read");
+            doc.document().hydrate(None);
+            step.set("saved and loaded");
+            let saved = doc.save();
+            Automerge::load(&saved).unwrap();
+        }));
+        if outcome.is_err() {
+            panics.push(format!("cannot be {}: {shown}", step.get()));
+        }
+    }
+    drop(std::panic::take_hook());
+    println!("{admitted} entered, {} of them do harm", panics.len());
+    panics.sort();
+    panics.dedup();
+    for panic in &panics {
+        println!("{panic}");
+    }
+    assert!(panics.is_empty());
+}
+
+/// Replaces a part of an operation by something that exists, mostly.
+fn scramble(op: &mut Op, random: &mut Random) {
+    let counter = 1 + random.below(13);
+    let of = if counter <= FIRST_MAX_OP { 1 } else { 2 };
+    match random.below(6) {
+        0 => {
+            op.obj =
+                [ObjectId::Root, ObjectId::Id(id(counter, of))][random.below(2) as usize].clone()
+        }
+        1 => op.key = element(counter, of),
+        2 => op.key = [Key::head(), Key::Map("name".into())][random.below(2) as usize].clone(),
+        3 => {
+            let preds = random.below(3).min(random.below(3));
+            op.pred = (0..preds).map(|n| id(counter + n, of)).collect();
+        }
+        4 => op.insert = !op.insert,
+        _ => {
+            op.action = match random.below(7) {
+                0 => OpType::Delete,
+                1 => OpType::Increment(1),
+                2 => OpType::Make(ObjType::Map),
+                3 => OpType::Make(ObjType::Text),
+                4 => OpType::MarkEnd(true),
+                5 => OpType::Put(ScalarValue::counter(1)),
+                _ => OpType::Put(ScalarValue::Str("text".into())),
+            };
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A second foreign client: the crate `samod`, which closes a connection on any message type that
+//! it does not know.
+
+#![allow(clippy::unwrap_used, reason = "a test says where it broke")]
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use automerge::transaction::Transactable;
+use automerge::{Automerge, ROOT, ReadDoc};
+use futures::future::BoxFuture;
+use futures::{FutureExt, SinkExt, StreamExt};
+use reconverge_tests::process::Relay;
+use samod::{BackoffConfig, DialError, Dialer, DocHandle, Repo, Transport};
+use tokio_tungstenite::tungstenite::Message;
+use url::Url;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct WebSocket(Url);
+
+impl Dialer for WebSocket {
+    type Error = Infallible;
+
+    fn url(&self) -> Url {
+        self.0.clone()
+    }
+
+    fn connect(&self) -> BoxFuture<'static, Result<Transport, DialError<Infallible>>> {
+        let url = self.0.to_string();
+        async move {
+            let connected = tokio_tungstenite::connect_async(url).await;
+            let (socket, _) = connected.map_err(DialError::transient)?;
+            let (sink, stream) = socket.split();
+            let stream = stream.filter_map(|message| async move {
+                match message {
+                    Ok(Message::Binary(bytes)) => Some(Ok(bytes.to_vec())),
+                    Ok(_) => None,
+                    Err(error) => Some(Err(error)),
+                }
+            });
+            let sink = sink.with(|bytes: Vec<u8>| async move {
+                Ok::<_, tokio_tungstenite::tungstenite::Error>(Message::Binary(bytes.into()))
+            });
+            Ok(Transport::new(Box::pin(stream), Box::pin(sink)))
+        }
+        .boxed()
+    }
+}
+
+async fn repo(relay: &Relay) -> Repo {
+    let repo = Repo::build_tokio().load().await;
+    let url = Url::parse(&relay.url()).unwrap();
+    let dialer = repo
+        .dial(BackoffConfig::default(), Arc::new(WebSocket(url)))
+        .unwrap();
+    tokio::time::timeout(PATIENCE, dialer.established())
+        .await
+        .unwrap()
+        .unwrap();
+    repo
+}
+
+fn put(document: &DocHandle, key: &str, value: i64) {
+    document.with_document(|document| {
+        let mut transaction = document.transaction();
+        transaction.put(ROOT, key, value).unwrap();
+        transaction.commit();
+    });
+}
+
+fn get(document: &DocHandle, key: &str) -> Option<i64> {
+    document.with_document(|document| {
+        document
+            .get(ROOT, key)
+            .unwrap()
+            .and_then(|(value, _)| value.as_i64())
+    })
+}
+
+/// Waits until the document has the value.
+async fn has(document: &DocHandle, key: &str, value: i64) {
+    let mut changes = document.changes();
+    let seen = async {
+        while get(document, key) != Some(value) {
+            changes.next().await.unwrap();
+        }
+    };
+    let seen = tokio::time::timeout(PATIENCE, seen).await;
+    assert!(
+        seen.is_ok(),
+        "{key} is {:?}, not {value}",
+        get(document, key)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samod_clients_sync_through_the_relay_and_its_restart() {
+    let mut relay = Relay::start();
+    let (ann, bob) = (repo(&relay).await, repo(&relay).await);
+    let of_ann = ann.create(Automerge::new()).await.unwrap();
+    put(&of_ann, "made", 1);
+    let found = tokio::time::timeout(PATIENCE, bob.find(of_ann.document_id().clone()));
+    let of_bob = found.await.unwrap().unwrap().expect("ann's document");
+    has(&of_bob, "made", 1).await;
+    for n in 0..200 {
+        put(&of_ann, "ann", n);
+        put(&of_bob, "bob", n);
+    }
+    has(&of_bob, "ann", 199).await;
+    has(&of_ann, "bob", 199).await;
+
+    let mut heard = of_bob.ephemera();
+    of_ann.broadcast(vec![1, 2, 3]);
+    let heard = tokio::time::timeout(PATIENCE, heard.next()).await.unwrap();
+    assert_eq!(heard, Some(vec![1, 2, 3]));
+
+    // Both come back by themselves and go on.
+    relay.terminate();
+    put(&of_ann, "offline", 1);
+    relay.start_again();
+    has(&of_bob, "offline", 1).await;
+
+    let missing = reconverge::id::DocumentId::new(&[9; 16])
+        .unwrap()
+        .to_string();
+    let missing = missing.parse().unwrap();
+    let missing = tokio::time::timeout(PATIENCE, bob.find(missing))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(missing.is_none(), "nobody has it");
+}

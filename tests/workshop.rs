@@ -1,0 +1,161 @@
+//! Aim: whatever an uploaded document chunk does to the process that unpacks it, other documents
+//! go on, the chunk is not served, and the relay lives.
+
+#![allow(clippy::unwrap_used, reason = "a test says where it broke")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use automerge::ChangeHash;
+use bytes::Bytes;
+use reconverge::id::{DocumentId, PeerId};
+use reconverge::storage::MemoryStorage;
+use reconverge_server::access::Open;
+use reconverge_server::config::Config;
+use reconverge_server::workshop::WorkshopConfig;
+use reconverge_tests::light::{Client, Document};
+use reconverge_tests::process::Relay;
+use reconverge_tests::typist::Typist;
+use sha2::{Digest, Sha256};
+
+const EDITS: usize = 200;
+
+fn id(n: u8) -> DocumentId {
+    DocumentId::new(&[n; 16]).unwrap()
+}
+
+/// Uploads `chunk` as document 1 and, while it is being unpacked, writes document 2; then asks for
+/// both from a fresh client.
+async fn others_go_on(url: &str, chunk: Bytes, head: ChangeHash) {
+    let mut hostile = Client::connect(url, "hostile").await.unwrap();
+    hostile.open(Document::with_snapshot(id(1), chunk, Arc::from([head])));
+    hostile.flush().await.unwrap();
+    // The relay asks for what was announced; the chunk goes up with the answer.
+    hostile
+        .until(|client| client.document(0).relay_heads().is_some())
+        .await
+        .unwrap();
+    hostile.flush().await.unwrap();
+
+    let (mut typist, first) = Typist::new(7);
+    let mut writer = Client::connect(url, "writer").await.unwrap();
+    let at = writer.open(Document::created(id(2), [first]));
+    for change in typist.keystrokes(EDITS) {
+        writer.write(at, change);
+        writer.until_acked(at).await.unwrap();
+    }
+
+    let mut fresh = Client::connect(url, "fresh").await.unwrap();
+    let bad = fresh.open(Document::new(id(1)));
+    let good = fresh.open(Document::new(id(2)).keeping());
+    let good_heads = writer.document(at).heads().to_vec();
+    fresh
+        .until(|client| {
+            client.document(bad).is_unavailable() && client.document(good).heads() == good_heads
+        })
+        .await
+        .unwrap();
+    let found = reconverge_tests::typist::load(fresh.document(good).kept()).unwrap();
+    assert_eq!(found, typist.contents());
+}
+
+/// A document chunk of about a hundred bytes that declares 2^40 operations.
+fn bomb() -> (Bytes, ChangeHash) {
+    let head = ChangeHash([7; 32]);
+    let mut data = vec![1, 16];
+    data.extend([1; 16]);
+    data.push(1);
+    data.extend(head.0);
+    // No change columns; one operation column, the actions: 2^40 times "set".
+    let actions = [0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 0x01];
+    data.extend([0, 1, 0x42, actions.len() as u8]);
+    data.extend(actions);
+    (chunk(&data), head)
+}
+
+fn chunk(data: &[u8]) -> Bytes {
+    let mut hashed = vec![0];
+    reconverge::history::leb::push_unsigned(&mut hashed, data.len() as u64);
+    hashed.extend(data);
+    let hash = Sha256::digest(&hashed);
+    [&[0x85, 0x6f, 0x4a, 0x83], &hash[..4], &hashed]
+        .concat()
+        .into()
+}
+
+/// An honest document of some size.
+fn document(changes: usize) -> (Bytes, ChangeHash) {
+    let (mut typist, first) = Typist::new(3);
+    let last = typist
+        .keystrokes(changes)
+        .last()
+        .map_or(first.hash, |change| change.hash);
+    (typist.save().into(), last)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_length_bomb_is_refused() {
+    let mut relay = Relay::start();
+    let (chunk, head) = bomb();
+    others_go_on(&relay.url(), chunk, head).await;
+    assert!(
+        relay.log().contains("rows, above the limit"),
+        "{}",
+        relay.log()
+    );
+    assert!(relay.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_out_of_memory_fails_alone() {
+    let mut relay = Relay::start_with(&["--workshop-memory-mib", "24"]);
+    let (chunk, head) = document(20_000);
+    others_go_on(&relay.url(), chunk, head).await;
+    assert!(
+        relay.log().contains("uploaded document refused"),
+        "{}",
+        relay.log()
+    );
+    assert!(relay.is_running());
+}
+
+/// A relay whose workshop runs this shell script instead.
+async fn relay_with_workshop(script: &str) -> (reconverge_server::Relay, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let program: PathBuf = directory.path().join("workshop");
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let deadline = Duration::from_secs(1);
+    let defaults = Config::default();
+    let workshop = WorkshopConfig {
+        program,
+        deadline,
+        ..defaults.workshop.clone()
+    };
+    let config = Config {
+        workshop,
+        ..defaults
+    };
+    let storage = Arc::new(MemoryStorage::new("workshop-test"));
+    let name = PeerId::new("relay").unwrap();
+    let relay = reconverge_server::Relay::start(config, name, storage, Arc::new(Open)).await;
+    (relay.unwrap(), directory)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_the_workshop_fails_that_job_alone() {
+    let (relay, _directory) = relay_with_workshop("echo thread panicked >&2; exit 101").await;
+    let (chunk, head) = document(500);
+    others_go_on(&format!("ws://{}/", relay.address()), chunk, head).await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_load_is_killed_at_its_deadline() {
+    let (relay, _directory) = relay_with_workshop("exec sleep 600").await;
+    let (chunk, head) = document(500);
+    others_go_on(&format!("ws://{}/", relay.address()), chunk, head).await;
+    relay.stop().await;
+}
