@@ -26,7 +26,6 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 #[test]
-#[ignore = "a failed commit leaves peers lacking changes that are gone, and polling panics"]
 fn everybody_converges_whatever_comes_between_them() {
     let repeated = from_environment("RECONVERGE_CONVERGENCE_SEED");
     let seeds = from_environment("RECONVERGE_CONVERGENCE_SEEDS").unwrap_or(300);
@@ -307,7 +306,6 @@ fn a_fresh_client_gets_the_snapshot_and_what_came_after_it() {
 
 /// Keystrokes are up to 90 times smaller in a snapshot.
 #[test]
-#[ignore = "while all folded changes keep their rows, the snapshot is sent to nobody"]
 fn a_fresh_client_gets_the_snapshot_of_a_small_document_too() {
     let mut world = World::new(1);
     let a = world.add_writer();
@@ -416,7 +414,6 @@ fn what_a_failed_commit_lost_is_asked_for_again() {
 /// In one turn two changes come and a peer joins, and the commit fails; then there are fewer
 /// changes than the peer was found to lack.
 #[test]
-#[ignore = "a failed commit leaves peers lacking changes that are gone, and polling panics"]
 fn what_a_failed_commit_took_away_no_peer_lacks() {
     let mut doc = AutoCommit::new();
     for n in 0..2 {
@@ -451,5 +448,5 @@ fn what_a_failed_commit_took_away_no_peer_lacks() {
     history.committed();
     let sent: Vec<_> = std::iter::from_fn(|| history.poll_send(fresh)).collect();
     let changes: Vec<_> = sent.iter().flat_map(|out| out.changes.clone()).collect();
-    assert_eq!(changes, [0..1]);
+    assert_eq!((changes.len(), changes[0].clone()), (1, 0..1));
 }

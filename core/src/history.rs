@@ -35,7 +35,7 @@ pub use graph::NeedGraph;
 pub use outline::ObjectKind;
 pub use stored::{Record, Row, StoredChange};
 
-use admission::Past;
+use admission::{Past, Seen};
 use change::Change;
 use chunk::{Chunk, ChunkKind};
 use graph::{Graph, Node, unset_ranges};
@@ -110,7 +110,7 @@ pub struct History {
     outline: Outline,
     /// The heads of the changes below the graph's base, and per actor their last operation.
     base_heads: Vec<Head>,
-    base_clock: Arc<[u32]>,
+    base_clock: Arc<[Seen]>,
     clocks: Clocks,
     heads: Vec<Head>,
     /// How many changes are stored, and the heads of those, in order.
@@ -242,11 +242,7 @@ impl History {
             max_op: *max_op,
         };
         let heads: Vec<Head> = record.heads.iter().map(head).collect();
-        let base_clock = outline
-            .actors()
-            .iter()
-            .map(outline::Actor::max_op)
-            .collect();
+        let base_clock = outline.actors().iter().map(outline::Actor::seen).collect();
         let mut history = Self {
             graph: Graph::at(record.folded),
             durable_len: record.folded,
@@ -449,6 +445,11 @@ impl History {
         self.peers = peers.0;
         for peer in self.peers.values_mut() {
             peer.upto = peer.upto.min(self.graph.len());
+            let len = peer.upto;
+            peer.lacks.retain_mut(|range| {
+                range.end = range.end.min(len);
+                range.start < range.end
+            });
         }
     }
 
@@ -767,11 +768,13 @@ impl History {
         } else {
             Vec::new()
         };
-        clock.resize(self.outline.actors().len(), 0);
+        clock.resize(self.outline.actors().len(), Seen::default());
         for (row, _) in marks.iter().enumerate().filter(|(_, marked)| **marked) {
             let index = self.graph.base() + row as u32;
             let actor = self.graph.actor(index)? as usize;
-            clock[actor] = clock[actor].max(self.graph.max_op(index)?);
+            let seen: &mut Seen = &mut clock[actor];
+            seen.seq += 1;
+            seen.max_op = seen.max_op.max(self.graph.max_op(index)?);
         }
         Ok(Past::UpTo(clock.into()))
     }
@@ -1090,9 +1093,11 @@ impl History {
 
     /// What of `missing` goes into the next message, and what is left for later.
     fn select(&self, missing: Vec<Range<u32>>) -> (bool, Vec<Range<u32>>, Vec<Range<u32>>) {
-        let reaches_below = missing
-            .first()
-            .is_some_and(|first| first.start < self.record.rows_from);
+        let reaches_below = missing.first().is_some_and(|first| {
+            // Who has nothing is served best by the snapshot, even if all rows are kept.
+            let all = first.start == 0 && first.end >= self.record.folded;
+            first.start < self.record.rows_from || (all && self.record.folded > 0)
+        });
         let (missing, budget) = if reaches_below {
             let folded = self.record.folded;
             let after = |range: &Range<u32>| range.start.max(folded)..range.end;
@@ -1391,7 +1396,7 @@ impl RefusedSet {
 /// included. Concurrent writers come back to them again and again.
 #[derive(Debug, Default)]
 struct Clocks {
-    recent: VecDeque<(u32, Arc<[u32]>)>,
+    recent: VecDeque<(u32, Arc<[Seen]>)>,
 }
 
 impl Clocks {
@@ -1399,7 +1404,7 @@ impl Clocks {
     /// Above this many actors a clock costs more than it saves.
     const ACTORS_MAX: usize = 1024;
 
-    fn joined(&self, parents: &[u32]) -> Option<Arc<[u32]>> {
+    fn joined(&self, parents: &[u32]) -> Option<Arc<[Seen]>> {
         let clock = |parent: &u32| {
             self.recent
                 .iter()
@@ -1415,9 +1420,10 @@ impl Clocks {
         let mut joined = first.to_vec();
         for other in others {
             let other = clock(other)?;
-            joined.resize(joined.len().max(other.len()), 0);
-            for (actor, max_op) in other.iter().enumerate() {
-                joined[actor] = joined[actor].max(*max_op);
+            joined.resize(joined.len().max(other.len()), Seen::default());
+            for (actor, other) in other.iter().enumerate() {
+                joined[actor].seq = joined[actor].seq.max(other.seq);
+                joined[actor].max_op = joined[actor].max_op.max(other.max_op);
             }
         }
         Some(joined.into())
@@ -1428,14 +1434,16 @@ impl Clocks {
         if actors.len() > Self::ACTORS_MAX {
             return;
         }
-        let clock: Arc<[u32]> = match past {
+        let clock: Arc<[Seen]> = match past {
             // The outline has the change already.
-            Past::All => actors.iter().map(outline::Actor::max_op).collect(),
+            Past::All => actors.iter().map(outline::Actor::seen).collect(),
             Past::UpTo(clock) => {
                 let mut clock = clock.to_vec();
-                clock.resize(actors.len(), 0);
+                clock.resize(actors.len(), Seen::default());
                 if let (Ok(actor), Ok(max_op)) = (graph.actor(index), graph.max_op(index)) {
-                    clock[actor as usize] = max_op;
+                    let seen = &mut clock[actor as usize];
+                    seen.seq += 1;
+                    seen.max_op = seen.max_op.max(max_op);
                 }
                 clock.into()
             }

@@ -228,6 +228,27 @@ struct Document {
     /// What waits while storage fails.
     backlog: VecDeque<Input>,
     building: building::Building,
+    concerned: Concerned,
+}
+
+/// Who may have something to be sent at the end of the turn.
+enum Concerned {
+    All,
+    Some(Vec<ConnectionId>),
+}
+
+impl Default for Concerned {
+    fn default() -> Self {
+        Self::Some(Vec::new())
+    }
+}
+
+impl Concerned {
+    fn add(&mut self, connection: ConnectionId) {
+        if let Self::Some(some) = self {
+            some.push(connection);
+        }
+    }
 }
 
 struct Open {
@@ -323,6 +344,8 @@ impl Document {
         };
         open.history.set_peers(std::mem::take(&mut self.parked));
         self.history = Some(open);
+        self.building.history_changed();
+        self.concerned = Concerned::All;
         Ok(())
     }
 
@@ -336,6 +359,7 @@ impl Document {
         match input {
             Input::Message(message) => {
                 self.join(slot, &message.from);
+                self.concerned.add(message.from.id);
                 self.message(slot, message)?;
             }
             Input::RemoteHeads { from, heads } => {
@@ -346,9 +370,12 @@ impl Document {
             Input::Replay { to, storages } => self.replay(slot, to, storages),
             Input::Leave(connection) => self.leave(slot, *connection),
             Input::Grace(connection, waited) => self.grace(slot, *connection, *waited),
-            Input::Built(result) => self.built(slot, result).await?,
+            Input::Built(result) => {
+                self.concerned = Concerned::All;
+                self.built(slot, result).await?;
+            }
             // The rest of the turn does what these ask for.
-            Input::Room | Input::Retry => {}
+            Input::Room | Input::Retry => self.concerned = Concerned::All,
         }
         Ok(())
     }
@@ -496,6 +523,7 @@ impl Document {
         let open = self.opened();
         open.stored = true;
         open.history.committed();
+        self.concerned = Concerned::All;
         Ok(())
     }
 

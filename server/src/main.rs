@@ -17,6 +17,10 @@ use reconverge_server::{Relay, workshop};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
+/// Threads that may wait for the disk at a time. More would not make it faster, and each keeps
+/// some memory of its own.
+const BLOCKING_THREADS_MAX: usize = 16;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -141,6 +145,7 @@ fn run(serve: &Serve) -> Result<(), String> {
     let storage = RedbStorage::open(&file, cache, &storage_id)
         .map_err(|e| format!("cannot open {}: {e}", file.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build();
     runtime

@@ -1,8 +1,8 @@
 //! What the tests and the load driver share: a light automerge-repo client, the recorded editing
 //! traces, and the relay as a process that can be killed.
 //!
-//! Nothing here is linked with the relay: it is always a process of its own, reached over a
-//! socket, as its users reach it. From the crate `reconverge` only the codec is used.
+//! The relay is a process of its own, reached over a socket, as its users reach it; only where a
+//! test must break its disk or its workshop is it linked in. `world` runs the core alone.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]

@@ -80,20 +80,36 @@ pub enum Refusal {
     Unpack(String),
 }
 
+/// What of one actor lies in a past.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// How many of its changes, also those without operations.
+    pub(crate) seq: u64,
+    /// Its last operation.
+    pub(crate) max_op: u32,
+}
+
 /// The operations that a change may refer to.
 #[derive(Debug, Clone)]
 pub(crate) enum Past {
     /// All that there are.
     All,
     /// Per actor those up to a counter; actors beyond the end have none.
-    UpTo(Arc<[u32]>),
+    UpTo(Arc<[Seen]>),
 }
 
 impl Past {
     fn max_op(&self, outline: &Outline, actor: u32) -> u32 {
         match self {
             Self::All => outline.actors()[actor as usize].max_op(),
-            Self::UpTo(clock) => clock.get(actor as usize).copied().unwrap_or(0),
+            Self::UpTo(clock) => clock.get(actor as usize).map_or(0, |seen| seen.max_op),
+        }
+    }
+
+    fn seq(&self, outline: &Outline, actor: u32) -> u64 {
+        match self {
+            Self::All => outline.actors()[actor as usize].seq,
+            Self::UpTo(clock) => clock.get(actor as usize).map_or(0, |seen| seen.seq),
         }
     }
 
@@ -145,9 +161,7 @@ fn check_sequence(change: &Change<'_>, outline: &Outline, past: &Past) -> Result
             found: change.seq,
         });
     }
-    let forked = place.is_some_and(|place| {
-        past.max_op(outline, place) < outline.actors()[place as usize].max_op()
-    });
+    let forked = place.is_some_and(|place| past.seq(outline, place) < last);
     if change.seq <= last || forked {
         return Err(Refusal::ActorReused {
             actor: actor(),
@@ -204,6 +218,7 @@ fn check_operations(
     past: &Past,
 ) -> Result<Vec<(u32, ObjectKind)>, Refusal> {
     const INCREMENT: u64 = 5;
+    const DELETE: u64 = 3;
     const MARK: u64 = 7;
     let start = u32::try_from(change.start_op).expect("checked when it was read");
     let places = change.actors.iter().map(|id| outline.actor(id)).collect();
@@ -220,6 +235,8 @@ fn check_operations(
     let mut same = (None, ObjectKind::Map);
     // A few bytes of runs can claim any number of them.
     let mut preds = 0u64;
+    // The elements that this change inserts: first, last, object.
+    let mut inserted: Vec<(u32, u32, Option<ChangeOpId>)> = Vec::new();
     let mut operations = change.operations();
     while let Some(operation) = operations.next_operation()? {
         if operation.object != same.0 {
@@ -251,8 +268,37 @@ fn check_operations(
         if operation.action > MARK {
             return Err(Refusal::Operation("unknown action"));
         }
+        if operation.insert && operation.preds > 0 {
+            return Err(Refusal::Operation("an insertion that replaces something"));
+        }
+        if operation.action == MARK && !operation.insert {
+            return Err(Refusal::Operation("a mark that is no insertion"));
+        }
+        if operation.action == DELETE && operation.preds == 0 {
+            return Err(Refusal::Operation("a deletion of nothing"));
+        }
+        if operation.action == DELETE && operation.insert {
+            return Err(Refusal::Operation("a deletion that inserts"));
+        }
         if operation.action == INCREMENT && operation.insert {
             return Err(Refusal::Operation("an increment that inserts"));
+        }
+        if let Key::Element(id) = operation.key
+            && let Some(Reference::Own(counter)) = resolver.resolve(id)
+        {
+            let at = inserted.partition_point(|(from, _, _)| *from <= counter);
+            let found = at.checked_sub(1).map(|at| inserted[at]);
+            if found.is_none_or(|(_, to, object)| counter > to || object != operation.object) {
+                return Err(Refusal::UnknownOperation(resolver.show(id)));
+            }
+        }
+        if operation.insert {
+            match inserted.last_mut() {
+                Some((_, to, object)) if *to + 1 == resolver.now && *object == operation.object => {
+                    *to += 1
+                }
+                _ => inserted.push((resolver.now, resolver.now, operation.object)),
+            }
         }
         if let Key::Element(id) = operation.key
             && resolver.resolve(id).is_none()

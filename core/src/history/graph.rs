@@ -177,7 +177,7 @@ impl Graph {
     pub(crate) fn load(&mut self, segments: &[impl AsRef<[u8]>]) -> Option<()> {
         let mut whole = Self::default();
         let folded = self.base as usize;
-        whole.hashes.reserve_exact(folded + self.hashes.len());
+        whole.reserve(folded + self.hashes.len());
         for segment in segments {
             whole.read_segment(segment.as_ref())?;
         }
@@ -191,6 +191,21 @@ impl Graph {
         }
         *self = whole;
         Some(())
+    }
+
+    fn reserve(&mut self, changes: usize) {
+        for column in [
+            &mut self.parents,
+            &mut self.actors,
+            &mut self.max_ops,
+            &mut self.sizes,
+        ] {
+            column.reserve_exact(changes);
+        }
+        self.hashes.reserve_exact(changes);
+        let (hashes, base) = (&self.hashes, self.base);
+        self.by_hash
+            .reserve(changes, |at| slot(&hashes[(*at - base) as usize]));
     }
 
     fn read_segment(&mut self, bytes: &[u8]) -> Option<()> {

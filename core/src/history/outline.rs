@@ -62,6 +62,14 @@ impl Actor {
         self.runs.last().map_or(0, |run| run.1)
     }
 
+    /// All that there is of this actor.
+    pub(crate) fn seen(&self) -> super::admission::Seen {
+        super::admission::Seen {
+            seq: self.seq,
+            max_op: self.max_op(),
+        }
+    }
+
     fn has(&self, counter: u32) -> bool {
         let after = self.runs.partition_point(|run| run.0 <= counter);
         after > 0 && counter <= self.runs[after - 1].1

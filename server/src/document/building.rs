@@ -26,13 +26,23 @@ pub(super) struct Building {
     folding: bool,
     /// After a fold failed, the next one waits until there is this much to fold.
     fold_from_len: u32,
+    /// How often the history was opened or given another snapshot.
+    openings: u64,
+}
+
+/// What a document was when a job began: if it is the same at the end, then its changes have the
+/// same indexes, and the same of them are folded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Basis {
+    openings: u64,
+    len: u32,
 }
 
 /// A finished job.
 pub(crate) enum BuildResult {
     Unpacked {
         from: ConnectionId,
-        known: u32,
+        basis: Basis,
         tries: u32,
         built: Result<Built, JobError>,
     },
@@ -43,6 +53,11 @@ pub(crate) enum BuildResult {
 }
 
 impl Building {
+    /// The history was opened or got another snapshot: what was begun before does not fit.
+    pub(super) fn history_changed(&mut self) {
+        self.openings += 1;
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.uploads.is_empty() && !self.folding
     }
@@ -60,6 +75,13 @@ impl Building {
 }
 
 impl Document {
+    fn basis(&mut self) -> Basis {
+        Basis {
+            openings: self.building.openings,
+            len: self.opened().history.len(),
+        }
+    }
+
     /// Sends the first unknown document chunk of a message to the workshop.
     pub(super) fn unpack(
         &mut self,
@@ -88,10 +110,8 @@ impl Document {
         changes: bool,
     ) -> Result<(), StorageError> {
         let known = self.with_graph(slot, |history| history.hashes())?;
-        let (segment_from, len) = (
-            self.opened().history.record().folded,
-            self.opened().history.len(),
-        );
+        let segment_from = self.opened().history.record().folded;
+        let basis = self.basis();
         let job = Job::Unpack {
             chunk,
             known,
@@ -105,7 +125,7 @@ impl Document {
             };
             slot.push(Input::Built(BuildResult::Unpacked {
                 from,
-                known: len,
+                basis,
                 tries,
                 built,
             }));
@@ -166,10 +186,10 @@ impl Document {
             }
             BuildResult::Unpacked {
                 from,
-                known,
+                basis,
                 tries,
                 built,
-            } => self.unpacked(slot, *from, *known, *tries, built).await,
+            } => self.unpacked(slot, *from, *basis, *tries, built).await,
         }
     }
 
@@ -210,6 +230,7 @@ impl Document {
         writes.push(Write::RemoveRowsBelow(record.rows_from));
         self.commit(slot, writes).await?;
         self.opened().history.folded(record);
+        self.building.history_changed();
         Ok(())
     }
 
@@ -217,7 +238,7 @@ impl Document {
         &mut self,
         slot: &Arc<Slot>,
         from: ConnectionId,
-        known: u32,
+        basis: Basis,
         tries: u32,
         built: &Result<Built, JobError>,
     ) -> Result<(), StorageError> {
@@ -233,7 +254,7 @@ impl Document {
         let (connection, data) = (&message.from, &message.data);
         let mut documents = Documents::Report;
         match built {
-            Ok(Built::Covers(_)) if self.opened().history.len() != known => {
+            Ok(Built::Covers(_)) if self.basis() != basis => {
                 // Something else arrived meanwhile: take only what is unknown.
                 let Some(chunk) = document_chunk(data) else {
                     return Ok(());
@@ -315,6 +336,7 @@ impl Document {
             what: "the outline of an uploaded document",
         };
         let history = open.history.adopted(record, &outline).ok_or_else(damaged)?;
+        self.building.history_changed();
         self.history = Some(super::Open {
             key: open.key,
             history,

@@ -7,7 +7,7 @@ use reconverge::history::Outgoing;
 use reconverge::history::leb::push_unsigned;
 use reconverge::storage::{Blob, StorageError};
 
-use super::{Document, Open, Slot};
+use super::{Concerned, Document, Open, Slot};
 use crate::relay::Shared;
 
 /// Payloads encoded in this turn. Peers that stand at the same heads share one.
@@ -26,7 +26,16 @@ impl Document {
             return Ok(());
         }
         let mut encoded = Encoded::default();
-        for connection in self.connections.values() {
+        // Most turns only take in acknowledgements; then nobody but their senders can have news.
+        let concerned = std::mem::take(&mut self.concerned);
+        let connections: Vec<_> = match concerned {
+            Concerned::All => self.connections.values().collect(),
+            Concerned::Some(ids) => ids
+                .iter()
+                .filter_map(|id| self.connections.get(id))
+                .collect(),
+        };
+        for connection in connections {
             while open.history.has_news(connection.id) && connection.outbox.has_room(slot) {
                 let Some(outgoing) = open.history.poll_send(connection.id) else {
                     break;

@@ -1,0 +1,47 @@
+#!/bin/sh
+# Runs the examples against a relay of their own, killed and started again in between: what the
+# first run wrote must be there in the second.
+set -eu
+cd "$(dirname "$0")"
+relay=../target/release/reconverge
+folder=$(mktemp -d)
+pid=
+finish() {
+    code=$?
+    if [ -n "$pid" ]; then
+        kill "$pid" 2>/dev/null || true
+    fi
+    rm -rf "$folder"
+    exit "$code"
+}
+trap finish EXIT
+
+start() {
+    : >"$folder/ready"
+    "$relay" serve --listen "$1" --data "$folder/data" --log warn >"$folder/ready" &
+    pid=$!
+    tries=0
+    until address=$(sed -n 's/^listening on //p' "$folder/ready") && [ -n "$address" ]; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 100 ]; then
+            echo "the relay does not become ready" >&2
+            exit 1
+        fi
+        sleep 0.1
+    done
+}
+
+# Not "npm ci", for the reason given in tests/run.sh.
+(cd two-peers && npm install --no-save --no-fund --no-audit)
+start 127.0.0.1:0
+first=$(cd two-peers && RELAY="ws://$address" node demo.mjs)
+url=$(echo "$first" | head -n 1)
+kill -9 "$pid"
+wait "$pid" 2>/dev/null || true
+start "$address"
+second=$(cd two-peers && RELAY="ws://$address" node demo.mjs "$url")
+echo "$second"
+if [ "$(echo "$second" | grep -c '^ann,')" -ne 2 ] || [ "$(echo "$second" | grep -c '^bob,')" -ne 2 ]; then
+    echo "lines are missing after kill -9" >&2
+    exit 1
+fi
