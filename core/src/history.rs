@@ -87,7 +87,8 @@ pub const RECENT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of changes after the snapshot below which a document is never compacted.
 pub const FOLD_BYTES_MIN: u64 = 64 * 1024;
 
-/// Bytes of changes after the snapshot from which a document is compacted whatever its size.
+/// Bytes of changes after the snapshot for which a long history waits at most, unless its snapshot
+/// is larger.
 pub const FOLD_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Bytes of the newest folded changes that keep their own rows, so that a peer that was away for a
@@ -1157,15 +1158,13 @@ impl History {
 
 /// The rarer events: compaction and unpacked documents.
 impl History {
-    /// Whether the changes after the snapshot outweigh it, so that folding them pays. Between the
-    /// two limits a larger snapshot waits for more changes, so that all foldings together cost a
-    /// small multiple of the last one.
+    /// Whether the changes after the snapshot outweigh it, so that folding them pays: all foldings
+    /// of a growing document together then cost a small multiple of the last one. A long history
+    /// in a small snapshot waits for more changes too, up to [`FOLD_BYTES_MAX`], because folding
+    /// builds all of it.
     #[must_use]
     pub fn should_fold(&self) -> bool {
-        let snapshot = self
-            .record
-            .snapshot_bytes
-            .clamp(FOLD_BYTES_MIN, FOLD_BYTES_MAX);
+        let snapshot = self.record.snapshot_bytes.max(FOLD_BYTES_MIN);
         let history = (u64::from(self.record.folded) * 16).min(FOLD_BYTES_MAX);
         self.durable_len == self.len() && self.tail_bytes >= snapshot.max(history)
     }
