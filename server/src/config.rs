@@ -25,8 +25,9 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// How long the relay waits for connections to end when it stops.
     pub drain_timeout: Duration,
-    /// Bytes of messages that were received and not yet processed, over all connections. When
-    /// there are more, connections wait to read.
+    /// Bytes of messages that were received and not yet processed, over all connections; and the
+    /// same again for messages that are not whole yet. When there are more, connections wait to
+    /// read.
     pub received_bytes_max: usize,
     /// The limits of the workshop.
     pub workshop: WorkshopConfig,

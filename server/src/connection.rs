@@ -1,5 +1,6 @@
 //! One connection: frames in, frames out, and what the relay knows of the peer.
 
+mod metered;
 mod socket;
 
 use std::collections::{HashMap, HashSet};
@@ -24,6 +25,7 @@ use crate::outbox::{Closing, Frame, Outbox};
 use crate::relay::Shared;
 use crate::remote_heads::Seen;
 
+pub(crate) use metered::Unfinished;
 use socket::Next;
 pub(crate) use socket::Socket;
 
@@ -218,7 +220,12 @@ impl Peer {
                     code: 1008,
                     reason: "no join in time".into(),
                 },
-                Next::Deadline if heard.elapsed() > ping * 2 + Duration::from_secs(1) => Closing {
+                Next::Deadline if socket.is_writing() => {
+                    heard = Instant::now();
+                    deadline = heard + ping;
+                    continue;
+                }
+                Next::Deadline if heard.max(socket.read_at()).elapsed() > ping * 2 => Closing {
                     code: 1001,
                     reason: "no answer to pings".into(),
                 },

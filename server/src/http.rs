@@ -159,7 +159,12 @@ fn upgrade(relay: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Full
             .ok()
             .and_then(|u| u.downcast::<TokioIo<TcpStream>>().ok());
         let Some(stream) = stream else { return };
-        let socket = Socket::new(stream.io.into_inner(), stream.read_buf).await;
+        let socket = Socket::new(
+            stream.io.into_inner(),
+            stream.read_buf,
+            relay.unfinished.clone(),
+        )
+        .await;
         connection::serve(relay, socket, id, space).await;
     });
     let mut response = Response::new(Full::default());

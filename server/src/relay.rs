@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::access::Authorize;
 use crate::config::Config;
-use crate::connection::Connection;
+use crate::connection::{Connection, Unfinished};
 use crate::documents::Documents;
 use crate::http;
 use crate::workshop::{Built, Job, JobError, Workshop};
@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     /// Whether documents are being served.
     pub(crate) ready: AtomicBool,
     received_kib: Arc<Semaphore>,
+    /// What has come of messages that are not whole yet.
+    pub(crate) unfinished: Arc<Unfinished>,
     next_connection: AtomicU64,
 }
 
@@ -153,6 +155,7 @@ impl Relay {
                 storage_id: storage.storage_id(),
             },
             received_kib: Arc::new(Semaphore::new(config.received_bytes_max / 1024)),
+            unfinished: Arc::new(Unfinished::new(config.received_bytes_max)),
             workshop: Workshop::new(config.workshop.clone()),
             config,
             storage,

@@ -2,6 +2,7 @@
 //! other.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::PollSemaphore;
 
+use super::metered::{Metered, Unfinished};
 use crate::outbox::{Closing, Frame, Outbox};
 use reconverge::protocol::MESSAGE_BYTES_MAX;
 
@@ -38,7 +40,7 @@ pub(super) enum Next {
 }
 
 pub(crate) struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Metered>,
     /// What is left of a message that goes in several frames.
     rest: Option<Bytes>,
     /// Whether something was written since the last flush.
@@ -49,7 +51,8 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Takes over a connection after the HTTP upgrade; `read` is what the peer sent since.
-    pub(crate) async fn new(io: TcpStream, read: Bytes) -> Self {
+    pub(crate) async fn new(io: TcpStream, read: Bytes, unfinished: Arc<Unfinished>) -> Self {
+        let io = Metered::new(io, unfinished);
         let mut config = WebSocketConfig::default();
         config.read_buffer_size = 4 * 1024;
         config.write_buffer_size = 16 * 1024;
@@ -90,10 +93,9 @@ impl Socket {
         if let Some(closing) = outbox.and_then(Outbox::closing) {
             return Poll::Ready(Next::Closing(closing));
         }
-        if self
-            .stalled_since
-            .is_some_and(|since| since.elapsed() > STALLED)
-        {
+        let stalled =
+            |since: Instant| since.max(self.stream.get_ref().written_at()).elapsed() > STALLED;
+        if self.stalled_since.is_some_and(stalled) {
             return Poll::Ready(Next::Ended("the peer does not read".into()));
         }
         if self.place.is_none() {
@@ -110,6 +112,10 @@ impl Socket {
                 Poll::Ready(Next::Ended("closed by the peer".into()))
             }
             Poll::Ready(Some(Ok(message))) => {
+                // Pings may come in the midst of a message that is sent in parts.
+                if matches!(message, Message::Binary(_) | Message::Text(_)) {
+                    self.stream.get_mut().message_ended();
+                }
                 let place = self.place.take().expect("acquired above");
                 Poll::Ready(Next::Message(message, place))
             }
@@ -179,9 +185,21 @@ impl Socket {
         )))
     }
 
+    /// When something was last read. Also a peer in the midst of a large message, which cannot
+    /// answer pings until its end, is alive.
+    pub(super) fn read_at(&self) -> Instant {
+        self.stream.get_ref().read_at()
+    }
+
+    /// Whether the peer has not read yet what was written; how long that may last is watched
+    /// elsewhere, and pings would only wait behind it.
+    pub(super) fn is_writing(&self) -> bool {
+        self.rest.is_some() || self.stalled_since.is_some()
+    }
+
     /// Pings the peer; the pong counts as a sign of life.
     pub(super) fn ping(&mut self) {
-        if self.rest.is_none() && self.stalled_since.is_none() {
+        if !self.is_writing() {
             let ping = Pin::new(&mut self.stream).start_send(Message::Ping(Bytes::new()));
             // A broken socket shows at the next read.
             self.unflushed |= ping.is_ok();
