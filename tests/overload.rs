@@ -9,7 +9,7 @@ use reconverge_tests::light::{Change, Client, Document};
 use reconverge_tests::process::Relay;
 
 /// How many readers are slow.
-const SLOW: u64 = 10;
+const SLOW: u64 = 20;
 
 const EDITS: u32 = 2_000;
 /// Large enough that the sockets' own buffers do not hold them all.
