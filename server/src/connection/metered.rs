@@ -184,7 +184,7 @@ mod tests {
         });
         // In small steps, so that something is left to be read afterwards.
         while !unfinished.is_full() {
-            first.read(&mut buffer[..8 * 1024]).await.unwrap();
+            assert!(first.read(&mut buffer[..8 * 1024]).await.unwrap() > 0);
         }
         // From here on the second may read what goes uncounted only.
         let mut read = 0;
