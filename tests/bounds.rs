@@ -1,0 +1,161 @@
+//! Aim: what is too much for one message arrives all the same.
+//! Method: a relay's history on one side, Automerge's own sync on the other, and every message
+//! between them looked at.
+
+#![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
+
+use automerge::sync::{Message, State, SyncDoc};
+use automerge::transaction::Transactable;
+use automerge::{AutoCommit, ROOT};
+use reconverge::history::leb::push_unsigned;
+use reconverge::id::{Access, ConnectionId};
+use reconverge::protocol::{SYNC_BYTES_MAX, SyncMessage, encode_sync};
+use reconverge_tests::Random;
+use reconverge_tests::world::Relay;
+
+const MIB: usize = 1024 * 1024;
+
+/// Messages and jobs in which a client and the relay must come to rest.
+const STEPS_MAX: usize = 40;
+
+/// One change that sets a value of this many bytes, which do not compress.
+fn put_bytes(doc: &mut AutoCommit, random: &mut Random, len: usize) {
+    let words = std::iter::repeat_with(|| random.number().to_le_bytes());
+    let value: Vec<u8> = words.take(len.div_ceil(8)).flatten().take(len).collect();
+    doc.put(ROOT, "value", value).unwrap();
+    doc.commit();
+}
+
+/// A document of one change per size.
+fn document(sizes: &[usize]) -> AutoCommit {
+    let mut doc = AutoCommit::new().with_actor([1; 16].as_slice().into());
+    extend(&mut doc, sizes);
+    doc
+}
+
+fn extend(doc: &mut AutoCommit, sizes: &[usize]) {
+    let mut random = Random::new(sizes.len() as u64);
+    for len in sizes {
+        put_bytes(doc, &mut random, *len);
+    }
+}
+
+/// Gives the relay all changes of a document, each in a message of its own.
+fn store(relay: &mut Relay, doc: &mut AutoCommit) {
+    let writer = ConnectionId(1);
+    relay.connect(writer, Access::Write);
+    for change in doc.get_changes(&[]) {
+        let bytes = change.raw_bytes();
+        let mut message = encode_sync(&[change.hash()], &[], None, 1);
+        push_unsigned(&mut message, bytes.len() as u64);
+        message.extend_from_slice(bytes);
+        relay.receive(writer, &message);
+    }
+    relay.disconnect(writer);
+    assert_eq!(relay.stored().get_heads(), doc.get_heads());
+}
+
+fn fold(relay: &mut Relay) {
+    relay.begin_fold();
+    relay.finish_job(0);
+}
+
+/// A message that brought something.
+#[derive(Debug)]
+struct Part {
+    chunks: Vec<usize>,
+    /// Whether it claims anything to be had, which ends a difference that goes in parts.
+    claims: bool,
+}
+
+/// Fetches the document as a stock client that has nothing; `between` happens after every message
+/// that brought something.
+fn fetch(relay: &mut Relay, between: impl Fn(&mut Relay)) -> (AutoCommit, Vec<Part>) {
+    let connection = ConnectionId(2);
+    relay.connect(connection, Access::Write);
+    let (mut doc, mut state) = (AutoCommit::new(), State::new());
+    let mut parts = Vec::new();
+    for _ in 0..STEPS_MAX {
+        let Some(message) = doc.sync().generate_sync_message(&mut state) else {
+            relay.disconnect(connection);
+            return (doc, parts);
+        };
+        relay.receive(connection, &message.encode());
+        let Some(bytes) = relay.take(connection) else {
+            continue;
+        };
+        let message = SyncMessage::decode(&bytes).unwrap();
+        if !message.changes.is_empty() {
+            parts.push(Part {
+                chunks: message.changes.iter().map(|chunk| chunk.len()).collect(),
+                claims: !message.have.is_empty(),
+            });
+            between(relay);
+        }
+        relay.turn();
+        assert_eq!(relay.outbox_len(connection), 0, "the rest awaits an answer");
+        let message = Message::decode(&bytes).unwrap();
+        let received = doc.sync().receive_sync_message(&mut state, message);
+        received.unwrap();
+    }
+    panic!("not in step after {STEPS_MAX} messages: {parts:?}");
+}
+
+/// Checks what came, and in how many chunks per message.
+#[track_caller]
+fn check(doc: &mut AutoCommit, (mut found, parts): (AutoCommit, Vec<Part>), expect: &[usize]) {
+    assert_eq!(found.get_heads(), doc.get_heads());
+    assert_eq!(found.document().hydrate(None), doc.document().hydrate(None));
+    let chunks: Vec<_> = parts.iter().map(|part| part.chunks.len()).collect();
+    assert_eq!(chunks, expect);
+    for (at, part) in parts.iter().enumerate() {
+        let bytes: usize = part.chunks.iter().sum();
+        let alone = part.chunks.len() == 1;
+        assert!(bytes <= SYNC_BYTES_MAX || alone, "{bytes} bytes: {part:?}");
+        let last = at + 1 == parts.len();
+        assert_eq!(part.claims, last, "message {at} of {}", parts.len());
+    }
+}
+
+#[test]
+fn a_large_difference_goes_in_several_messages() {
+    let mut doc = document(&[MIB; 20]);
+    let mut relay = Relay::new();
+    store(&mut relay, &mut doc);
+    // A change is a little larger than its value.
+    check(&mut doc, fetch(&mut relay, |_| {}), &[7, 7, 6]);
+}
+
+#[test]
+fn a_change_above_the_limit_goes_alone() {
+    let mut doc = document(&[100, SYNC_BYTES_MAX + MIB, 100, 100]);
+    let mut relay = Relay::new();
+    store(&mut relay, &mut doc);
+    check(&mut doc, fetch(&mut relay, |_| {}), &[1, 1, 2]);
+}
+
+#[test]
+fn a_snapshot_above_the_limit_goes_alone_and_the_tail_follows() {
+    let mut doc = document(&[MIB; 10]);
+    let mut relay = Relay::new();
+    store(&mut relay, &mut doc);
+    fold(&mut relay);
+    check(&mut doc, fetch(&mut relay, |_| {}), &[1]);
+    extend(&mut doc, &[MIB; 9]);
+    store(&mut relay, &mut doc);
+    check(&mut doc, fetch(&mut relay, |_| {}), &[1, 7, 2]);
+}
+
+/// The changes of the second part lose their rows after the first was sent.
+#[test]
+fn a_difference_goes_on_when_it_is_folded_between_two_messages() {
+    let mut doc = document(&[MIB; 10]);
+    let mut relay = Relay::new();
+    store(&mut relay, &mut doc);
+    let fold_once = |relay: &mut Relay| {
+        if relay.stored_record().unwrap().generation == 0 {
+            fold(relay);
+        }
+    };
+    check(&mut doc, fetch(&mut relay, fold_once), &[7, 1]);
+}
