@@ -20,8 +20,8 @@ use bytes::Bytes;
 use reconverge::history::chunk::ChunkError;
 use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::history::{
-    CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeError, Documents, History, ORPHANS_MAX, Received,
-    Refusal, Row,
+    CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeError, Documents, History, ORPHAN_BYTES_MAX,
+    ORPHANS_MAX, Received, Refusal, Row,
 };
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::{Flags, SyncMessage};
@@ -458,6 +458,13 @@ fn an_orphan_waits_for_what_it_depends_on() {
     assert_eq!(history.durable_heads().as_ref(), doc.get_heads());
 }
 
+/// Sends what there is to send; how often the peer is told to forget what it sent.
+fn resets(history: &mut History) -> usize {
+    std::iter::from_fn(|| history.poll_send(PEER))
+        .filter(|out| out.flags.is_some_and(|flags| flags.sync_reset))
+        .count()
+}
+
 #[test]
 fn too_many_orphans_are_let_go_and_asked_for_again() {
     let mut doc = document();
@@ -476,11 +483,6 @@ fn too_many_orphans_are_let_go_and_asked_for_again() {
             []
         );
     }
-    let resets = |history: &mut History| {
-        std::iter::from_fn(|| history.poll_send(PEER))
-            .filter(|out| out.flags.is_some_and(|flags| flags.sync_reset))
-            .count()
-    };
     assert_eq!(resets(&mut history), 0);
     let last = orphans.last().unwrap();
     let received = send_as(&mut history, &heads, &[last.raw_bytes()]);
@@ -492,6 +494,54 @@ fn too_many_orphans_are_let_go_and_asked_for_again() {
         send_as(&mut history, &heads, &[last.raw_bytes()]).admitted,
         1
     );
+}
+
+/// However many of them come in one message, its sender is asked again, as often as it may be.
+#[test]
+fn each_message_of_orphans_without_room_is_asked_for_again() {
+    const OVER: usize = 20;
+    let mut doc = document();
+    let mut orphans = Vec::new();
+    for n in 0..ORPHANS_MAX + OVER {
+        doc.put(ROOT, "n", n as u64).unwrap();
+        doc.commit();
+        orphans.push(doc.get_last_local_change().unwrap());
+    }
+    let chunks: Vec<_> = orphans.iter().map(Change::raw_bytes).collect();
+    let mut history = history();
+    for chunks in [&chunks, &chunks[ORPHANS_MAX..]] {
+        send_as(&mut history, &doc.get_heads(), chunks);
+        assert_eq!(resets(&mut history), 1);
+    }
+}
+
+/// As many wait as fit by their bytes: when the dep comes, they enter, and no more.
+#[test]
+fn orphans_of_too_many_bytes_are_let_go() {
+    const LARGE: usize = 1024 * 1024;
+    let mut doc = document();
+    let first = doc.get_changes(&[]);
+    let mut orphans = Vec::new();
+    for n in 0..ORPHAN_BYTES_MAX / LARGE + 2 {
+        doc.put(ROOT, "large", vec![n as u8; LARGE]).unwrap();
+        doc.commit();
+        orphans.push(doc.get_last_local_change().unwrap());
+    }
+    let sizes = orphans.iter().map(|change| change.raw_bytes().len());
+    let fit = sizes.scan(0, |sum, size| {
+        *sum += size;
+        (*sum <= ORPHAN_BYTES_MAX).then_some(())
+    });
+    let fit = fit.count();
+    assert!(fit > 0 && fit < orphans.len());
+    let mut history = history();
+    let heads = doc.get_heads();
+    for orphan in &orphans {
+        let received = send_as(&mut history, &heads, &[orphan.raw_bytes()]);
+        assert_eq!((received.admitted, received.refused), (0, vec![]));
+    }
+    let received = send_as(&mut history, &heads, &[first[0].raw_bytes()]);
+    assert_eq!(received.admitted as usize, 1 + fit);
 }
 
 #[test]

@@ -1,17 +1,18 @@
-//! Aim: what is too much for one message arrives all the same.
+//! Aim: what is too much for one message, or for the memory of what waits, arrives all the same.
 //! Method: a relay's history on one side, Automerge's own sync on the other, and every message
 //! between them looked at.
 
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
-use automerge::sync::{Message, State, SyncDoc};
+use automerge::sync::{BloomFilter, ChunkList, Have, Message, MessageVersion, State, SyncDoc};
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
 use reconverge::history::leb::push_unsigned;
+use reconverge::history::{ORPHAN_BYTES_MAX, ORPHANS_MAX};
 use reconverge::id::{Access, ConnectionId};
 use reconverge::protocol::{SYNC_BYTES_MAX, SyncMessage, encode_sync};
 use reconverge_tests::Random;
-use reconverge_tests::world::Relay;
+use reconverge_tests::world::{Core, Relay};
 
 const MIB: usize = 1024 * 1024;
 
@@ -158,4 +159,83 @@ fn a_difference_goes_on_when_it_is_folded_between_two_messages() {
         }
     };
     check(&mut doc, fetch(&mut relay, fold_once), &[7, 1]);
+}
+
+/// A stock client that takes the relay to have the first change of its document: so it was told,
+/// by a relay that had it and lost it.
+fn misled(doc: &mut AutoCommit) -> State {
+    let first = doc.get_changes(&[])[0].hash();
+    let have = Have {
+        last_sync: vec![first],
+        bloom: BloomFilter::default(),
+    };
+    let told = Message {
+        heads: vec![first],
+        need: Vec::new(),
+        have: vec![have],
+        changes: ChunkList::empty(),
+        flags: None,
+        version: MessageVersion::V1,
+    };
+    let mut state = State::new();
+    let mut sync = doc.sync();
+    sync.receive_sync_message(&mut state, told).unwrap();
+    state
+}
+
+/// Lets a client speak and hear until there is quiet; how often it was told to begin anew.
+fn settle(relay: &mut Relay, doc: &mut AutoCommit, mut state: State, core: Core) -> usize {
+    let connection = ConnectionId(3);
+    relay.connect(connection, Access::Write);
+    let mut resets = 0;
+    for _ in 0..STEPS_MAX {
+        if relay.jobs_len() > 0 {
+            relay.finish_job(0);
+        }
+        if let Some(mut message) = doc.sync().generate_sync_message(&mut state) {
+            if core == Core::Old {
+                message.flags = None;
+            }
+            relay.receive(connection, &message.encode());
+        }
+        let Some(bytes) = relay.take(connection) else {
+            if relay.jobs_len() == 0 {
+                relay.disconnect(connection);
+                return resets;
+            }
+            continue;
+        };
+        let heard = SyncMessage::decode(&bytes).unwrap();
+        resets += usize::from(match core {
+            Core::Current => heard.flags.is_some_and(|flags| flags.sync_reset),
+            Core::Old => heard.heads.is_empty() && heard.need.is_empty(),
+        });
+        let mut message = Message::decode(&bytes).unwrap();
+        if core == Core::Old {
+            message.flags = None;
+        }
+        let received = doc.sync().receive_sync_message(&mut state, message);
+        received.unwrap();
+    }
+    panic!("not quiet after {STEPS_MAX} steps");
+}
+
+/// More changes come than may wait for a dep, in number or in bytes. Those for which there was no
+/// room are asked for again, and enter when the dep is here.
+#[test]
+fn orphans_for_which_there_was_no_room_arrive_in_the_end() {
+    let many = vec![10; 1 + ORPHANS_MAX + 100];
+    let large = vec![MIB; 1 + ORPHAN_BYTES_MAX / MIB + 4];
+    for sizes in [many, large] {
+        for core in [Core::Current, Core::Old] {
+            let mut doc = document(&sizes);
+            let state = misled(&mut doc);
+            let mut relay = Relay::new();
+            let resets = settle(&mut relay, &mut doc, state, core);
+            assert_eq!(relay.stored().get_heads(), doc.get_heads(), "{core:?}");
+            assert_eq!(relay.stored().hydrate(None), doc.document().hydrate(None));
+            assert_eq!(relay.refused, []);
+            assert_eq!(resets, 1, "{core:?}: once for all that did not fit");
+        }
+    }
 }

@@ -738,7 +738,8 @@ impl History {
         if let Some(peer) = self.peers.get_mut(&from) {
             if fits {
                 peer.ask(missing);
-            } else if peer.may_resend() {
+            } else if !peer.reset && peer.may_resend() {
+                // Once for all of them that come before it is told.
                 peer.reset = true;
             }
         }
