@@ -761,6 +761,35 @@ fn lists_that_claim_to_be_too_long_are_refused() {
     );
 }
 
+#[track_caller]
+fn enters(history: &mut History, change: &[u8]) {
+    let received = send(history, &[change]);
+    assert_eq!((received.admitted, received.refused), (1, vec![]));
+}
+
+#[test]
+fn a_change_of_the_largest_size_enters_and_a_larger_one_does_not() {
+    let mut doc = document();
+    let of_len =
+        |doc: &mut AutoCommit, len| edit(doc, |doc| doc.put(ROOT, "n", vec![0; len]).unwrap());
+    // Long enough that all lengths in it have as many digits as the largest.
+    let some = CHANGE_BYTES_MAX - 1000;
+    let rest = data_of(of_len(&mut doc, some).raw_bytes()).len() - some;
+    let good = of_len(&mut doc, CHANGE_BYTES_MAX - rest);
+    let data = data_of(good.raw_bytes());
+    assert_eq!(data.len(), CHANGE_BYTES_MAX);
+    enters(&mut history_of(&mut doc), good.raw_bytes());
+    let packed = chunk_of_hash(2, &deflated(data), 1, data);
+    enters(&mut history_of(&mut doc), &packed);
+
+    let bad = of_len(&mut doc, CHANGE_BYTES_MAX - rest + 1);
+    let data = data_of(bad.raw_bytes());
+    assert_eq!(data.len(), CHANGE_BYTES_MAX + 1);
+    check(&mut doc, bad.raw_bytes(), &broken(ChunkError::Inflate));
+    let packed = chunk_of_hash(2, &deflated(data), 1, data);
+    check(&mut doc, &packed, &broken(ChunkError::Inflate));
+}
+
 #[test]
 fn operations_without_sense_are_refused() {
     let mut doc = document();

@@ -51,7 +51,7 @@ pub enum ChunkError {
     /// The checksum is not that of the data.
     #[error("checksum does not match")]
     Checksum,
-    /// Inflating it gives nonsense or more than [`CHANGE_BYTES_MAX`].
+    /// Inflating it gives nonsense or more than [`CHANGE_BYTES_MAX`], or it is as large without.
     #[error("does not inflate to a change of at most {CHANGE_BYTES_MAX} bytes")]
     Inflate,
 }
@@ -164,7 +164,10 @@ impl<'a> Chunk<'a> {
     /// [`ChunkError::Inflate`], before more than the limit is allocated.
     pub fn inflated(&self) -> Result<Cow<'a, [u8]>, ChunkError> {
         if self.kind != ChunkKind::DeflatedChange {
-            return Ok(Cow::Borrowed(self.bytes));
+            let fits = self.data.len() <= CHANGE_BYTES_MAX;
+            return fits
+                .then_some(Cow::Borrowed(self.bytes))
+                .ok_or(ChunkError::Inflate);
         }
         let mut data = inflate(self.data).ok_or(ChunkError::Inflate)?;
         let mut bytes = Vec::with_capacity(data.len() + 16);
