@@ -20,8 +20,9 @@ use bytes::Bytes;
 use reconverge::history::chunk::ChunkError;
 use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::history::{
-    CHANGE_BYTES_MAX, CHANGE_OPS_MAX, ChangeError, Documents, History, ORPHAN_BYTES_MAX,
-    ORPHANS_MAX, Received, Refusal, Row,
+    CHANGE_ACTORS_MAX, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeError,
+    DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX, Documents, History, ORPHAN_BYTES_MAX, ORPHANS_MAX,
+    REFUSED_MAX, Received, Record, Refusal, Row,
 };
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::{Flags, SyncMessage};
@@ -113,6 +114,7 @@ const LIST: u64 = 2;
 const TEXT: u64 = 3;
 const ELEMENT: u64 = 4;
 const CHARACTER: u64 = 6;
+const COUNTER: u64 = 8;
 const FIRST_MAX_OP: u64 = 9;
 
 fn document() -> AutoCommit {
@@ -639,8 +641,8 @@ fn a_deflated_change_enters_in_its_inflated_form_and_a_bomb_does_not() {
     );
 }
 
-/// A change's data with one of its columns replaced, or added at the end.
-fn with_column(data: &[u8], spec: u64, column: &[u8]) -> Vec<u8> {
+/// A change's data behind the header: what comes before the other actors, and all from there on.
+fn split_at_actors(data: &[u8]) -> (&[u8], &[u8]) {
     let mut input = Reader(data);
     for _ in 0..input.unsigned().unwrap() {
         input.hash().unwrap();
@@ -650,6 +652,14 @@ fn with_column(data: &[u8], spec: u64, column: &[u8]) -> Vec<u8> {
     input.unsigned().unwrap();
     input.signed().unwrap();
     input.prefixed().unwrap();
+    data.split_at(data.len() - input.0.len())
+}
+
+/// A change's data up to its columns, the columns behind their specifications, and what follows.
+type Columns<'a> = (&'a [u8], Vec<(u64, &'a [u8])>, &'a [u8]);
+
+fn split_columns(data: &[u8]) -> Columns<'_> {
+    let mut input = Reader(split_at_actors(data).1);
     for _ in 0..input.unsigned().unwrap() {
         input.prefixed().unwrap();
     }
@@ -658,10 +668,16 @@ fn with_column(data: &[u8], spec: u64, column: &[u8]) -> Vec<u8> {
     let specs: Vec<(u64, usize)> = (0..count)
         .map(|_| (input.unsigned().unwrap(), input.number().unwrap()))
         .collect();
-    let mut columns: Vec<(u64, &[u8])> = specs
+    let columns = specs
         .into_iter()
         .map(|(spec, len)| (spec, input.take(len).unwrap()))
         .collect();
+    (header, columns, input.0)
+}
+
+/// A change's data with one of its columns replaced, or added.
+fn with_column(data: &[u8], spec: u64, column: &[u8]) -> Vec<u8> {
+    let (header, mut columns, rest) = split_columns(data);
     columns.retain(|(found, _)| *found != spec);
     columns.push((spec, column));
     columns.sort_by_key(|(spec, _)| *spec);
@@ -674,12 +690,26 @@ fn with_column(data: &[u8], spec: u64, column: &[u8]) -> Vec<u8> {
     for (_, column) in &columns {
         out.extend_from_slice(column);
     }
-    out.extend_from_slice(input.0);
+    out.extend_from_slice(rest);
     out
 }
 
-/// A run-length column: `count` times the value 1.
-fn ones(count: u64) -> Vec<u8> {
+/// The data of a change that names that many other actors.
+fn with_actors(data: &[u8], actors: usize) -> Vec<u8> {
+    let (header, rest) = split_at_actors(data);
+    let mut out = header.to_vec();
+    push_unsigned(&mut out, actors as u64);
+    for n in 0..actors as u32 {
+        out.push(4);
+        out.extend_from_slice(&n.to_be_bytes());
+    }
+    let rest = rest.strip_prefix(&[0]).expect("it names no other actors");
+    out.extend_from_slice(rest);
+    out
+}
+
+/// A run-length column: `count` times the same value.
+fn run(count: u64, value: &[u8]) -> Vec<u8> {
     let mut run = Vec::new();
     push_unsigned(&mut run, count);
     if run.last().unwrap() & 0x40 != 0 {
@@ -687,12 +717,21 @@ fn ones(count: u64) -> Vec<u8> {
         *run.last_mut().unwrap() |= 0x80;
         run.push(0);
     }
-    run.push(1);
+    run.extend_from_slice(value);
     run
 }
 
+fn ones(count: u64) -> Vec<u8> {
+    run(count, &[1])
+}
+
+const KEY_STRING: u64 = 0x15;
+const INSERT: u64 = 0x34;
 const ACTION: u64 = 0x42;
+const VALUE_KIND: u64 = 0x56;
 const PRED_COUNT: u64 = 0x70;
+const PRED_ACTOR: u64 = 0x71;
+const PRED_COUNTER: u64 = 0x73;
 
 #[test]
 fn a_few_bytes_that_claim_millions_of_operations_are_refused() {
@@ -788,6 +827,239 @@ fn a_change_of_the_largest_size_enters_and_a_larger_one_does_not() {
     check(&mut doc, bad.raw_bytes(), &broken(ChunkError::Inflate));
     let packed = chunk_of_hash(2, &deflated(data), 1, data);
     check(&mut doc, &packed, &broken(ChunkError::Inflate));
+}
+
+/// Everybody writes without having heard of anybody, and one merges it all.
+#[test]
+fn a_change_of_the_most_deps_enters_and_one_of_more_does_not() {
+    let mut history = history();
+    let mut deps = Vec::new();
+    for n in 0..CHANGE_DEPS_MAX as u32 {
+        let mut doc = AutoCommit::new().with_actor(n.to_be_bytes().as_slice().into());
+        doc.put(ROOT, "n", n).unwrap();
+        doc.commit();
+        let change = doc.get_last_local_change().unwrap();
+        enters(&mut history, change.raw_bytes());
+        deps.push(change.hash());
+    }
+    let merging = |deps: &[ChangeHash]| {
+        altered(&mut document(), |c| {
+            c.deps = deps.to_vec();
+            c.start_op = 2.try_into().unwrap();
+        })
+    };
+    enters(&mut history, merging(&deps).raw_bytes());
+    commit(&mut history);
+    assert_eq!(history.durable_heads().len(), 1);
+    deps.push(ChangeHash([7; 32]));
+    let refusal = ChangeError::Limit("number of deps").into();
+    check(&mut AutoCommit::new(), merging(&deps).raw_bytes(), &refusal);
+}
+
+#[test]
+fn a_change_of_the_most_actors_enters_and_one_of_more_does_not() {
+    let mut doc = document();
+    let good = edit(&mut doc, |doc| doc.put(ROOT, "n", 1).unwrap());
+    let with = |actors| chunk(1, &with_actors(data_of(good.raw_bytes()), actors));
+    enters(&mut history_of(&mut doc), &with(CHANGE_ACTORS_MAX));
+    let refusal = ChangeError::Limit("number of actors").into();
+    check(&mut doc, &with(CHANGE_ACTORS_MAX + 1), &refusal);
+}
+
+/// A few bytes that really are that many operations.
+#[test]
+fn a_change_of_the_most_operations_enters_and_one_of_more_does_not() {
+    let mut doc = document();
+    let good = edit(&mut doc, |doc| {
+        doc.put(ROOT, "n", ScalarValue::Null).unwrap()
+    });
+    let with = |count: u64| {
+        let mut none_inserted = Vec::new();
+        push_unsigned(&mut none_inserted, count);
+        let columns = [
+            (KEY_STRING, run(count, b"\x01n")),
+            (INSERT, none_inserted),
+            (ACTION, ones(count)),
+            (VALUE_KIND, run(count, &[0])),
+            (PRED_COUNT, run(count, &[0])),
+        ];
+        let data = data_of(good.raw_bytes()).to_vec();
+        let data = columns.iter().fold(data, |data, (spec, column)| {
+            with_column(&data, *spec, column)
+        });
+        chunk(1, &data)
+    };
+    enters(&mut history_of(&mut doc), &with(CHANGE_OPS_MAX));
+    let refusal = ChangeError::Limit("number of operations in a change").into();
+    check(&mut doc, &with(CHANGE_OPS_MAX + 1), &refusal);
+}
+
+#[test]
+fn an_operation_that_replaces_the_most_enters_and_one_of_more_does_not() {
+    let mut doc = document();
+    let good = edit(&mut doc, |doc| doc.put(ROOT, "counter", 1).unwrap());
+    let with = |count: u64| {
+        let mut number = vec![0x7f];
+        push_unsigned(&mut number, count);
+        // Always the same one: its counter, and then a difference of nothing.
+        let mut counters = vec![0x7f, COUNTER as u8];
+        counters.extend(run(count - 1, &[0]));
+        let columns = [
+            (PRED_COUNT, number),
+            (PRED_ACTOR, ones(count)),
+            (PRED_COUNTER, counters),
+        ];
+        let data = data_of(good.raw_bytes()).to_vec();
+        let data = columns.iter().fold(data, |data, (spec, column)| {
+            with_column(&data, *spec, column)
+        });
+        chunk(1, &data)
+    };
+    enters(&mut history_of(&mut doc), &with(CHANGE_OPS_MAX));
+    let refusal = ChangeError::Limit("number of replaced operations").into();
+    check(&mut doc, &with(CHANGE_OPS_MAX + 1), &refusal);
+}
+
+/// Automerge knows fewer columns than are read here, so it is the one that refuses the most.
+#[test]
+fn a_change_of_too_many_columns_is_not_read() {
+    const COLUMNS_MAX: usize = 64;
+    let mut doc = document();
+    let good = edit(&mut doc, |doc| doc.put(ROOT, "n", 1).unwrap());
+    let data = data_of(good.raw_bytes());
+    let own = split_columns(data).1.len();
+    let with = |columns| {
+        let unknown = (own..columns).map(|n| 0x102 + 16 * n as u64);
+        let add = |data: Vec<u8>, spec| with_column(&data, spec, &ones(1));
+        chunk(1, &unknown.fold(data.to_vec(), add))
+    };
+    let received = send(&mut history_of(&mut doc), &[&with(COLUMNS_MAX)]);
+    assert!(matches!(received.refused[..], [(_, Refusal::Automerge(_))]));
+    let refusal = ChangeError::Limit("number of columns").into();
+    check(&mut doc, &with(COLUMNS_MAX + 1), &refusal);
+}
+
+#[test]
+fn an_operation_of_the_highest_counter_enters_and_a_higher_one_does_not() {
+    let mut doc = document();
+    let with = |doc: &mut AutoCommit, counter: u32| {
+        altered(doc, |c| {
+            c.start_op = u64::from(counter).try_into().unwrap();
+        })
+    };
+    let good = with(&mut doc, u32::MAX - 1);
+    enters(&mut history_of(&mut doc), good.raw_bytes());
+    let bad = with(&mut doc, u32::MAX);
+    let refusal = ChangeError::Limit("operation counter").into();
+    check(&mut doc, bad.raw_bytes(), &refusal);
+}
+
+/// The head of a [`folded`] document, and the counter of its last operation.
+const HEAD: ChangeHash = ChangeHash([7; 32]);
+const HEAD_MAX_OP: u32 = u32::MAX / 2;
+
+/// A document as it lies in storage after it was folded, so large as nobody can make it here:
+/// this many changes of these actors, with objects of the first.
+fn folded(changes: u32, actors: usize, objects: usize) -> History {
+    let mut outline = vec![1];
+    push_unsigned(&mut outline, actors as u64);
+    for n in 0..actors as u32 {
+        outline.push(4);
+        outline.extend_from_slice(&n.to_be_bytes());
+        // One change; one run of operations, up to the last.
+        for number in [1, 1, 1, HEAD_MAX_OP - 1] {
+            push_unsigned(&mut outline, u64::from(number));
+        }
+    }
+    push_unsigned(&mut outline, objects as u64);
+    for _ in 0..objects {
+        // Of actor 0, one counter after the other (zigzag), maps.
+        outline.extend([0, 2, 0]);
+    }
+    let mut record = Record::new(Space::default());
+    record.folded = changes;
+    record.rows_from = changes;
+    record.generation = 1;
+    record.segments = 1;
+    record.heads.push((changes - 1, HEAD, HEAD_MAX_OP));
+    let mut history = History::open(record, Some(&outline), &[]).unwrap();
+    history.join(PEER, Access::Write);
+    history
+}
+
+/// A change on top of the head, by an actor that made `seq - 1` changes.
+fn on(head: ChangeHash, max_op: u32, actor: &[u8], seq: u64, edit: Alter<'_>) -> Change {
+    altered(&mut document(), |c| {
+        c.deps = vec![head];
+        c.actor_id = actor.into();
+        c.seq = seq;
+        c.start_op = u64::from(max_op + 1).try_into().unwrap();
+        edit(&mut c.operations[0]);
+    })
+}
+
+#[track_caller]
+fn refuses(history: &mut History, change: &Change, full_of: &'static str) {
+    let received = send(history, &[change.raw_bytes()]);
+    let refused = (Some(change.hash()), Refusal::DocumentFull(full_of));
+    assert_eq!((received.admitted, received.refused), (0, vec![refused]));
+}
+
+const NOTHING: Alter<'static> = &|_| {};
+
+#[test]
+fn the_last_actor_of_a_document_enters_and_one_more_does_not() {
+    let mut history = folded(DOCUMENT_ACTORS_MAX as u32, DOCUMENT_ACTORS_MAX - 1, 0);
+    let last = on(HEAD, HEAD_MAX_OP, b"last", 1, NOTHING);
+    enters(&mut history, last.raw_bytes());
+    let one_more = on(last.hash(), HEAD_MAX_OP + 1, b"more", 1, NOTHING);
+    refuses(&mut history, &one_more, "actors");
+    // Those who are here go on.
+    let again = on(last.hash(), HEAD_MAX_OP + 1, b"last", 2, NOTHING);
+    enters(&mut history, again.raw_bytes());
+}
+
+/// Takes 0.7 GiB of memory for a moment.
+#[test]
+fn the_last_object_of_a_document_enters_and_one_more_does_not() {
+    let make: Alter<'_> = &|op| op.action = OpType::Make(ObjType::Map);
+    let mut history = folded(1, 1, DOCUMENT_OBJECTS_MAX - 1);
+    let last = on(HEAD, HEAD_MAX_OP, b"last", 1, make);
+    enters(&mut history, last.raw_bytes());
+    let one_more = on(last.hash(), HEAD_MAX_OP + 1, b"more", 1, make);
+    refuses(&mut history, &one_more, "objects");
+    let other = on(last.hash(), HEAD_MAX_OP + 1, b"more", 1, NOTHING);
+    enters(&mut history, other.raw_bytes());
+}
+
+#[test]
+fn the_last_change_of_a_document_enters_and_one_more_does_not() {
+    const CHANGES_MAX: u32 = (1 << 31) - 1;
+    let mut history = folded(CHANGES_MAX - 1, 1, 0);
+    let last = on(HEAD, HEAD_MAX_OP, b"last", 1, NOTHING);
+    enters(&mut history, last.raw_bytes());
+    assert_eq!(history.len(), CHANGES_MAX);
+    let one_more = on(last.hash(), HEAD_MAX_OP + 1, b"last", 2, NOTHING);
+    refuses(&mut history, &one_more, "changes");
+}
+
+#[test]
+fn the_oldest_refused_change_is_forgotten_and_checked_again() {
+    let mut doc = document();
+    let mut history = history_of(&mut doc);
+    let mut bad = altered(&mut doc, |c| c.start_op = 1.try_into().unwrap()).decode();
+    let mut refuse = |n: usize| {
+        bad.time = n as i64;
+        let received = send(&mut history, &[Change::from(bad.clone()).raw_bytes()]);
+        received.refused.len()
+    };
+    for n in 0..REFUSED_MAX {
+        assert_eq!(refuse(n), 1);
+    }
+    assert_eq!(refuse(0), 0, "it is remembered");
+    assert_eq!(refuse(REFUSED_MAX), 1);
+    assert_eq!(refuse(1), 0, "only the oldest is forgotten");
+    assert_eq!(refuse(0), 1);
 }
 
 #[test]
