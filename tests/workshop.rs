@@ -8,19 +8,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use automerge::ChangeHash;
+use automerge::transaction::Transactable;
+use automerge::{AutoCommit, ChangeHash, ObjType, ROOT, ScalarValue};
 use bytes::Bytes;
+use reconverge::history::DOCUMENT_OPS_MAX;
+use reconverge::history::leb::push_unsigned;
 use reconverge::id::{DocumentId, PeerId};
 use reconverge::storage::MemoryStorage;
 use reconverge_server::access::Open;
 use reconverge_server::config::Config;
 use reconverge_server::workshop::WorkshopConfig;
 use reconverge_tests::light::{Client, Document};
-use reconverge_tests::process::Relay;
+use reconverge_tests::process::{Relay, relay_executable};
 use reconverge_tests::typist::Typist;
 use sha2::{Digest, Sha256};
 
 const EDITS: usize = 200;
+
+/// Longer than any test lasts.
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn id(n: u8) -> DocumentId {
     DocumentId::new(&[n; 16]).unwrap()
@@ -61,15 +67,19 @@ async fn others_go_on(url: &str, chunk: Bytes, head: ChangeHash) {
     assert_eq!(found, typist.contents());
 }
 
-/// A document chunk of about a hundred bytes that declares 2^40 operations.
-fn bomb() -> (Bytes, ChangeHash) {
+/// A document chunk of about a hundred bytes that declares this many operations.
+fn bomb(rows: u64) -> (Bytes, ChangeHash) {
     let head = ChangeHash([7; 32]);
     let mut data = vec![1, 16];
     data.extend([1; 16]);
     data.push(1);
     data.extend(head.0);
-    // No change columns; one operation column, the actions: 2^40 times "set".
-    let actions = [0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 0x01];
+    // No change columns; one operation column, the actions: that many times "set". The count of a
+    // run is signed; these need no more digits for that.
+    let mut actions = Vec::new();
+    push_unsigned(&mut actions, rows);
+    assert_eq!(actions.last().unwrap() & 0x40, 0);
+    actions.push(1);
     data.extend([0, 1, 0x42, actions.len() as u8]);
     data.extend(actions);
     (chunk(&data), head)
@@ -77,7 +87,7 @@ fn bomb() -> (Bytes, ChangeHash) {
 
 fn chunk(data: &[u8]) -> Bytes {
     let mut hashed = vec![0];
-    reconverge::history::leb::push_unsigned(&mut hashed, data.len() as u64);
+    push_unsigned(&mut hashed, data.len() as u64);
     hashed.extend(data);
     let hash = Sha256::digest(&hashed);
     [&[0x85, 0x6f, 0x4a, 0x83], &hash[..4], &hashed]
@@ -97,14 +107,25 @@ fn document(changes: usize) -> (Bytes, ChangeHash) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_length_bomb_is_refused() {
+    for rows in [DOCUMENT_OPS_MAX + 1, 1 << 40] {
+        let mut relay = Relay::start();
+        let (chunk, head) = bomb(rows);
+        others_go_on(&relay.url(), chunk, head).await;
+        let refusal = format!("declares {rows} rows, above the limit");
+        assert!(relay.log().contains(&refusal), "{}", relay.log());
+        assert!(relay.is_running());
+    }
+}
+
+/// What declares as many as may be is loaded, and fails there.
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_rows_as_may_be_are_no_bomb() {
     let mut relay = Relay::start();
-    let (chunk, head) = bomb();
+    let (chunk, head) = bomb(DOCUMENT_OPS_MAX);
     others_go_on(&relay.url(), chunk, head).await;
-    assert!(
-        relay.log().contains("rows, above the limit"),
-        "{}",
-        relay.log()
-    );
+    let log = relay.log();
+    assert!(log.contains("uploaded document refused"), "{log}");
+    assert!(!log.contains("above the limit"), "{log}");
     assert!(relay.is_running());
 }
 
@@ -121,27 +142,31 @@ async fn a_job_out_of_memory_fails_alone() {
     assert!(relay.is_running());
 }
 
+/// A relay with this workshop. Whoever asks for a document waits until its upload has failed.
+async fn relay_with(workshop: WorkshopConfig) -> reconverge_server::Relay {
+    let config = Config {
+        upload_grace: HOUR,
+        workshop,
+        ..Config::default()
+    };
+    let storage = Arc::new(MemoryStorage::new("workshop-test"));
+    let name = PeerId::new("relay").unwrap();
+    let relay = reconverge_server::Relay::start(config, name, storage, Arc::new(Open)).await;
+    relay.unwrap()
+}
+
 /// A relay whose workshop runs this shell script instead.
 async fn relay_with_workshop(script: &str) -> (reconverge_server::Relay, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let program: PathBuf = directory.path().join("workshop");
     std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let deadline = Duration::from_secs(1);
-    let defaults = Config::default();
     let workshop = WorkshopConfig {
         program,
-        deadline,
-        ..defaults.workshop.clone()
+        deadline: Duration::from_secs(1),
+        ..Config::default().workshop
     };
-    let config = Config {
-        workshop,
-        ..defaults
-    };
-    let storage = Arc::new(MemoryStorage::new("workshop-test"));
-    let name = PeerId::new("relay").unwrap();
-    let relay = reconverge_server::Relay::start(config, name, storage, Arc::new(Open)).await;
-    (relay.unwrap(), directory)
+    (relay_with(workshop).await, directory)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,6 +181,43 @@ async fn a_panic_in_the_workshop_fails_that_job_alone() {
 async fn an_endless_load_is_killed_at_its_deadline() {
     let (relay, _directory) = relay_with_workshop("exec sleep 600").await;
     let (chunk, head) = document(500);
+    others_go_on(&format!("ws://{}/", relay.address()), chunk, head).await;
+    relay.stop().await;
+}
+
+/// A small chunk that is long in the unpacking.
+fn long_job() -> (Bytes, ChangeHash) {
+    let mut doc = AutoCommit::new();
+    let list = doc.put_object(ROOT, "list", ObjType::List).unwrap();
+    let values = std::iter::repeat_n(ScalarValue::Null, 4_000_000);
+    doc.splice(&list, 0, 0, values).unwrap();
+    let head = doc.get_heads()[0];
+    (doc.save().into(), head)
+}
+
+/// The clock ends nothing here. With much CPU time the same job succeeds; with a second of it, it
+/// fails while others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_out_of_cpu_time_fails_alone() {
+    let (chunk, head) = long_job();
+    let workshop = |cpu_s_max| WorkshopConfig {
+        program: relay_executable(),
+        cpu_s_max,
+        deadline: HOUR,
+        ..Config::default().workshop
+    };
+    let relay = relay_with(workshop(600)).await;
+    let url = format!("ws://{}/", relay.address());
+    let mut client = Client::connect(&url, "client").await.unwrap();
+    let at = client.open(Document::with_snapshot(
+        id(1),
+        chunk.clone(),
+        Arc::from([head]),
+    ));
+    client.until_acked(at).await.unwrap();
+    relay.stop().await;
+
+    let relay = relay_with(workshop(1)).await;
     others_go_on(&format!("ws://{}/", relay.address()), chunk, head).await;
     relay.stop().await;
 }
