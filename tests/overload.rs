@@ -1,12 +1,19 @@
-//! Aim: a peer that does not read costs the relay a bounded amount, and misses nothing.
+//! Aim: a peer that does not read costs the relay a bounded amount, and misses nothing; one that
+//! sends slowly is served, and one that is silent is not kept.
 
 #![allow(clippy::unwrap_used, reason = "a test says where it broke")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
 use reconverge::id::DocumentId;
-use reconverge_tests::light::{Change, Client, Document};
+use reconverge_tests::light::{Change, Client, Document, Fault};
 use reconverge_tests::process::Relay;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// How many readers are slow.
 const SLOW: u64 = 20;
@@ -15,10 +22,10 @@ const EDITS: u32 = 2_000;
 /// Large enough that the sockets' own buffers do not hold them all.
 const EDIT_BYTES: usize = 16 * 1024;
 
-fn change(doc: &mut AutoCommit, n: u32) -> Change {
+fn change(doc: &mut AutoCommit, n: u32, len: usize) -> Change {
     // Bytes that do not compress, so that what is sent is as large as it looks.
     let mut word = u64::from(n) << 1 | 1;
-    let value = (0..EDIT_BYTES).map(|_| {
+    let value = (0..len).map(|_| {
         word ^= word << 13;
         word ^= word >> 7;
         word ^= word << 17;
@@ -39,7 +46,7 @@ async fn a_slow_reader_catches_up_without_loss() {
     let id = DocumentId::new(&[5; 16]).unwrap();
     let mut doc = AutoCommit::new();
     let mut writer = Client::connect(&relay.url(), "writer").await.unwrap();
-    let at = writer.open(Document::created(id, [change(&mut doc, 0)]));
+    let at = writer.open(Document::created(id, [change(&mut doc, 0, EDIT_BYTES)]));
     writer.until_acked(at).await.unwrap();
 
     let mut quick = Client::connect(&relay.url(), "quick").await.unwrap();
@@ -63,7 +70,7 @@ async fn a_slow_reader_catches_up_without_loss() {
     // From here on, the slow readers read nothing until everything is written.
     let mut most = 0;
     for n in 1..=EDITS {
-        writer.write(at, change(&mut doc, n));
+        writer.write(at, change(&mut doc, n, EDIT_BYTES));
         writer.until_acked(at).await.unwrap();
         if n % 100 == 0 {
             most = most.max(relay.usage().resident_bytes);
@@ -91,5 +98,98 @@ async fn a_slow_reader_catches_up_without_loss() {
             messages < u64::from(EDITS) / 2,
             "{messages} messages: nothing was coalesced"
         );
+    }
+}
+
+/// A link on which what the client sends comes in small pieces with pauses, until it breaks off
+/// without a word; what the relay sends passes at once.
+struct Link {
+    url: String,
+    /// How many more bytes of the client pass.
+    passes: Arc<AtomicUsize>,
+}
+
+const PIECE_BYTES: usize = 64 * 1024;
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl Link {
+    async fn to(relay: &Relay) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let passes = Arc::new(AtomicUsize::new(usize::MAX));
+        let address = relay.url();
+        let address = address.trim_start_matches("ws://").trim_end_matches('/');
+        let (address, left) = (address.to_owned(), passes.clone());
+        tokio::spawn(async move {
+            let (client, _) = listener.accept().await.unwrap();
+            let relay = TcpStream::connect(address).await.unwrap();
+            let (from_client, mut to_client) = client.into_split();
+            let (mut from_relay, to_relay) = relay.into_split();
+            let up = tokio::spawn(pass_slowly(from_client, to_relay, left));
+            let _ = tokio::io::copy(&mut from_relay, &mut to_client).await;
+            up.abort();
+        });
+        Self { url, passes }
+    }
+}
+
+async fn pass_slowly(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    left: Arc<AtomicUsize>,
+) {
+    let mut piece = vec![0; PIECE_BYTES];
+    while let Ok(read @ 1..) = from.read(&mut piece).await {
+        let pass = read.min(left.load(Ordering::Relaxed));
+        left.fetch_sub(pass, Ordering::Relaxed);
+        if to.write_all(&piece[..pass]).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Five seconds of one message, at a relay that pings every second and hears no pong before its
+/// end.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_a_large_message_slowly_is_not_cut_off() {
+    const PIECES: usize = 100;
+    let relay = Relay::start_with(&["--ping-interval-s", "1"]);
+    let id = DocumentId::new(&[6; 16]).unwrap();
+    let mut doc = AutoCommit::new();
+    let link = Link::to(&relay).await;
+    let mut writer = Client::connect(&link.url, "writer").await.unwrap();
+    let at = writer.open(Document::created(id, [change(&mut doc, 0, 10)]));
+    writer.until_acked(at).await.unwrap();
+    // One that says nothing but its pongs stays, too.
+    let mut reader = Client::connect(&relay.url(), "reader").await.unwrap();
+    reader.open(Document::new(id));
+
+    let large = change(&mut doc, 1, PIECES * PIECE_BYTES);
+    let head = large.hash;
+    writer.write(at, large);
+    let (acked, read) = tokio::join!(
+        writer.until_acked(at),
+        reader.until(|client| client.document(0).heads() == [head]),
+    );
+    acked.unwrap();
+    read.unwrap();
+}
+
+/// One falls silent when it has joined, another in the midst of a large message.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_silent_is_cut_off() {
+    let relay = Relay::start_with(&["--ping-interval-s", "1"]);
+    for passes in [0, 1024 * 1024] {
+        let link = Link::to(&relay).await;
+        let mut doc = AutoCommit::new();
+        let mut client = Client::connect(&link.url, "silent").await.unwrap();
+        let id = DocumentId::new(&[7; 16]).unwrap();
+        let at = client.open(Document::created(id, [change(&mut doc, 0, 10)]));
+        client.until_acked(at).await.unwrap();
+        link.passes.store(passes, Ordering::Relaxed);
+        client.write(at, change(&mut doc, 1, 2 * 1024 * 1024));
+        let ended = client.until_acked(at).await;
+        assert!(matches!(ended, Err(Fault::Closed)), "{ended:?}");
     }
 }
