@@ -596,7 +596,7 @@ impl Relay {
                 self.refused.extend(received.refused);
             }
             Err(reason) => {
-                self.refused.push((None, Refusal::Unpack(reason.clone())));
+                self.refused.push((None, Refusal::Automerge(reason.clone())));
                 documents = Documents::Unpacked;
             }
         }

@@ -75,9 +75,6 @@ pub enum Refusal {
     /// A kind of chunk that is not taken.
     #[error("bundle chunks are not taken: older clients cannot read them")]
     Bundle,
-    /// Building the document failed or took more than the workshop allows.
-    #[error("the document chunk was not unpacked: {0}")]
-    Unpack(String),
 }
 
 /// What of one actor lies in a past.
