@@ -9,7 +9,7 @@
 use automerge::sync::{State, SyncDoc};
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ObjType, ROOT, ReadDoc, ScalarValue};
-use reconverge::history::{Documents, History};
+use reconverge::history::{Documents, History, RETAINED_BYTES};
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::SyncMessage;
 use reconverge_tests::Random;
@@ -360,6 +360,68 @@ fn whoever_was_away_for_a_short_time_gets_only_what_it_missed() {
             }
         }
     }
+}
+
+/// What was folded while it was away was folded again after the relay had let go of the document.
+#[test]
+fn whoever_was_away_while_it_was_folded_and_reopened_gets_only_what_it_missed() {
+    let mut world = World::new(2);
+    let (a, b) = (world.add_writer(), world.add_writer());
+    world.connect(a);
+    world.connect(b);
+    for n in 0..400 {
+        put(&mut world, a, "n", n);
+        world.settle(20);
+    }
+    world.disconnect(b, Kept::State);
+    for _ in 0..3 {
+        for n in 0..5 {
+            put(&mut world, a, "n", n);
+            world.settle(20);
+        }
+        world.relay.begin_fold();
+        world.settle(20);
+        world.relay.evict();
+    }
+    assert_eq!(world.relay.snapshots, (3, 0));
+    world.reset_counts();
+    world.connect(b);
+    world.settle(20);
+    world.assert_converged();
+    assert_eq!(world.clients[b].chunks_received, 15);
+}
+
+/// However often a document is folded and reopened: about as many bytes as should keep their rows
+/// do.
+#[test]
+fn the_rows_that_foldings_keep_are_bounded() {
+    const VALUE_BYTES: usize = 100 * 1024;
+    let mut world = World::new(3);
+    let a = world.add_writer();
+    world.connect(a);
+    let mut random = Random::new(3);
+    for n in 0..60 {
+        for _ in 0..=n % 3 {
+            let bytes: Vec<u8> = (0..VALUE_BYTES / 16).flat_map(|_| random.bytes()).collect();
+            world.edit(a, |doc| doc.put(ROOT, "value", bytes).unwrap());
+            world.settle(20);
+        }
+        world.relay.begin_fold();
+        world.settle(20);
+        if n % 2 == 0 {
+            world.relay.evict();
+        }
+        let record = world.relay.stored_record().unwrap();
+        let kept = (record.folded - record.rows_from) as usize * VALUE_BYTES;
+        let all = record.folded as usize * VALUE_BYTES;
+        let retained = RETAINED_BYTES as usize;
+        assert!(kept >= (retained - VALUE_BYTES).min(all), "{kept} bytes");
+        assert!(kept <= 2 * retained, "{kept} bytes");
+    }
+    let fresh = world.add_writer();
+    world.connect(fresh);
+    world.settle(20);
+    world.assert_converged();
 }
 
 /// A document chunk covers what is stored but what came while it was unpacked: then only its

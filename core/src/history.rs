@@ -92,7 +92,8 @@ pub const FOLD_BYTES_MIN: u64 = 64 * 1024;
 pub const FOLD_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Bytes of the newest folded changes that keep their own rows, so that a peer that was away for a
-/// short time gets just what it missed.
+/// short time gets just what it missed. Lots of up to as many bytes are kept or let go, so there
+/// may be twice as many.
 pub const RETAINED_BYTES: u64 = 1024 * 1024;
 
 /// A head of the graph.
@@ -1190,7 +1191,8 @@ impl History {
             .collect();
         record.generation += 1;
         record.segments += 1;
-        record.rows_from = self.retained_from();
+        record.retained = self.retained();
+        record.rows_from = record.retained[0].0;
         Fold {
             record,
             segment: segment.expect("what is not folded is resident"),
@@ -1215,18 +1217,33 @@ impl History {
         })
     }
 
-    /// The first index of the newest changes that keep their rows.
-    fn retained_from(&self) -> u32 {
-        let mut bytes = 0;
-        let mut from = self.len();
-        while from > self.record.rows_from {
-            match self.graph.size(from - 1) {
-                Ok(size) if bytes + u64::from(size) <= RETAINED_BYTES => bytes += u64::from(size),
-                _ => break,
+    /// The newest changes that keep their rows when all are folded, in lots: those of this folding,
+    /// and of earlier ones, whose sizes are not resident any more, as many lots as are needed.
+    fn retained(&self) -> Vec<(u32, u64)> {
+        let record = &self.record;
+        let (mut from, mut bytes) = (self.len(), 0);
+        while from > record.folded {
+            let size = self.graph.size(from - 1);
+            let size = u64::from(size.expect("what is not folded is resident"));
+            if bytes + size > RETAINED_BYTES {
+                break;
             }
+            bytes += size;
             from -= 1;
         }
-        from
+        let mut retained = vec![(from, bytes)];
+        if from == record.folded {
+            let earlier = record.retained.iter().rev();
+            for lot in earlier.take_while(|lot| lot.0 >= record.rows_from) {
+                if bytes >= RETAINED_BYTES {
+                    break;
+                }
+                bytes += lot.1;
+                retained.push(*lot);
+            }
+        }
+        retained.reverse();
+        retained
     }
 
     /// The fold is stored, with the record as it is now stored.

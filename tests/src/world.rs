@@ -596,7 +596,8 @@ impl Relay {
                 self.refused.extend(received.refused);
             }
             Err(reason) => {
-                self.refused.push((None, Refusal::Automerge(reason.clone())));
+                self.refused
+                    .push((None, Refusal::Automerge(reason.clone())));
                 documents = Documents::Unpacked;
             }
         }

@@ -117,6 +117,9 @@ pub struct Record {
     pub folded: u32,
     /// The first index whose bytes are stored as a row; at most `folded`.
     pub rows_from: u32,
+    /// The folded changes that keep their rows, by the foldings that kept them: the first index
+    /// and the bytes of each lot, in order. Lots below `rows_from` are gone.
+    pub retained: Vec<(u32, u64)>,
     /// Which snapshot and outline are current; 0 if there are none yet.
     pub generation: u32,
     /// The snapshot's size in bytes.
@@ -135,6 +138,7 @@ impl Record {
             space,
             folded: 0,
             rows_from: 0,
+            retained: Vec::new(),
             generation: 0,
             snapshot_bytes: 0,
             segments: 0,
@@ -158,6 +162,11 @@ impl Record {
             out.extend_from_slice(&hash.0);
             push_unsigned(&mut out, u64::from(*max_op));
         }
+        push_unsigned(&mut out, self.retained.len() as u64);
+        for (from, bytes) in &self.retained {
+            push_unsigned(&mut out, u64::from(*from));
+            push_unsigned(&mut out, *bytes);
+        }
         out
     }
 
@@ -175,10 +184,14 @@ impl Record {
         let heads = 0..input.unsigned()?;
         let head = |_| Some((input.number()?, input.hash()?, input.number()?));
         let heads = heads.map(head).collect::<Option<_>>()?;
+        let retained = 0..input.unsigned()?;
+        let lot = |_| Some((input.number()?, input.unsigned()?));
+        let retained = retained.map(lot).collect::<Option<_>>()?;
         let record = Self {
             space,
             folded,
             rows_from,
+            retained,
             generation,
             snapshot_bytes,
             segments,
@@ -209,6 +222,7 @@ mod tests {
         let mut record = Record::new(Space::default());
         record.folded = 7;
         record.heads.push((6, ChangeHash([4; 32]), 9));
+        record.retained.extend([(3, 70_000), (5, 1)]);
         let stored = record.encode();
         assert_eq!(Record::decode(&stored), Some(record));
         for cut in 0..bytes.len() {
