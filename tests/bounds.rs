@@ -41,11 +41,11 @@ fn extend(doc: &mut AutoCommit, sizes: &[usize]) {
     }
 }
 
-/// Gives the relay all changes of a document, each in a message of its own.
+/// Gives the relay the changes of a document that it has not, each in a message of its own.
 fn store(relay: &mut Relay, doc: &mut AutoCommit) {
     let writer = ConnectionId(1);
     relay.connect(writer, Access::Write);
-    for change in doc.get_changes(&[]) {
+    for change in doc.get_changes(&relay.stored().get_heads()) {
         let bytes = change.raw_bytes();
         let mut message = encode_sync(&[change.hash()], &[], None, 1);
         push_unsigned(&mut message, bytes.len() as u64);
@@ -159,6 +159,32 @@ fn a_difference_goes_on_when_it_is_folded_between_two_messages() {
         }
     };
     check(&mut doc, fetch(&mut relay, fold_once), &[7, 1]);
+}
+
+/// What a slow reader lacks is folded, and its sizes are not resident when it goes on reading.
+#[test]
+fn a_difference_that_reaches_below_the_resident_graph_is_bounded_too() {
+    const VALUE_BYTES: usize = 500 * 1024;
+    let mut doc = document(&[100]);
+    let mut relay = Relay::new();
+    store(&mut relay, &mut doc);
+    let reader = ConnectionId(4);
+    relay.connect(reader, Access::Write);
+    relay.receive(reader, &encode_sync(&doc.get_heads(), &[], None, 0));
+    relay.take(reader).unwrap();
+    relay.set_room(reader, 0);
+    extend(&mut doc, &[VALUE_BYTES; 2]);
+    store(&mut relay, &mut doc);
+    fold(&mut relay);
+    relay.evict();
+    extend(&mut doc, &[VALUE_BYTES; 20]);
+    store(&mut relay, &mut doc);
+    relay.set_room(reader, 1);
+    let bytes = relay.take(reader).unwrap();
+    let message = SyncMessage::decode(&bytes).unwrap();
+    let bytes: usize = message.changes.iter().map(|chunk| chunk.len()).sum();
+    assert!(message.have.is_empty() && message.changes.len() > 2);
+    assert!(bytes <= SYNC_BYTES_MAX, "{bytes} bytes");
 }
 
 /// A stock client that takes the relay to have the first change of its document: so it was told,

@@ -1114,7 +1114,10 @@ impl History {
                 (SYNC_BYTES_MAX as u64).saturating_sub(self.record.snapshot_bytes),
             )
         } else {
-            (missing, SYNC_BYTES_MAX as u64)
+            // Of folded changes that are not resident, only the sum of the sizes is known.
+            let hidden = missing.first().is_some_and(|m| m.start < self.graph.base());
+            let hidden = if hidden { self.retained_bytes() } else { 0 };
+            (missing, (SYNC_BYTES_MAX as u64).saturating_sub(hidden))
         };
         if reaches_below && budget == 0 {
             return (true, Vec::new(), missing);
@@ -1244,6 +1247,14 @@ impl History {
         }
         retained.reverse();
         retained
+    }
+
+    /// The bytes of the folded changes that have rows.
+    fn retained_bytes(&self) -> u64 {
+        let record = &self.record;
+        let lots = record.retained.iter();
+        let kept = lots.filter(|(from, _)| *from >= record.rows_from);
+        kept.map(|(_, bytes)| bytes).sum()
     }
 
     /// The fold is stored, with the record as it is now stored.
