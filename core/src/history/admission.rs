@@ -280,12 +280,19 @@ fn check_operations(
         if operation.action == INCREMENT && operation.insert {
             return Err(Refusal::Operation("an increment that inserts"));
         }
-        if let Key::Element(id) = operation.key
-            && let Some(Reference::Own(counter)) = resolver.resolve(id)
-        {
-            let at = inserted.partition_point(|(from, _, _)| *from <= counter);
-            let found = at.checked_sub(1).map(|at| inserted[at]);
-            if found.is_none_or(|(_, to, object)| counter > to || object != operation.object) {
+        if let Key::Element(id) = operation.key {
+            let exists = match resolver.resolve(id) {
+                Some(Reference::Past(_)) => true,
+                Some(Reference::Own(counter)) => {
+                    let at = inserted.partition_point(|(from, _, _)| *from <= counter);
+                    at.checked_sub(1).is_some_and(|at| {
+                        let (_, to, object) = inserted[at];
+                        counter <= to && object == operation.object
+                    })
+                }
+                None => false,
+            };
+            if !exists {
                 return Err(Refusal::UnknownOperation(resolver.show(id)));
             }
         }
@@ -296,11 +303,6 @@ fn check_operations(
                 }
                 _ => inserted.push((resolver.now, resolver.now, operation.object)),
             }
-        }
-        if let Key::Element(id) = operation.key
-            && resolver.resolve(id).is_none()
-        {
-            return Err(Refusal::UnknownOperation(resolver.show(id)));
         }
         preds = operation.preds.saturating_add(preds);
         if preds > CHANGE_OPS_MAX {
