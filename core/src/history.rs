@@ -429,6 +429,7 @@ impl History {
         let mut peers = self.peers;
         for (id, peer) in &mut peers {
             peer.extra.retain(|index| *index < durable_len);
+            peer.resent.retain(|index| *index < durable_len);
             if peer.writes() && peer.certainty != Certainty::Unheard && asked_again(*id) {
                 peer.reset = true;
                 peer.asked.clear();
@@ -858,6 +859,7 @@ impl History {
         {
             peer.certainty = certainty;
             peer.extra.clear();
+            peer.resent.clear();
             peer.sent(len, lacks);
             if !first {
                 peer.told = None;
@@ -866,15 +868,14 @@ impl History {
             peer.upto = 0;
             peer.lacks.clear();
             peer.extra.clear();
+            peer.resent.clear();
             peer.told = None;
         }
         for index in extra {
             peer.has(index);
         }
         for index in needed {
-            if peer.may_resend_one() {
-                peer.lost(index);
-            }
+            peer.lost(index);
         }
         for hash in unknown {
             if !self.refused.contains(&hash) && !self.orphans.by_hash.contains_key(&hash) {

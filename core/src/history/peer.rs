@@ -18,7 +18,10 @@ use crate::id::Access;
 /// keeps losing what it gets is not helped by more of it.
 pub(crate) const RESENDS_MAX: u8 = 8;
 
-/// Hashes that were asked for and that a peer may be asked for, per connection and document.
+/// Hashes that a peer may be asked for, and changes that it may ask for by name though it should
+/// have them, per connection and document. A filter hides about 1 % of what it covers, so each of
+/// these may be many; but each only once, since what was sent arrives as long as the connection
+/// lives.
 pub(crate) const ASKED_MAX: usize = 64 * 1024;
 
 /// How much of a peer's word is known to be complete.
@@ -58,8 +61,9 @@ pub(crate) struct Peer {
     pub(crate) reset: bool,
     /// Resends and resets so far.
     pub(crate) resends: u8,
-    /// Single changes that it asked for though they were sent.
-    pub(crate) resent: u32,
+    /// Single changes that it asked for by name though it should have them, since it was last
+    /// computed what it lacks.
+    pub(crate) resent: HashSet<u32>,
     /// The heads with which it last asked for everything.
     pub(crate) reset_answered: Option<Vec<ChangeHash>>,
     /// It understands a reset flag.
@@ -86,15 +90,20 @@ impl Peer {
         }
     }
 
-    /// Notes that it lacks a change after all.
+    /// Notes that it lacks a change after all, for which it asks by name. Each counts once.
     pub(crate) fn lost(&mut self, index: u32) {
+        if self.resent.len() >= ASKED_MAX || self.resent.contains(&index) {
+            return;
+        }
         if index < self.upto {
             let at = self.lacks.partition_point(|range| range.end <= index);
             if self.lacks.get(at).is_none_or(|range| index < range.start) {
                 self.lacks.insert(at, index..index + 1);
+                self.resent.insert(index);
             }
-        } else {
-            self.extra.retain(|had| *had != index);
+        } else if let Ok(at) = self.extra.binary_search(&index) {
+            self.extra.remove(at);
+            self.resent.insert(index);
         }
     }
 
@@ -127,13 +136,6 @@ impl Peer {
         if self.asked.len() < ASKED_MAX && self.asked.insert(hash) {
             self.need.push(hash);
         }
-    }
-
-    /// Whether one more change may be sent that it should have; counts it.
-    pub(crate) fn may_resend_one(&mut self) -> bool {
-        let may = self.resent < ASKED_MAX as u32;
-        self.resent += u32::from(may);
-        may
     }
 
     /// Whether one more resend is allowed; counts it.
@@ -191,6 +193,12 @@ mod tests {
         assert_eq!(peer.missing(9), [1..2, 3..4, 5..9]);
         peer.sent(9, vec![]);
         assert_eq!(peer.missing(9), []);
+        // What it asked for before, or lacked, it cannot have lost again.
+        peer.lost(3);
+        peer.lost(6);
+        assert_eq!(peer.missing(9), []);
+        peer.lost(1);
+        assert_eq!(peer.missing(9), [1..2]);
     }
 
     #[test]
