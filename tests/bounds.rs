@@ -187,6 +187,32 @@ fn a_difference_that_reaches_below_the_resident_graph_is_bounded_too() {
     assert!(bytes <= SYNC_BYTES_MAX, "{bytes} bytes");
 }
 
+/// A change that has no row can only be sent within the snapshot, which brings the others, too.
+#[test]
+fn changes_that_are_asked_for_one_by_one_bring_the_snapshot_once() {
+    let mut doc = document(&[100 * 1024; 30]);
+    let mut relay = Relay::new();
+    store(&mut relay, &mut doc);
+    fold(&mut relay);
+    let rows_from = relay.stored_record().unwrap().rows_from as usize;
+    assert!(rows_from > 8);
+    let asking = ConnectionId(4);
+    relay.connect(asking, Access::Write);
+    let heads = doc.get_heads();
+    let changes = doc.get_changes(&[]);
+    let mut chunks = Vec::new();
+    for change in &changes[..rows_from] {
+        let message = encode_sync(&heads, &[change.hash()], None, 0);
+        relay.receive(asking, &message);
+        while let Some(bytes) = relay.take(asking) {
+            let message = SyncMessage::decode(&bytes).unwrap();
+            chunks.extend(message.changes.iter().map(|chunk| chunk.len()));
+        }
+    }
+    let snapshot = relay.stored_record().unwrap().snapshot_bytes as usize;
+    assert_eq!(chunks, [snapshot]);
+}
+
 /// A stock client that takes the relay to have the first change of its document: so it was told,
 /// by a relay that had it and lost it.
 fn misled(doc: &mut AutoCommit) -> State {

@@ -875,7 +875,9 @@ impl History {
             peer.has(index);
         }
         for index in needed {
-            peer.lost(index);
+            // What has no row comes with the snapshot, which brings all that have none.
+            let in_snapshot = index < self.record.rows_from;
+            peer.lost(if in_snapshot { 0 } else { index });
         }
         for hash in unknown {
             if !self.refused.contains(&hash) && !self.orphans.by_hash.contains_key(&hash) {
