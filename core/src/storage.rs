@@ -95,6 +95,45 @@ pub enum Write {
     RemoveRowsBelow(u32),
 }
 
+/// A snapshot that takes the place of the one before.
+#[derive(Debug, Clone)]
+pub struct NewSnapshot {
+    /// The record that names it.
+    pub record: Record,
+    /// The document chunk.
+    pub snapshot: Bytes,
+    /// The outline of the changes in it.
+    pub outline: Bytes,
+    /// The graph of those that were not folded before: the record's last segment.
+    pub segment: Bytes,
+}
+
+impl NewSnapshot {
+    /// What makes it current, and removes the snapshot and outline before it and the rows that are
+    /// not kept any more.
+    #[must_use]
+    pub fn into_writes(self) -> Vec<Write> {
+        let Record {
+            generation,
+            segments,
+            rows_from,
+            ..
+        } = self.record;
+        let mut writes = vec![
+            Write::Blob(Blob::Snapshot(generation), self.snapshot),
+            Write::Blob(Blob::Outline(generation), self.outline),
+            Write::Blob(Blob::Segment(segments - 1), self.segment),
+            Write::Record(self.record),
+        ];
+        if generation > 1 {
+            writes.push(Write::RemoveBlob(Blob::Snapshot(generation - 1)));
+            writes.push(Write::RemoveBlob(Blob::Outline(generation - 1)));
+        }
+        writes.push(Write::RemoveRowsBelow(rows_from));
+        writes
+    }
+}
+
 /// What one document writes at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {

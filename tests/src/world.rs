@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use automerge::sync::{Message, State, SyncDoc};
 use automerge::{AutoCommit, Automerge, Change, ChangeHash};
 use bytes::Bytes;
-use reconverge::history::chunk::{Chunk, ChunkKind};
+use reconverge::history::chunk::first_document;
 use reconverge::history::leb::push_unsigned;
 use reconverge::history::{
     Documents, Fold, History, NeedGraph, Outgoing, Peers, Record, Refusal, Unpacked,
 };
 use reconverge::id::{Access, ConnectionId, DocumentId, Space};
 use reconverge::protocol::SyncMessage;
-use reconverge::storage::{Batch, Blob, DocumentKey, MemoryStorage, Storage, Write};
+use reconverge::storage::{Batch, Blob, DocumentKey, MemoryStorage, NewSnapshot, Storage, Write};
 
 use crate::Random;
 
@@ -481,7 +481,7 @@ impl Relay {
 /// What is built: uploads and foldings.
 impl Relay {
     fn unpack(&mut self, from: ConnectionId, message: Bytes, tries: u32) {
-        let chunk = document_chunk(&message).expect("a chunk was reported");
+        let chunk = first_document(&message).expect("a chunk was reported");
         self.uploads.entry(from).or_default().push_front(message);
         self.start_unpacking(from, chunk, tries, false);
     }
@@ -564,9 +564,13 @@ impl Relay {
         }
         record.snapshot_bytes = snapshot.len() as u64;
         self.save()?;
-        let outline = fold.outline.clone().into();
-        let writes = replace(&record, snapshot.clone(), outline, fold.segment.clone());
-        self.commit(writes)?;
+        let new = NewSnapshot {
+            record: record.clone(),
+            snapshot: snapshot.clone(),
+            outline: fold.outline.clone().into(),
+            segment: fold.segment.clone().into(),
+        };
+        self.commit(new.into_writes())?;
         self.snapshots.0 += 1;
         self.opened().history.folded(record);
         Ok(())
@@ -586,7 +590,7 @@ impl Relay {
         let mut documents = Documents::Report;
         match result {
             Ok(Contents::Covers(_)) if self.basis() != basis => {
-                let chunk = document_chunk(&message).expect("a chunk was reported");
+                let chunk = first_document(&message).expect("a chunk was reported");
                 self.start_unpacking(from, chunk, tries, true);
                 return Ok(());
             }
@@ -618,7 +622,7 @@ impl Relay {
 
     fn adopt(&mut self, message: &Bytes, unpacked: &Unpacked) -> Result<(), Failed> {
         self.save()?;
-        let chunk = document_chunk(message).expect("a chunk was reported");
+        let chunk = first_document(message).expect("a chunk was reported");
         let open = self.opened();
         if unpacked.len == open.history.len() {
             return Ok(());
@@ -631,8 +635,13 @@ impl Relay {
         record.snapshot_bytes = chunk.len() as u64;
         record.heads.clone_from(&unpacked.heads);
         let outline = Bytes::from(unpacked.outline.clone());
-        let writes = replace(&record, chunk, outline.clone(), unpacked.segment.clone());
-        self.commit(writes)?;
+        let new = NewSnapshot {
+            record: record.clone(),
+            snapshot: chunk,
+            outline: outline.clone(),
+            segment: unpacked.segment.clone().into(),
+        };
+        self.commit(new.into_writes())?;
         self.snapshots.1 += 1;
         let open = self.open.take().expect("it was opened before");
         let history = open.history.adopted(record, &outline);
@@ -643,36 +652,6 @@ impl Relay {
         });
         Ok(())
     }
-}
-
-fn replace(record: &Record, snapshot: Bytes, outline: Bytes, segment: Vec<u8>) -> Vec<Write> {
-    let generation = record.generation;
-    let mut writes = vec![
-        Write::Blob(Blob::Snapshot(generation), snapshot),
-        Write::Blob(Blob::Outline(generation), outline),
-        Write::Blob(Blob::Segment(record.segments - 1), segment.into()),
-        Write::Record(record.clone()),
-    ];
-    if generation > 1 {
-        writes.push(Write::RemoveBlob(Blob::Snapshot(generation - 1)));
-        writes.push(Write::RemoveBlob(Blob::Outline(generation - 1)));
-    }
-    writes.push(Write::RemoveRowsBelow(record.rows_from));
-    writes
-}
-
-/// The first document chunk of a sync message.
-fn document_chunk(message: &Bytes) -> Option<Bytes> {
-    let decoded = SyncMessage::decode(message).unwrap();
-    for mut bytes in decoded.changes {
-        while let Ok((chunk, rest)) = Chunk::split(bytes) {
-            if chunk.kind == ChunkKind::Document {
-                return Some(message.slice_ref(chunk.bytes));
-            }
-            bytes = rest;
-        }
-    }
-    None
 }
 
 fn unpack(

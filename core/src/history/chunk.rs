@@ -8,10 +8,12 @@ use std::borrow::Cow;
 use std::io::Read;
 
 use automerge::ChangeHash;
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::CHANGE_BYTES_MAX;
 use super::leb::{Reader, push_unsigned};
+use crate::protocol::{HEADS_MAX, SyncMessage};
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 
@@ -117,7 +119,7 @@ impl<'a> Chunk<'a> {
             input.prefixed()?;
         }
         let heads = input.unsigned()?;
-        if heads > crate::protocol::HEADS_MAX as u64 {
+        if heads > HEADS_MAX as u64 {
             return None;
         }
         (0..heads).map(|_| input.hash()).collect()
@@ -178,6 +180,21 @@ impl<'a> Chunk<'a> {
         bytes.append(&mut data);
         Ok(Cow::Owned(bytes))
     }
+}
+
+/// The first document chunk of an encoded sync message, sharing its bytes. `None` if there is none.
+#[must_use]
+pub fn first_document(message: &Bytes) -> Option<Bytes> {
+    let decoded = SyncMessage::decode(message).ok()?;
+    for mut bytes in decoded.changes {
+        while let Ok((chunk, rest)) = Chunk::split(bytes) {
+            if chunk.kind == ChunkKind::Document {
+                return Some(message.slice_ref(chunk.bytes));
+            }
+            bytes = rest;
+        }
+    }
+    None
 }
 
 /// `None` if it is nonsense or more than [`CHANGE_BYTES_MAX`], before more is allocated.

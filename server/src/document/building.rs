@@ -5,11 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reconverge::history::chunk::{Chunk, ChunkKind};
+use reconverge::history::chunk::first_document;
 use reconverge::history::{Documents, Fold, Unpacked};
 use reconverge::id::ConnectionId;
-use reconverge::protocol::SyncMessage;
-use reconverge::storage::{Blob, StorageError, Write};
+use reconverge::storage::{Blob, NewSnapshot, StorageError};
 use tracing::{info, warn};
 
 use super::{Document, Incoming, Input, Slot};
@@ -89,7 +88,7 @@ impl Document {
         message: Arc<Incoming>,
         tries: u32,
     ) -> Result<(), StorageError> {
-        let Some(chunk) = document_chunk(&message.data) else {
+        let Some(chunk) = first_document(&message.data) else {
             return Ok(());
         };
         let from = message.from.id;
@@ -218,17 +217,13 @@ impl Document {
         info!(document = %slot.name, changes = record.folded, bytes = snapshot.len(), "compacted");
         // What arrived in this turn is newer than the fold, and stored before it.
         self.save(slot).await?;
-        let segment = Blob::Segment(record.segments - 1);
-        let outline = Bytes::from(fold.outline.clone());
-        let mut writes = replace_snapshot(
-            &record,
+        let new = NewSnapshot {
+            record: record.clone(),
             snapshot,
-            outline,
-            segment,
-            fold.segment.clone().into(),
-        );
-        writes.push(Write::RemoveRowsBelow(record.rows_from));
-        self.commit(slot, writes).await?;
+            outline: fold.outline.clone().into(),
+            segment: fold.segment.clone().into(),
+        };
+        self.commit(slot, new.into_writes()).await?;
         self.opened().history.folded(record);
         self.building.history_changed();
         Ok(())
@@ -256,7 +251,7 @@ impl Document {
         match built {
             Ok(Built::Covers(_)) if self.basis() != basis => {
                 // Something else arrived meanwhile: take only what is unknown.
-                let Some(chunk) = document_chunk(data) else {
+                let Some(chunk) = first_document(data) else {
                     return Ok(());
                 };
                 return self.start_unpacking(slot, from, chunk, tries, true);
@@ -303,7 +298,7 @@ impl Document {
         unpacked: &Unpacked,
     ) -> Result<(), StorageError> {
         self.save(slot).await?;
-        let Some(chunk) = document_chunk(data) else {
+        let Some(chunk) = first_document(data) else {
             return Ok(());
         };
         let open = self.opened();
@@ -320,16 +315,13 @@ impl Document {
         record.snapshot_bytes = chunk.len() as u64;
         record.heads.clone_from(&unpacked.heads);
         let outline = Bytes::from(unpacked.outline.clone());
-        let segment = Blob::Segment(record.segments - 1);
-        let mut writes = replace_snapshot(
-            &record,
-            chunk,
-            outline.clone(),
-            segment,
-            unpacked.segment.clone().into(),
-        );
-        writes.push(Write::RemoveRowsBelow(record.rows_from));
-        self.commit(slot, writes).await?;
+        let new = NewSnapshot {
+            record: record.clone(),
+            snapshot: chunk,
+            outline: outline.clone(),
+            segment: unpacked.segment.clone().into(),
+        };
+        self.commit(slot, new.into_writes()).await?;
         let open = self.history.take().expect("is open");
         let damaged = || StorageError::Damaged {
             document: slot.name.to_string(),
@@ -344,40 +336,4 @@ impl Document {
         });
         Ok(())
     }
-}
-
-/// The writes that make a snapshot current and remove the one before.
-fn replace_snapshot(
-    record: &reconverge::history::Record,
-    snapshot: Bytes,
-    outline: Bytes,
-    segment: Blob,
-    graph: Bytes,
-) -> Vec<Write> {
-    let generation = record.generation;
-    let mut writes = vec![
-        Write::Blob(Blob::Snapshot(generation), snapshot),
-        Write::Blob(Blob::Outline(generation), outline),
-        Write::Blob(segment, graph),
-        Write::Record(record.clone()),
-    ];
-    if generation > 1 {
-        writes.push(Write::RemoveBlob(Blob::Snapshot(generation - 1)));
-        writes.push(Write::RemoveBlob(Blob::Outline(generation - 1)));
-    }
-    writes
-}
-
-/// The first document chunk of a sync message.
-fn document_chunk(data: &Bytes) -> Option<Bytes> {
-    let message = SyncMessage::decode(data).ok()?;
-    for mut bytes in message.changes {
-        while let Ok((chunk, rest)) = Chunk::split(bytes) {
-            if chunk.kind == ChunkKind::Document {
-                return Some(data.slice_ref(chunk.bytes));
-            }
-            bytes = rest;
-        }
-    }
-    None
 }
