@@ -4,6 +4,7 @@ mod metered;
 mod socket;
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use reconverge::protocol::{
 };
 use reconverge::session::{Event, Session};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite;
 use tokio_util::sync::PollSemaphore;
 use tracing::{debug, info, trace, warn};
@@ -180,10 +181,13 @@ pub(crate) async fn serve(relay: Arc<Shared>, socket: Socket, id: ConnectionId, 
 impl Peer {
     async fn run(&mut self, mut socket: Socket) -> Closing {
         let ping = self.relay.config.ping_interval;
-        let mut deadline = Instant::now() + self.relay.config.join_timeout;
         let mut heard = Instant::now();
-        let relay = self.relay.clone();
         let mut stopping = false;
+        let relay = self.relay.clone();
+        // Both stand outside the loop: entering and leaving their lists takes locks that all
+        // connections share.
+        let mut stop = pin!(relay.stopping.cancelled());
+        let mut deadline = pin!(sleep_until(heard + relay.config.join_timeout));
         loop {
             let outbox = self
                 .connection
@@ -191,13 +195,13 @@ impl Peer {
                 .map(|connection| &connection.outbox);
             let next = tokio::select! {
                 biased;
-                () = relay.stopping.cancelled(), if !stopping => {
+                () = &mut stop, if !stopping => {
                     stopping = true;
-                    deadline = Instant::now() + LAST_ANSWERS;
+                    deadline.as_mut().reset(Instant::now() + LAST_ANSWERS);
                     continue;
                 }
                 next = socket.next(outbox, &mut self.places) => next,
-                () = tokio::time::sleep_until(deadline) => Next::Deadline,
+                () = &mut deadline => Next::Deadline,
             };
             let closing = match next {
                 Next::Message(message, place) => {
@@ -205,7 +209,7 @@ impl Peer {
                     let joined = self.connection.is_some();
                     match self.message(message, place).await {
                         Ok(()) if !joined && self.connection.is_some() && !stopping => {
-                            deadline = heard + ping;
+                            deadline.as_mut().reset(heard + ping);
                             continue;
                         }
                         Ok(()) => continue,
@@ -222,7 +226,7 @@ impl Peer {
                 },
                 Next::Deadline if socket.is_writing() => {
                     heard = Instant::now();
-                    deadline = heard + ping;
+                    deadline.as_mut().reset(heard + ping);
                     continue;
                 }
                 Next::Deadline if heard.max(socket.read_at()).elapsed() > ping * 2 => Closing {
@@ -230,7 +234,7 @@ impl Peer {
                     reason: "no answer to pings".into(),
                 },
                 Next::Deadline => {
-                    deadline = Instant::now() + ping;
+                    deadline.as_mut().reset(Instant::now() + ping);
                     socket.ping();
                     continue;
                 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use bytes::{Bytes, BytesMut};
 use redb::{
     Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, StorageBackend, TableDefinition, WriteTransaction,
+    ReadableTableMetadata, StorageBackend, Table, TableDefinition, TableError, WriteTransaction,
 };
 
 use crate::history::{Record, Row};
@@ -277,25 +277,27 @@ fn shrink(database: &mut Database, path: &Path) -> Result<(), StorageError> {
 }
 
 fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<(), redb::Error> {
-    let mut rows = transaction.open_table(ROWS)?;
-    let mut blobs = transaction.open_table(BLOBS)?;
-    let mut records = transaction.open_table(RECORDS)?;
-    let mut documents = transaction.open_table(DOCUMENTS)?;
+    // Most commits only add rows, and each table that is opened costs the commit a page.
+    let (mut rows, mut blobs, mut records, mut documents) = (None, None, None, None);
     for batch in batches {
         let key = batch.key.0;
         for write in &batch.writes {
             match write {
                 Write::Record(record) => {
-                    documents.insert(batch.document.as_bytes(), key)?;
-                    records.insert(key, record.encode().as_slice())?;
+                    opened(&mut documents, transaction, DOCUMENTS)?
+                        .insert(batch.document.as_bytes(), key)?;
+                    opened(&mut records, transaction, RECORDS)?
+                        .insert(key, record.encode().as_slice())?;
                 }
                 Write::Row { last, row } => {
+                    let rows = opened(&mut rows, transaction, ROWS)?;
                     for (piece, bytes) in pieces(&row.encode()) {
                         rows.insert((key, *last, piece), bytes)?;
                     }
                 }
                 Write::Blob(blob, bytes) => {
                     let (kind, number) = blob_key(*blob);
+                    let blobs = opened(&mut blobs, transaction, BLOBS)?;
                     for (piece, bytes) in pieces(bytes) {
                         blobs.insert((key, kind, number, piece), bytes)?;
                     }
@@ -303,15 +305,28 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<(), redb::
                 Write::RemoveBlob(blob) => {
                     let (kind, number) = blob_key(*blob);
                     let all = (key, kind, number, 0)..=(key, kind, number, u32::MAX);
-                    blobs.retain_in(all, |_, _| false)?;
+                    opened(&mut blobs, transaction, BLOBS)?.retain_in(all, |_, _| false)?;
                 }
                 Write::RemoveRowsBelow(index) => {
-                    rows.retain_in((key, 0, 0)..(key, *index, 0), |_, _| false)?;
+                    opened(&mut rows, transaction, ROWS)?
+                        .retain_in((key, 0, 0)..(key, *index, 0), |_, _| false)?;
                 }
             }
         }
     }
     Ok(())
+}
+
+/// The table, opened at its first use.
+fn opened<'a, 't, K: redb::Key + 'static, V: redb::Value + 'static>(
+    table: &'a mut Option<Table<'t, K, V>>,
+    transaction: &'t WriteTransaction,
+    definition: TableDefinition<'_, K, V>,
+) -> Result<&'a mut Table<'t, K, V>, TableError> {
+    if table.is_none() {
+        *table = Some(transaction.open_table(definition)?);
+    }
+    Ok(table.as_mut().expect("opened above"))
 }
 
 /// Cuts a value into numbered pieces; an empty one is one empty piece.
