@@ -124,7 +124,8 @@ pub struct History {
     recent: Recent,
     orphans: Orphans,
     refused: RefusedSet,
-    peers: HashMap<ConnectionId, Peer>,
+    /// Boxed, because most documents have one peer and a map has room for four.
+    peers: HashMap<ConnectionId, Box<Peer>>,
 }
 
 /// What [`History::receive`] has to say about a message.
@@ -471,7 +472,7 @@ impl History {
         if self.is_mere_acknowledgement(from, message) {
             return Ok(received);
         }
-        let writes = self.peers.get(&from).is_some_and(Peer::writes);
+        let writes = self.peers.get(&from).is_some_and(|peer| peer.writes());
         if !writes && !message.changes.is_empty() {
             received.refused.push((None, Refusal::ReadOnly));
         }
@@ -1280,7 +1281,7 @@ impl History {
 
 /// The peers of a history, between two histories. See [`History::into_peers`].
 #[derive(Debug, Default)]
-pub struct Peers(HashMap<ConnectionId, Peer>);
+pub struct Peers(HashMap<ConnectionId, Box<Peer>>);
 
 impl Peers {
     /// Forgets a peer.

@@ -201,7 +201,9 @@ impl Slot {
 
     /// Lets go of what can be read again.
     pub(crate) fn evict(&self) {
-        if let Some(resting) = &mut self.state().resting {
+        let mut state = self.state();
+        state.mailbox.shrink_to_fit();
+        if let Some(resting) = &mut state.resting {
             resting.evict();
         }
     }
@@ -220,7 +222,8 @@ impl Slot {
 /// A document that is open.
 #[derive(Default)]
 struct Document {
-    history: Option<Open>,
+    /// Boxed, so that a document which was evicted is small.
+    history: Option<Box<Open>>,
     /// The peers, while there is no history.
     parked: Peers,
     connections: HashMap<ConnectionId, Arc<Connection>>,
@@ -265,6 +268,7 @@ impl Document {
 
     /// Drops graph and caches, keeps the peers and what they know.
     fn evict(&mut self) {
+        self.backlog.shrink_to_fit();
         if self.building.is_idle() {
             self.park();
         }
@@ -343,7 +347,7 @@ impl Document {
             }
         };
         open.history.set_peers(std::mem::take(&mut self.parked));
-        self.history = Some(open);
+        self.history = Some(Box::new(open));
         self.building.history_changed();
         self.concerned = Concerned::All;
         Ok(())

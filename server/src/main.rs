@@ -119,6 +119,11 @@ fn main() -> ExitCode {
 }
 
 fn run(serve: &Serve) -> Result<(), String> {
+    // The allocator asks for huge pages; with small objects of many lifetimes they only keep
+    // memory that nobody uses: 15 MiB instead of 11 for the first connection, and 2 KiB more for
+    // each after it. Where the kernel does not know the setting, that is the price.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let filter = EnvFilter::try_new(&serve.log)
         .map_err(|e| format!("--log {:?} is not a filter: {e}", serve.log));
     let default = EnvFilter::new("info");

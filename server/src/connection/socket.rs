@@ -54,7 +54,7 @@ impl Socket {
     pub(crate) async fn new(io: TcpStream, read: Bytes, unfinished: Arc<Unfinished>) -> Self {
         let io = Metered::new(io, unfinished);
         let mut config = WebSocketConfig::default();
-        config.read_buffer_size = 4 * 1024;
+        config.read_buffer_size = 2 * 1024;
         config.write_buffer_size = 16 * 1024;
         config.max_message_size = Some(MESSAGE_BYTES_MAX);
         config.max_frame_size = Some(MESSAGE_BYTES_MAX);

@@ -329,11 +329,11 @@ impl Document {
         };
         let history = open.history.adopted(record, &outline).ok_or_else(damaged)?;
         self.building.history_changed();
-        self.history = Some(super::Open {
+        self.history = Some(Box::new(super::Open {
             key: open.key,
             history,
             stored: true,
-        });
+        }));
         Ok(())
     }
 }
