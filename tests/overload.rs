@@ -22,6 +22,11 @@ const EDITS: u32 = 2_000;
 /// Large enough that the sockets' own buffers do not hold them all.
 const EDIT_BYTES: usize = 16 * 1024;
 
+/// What the relay may grow by: the document of 32 MB is compacted meanwhile, and its snapshot lies
+/// in memory once, and again in part on its way to the disk. What the readers miss is 20 times as
+/// much.
+const GROWTH_MAX: u64 = 80 * 1024 * 1024;
+
 fn change(doc: &mut AutoCommit, n: u32, len: usize) -> Change {
     // Bytes that do not compress, so that what is sent is as large as it looks.
     let mut word = u64::from(n) << 1 | 1;
@@ -84,7 +89,7 @@ async fn a_slow_reader_catches_up_without_loss() {
     let missed = SLOW * u64::from(EDITS) * EDIT_BYTES as u64;
     let grown = most.saturating_sub(before);
     println!("{missed} bytes missed by slow readers, the relay grew by {grown}");
-    assert!(grown < missed / 2, "the relay grew by {grown} bytes");
+    assert!(grown < GROWTH_MAX, "the relay grew by {grown} bytes");
 
     for reader in &mut slow {
         reader

@@ -150,7 +150,7 @@ impl Batch {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let bytes = |write: &Write| match write {
-            Write::Row { row, .. } => row.changes.iter().map(|c| c.bytes.len() + 48).sum(),
+            Write::Row { row, .. } => row.bytes(),
             Write::Blob(_, bytes) => bytes.len(),
             Write::Record(_) | Write::RemoveBlob(_) | Write::RemoveRowsBelow(_) => 64,
         };
@@ -198,11 +198,88 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// When reading fails, or a change is not there.
     fn changes(&self, key: DocumentKey, ranges: &[Range<u32>]) -> Result<Vec<Bytes>, StorageError>;
 
+    /// A part of a blob: [`BLOB_PIECE_BYTES`] from that many times `number` on, less at the
+    /// blob's end, nothing after it.
+    ///
+    /// # Errors
+    /// When reading fails, or the blob is not there.
+    fn blob_piece(&self, key: DocumentKey, blob: Blob, number: u32) -> Result<Bytes, StorageError>;
+
+    /// The rows whose last change has at least the index `from`, each with the index of its last
+    /// change, in order: as many as have about `bytes` bytes, but one at least.
+    ///
+    /// # Errors
+    /// When reading fails.
+    fn rows(
+        &self,
+        key: DocumentKey,
+        from: u32,
+        bytes: usize,
+    ) -> Result<Vec<(u32, Row)>, StorageError>;
+
     /// Writes all batches, or none of them.
     ///
     /// # Errors
     /// When anything failed. See the module's second promise.
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError>;
+}
+
+/// The size of all pieces of a blob but the last, in bytes: with its key, a piece fills a page of
+/// 64 KiB.
+pub const BLOB_PIECE_BYTES: usize = 64 * 1024 - 512;
+
+/// How much [`each_change`] reads at a time.
+const READ_BYTES: usize = 1024 * 1024;
+
+/// Hands out a blob piece by piece; nothing stays open between them. Whoever replaces the blob
+/// meanwhile makes this fail.
+///
+/// # Errors
+/// When reading fails, or what `each` returns.
+pub fn each_piece<E: From<StorageError>>(
+    storage: &dyn Storage,
+    key: DocumentKey,
+    blob: Blob,
+    mut each: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    for number in 0.. {
+        let piece = storage.blob_piece(key, blob, number)?;
+        each(&piece)?;
+        if piece.len() < BLOB_PIECE_BYTES {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Hands out the bytes of the changes with these indexes in order; nothing stays open between
+/// them. Whoever removes them meanwhile makes this fail.
+///
+/// # Errors
+/// When reading fails, or what `each` returns.
+pub fn each_change<E: From<StorageError>>(
+    storage: &dyn Storage,
+    key: DocumentKey,
+    range: Range<u32>,
+    mut each: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut next = range.start;
+    while next < range.end {
+        let rows = storage.rows(key, next, READ_BYTES)?;
+        if rows.is_empty() {
+            return Err(damaged(key.0, "a change is missing").into());
+        }
+        for (last, row) in rows {
+            let mut changes = Vec::new();
+            pick(&row, last, &[next..range.end], &mut changes);
+            if changes.len() != (last + 1).min(range.end).saturating_sub(next) as usize {
+                return Err(damaged(key.0, "a change is missing").into());
+            }
+            changes.iter().try_for_each(|bytes| each(bytes))?;
+            next = last + 1;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn damaged(document: impl ToString, what: &'static str) -> StorageError {

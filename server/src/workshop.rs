@@ -9,19 +9,24 @@
 //! trusted: the child is this binary.
 
 mod child;
+mod pipe;
 
+use std::fs::File;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reconverge::history::Unpacked;
-use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::protocol::ChangeHash;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use reconverge::storage::{DocumentKey, Storage};
+use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 
 pub use child::run as run_child;
+use pipe::{Unfed, decode_result, read_result};
 
 /// The hidden subcommand.
 pub const SUBCOMMAND: &str = "workshop";
@@ -54,8 +59,9 @@ pub(crate) enum JobError {
     Refused(String),
 }
 
-/// What to build.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What to build. What lies in storage is read when the job's turn has come, piece by piece, so
+/// that neither a large document nor many that wait take memory.
+#[derive(Debug)]
 pub(crate) enum Job {
     /// Unpack a document chunk.
     Unpack {
@@ -69,11 +75,13 @@ pub(crate) enum Job {
     },
     /// Fold changes into a snapshot.
     Fold {
-        snapshot: Option<Bytes>,
-        changes: Vec<Bytes>,
-        /// The heads and the number of changes that must come out.
+        storage: Arc<dyn Storage>,
+        key: DocumentKey,
+        /// Generation and size of the snapshot before.
+        snapshot: Option<(u32, u64)>,
+        changes: Range<u32>,
+        /// The heads that must come out; so many changes as `changes` ends with.
         heads: Vec<ChangeHash>,
-        len: u32,
     },
 }
 
@@ -112,15 +120,13 @@ impl Workshop {
             .acquire()
             .await
             .map_err(|e| JobError::Spawn(e.to_string()))?;
-        let input = job.encode();
-        drop(job);
-        match tokio::time::timeout(self.config.deadline, self.run_now(input)).await {
+        match tokio::time::timeout(self.config.deadline, self.run_now(job)).await {
             Ok(result) => result,
             Err(_) => Err(JobError::Deadline(self.config.deadline)),
         }
     }
 
-    async fn run_now(&self, input: Vec<u8>) -> Result<Built, JobError> {
+    async fn run_now(&self, job: Job) -> Result<Built, JobError> {
         let spawn = |e: std::io::Error| JobError::Spawn(e.to_string());
         let mut child = tokio::process::Command::new(&self.config.program)
             .arg(SUBCOMMAND)
@@ -135,22 +141,25 @@ impl Workshop {
             .kill_on_drop(true)
             .spawn()
             .map_err(spawn)?;
-        let mut stdin = child.stdin.take().expect("is piped");
-        let mut stdout = child.stdout.take().expect("is piped");
+        let stdin = child.stdin.take().expect("is piped");
+        let stdin = stdin.into_owned_fd().map_err(spawn)?;
+        let stdout = child.stdout.take().expect("is piped");
         let stderr = child.stderr.take().expect("is piped");
-        let feed = async move {
-            // A child that dies before it read everything is seen by its status.
-            let _ = stdin.write_all(&input).await;
-        };
-        let (mut output, mut words) = (Vec::new(), Vec::new());
+        // Blocks while the child does not read, at most until the child is killed.
+        let feed = tokio::task::spawn_blocking(move || job.write(File::from(stdin)));
+        let mut words = Vec::new();
         // What a fault says of itself goes into the log; a page of it is enough.
         let mut last_words = stderr.take(4096);
-        let ((), read, _) = tokio::join!(
+        let (fed, output, _) = tokio::join!(
             feed,
-            stdout.read_to_end(&mut output),
+            read_result(stdout, self.config.memory_bytes_max),
             last_words.read_to_end(&mut words)
         );
-        read.map_err(spawn)?;
+        let output = output.map_err(spawn)?;
+        if let Err(Unfed::Storage(error)) = fed.map_err(|e| JobError::Spawn(e.to_string()))? {
+            return Err(JobError::Refused(error.to_string()));
+        }
+        // A child that died before it read everything is seen by its status.
         let status = child.wait().await.map_err(spawn)?;
         if !status.success() {
             let words = String::from_utf8_lossy(&words);
@@ -159,184 +168,5 @@ impl Workshop {
         }
         let died = || JobError::Died("its result makes no sense".into());
         decode_result(&output.into()).ok_or_else(died)?
-    }
-}
-
-fn push_list(out: &mut Vec<u8>, list: &[Bytes]) {
-    push_unsigned(out, list.len() as u64);
-    for bytes in list {
-        push_unsigned(out, bytes.len() as u64);
-        out.extend_from_slice(bytes);
-    }
-}
-
-fn read_list(input: &mut Reader<'_>, whole: &Bytes) -> Option<Vec<Bytes>> {
-    (0..input.unsigned()?)
-        .map(|_| Some(whole.slice_ref(input.prefixed()?)))
-        .collect()
-}
-
-fn push_hashes(out: &mut Vec<u8>, hashes: &[ChangeHash]) {
-    push_unsigned(out, hashes.len() as u64);
-    hashes
-        .iter()
-        .for_each(|hash| out.extend_from_slice(&hash.0));
-}
-
-fn read_hashes(input: &mut Reader<'_>) -> Option<Vec<ChangeHash>> {
-    (0..input.unsigned()?).map(|_| input.hash()).collect()
-}
-
-impl Job {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        match self {
-            Self::Unpack {
-                chunk,
-                known,
-                segment_from,
-                changes,
-            } => {
-                out.push(if *changes { b'C' } else { b'U' });
-                push_unsigned(&mut out, u64::from(*segment_from));
-                push_hashes(&mut out, known);
-                push_list(&mut out, std::slice::from_ref(chunk));
-            }
-            Self::Fold {
-                snapshot,
-                changes,
-                heads,
-                len,
-            } => {
-                out.push(b'F');
-                push_unsigned(&mut out, u64::from(*len));
-                push_hashes(&mut out, heads);
-                push_list(&mut out, snapshot.as_slice());
-                push_list(&mut out, changes);
-            }
-        }
-        out
-    }
-
-    fn decode(bytes: &Bytes) -> Option<Self> {
-        let mut input = Reader(bytes);
-        let kind = input.take(1)?[0];
-        let number = input.number()?;
-        let hashes = read_hashes(&mut input)?;
-        let first = read_list(&mut input, bytes)?;
-        Some(match kind {
-            b'F' => Self::Fold {
-                snapshot: first.into_iter().next(),
-                changes: read_list(&mut input, bytes)?,
-                heads: hashes,
-                len: number,
-            },
-            _ => Self::Unpack {
-                chunk: first.into_iter().next()?,
-                known: hashes,
-                segment_from: number,
-                changes: kind == b'C',
-            },
-        })
-    }
-}
-
-fn encode_result(result: &Result<Built, String>) -> Vec<u8> {
-    let mut out = Vec::new();
-    match result {
-        Ok(Built::Covers(unpacked)) => {
-            out.push(b'U');
-            push_unsigned(&mut out, u64::from(unpacked.len));
-            push_unsigned(&mut out, unpacked.heads.len() as u64);
-            for (index, hash, max_op) in &unpacked.heads {
-                push_unsigned(&mut out, u64::from(*index));
-                out.extend_from_slice(&hash.0);
-                push_unsigned(&mut out, u64::from(*max_op));
-            }
-            for part in [&unpacked.segment, &unpacked.outline] {
-                push_unsigned(&mut out, part.len() as u64);
-                out.extend_from_slice(part);
-            }
-        }
-        Ok(Built::Changes(changes)) => {
-            out.push(b'C');
-            push_list(&mut out, changes);
-        }
-        Ok(Built::Snapshot(snapshot)) => {
-            out.push(b'S');
-            out.extend_from_slice(snapshot);
-        }
-        Err(reason) => {
-            out.push(b'E');
-            out.extend_from_slice(reason.as_bytes());
-        }
-    }
-    out
-}
-
-fn decode_result(bytes: &Bytes) -> Option<Result<Built, JobError>> {
-    let mut input = Reader(bytes);
-    Some(match input.take(1)?[0] {
-        b'U' => {
-            let len = input.number()?;
-            let heads = 0..input.unsigned()?;
-            let head = |_| Some((input.number()?, input.hash()?, input.number()?));
-            let heads = heads.map(head).collect::<Option<_>>()?;
-            let segment = input.prefixed()?.to_vec();
-            let outline = input.prefixed()?.to_vec();
-            Ok(Built::Covers(Unpacked {
-                len,
-                segment,
-                outline,
-                heads,
-            }))
-        }
-        b'C' => Ok(Built::Changes(read_list(&mut input, bytes)?)),
-        b'S' => Ok(Built::Snapshot(bytes.slice(1..))),
-        b'E' => Err(JobError::Refused(
-            String::from_utf8_lossy(input.0).into_owned(),
-        )),
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jobs_and_results_survive_the_pipe() {
-        let bytes = Bytes::from_static(b"chunk");
-        let hash = ChangeHash([9; 32]);
-        for job in [
-            Job::Unpack {
-                chunk: bytes.clone(),
-                known: vec![hash],
-                segment_from: 3,
-                changes: true,
-            },
-            Job::Fold {
-                snapshot: None,
-                changes: vec![bytes.clone(), bytes.clone()],
-                heads: vec![hash],
-                len: 7,
-            },
-        ] {
-            assert_eq!(Job::decode(&job.encode().into()), Some(job));
-        }
-        let unpacked = Unpacked {
-            len: 5,
-            segment: vec![1, 2],
-            outline: vec![3],
-            heads: vec![(4, hash, 700)],
-        };
-        for built in [
-            Built::Covers(unpacked),
-            Built::Changes(vec![bytes.clone()]),
-            Built::Snapshot(bytes),
-        ] {
-            let sent = encode_result(&Ok(built.clone()));
-            assert_eq!(decode_result(&sent.into()).unwrap().unwrap(), built);
-        }
     }
 }

@@ -53,11 +53,16 @@ pub struct Row {
 }
 
 impl Row {
+    /// About how many bytes its stored form has.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.changes.iter().map(|c| c.bytes.len() + 48).sum()
+    }
+
     /// The row's stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let size: usize = self.changes.iter().map(|c| c.bytes.len() + 48).sum();
-        let mut out = Vec::with_capacity(size + 8);
+        let mut out = Vec::with_capacity(self.bytes() + 8);
         out.push(VERSION);
         push_unsigned(&mut out, self.changes.len() as u64);
         for change in &self.changes {

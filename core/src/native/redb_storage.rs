@@ -19,7 +19,7 @@ use redb::{
 use crate::history::{Record, Row};
 use crate::id::DocumentId;
 use crate::storage::{
-    Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write, damaged, pick,
+    BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write, damaged, pick,
 };
 
 /// The version of the file's layout.
@@ -27,10 +27,6 @@ pub const FORMAT: u64 = 1;
 
 /// Memory that redb may use for pages, in bytes, unless told otherwise.
 pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
-
-/// Blobs and rows are cut into pieces of this size, so that a piece and its key fill a page of
-/// 64 KiB: redb rounds the pages of large values up to a power of two.
-const PIECE_BYTES: usize = 64 * 1024 - 512;
 
 type PieceKey = (u64, u8, u32, u32);
 
@@ -329,10 +325,11 @@ fn opened<'a, 't, K: redb::Key + 'static, V: redb::Value + 'static>(
     Ok(table.as_mut().expect("opened above"))
 }
 
-/// Cuts a value into numbered pieces; an empty one is one empty piece.
+/// Cuts a value into numbered pieces; an empty one is one empty piece. redb rounds the pages of
+/// large values up to a power of two.
 fn pieces(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     let empty = bytes.is_empty().then_some(bytes);
-    (0u32..).zip(empty.into_iter().chain(bytes.chunks(PIECE_BYTES)))
+    (0u32..).zip(empty.into_iter().chain(bytes.chunks(BLOB_PIECE_BYTES)))
 }
 
 fn read_blob(
@@ -449,6 +446,40 @@ impl Storage for RedbStorage {
         } else {
             Err(damaged(key.0, "a change is missing"))
         }
+    }
+
+    fn blob_piece(&self, key: DocumentKey, blob: Blob, number: u32) -> Result<Bytes, StorageError> {
+        let (kind, of) = blob_key(blob);
+        let found = self.read(|transaction| {
+            let read = || -> Result<_, redb::Error> {
+                let blobs = transaction.open_table(BLOBS)?;
+                let piece = |number| blobs.get((key.0, kind, of, number));
+                Ok(match piece(number)? {
+                    Some(piece) => Some(Bytes::copy_from_slice(piece.value())),
+                    // After the last one, if there is any.
+                    None => piece(0)?.map(|_| Bytes::new()),
+                })
+            };
+            read().map_err(StorageError::failed)
+        })?;
+        found.ok_or_else(|| damaged(key.0, "a blob is missing"))
+    }
+
+    fn rows(
+        &self,
+        key: DocumentKey,
+        from: u32,
+        bytes: usize,
+    ) -> Result<Vec<(u32, Row)>, StorageError> {
+        let (mut rows, mut found) = (Vec::new(), 0);
+        self.read(|transaction| {
+            read_rows(transaction, key, from, |last, row| {
+                found += row.bytes();
+                rows.push((last, row));
+                found < bytes
+            })
+        })?;
+        Ok(rows)
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use automerge::ChangeHash;
 use bytes::Bytes;
 
-use super::{Batch, Blob, DocumentKey, Storage, Write};
+use super::{
+    BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Storage, StorageError, Write, each_change,
+    each_piece,
+};
 use crate::history::{ObjectKind, Record, Row, StoredChange};
 use crate::id::{DocumentId, Space};
 
@@ -13,11 +16,12 @@ use crate::id::{DocumentId, Space};
 ///
 /// # Panics
 /// When the backend breaks the contract.
-pub fn check<S: Storage + ?Sized>(empty: impl Fn() -> Arc<S>) {
+pub fn check<S: Storage>(empty: impl Fn() -> Arc<S>) {
     what_is_committed_is_read(&*empty());
     documents_do_not_mix(&*empty());
     rows_and_blobs_are_removed_in_order(&*empty());
     large_values_survive(&*empty());
+    parts_make_the_whole(&*empty());
     readers_see_whole_commits(&empty());
 }
 
@@ -46,7 +50,7 @@ fn batch(n: u8, key: DocumentKey, writes: Vec<Write>) -> Batch {
     }
 }
 
-fn what_is_committed_is_read(storage: &(impl Storage + ?Sized)) {
+fn what_is_committed_is_read(storage: &impl Storage) {
     assert_eq!(storage.load(&id(1)).expect("load"), None);
     let (key, other) = (storage.new_key(), storage.new_key());
     assert_ne!(key, other);
@@ -81,7 +85,7 @@ fn what_is_committed_is_read(storage: &(impl Storage + ?Sized)) {
     assert_ne!(storage.new_key(), key);
 }
 
-fn documents_do_not_mix(storage: &(impl Storage + ?Sized)) {
+fn documents_do_not_mix(storage: &impl Storage) {
     let keys = [storage.new_key(), storage.new_key()];
     let of = |n: u8| {
         let record = Write::Record(Record::new(Space::default()));
@@ -117,7 +121,7 @@ fn documents_do_not_mix(storage: &(impl Storage + ?Sized)) {
     );
 }
 
-fn rows_and_blobs_are_removed_in_order(storage: &(impl Storage + ?Sized)) {
+fn rows_and_blobs_are_removed_in_order(storage: &impl Storage) {
     let key = storage.new_key();
     let mut record = Record::new(Space::default());
     let blob = |text: &'static str| Bytes::from_static(text.as_bytes());
@@ -171,7 +175,7 @@ fn rows_and_blobs_are_removed_in_order(storage: &(impl Storage + ?Sized)) {
     );
 }
 
-fn large_values_survive(storage: &(impl Storage + ?Sized)) {
+fn large_values_survive(storage: &impl Storage) {
     let key = storage.new_key();
     let blob: Bytes = (0..5_000_000u32).map(|n| (n ^ (n >> 8)) as u8).collect();
     let writes = vec![
@@ -201,9 +205,69 @@ fn large_values_survive(storage: &(impl Storage + ?Sized)) {
     assert!(storage.blob(key, Blob::Snapshot(7)).is_err());
 }
 
+fn parts_make_the_whole(storage: &impl Storage) {
+    let key = storage.new_key();
+    let sizes = [
+        0,
+        1,
+        BLOB_PIECE_BYTES - 1,
+        BLOB_PIECE_BYTES,
+        BLOB_PIECE_BYTES + 1,
+        3 * BLOB_PIECE_BYTES,
+    ];
+    let mut writes = vec![Write::Record(Record::new(Space::default()))];
+    for (number, size) in (0..).zip(sizes) {
+        let bytes = (0..size).map(|n| (n % 251) as u8).collect();
+        writes.push(Write::Blob(Blob::Segment(number), bytes));
+    }
+    // Rows of one change and of many, small ones and one above what is read at a time.
+    for (first, len, size) in [(0, 1, 10), (1, 50, 100), (51, 1, 3_000_000), (52, 8, 10)] {
+        writes.push(Write::Row {
+            last: first + len - 1,
+            row: row(first, len, size),
+        });
+    }
+    storage.commit(&[batch(7, key, writes)]).expect("commit");
+    for (number, size) in (0..).zip(sizes) {
+        let blob = Blob::Segment(number);
+        let mut whole = Vec::new();
+        let read = each_piece(storage, key, blob, |piece| {
+            whole.extend_from_slice(piece);
+            Ok::<_, StorageError>(())
+        });
+        read.expect("it is there");
+        assert_eq!(
+            whole,
+            storage.blob(key, blob).expect("blob"),
+            "{size} bytes"
+        );
+    }
+    let gone = Blob::Segment(sizes.len() as u32);
+    assert!(each_piece(storage, key, gone, |_| Ok::<_, StorageError>(())).is_err());
+    for range in [0..60, 0..1, 1..51, 7..9, 40..56, 59..60, 5..5] {
+        let mut found = Vec::new();
+        let read = each_change(storage, key, range.clone(), |bytes| {
+            found.push(Bytes::copy_from_slice(bytes));
+            Ok::<_, StorageError>(())
+        });
+        read.expect("they are there");
+        let at_once = storage.changes(key, std::slice::from_ref(&range));
+        assert_eq!(found, at_once.expect("changes"), "{range:?}");
+    }
+    let past_the_end = each_change(storage, key, 50..61, |_| Ok::<_, StorageError>(()));
+    assert!(past_the_end.is_err());
+    let rows = storage.rows(key, 1, 1).expect("rows");
+    assert_eq!(
+        rows,
+        [(50, row(1, 50, 100))],
+        "one at least, and no more than enough"
+    );
+    assert_eq!(storage.rows(key, 60, 1).expect("rows"), []);
+}
+
 /// One thread writes the same number of rows into two documents; whoever reads finds them equal
 /// when read in the order of the commits.
-fn readers_see_whole_commits<S: Storage + ?Sized>(storage: &Arc<S>) {
+fn readers_see_whole_commits<S: Storage>(storage: &Arc<S>) {
     let keys = [storage.new_key(), storage.new_key()];
     let commit = |index: u32| {
         let of = |n: u8| {

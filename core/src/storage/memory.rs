@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write, damaged, pick};
+use super::{
+    BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write, damaged, pick,
+};
 use crate::history::{Record, Row};
 use crate::id::DocumentId;
 
@@ -94,6 +96,30 @@ impl Storage for MemoryStorage {
         } else {
             Err(damaged(key.0, "a change is missing"))
         }
+    }
+
+    fn blob_piece(&self, key: DocumentKey, blob: Blob, number: u32) -> Result<Bytes, StorageError> {
+        let whole = self.blob(key, blob)?;
+        let from = whole.len().min(number as usize * BLOB_PIECE_BYTES);
+        Ok(whole.slice(from..whole.len().min(from + BLOB_PIECE_BYTES)))
+    }
+
+    fn rows(
+        &self,
+        key: DocumentKey,
+        from: u32,
+        bytes: usize,
+    ) -> Result<Vec<(u32, Row)>, StorageError> {
+        let mut found = 0;
+        let tables = self.tables();
+        let rows = tables.rows.range((key, from)..=(key, u32::MAX));
+        let enough = |(_, row): &(_, &Row)| {
+            let before = found;
+            found += row.bytes();
+            before < bytes
+        };
+        let rows = rows.take_while(enough);
+        Ok(rows.map(|((_, last), row)| (*last, row.clone())).collect())
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {

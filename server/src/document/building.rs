@@ -141,33 +141,20 @@ impl Document {
         }
         self.building.folding = true;
         let fold = Box::new(open.history.begin_fold());
-        let (key, old) = (open.key, open.history.record().clone());
+        let old = open.history.record();
         let mut heads: Vec<_> = fold.record.heads.iter().map(|(_, hash, _)| *hash).collect();
         heads.sort_unstable();
+        let job = Job::Fold {
+            storage: slot.relay.storage.clone(),
+            key: open.key,
+            snapshot: (old.generation > 0).then_some((old.generation, old.snapshot_bytes)),
+            changes: fold.from..fold.record.folded,
+            heads,
+        };
         let slot = slot.clone();
         slot.relay.clone().tasks.spawn(async move {
-            let (relay, range) = (slot.relay.clone(), fold.from..fold.record.folded);
-            let read = move || -> Result<Job, StorageError> {
-                let snapshot = match old.generation {
-                    0 => None,
-                    generation => Some(relay.storage.blob(key, Blob::Snapshot(generation))?),
-                };
-                let len = range.end;
-                let changes = relay.storage.changes(key, &[range])?;
-                Ok(Job::Fold {
-                    snapshot,
-                    changes,
-                    heads,
-                    len,
-                })
-            };
-            let built = match tokio::task::spawn_blocking(read).await {
-                Ok(Ok(job)) => match slot.relay.build(job).await {
-                    Some(built) => built,
-                    None => return,
-                },
-                Ok(Err(error)) => Err(JobError::Refused(error.to_string())),
-                Err(error) => Err(JobError::Spawn(error.to_string())),
+            let Some(built) = slot.relay.build(job).await else {
+                return;
             };
             slot.push(Input::Built(BuildResult::Folded { fold, built }));
         });
@@ -199,6 +186,11 @@ impl Document {
         built: &Result<Built, JobError>,
     ) -> Result<(), StorageError> {
         let open = self.opened();
+        let mut record = fold.record.clone();
+        if record.generation != open.history.record().generation + 1 {
+            // An uploaded chunk became the snapshot meanwhile.
+            return Ok(());
+        }
         let snapshot = match built {
             Ok(Built::Snapshot(snapshot)) => snapshot.clone(),
             Ok(Built::Covers(_) | Built::Changes(_)) => return Ok(()),
@@ -208,11 +200,6 @@ impl Document {
                 return Ok(());
             }
         };
-        let mut record = fold.record.clone();
-        if record.generation != open.history.record().generation + 1 {
-            // An uploaded chunk became the snapshot meanwhile.
-            return Ok(());
-        }
         record.snapshot_bytes = snapshot.len() as u64;
         info!(document = %slot.name, changes = record.folded, bytes = snapshot.len(), "compacted");
         // What arrived in this turn is newer than the fold, and stored before it.

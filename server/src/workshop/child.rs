@@ -10,7 +10,8 @@ use reconverge::history::{DOCUMENT_OPS_MAX, History};
 use reconverge::id::{Access, ConnectionId, Space};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::{Built, Job, encode_result};
+use super::Built;
+use super::pipe::{Task, encode_result};
 
 /// Runs one job from standard input to standard output. `memory_bytes` and `cpu_s` limit it.
 ///
@@ -28,14 +29,14 @@ pub fn run(memory_bytes: u64, cpu_s: u64) -> std::io::Result<()> {
     let _ = rustix::process::nice(10);
     let mut input = Vec::new();
     std::io::stdin().lock().read_to_end(&mut input)?;
-    let result = match Job::decode(&input.into()) {
-        Some(Job::Unpack {
+    let result = match Task::decode(&input.into()) {
+        Some(Task::Unpack {
             chunk,
             known,
             segment_from,
             changes,
         }) => unpack(&chunk, &known, segment_from, changes),
-        Some(Job::Fold {
+        Some(Task::Fold {
             snapshot,
             changes,
             heads,
@@ -43,8 +44,10 @@ pub fn run(memory_bytes: u64, cpu_s: u64) -> std::io::Result<()> {
         }) => fold(snapshot.as_ref(), &changes, &heads, len),
         None => Err("the job makes no sense".into()),
     };
+    let result = encode_result(&result);
     let mut out = std::io::stdout().lock();
-    out.write_all(&encode_result(&result))?;
+    out.write_all(&(result.len() as u64).to_le_bytes())?;
+    out.write_all(&result)?;
     out.flush()
 }
 

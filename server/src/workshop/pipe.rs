@@ -1,0 +1,336 @@
+//! Jobs and results as bytes: what goes through the pipes between the relay and a child.
+
+use std::io::{BufWriter, Write};
+
+use bytes::Bytes;
+use reconverge::history::Unpacked;
+use reconverge::history::leb::{Reader, push_unsigned};
+use reconverge::protocol::ChangeHash;
+use reconverge::storage::{BLOB_PIECE_BYTES, Blob, StorageError, each_change, each_piece};
+use tokio::io::AsyncReadExt;
+use tokio::process::ChildStdout;
+
+use super::{Built, Job, JobError};
+
+/// A job as the child reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Unpack a document chunk.
+    Unpack {
+        chunk: Bytes,
+        /// The hashes of all changes of the document, by index.
+        known: Vec<ChangeHash>,
+        /// From which index on the graph is wanted, if the chunk covers everything.
+        segment_from: u32,
+        /// Whether the bytes of the unknown changes are wanted in any case.
+        changes: bool,
+    },
+    /// Fold changes into a snapshot.
+    Fold {
+        snapshot: Option<Bytes>,
+        changes: Vec<Bytes>,
+        /// The heads and the number of changes that must come out.
+        heads: Vec<ChangeHash>,
+        len: u32,
+    },
+}
+
+fn push_list(out: &mut Vec<u8>, list: &[Bytes]) {
+    push_unsigned(out, list.len() as u64);
+    for bytes in list {
+        push_unsigned(out, bytes.len() as u64);
+        out.extend_from_slice(bytes);
+    }
+}
+
+fn read_list(input: &mut Reader<'_>, whole: &Bytes) -> Option<Vec<Bytes>> {
+    (0..input.unsigned()?)
+        .map(|_| Some(whole.slice_ref(input.prefixed()?)))
+        .collect()
+}
+
+fn push_hashes(out: &mut Vec<u8>, hashes: &[ChangeHash]) {
+    push_unsigned(out, hashes.len() as u64);
+    hashes
+        .iter()
+        .for_each(|hash| out.extend_from_slice(&hash.0));
+}
+
+fn read_hashes(input: &mut Reader<'_>) -> Option<Vec<ChangeHash>> {
+    (0..input.unsigned()?).map(|_| input.hash()).collect()
+}
+
+/// Reads a result behind its length, so that the room for it is made once.
+pub(super) async fn read_result(mut from: ChildStdout, bytes_max: u64) -> std::io::Result<Bytes> {
+    let Ok(len) = from.read_u64_le().await else {
+        return Ok(Bytes::new());
+    };
+    let mut result = Vec::with_capacity(len.min(bytes_max) as usize);
+    from.take(len).read_to_end(&mut result).await?;
+    Ok(result.into())
+}
+
+/// Why a child did not get its job.
+#[derive(Debug)]
+pub(super) enum Unfed {
+    Storage(StorageError),
+    Pipe,
+}
+
+impl From<StorageError> for Unfed {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<std::io::Error> for Unfed {
+    fn from(_: std::io::Error) -> Self {
+        Self::Pipe
+    }
+}
+
+impl Job {
+    /// Writes the job for the child, as it is read from storage.
+    pub(super) fn write(self, to: impl Write) -> Result<(), Unfed> {
+        let mut to = BufWriter::with_capacity(BLOB_PIECE_BYTES, to);
+        let mut head = Vec::new();
+        match self {
+            Self::Unpack {
+                chunk,
+                known,
+                segment_from,
+                changes,
+            } => {
+                head.push(if changes { b'C' } else { b'U' });
+                push_unsigned(&mut head, u64::from(segment_from));
+                push_hashes(&mut head, &known);
+                push_unsigned(&mut head, 1);
+                push_unsigned(&mut head, chunk.len() as u64);
+                to.write_all(&head)?;
+                to.write_all(&chunk)?;
+            }
+            Self::Fold {
+                storage,
+                key,
+                snapshot,
+                changes,
+                heads,
+            } => {
+                head.push(b'F');
+                push_unsigned(&mut head, u64::from(changes.end));
+                push_hashes(&mut head, &heads);
+                push_unsigned(&mut head, u64::from(snapshot.is_some()));
+                if let Some((generation, bytes)) = snapshot {
+                    push_unsigned(&mut head, bytes);
+                    to.write_all(&head)?;
+                    head.clear();
+                    each_piece(&*storage, key, Blob::Snapshot(generation), |piece| {
+                        to.write_all(piece).map_err(Unfed::from)
+                    })?;
+                }
+                push_unsigned(&mut head, changes.len() as u64);
+                to.write_all(&head)?;
+                each_change(&*storage, key, changes, |bytes| {
+                    head.clear();
+                    push_unsigned(&mut head, bytes.len() as u64);
+                    to.write_all(&head)?;
+                    to.write_all(bytes).map_err(Unfed::from)
+                })?;
+            }
+        }
+        Ok(to.flush()?)
+    }
+}
+
+impl Task {
+    pub(super) fn decode(bytes: &Bytes) -> Option<Self> {
+        let mut input = Reader(bytes);
+        let kind = input.take(1)?[0];
+        let number = input.number()?;
+        let hashes = read_hashes(&mut input)?;
+        let first = read_list(&mut input, bytes)?;
+        Some(match kind {
+            b'F' => Self::Fold {
+                snapshot: first.into_iter().next(),
+                changes: read_list(&mut input, bytes)?,
+                heads: hashes,
+                len: number,
+            },
+            _ => Self::Unpack {
+                chunk: first.into_iter().next()?,
+                known: hashes,
+                segment_from: number,
+                changes: kind == b'C',
+            },
+        })
+    }
+}
+
+/// A result, as the child writes it behind its length.
+pub(super) fn encode_result(result: &Result<Built, String>) -> Vec<u8> {
+    let mut out = Vec::new();
+    match result {
+        Ok(Built::Covers(unpacked)) => {
+            out.push(b'U');
+            push_unsigned(&mut out, u64::from(unpacked.len));
+            push_unsigned(&mut out, unpacked.heads.len() as u64);
+            for (index, hash, max_op) in &unpacked.heads {
+                push_unsigned(&mut out, u64::from(*index));
+                out.extend_from_slice(&hash.0);
+                push_unsigned(&mut out, u64::from(*max_op));
+            }
+            for part in [&unpacked.segment, &unpacked.outline] {
+                push_unsigned(&mut out, part.len() as u64);
+                out.extend_from_slice(part);
+            }
+        }
+        Ok(Built::Changes(changes)) => {
+            out.push(b'C');
+            push_list(&mut out, changes);
+        }
+        Ok(Built::Snapshot(snapshot)) => {
+            out.push(b'S');
+            out.extend_from_slice(snapshot);
+        }
+        Err(reason) => {
+            out.push(b'E');
+            out.extend_from_slice(reason.as_bytes());
+        }
+    }
+    out
+}
+
+pub(super) fn decode_result(bytes: &Bytes) -> Option<Result<Built, JobError>> {
+    let mut input = Reader(bytes);
+    Some(match input.take(1)?[0] {
+        b'U' => {
+            let len = input.number()?;
+            let heads = 0..input.unsigned()?;
+            let head = |_| Some((input.number()?, input.hash()?, input.number()?));
+            let heads = heads.map(head).collect::<Option<_>>()?;
+            let segment = input.prefixed()?.to_vec();
+            let outline = input.prefixed()?.to_vec();
+            Ok(Built::Covers(Unpacked {
+                len,
+                segment,
+                outline,
+                heads,
+            }))
+        }
+        b'C' => Ok(Built::Changes(read_list(&mut input, bytes)?)),
+        b'S' => Ok(Built::Snapshot(bytes.slice(1..))),
+        b'E' => Err(JobError::Refused(
+            String::from_utf8_lossy(input.0).into_owned(),
+        )),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use reconverge::history::{Record, Row, StoredChange};
+    use reconverge::id::{DocumentId, Space};
+    use reconverge::storage::{Batch, DocumentKey, MemoryStorage, Storage, Write as Stored};
+
+    use super::*;
+
+    const HASH: ChangeHash = ChangeHash([9; 32]);
+
+    fn written(job: Job) -> Result<Option<Task>, Unfed> {
+        let mut pipe = Vec::new();
+        job.write(&mut pipe)?;
+        Ok(Task::decode(&pipe.into()))
+    }
+
+    #[test]
+    fn an_uploaded_chunk_survives_the_pipe() {
+        let chunk = Bytes::from_static(b"chunk");
+        for changes in [false, true] {
+            let job = Job::Unpack {
+                chunk: chunk.clone(),
+                known: vec![HASH],
+                segment_from: 3,
+                changes,
+            };
+            let task = Task::Unpack {
+                chunk: chunk.clone(),
+                known: vec![HASH],
+                segment_from: 3,
+                changes,
+            };
+            assert_eq!(written(job).unwrap(), Some(task));
+        }
+    }
+
+    #[test]
+    fn a_stored_history_survives_the_pipe() {
+        let storage = Arc::new(MemoryStorage::new("memory"));
+        let (key, document) = (DocumentKey(1), DocumentId::new(&[1; 16]).unwrap());
+        let snapshot = Bytes::from(vec![7; 3 * BLOB_PIECE_BYTES + 1]);
+        let changes: Vec<_> = (0..4).map(|n| Bytes::from(vec![n; 10])).collect();
+        let stored = |bytes: &Bytes| StoredChange {
+            hash: HASH,
+            parents: Vec::new(),
+            max_op: 1,
+            objects: Vec::new(),
+            bytes: bytes.clone(),
+        };
+        let row = Row {
+            changes: changes.iter().map(stored).collect(),
+        };
+        let writes = vec![
+            Stored::Record(Record::new(Space::default())),
+            Stored::Blob(Blob::Snapshot(5), snapshot.clone()),
+            Stored::Row { last: 3, row },
+        ];
+        let batch = Batch {
+            document,
+            key,
+            writes,
+        };
+        storage.commit(&[batch]).unwrap();
+        let fold = |snapshot, end| Job::Fold {
+            storage: storage.clone(),
+            key,
+            snapshot,
+            changes: 1..end,
+            heads: vec![HASH],
+        };
+        let task = |snapshot| Task::Fold {
+            snapshot,
+            changes: changes[1..].to_vec(),
+            heads: vec![HASH],
+            len: 4,
+        };
+        let bytes = snapshot.len() as u64;
+        let whole = written(fold(Some((5, bytes)), 4)).unwrap();
+        assert_eq!(whole, Some(task(Some(snapshot))));
+        assert_eq!(written(fold(None, 4)).unwrap(), Some(task(None)));
+        for missing in [fold(Some((6, bytes)), 4), fold(None, 5)] {
+            assert!(matches!(written(missing), Err(Unfed::Storage(_))));
+        }
+        // A size that is not the snapshot's is no job.
+        assert_eq!(written(fold(Some((5, bytes + 60)), 4)).unwrap(), None);
+    }
+
+    #[test]
+    fn results_survive_the_pipe() {
+        let unpacked = Unpacked {
+            len: 5,
+            segment: vec![1, 2],
+            outline: vec![3],
+            heads: vec![(4, HASH, 700)],
+        };
+        let bytes = Bytes::from_static(b"bytes");
+        for built in [
+            Built::Covers(unpacked),
+            Built::Changes(vec![bytes.clone()]),
+            Built::Snapshot(bytes),
+        ] {
+            let sent = encode_result(&Ok(built.clone()));
+            assert_eq!(decode_result(&sent.into()).unwrap().unwrap(), built);
+        }
+    }
+}
