@@ -15,6 +15,7 @@ use reconverge::id::{DocumentId, Space};
 use reconverge::native::RedbStorage;
 use reconverge::storage::{Batch, Blob, DocumentKey, Storage, StorageError, Write};
 use reconverge_tests::faults::{Disk, Fault, Survivors};
+use redb::StorageBackend;
 
 const CACHE_BYTES: usize = 1 << 20;
 const DOCUMENTS: u8 = 3;
@@ -42,8 +43,13 @@ fn row(index: u32, size: usize) -> Row {
 }
 
 fn open(disk: &Disk) -> Result<RedbStorage, StorageError> {
-    let disk = disk.clone();
-    RedbStorage::with_backend(move || disk.clone(), CACHE_BYTES, "crashes")
+    let (disk, file) = (disk.clone(), disk.clone());
+    RedbStorage::with_backend(
+        move || disk.clone(),
+        move || file.len(),
+        CACHE_BYTES,
+        "crashes",
+    )
 }
 
 /// The script's n-th commit: a row for one or two documents, now and then a large one or a new
@@ -234,4 +240,81 @@ fn a_disk_that_recovers_is_written_to_again() {
     );
     commit(&storage, &mut keys, 0, &mut acknowledged, &mut tried).unwrap();
     assert_eq!(read(&storage), acknowledged);
+}
+
+/// Commits a snapshot of `bytes` bytes in the place of the one before.
+fn replace_snapshot(
+    storage: &RedbStorage,
+    key: DocumentKey,
+    generation: u32,
+    bytes: usize,
+) -> Result<(), StorageError> {
+    let mut record = Record::new(Space::default());
+    record.generation = generation;
+    let snapshot = Bytes::from(vec![generation as u8; bytes]);
+    let writes = vec![
+        Write::Blob(Blob::Snapshot(generation), snapshot),
+        Write::RemoveBlob(Blob::Snapshot(generation.saturating_sub(1))),
+        Write::Record(record),
+    ];
+    storage.commit(&[Batch {
+        document: id(0),
+        key,
+        writes,
+    }])
+}
+
+#[test]
+fn a_file_with_little_alive_is_made_smaller_whatever_happens_meanwhile() {
+    const LARGE: usize = 8_000_000;
+    const SMALL: usize = 100_000;
+    let full = made();
+    let storage = open(&full).unwrap();
+    let key = storage.new_key();
+    replace_snapshot(&storage, key, 1, LARGE).unwrap();
+    drop(storage);
+    let large = full.len().unwrap();
+    assert!(large > LARGE as u64);
+
+    // Without a fault.
+    let disk = full.crash(Survivors::All);
+    let storage = open(&disk).unwrap();
+    let opened = disk.operations();
+    replace_snapshot(&storage, key, 2, SMALL).unwrap();
+    let small = disk.len().unwrap();
+    println!(
+        "{large} bytes before, {small} after, in {} operations",
+        disk.operations() - opened
+    );
+    assert!(small < 3 * SMALL as u64 + 4 * 1024 * 1024);
+    assert_eq!(storage.blob(key, Blob::Snapshot(2)).unwrap().len(), SMALL);
+    let operations = disk.operations() - opened;
+
+    for n in 1..=operations {
+        for fault in [Fault::Fails, Fault::Freezes] {
+            let disk = full.crash(Survivors::All);
+            let storage = open(&disk).unwrap();
+            disk.strike_at(n, fault);
+            let replaced = replace_snapshot(&storage, key, 2, SMALL);
+            assert!(disk.struck(), "operation {n} {fault:?}");
+            if let (Fault::Fails, Ok(())) = (fault, &replaced) {
+                assert_eq!(storage.blob(key, Blob::Snapshot(2)).unwrap().len(), SMALL);
+            }
+            drop(storage);
+            for survivors in all_survivors(n) {
+                let case = format!("operation {n} {fault:?}, kept: {survivors:?}");
+                let storage =
+                    open(&disk.crash(survivors)).unwrap_or_else(|e| panic!("{case}: {e}"));
+                let stored = storage.load(&id(0)).unwrap().unwrap();
+                let generation = stored.record.generation;
+                assert!(
+                    generation == 2 || (generation == 1 && replaced.is_err()),
+                    "{case}: generation {generation} after {replaced:?}"
+                );
+                let snapshot = storage.blob(key, Blob::Snapshot(generation)).unwrap();
+                let bytes = if generation == 1 { LARGE } else { SMALL };
+                assert_eq!(snapshot, vec![generation as u8; bytes], "{case}");
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod committer;
 mod redb_storage;
+mod space;
 
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer};
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};

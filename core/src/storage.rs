@@ -271,7 +271,12 @@ pub fn each_change<E: From<StorageError>>(
         }
         for (last, row) in rows {
             let mut changes = Vec::new();
-            pick(&row, last, &[next..range.end], &mut changes);
+            pick(
+                &row,
+                last,
+                std::slice::from_ref(&(next..range.end)),
+                &mut changes,
+            );
             if changes.len() != (last + 1).min(range.end).saturating_sub(next) as usize {
                 return Err(damaged(key.0, "a change is missing").into());
             }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::{Bytes, BytesMut};
 use redb::{
@@ -16,6 +16,7 @@ use redb::{
     ReadableTableMetadata, StorageBackend, Table, TableDefinition, TableError, WriteTransaction,
 };
 
+use super::space::{Change, Space};
 use crate::history::{Record, Row};
 use crate::id::DocumentId;
 use crate::storage::{
@@ -49,9 +50,14 @@ fn blob_key(blob: Blob) -> (u8, u32) {
 /// Opens the database again after a failure: redb refuses everything after the first one.
 type Open = Box<dyn Fn() -> Result<Database, StorageError> + Send + Sync>;
 
+/// Tells the size of the file in bytes.
+type Size = Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>;
+
 /// Documents in one redb file.
 pub struct RedbStorage {
     open: Open,
+    size: Size,
+    space: Mutex<Space>,
     /// `None` after a failure, until it could be opened again.
     database: RwLock<Option<Database>>,
     storage_id: Arc<str>,
@@ -88,18 +94,19 @@ impl RedbStorage {
         if !path.try_exists().map_err(StorageError::failed)? {
             make(path, new_storage_id)?;
         }
-        let mut database = open()?;
-        shrink(&mut database, path)?;
-        Self::with(Box::new(open), database, new_storage_id)
+        let file: PathBuf = path.to_owned();
+        let size = move || Ok(std::fs::metadata(&file)?.len());
+        Self::with(Box::new(open), Box::new(size), new_storage_id)
     }
 
     /// The same on any backend of redb. `backend` is called again after a failure, and then must
-    /// give the same bytes.
+    /// give the same bytes; `size` tells how many it has, also while it is in use.
     ///
     /// # Errors
     /// As for [`Self::open`].
     pub fn with_backend<B: StorageBackend>(
         backend: impl Fn() -> B + Send + Sync + 'static,
+        size: impl Fn() -> std::io::Result<u64> + Send + Sync + 'static,
         cache_bytes: usize,
         new_storage_id: &str,
     ) -> Result<Self, StorageError> {
@@ -110,15 +117,21 @@ impl RedbStorage {
                 .create_with_backend(backend())
                 .map_err(StorageError::failed)
         };
-        let database = open()?;
-        Self::with(Box::new(open), database, new_storage_id)
+        Self::with(Box::new(open), Box::new(size), new_storage_id)
     }
 
-    fn with(open: Open, database: Database, new_storage_id: &str) -> Result<Self, StorageError> {
-        let storage_id = settle(&database, new_storage_id)?;
+    fn with(open: Open, size: Size, new_storage_id: &str) -> Result<Self, StorageError> {
+        let mut database = open()?;
+        let (storage_id, mut space) = settle(&database, new_storage_id)?;
+        if space.is_sparse(size().map_err(StorageError::failed)?) {
+            database.compact().map_err(StorageError::failed)?;
+            space.compacted(size().map_err(StorageError::failed)?);
+        }
         let next_key = AtomicU64::new(last_key(&database)? + 1);
         Ok(Self {
             open,
+            size,
+            space: Mutex::new(space),
             database: RwLock::new(Some(database)),
             storage_id,
             next_key,
@@ -150,19 +163,48 @@ impl RedbStorage {
         // The file is locked while it is open.
         drop(database.take());
         let opened = (self.open)()?;
-        settle(&opened, &self.storage_id)?;
+        let (_, space) = settle(&opened, &self.storage_id)?;
+        *self.space() = space;
         *database = Some(opened);
         Ok(())
     }
 
-    fn try_commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
+    fn try_commit(&self, batches: &[Batch]) -> Result<Change, StorageError> {
         let database = self.database();
         let Some(database) = &*database else {
             return Err(StorageError::failed(Reopening));
         };
         let transaction = begin(database)?;
-        apply(&transaction, batches).map_err(StorageError::failed)?;
-        transaction.commit().map_err(StorageError::failed)
+        let change = apply(&transaction, batches).map_err(StorageError::failed)?;
+        let after = self.space().after(change);
+        if let (live, true) = after {
+            store_live(&transaction, live).map_err(StorageError::failed)?;
+        }
+        transaction.commit().map_err(StorageError::failed)?;
+        self.space().committed(after);
+        Ok(change)
+    }
+
+    /// Makes the file smaller, if that is worth the pause.
+    fn give_back(&self) -> Result<(), StorageError> {
+        let file = (self.size)().map_err(StorageError::failed)?;
+        if !self.space().is_worth_a_pause(file) {
+            return Ok(());
+        }
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &mut *database {
+            database.compact().map_err(StorageError::failed)?;
+        }
+        let file = (self.size)().map_err(StorageError::failed)?;
+        self.space().compacted(file);
+        Ok(())
+    }
+
+    fn space(&self) -> MutexGuard<'_, Space> {
+        self.space.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -180,14 +222,21 @@ fn begin(database: &Database) -> Result<WriteTransaction, StorageError> {
     Ok(transaction)
 }
 
+fn store_live(transaction: &WriteTransaction, live: u64) -> Result<(), redb::Error> {
+    let mut meta = transaction.open_table(META)?;
+    meta.insert("live", live.to_be_bytes().as_slice())?;
+    Ok(())
+}
+
 /// Makes the tables of a new file, checks those of an old one, and commits in any case.
-fn settle(database: &Database, new_storage_id: &str) -> Result<Arc<str>, StorageError> {
+fn settle(database: &Database, new_storage_id: &str) -> Result<(Arc<str>, Space), StorageError> {
     let transaction = begin(database)?;
-    let storage_id = (|| -> Result<_, redb::Error> {
+    let settled = (|| -> Result<_, redb::Error> {
         let mut meta = transaction.open_table(META)?;
         let format = meta.get("format")?.map(|bytes| bytes.value().to_vec());
         let known = meta.get("storage-id")?.map(|bytes| bytes.value().to_vec());
         let runs = meta.get("runs")?.map(|bytes| bytes.value().to_vec());
+        let live = meta.get("live")?.map(|bytes| bytes.value().to_vec());
         if format.is_none() {
             meta.insert("format", FORMAT.to_be_bytes().as_slice())?;
         }
@@ -202,9 +251,10 @@ fn settle(database: &Database, new_storage_id: &str) -> Result<Arc<str>, Storage
         transaction.open_table(ROWS)?;
         transaction.open_table(BLOBS)?;
         let known = known.and_then(|bytes| String::from_utf8(bytes).ok());
-        Ok((format, known.unwrap_or_else(|| new_storage_id.to_owned())))
+        let storage_id = known.unwrap_or_else(|| new_storage_id.to_owned());
+        Ok((format, storage_id, number(live.as_deref())))
     })();
-    let (format, storage_id) = storage_id.map_err(StorageError::failed)?;
+    let (format, storage_id, live) = settled.map_err(StorageError::failed)?;
     let found = format.map_or(FORMAT, |bytes| number(Some(&bytes)));
     if found != FORMAT {
         return Err(StorageError::Format {
@@ -213,7 +263,7 @@ fn settle(database: &Database, new_storage_id: &str) -> Result<Arc<str>, Storage
         });
     }
     transaction.commit().map_err(StorageError::failed)?;
-    Ok(storage_id.into())
+    Ok((storage_id.into(), Space::stored(live)))
 }
 
 fn number(bytes: Option<&[u8]>) -> u64 {
@@ -255,24 +305,8 @@ fn make(path: &Path, storage_id: &str) -> Result<(), StorageError> {
     publish().map_err(StorageError::failed)
 }
 
-/// Compacts the file when more than half of it, and more than 4 MiB, is free.
-fn shrink(database: &mut Database, path: &Path) -> Result<(), StorageError> {
-    const WORTHWHILE_BYTES: u64 = 4 * 1024 * 1024;
-    let used = || -> Result<u64, redb::Error> {
-        let transaction = database.begin_write()?;
-        let stats = transaction.stats()?;
-        transaction.abort()?;
-        Ok(stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes())
-    };
-    let used = used().map_err(StorageError::failed)?;
-    let file = std::fs::metadata(path).map_err(StorageError::failed)?.len();
-    if file > 2 * used + WORTHWHILE_BYTES {
-        database.compact().map_err(StorageError::failed)?;
-    }
-    Ok(())
-}
-
-fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<(), redb::Error> {
+fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, redb::Error> {
+    let mut change = Change::default();
     // Most commits only add rows, and each table that is opened costs the commit a page.
     let (mut rows, mut blobs, mut records, mut documents) = (None, None, None, None);
     for batch in batches {
@@ -282,13 +316,17 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<(), redb::
                 Write::Record(record) => {
                     opened(&mut documents, transaction, DOCUMENTS)?
                         .insert(batch.document.as_bytes(), key)?;
-                    opened(&mut records, transaction, RECORDS)?
-                        .insert(key, record.encode().as_slice())?;
+                    let bytes = record.encode();
+                    change.added += Change::entry(&bytes);
+                    let old = opened(&mut records, transaction, RECORDS)?
+                        .insert(key, bytes.as_slice())?;
+                    change.removed += old.map_or(0, |old| Change::entry(old.value()));
                 }
                 Write::Row { last, row } => {
                     let rows = opened(&mut rows, transaction, ROWS)?;
                     for (piece, bytes) in pieces(&row.encode()) {
                         rows.insert((key, *last, piece), bytes)?;
+                        change.added += Change::entry(bytes);
                     }
                 }
                 Write::Blob(blob, bytes) => {
@@ -296,21 +334,30 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<(), redb::
                     let blobs = opened(&mut blobs, transaction, BLOBS)?;
                     for (piece, bytes) in pieces(bytes) {
                         blobs.insert((key, kind, number, piece), bytes)?;
+                        change.added += Change::entry(bytes);
                     }
                 }
                 Write::RemoveBlob(blob) => {
                     let (kind, number) = blob_key(*blob);
                     let all = (key, kind, number, 0)..=(key, kind, number, u32::MAX);
-                    opened(&mut blobs, transaction, BLOBS)?.retain_in(all, |_, _| false)?;
+                    opened(&mut blobs, transaction, BLOBS)?.retain_in(all, |_, value| {
+                        change.removed += Change::entry(value);
+                        false
+                    })?;
                 }
                 Write::RemoveRowsBelow(index) => {
-                    opened(&mut rows, transaction, ROWS)?
-                        .retain_in((key, 0, 0)..(key, *index, 0), |_, _| false)?;
+                    opened(&mut rows, transaction, ROWS)?.retain_in(
+                        (key, 0, 0)..(key, *index, 0),
+                        |_, value| {
+                            change.removed += Change::entry(value);
+                            false
+                        },
+                    )?;
                 }
             }
         }
     }
-    Ok(())
+    Ok(change)
 }
 
 /// The table, opened at its first use.
@@ -484,11 +531,16 @@ impl Storage for RedbStorage {
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
         let committed = self.try_commit(batches);
-        if committed.is_err() {
+        let settled = match &committed {
+            Ok(change) if change.removed > 0 => self.give_back(),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.clone()),
+        };
+        if settled.is_err() {
             // The next caller finds out whether that helped.
             let _ = self.reopen();
         }
-        committed
+        committed.map(|_| ())
     }
 }
 
@@ -520,7 +572,8 @@ mod tests {
     #[test]
     fn redb_keeps_the_contract() {
         crate::storage::conformance::check(|| {
-            let storage = RedbStorage::with_backend(InMemoryBackend::new, 1 << 20, "redb");
+            let storage =
+                RedbStorage::with_backend(InMemoryBackend::new, || Ok(0), 1 << 20, "redb");
             Arc::new(storage.unwrap())
         });
     }

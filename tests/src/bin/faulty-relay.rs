@@ -83,7 +83,9 @@ async fn serve(listen: SocketAddr, data: PathBuf) {
             FaultyFile::new(options.open(&path).unwrap(), faults.clone())
         }
     };
-    let storage = RedbStorage::with_backend(backend, CACHE_BYTES_DEFAULT, "faulty-storage");
+    let path = data.join("reconverge.redb");
+    let size = move || Ok(std::fs::metadata(&path)?.len());
+    let storage = RedbStorage::with_backend(backend, size, CACHE_BYTES_DEFAULT, "faulty-storage");
     let config = Config {
         listen,
         ..Config::default()
