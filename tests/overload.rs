@@ -198,3 +198,61 @@ async fn who_is_silent_is_cut_off() {
         assert!(matches!(ended, Err(Fault::Closed)), "{ended:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_a_large_message_slowly_does_not_keep_others_from_theirs() {
+    // Larger than the sockets' own buffers, and more than large messages may have together.
+    const LARGE: usize = 24 * 1024 * 1024;
+    let relay = Relay::start_with(&["--sending-mib", "16"]);
+    let [large, live] = [6, 7].map(|n| DocumentId::new(&[n; 16]).unwrap());
+    let mut doc = AutoCommit::new();
+    let mut writer = Client::connect(&relay.url(), "writer").await.unwrap();
+    let at = writer.open(Document::created(large, [change(&mut doc, 0, LARGE)]));
+    writer.until_acked(at).await.unwrap();
+    let heads = writer.document(at).heads().to_vec();
+
+    let mut slow = Client::connect(&relay.url(), "slow").await.unwrap();
+    slow.open(Document::new(large));
+    slow.flush().await.unwrap();
+    // The relay is about to send it, or has begun to.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = relay.usage().resident_bytes;
+
+    let mut quick = Vec::new();
+    for n in 0..4 {
+        let name = format!("quick-{n}");
+        let mut reader = Client::connect(&relay.url(), &name).await.unwrap();
+        reader.open(Document::new(large));
+        reader.flush().await.unwrap();
+        quick.push(reader);
+    }
+    // Meanwhile small messages pass.
+    let mut doc = AutoCommit::new();
+    let at = writer.open(Document::created(live, [change(&mut doc, 0, EDIT_BYTES)]));
+    for n in 1..50 {
+        writer.write(at, change(&mut doc, n, EDIT_BYTES));
+        writer.until_acked(at).await.unwrap();
+    }
+    let grown = relay.usage().resident_bytes.saturating_sub(before);
+    println!("the relay grew by {grown}");
+    assert!(
+        grown < 2 * LARGE as u64,
+        "four more large messages were made: {grown}"
+    );
+
+    let reading: Vec<_> = quick
+        .into_iter()
+        .map(|mut reader| {
+            let heads = heads.clone();
+            tokio::spawn(async move {
+                let arrived = |client: &Client| client.document(0).relay_heads() == Some(&heads);
+                reader.until(arrived).await
+            })
+        })
+        .collect();
+    for reader in reading {
+        reader.await.unwrap().unwrap();
+    }
+    assert!(relay.log().contains("reads a large message slowly"));
+    slow.until(|_| false).await.unwrap_err();
+}

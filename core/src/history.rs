@@ -1000,6 +1000,29 @@ impl History {
         peer.reset || (!peer.awaiting && (asks || (behind && self.durable_len > 0)))
     }
 
+    /// About how many bytes of changes a peer lacks.
+    #[must_use]
+    pub fn bytes_to_send(&self, peer: ConnectionId) -> u64 {
+        let Some(peer) = self.peers.get(&peer) else {
+            return 0;
+        };
+        let missing = peer.missing(self.durable_len);
+        if missing
+            .first()
+            .is_some_and(|first| first.start < self.record.rows_from)
+        {
+            return self.record.snapshot_bytes + self.tail_bytes;
+        }
+        if missing
+            .first()
+            .is_some_and(|first| first.start < self.graph.base())
+        {
+            return RETAINED_BYTES + self.tail_bytes;
+        }
+        let size = |index| self.graph.size(index).map_or(0, u64::from);
+        missing.into_iter().flatten().map(size).sum()
+    }
+
     /// What a peer should be sent now, as if it were sent: the next call says what comes after.
     /// Nothing while anything is not stored.
     pub fn poll_send(&mut self, to: ConnectionId) -> Option<Outgoing> {

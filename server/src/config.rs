@@ -29,6 +29,9 @@ pub struct Config {
     /// same again for messages that are not whole yet. When there are more, connections wait to
     /// read.
     pub received_bytes_max: usize,
+    /// Bytes of large messages (above 64 KiB) that are being sent, over all connections. When
+    /// there are as many, those who need another one wait; one message may exceed it.
+    pub sending_bytes_max: usize,
     /// The limits of the workshop.
     pub workshop: WorkshopConfig,
 }
@@ -45,6 +48,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(5),
             received_bytes_max: 256 * 1024 * 1024,
+            sending_bytes_max: 256 * 1024 * 1024,
             workshop: WorkshopConfig {
                 program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("reconverge")),
                 workers: 1,

@@ -22,6 +22,7 @@ use tokio_util::sync::PollSemaphore;
 use tracing::{debug, info, trace, warn};
 
 use crate::document::{Incoming, Input, Slot};
+use crate::large::{LARGE_BYTES, Place};
 use crate::outbox::{Closing, Frame, Outbox};
 use crate::relay::Shared;
 use crate::remote_heads::Seen;
@@ -68,8 +69,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Sends a sync message.
-    pub(crate) fn sync(&self, document: &str, payload: Bytes) {
+    /// Sends a sync message; a large one with its place among the large ones.
+    pub(crate) fn sync(&self, document: &str, payload: Bytes, place: Option<Place>) {
         let envelope = SyncEnvelope {
             sender: self.relay_peer.as_str(),
             target: self.peer.as_str(),
@@ -77,7 +78,7 @@ impl Connection {
             data: &[],
             request: false,
         };
-        let small = payload.len() <= socket::FRAME_BYTES;
+        let small = payload.len() <= LARGE_BYTES;
         let spare = if small { payload.len() } else { 0 };
         let mut head = envelope.encode_prefix(payload.len(), spare);
         if small {
@@ -87,6 +88,7 @@ impl Connection {
             self.outbox.push(Frame {
                 head: head.into(),
                 payload,
+                place,
             });
         }
     }

@@ -15,6 +15,7 @@ mod connection;
 mod document;
 mod documents;
 mod http;
+mod large;
 mod outbox;
 mod relay;
 mod remote_heads;

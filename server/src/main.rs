@@ -73,6 +73,9 @@ struct Serve {
     #[arg(long, env = "RECONVERGE_IDLE_TIMEOUT_S", default_value_t = 30,
         value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout_s: u64,
+    /// Memory for large messages that are being sent, in MiB; those who need more wait.
+    #[arg(long, env = "RECONVERGE_SENDING_MIB", default_value_t = 256)]
+    sending_mib: usize,
     /// Documents that are unpacked or compacted at a time, each in a process of its own.
     #[arg(long, env = "RECONVERGE_WORKSHOP_WORKERS", default_value_t = 1)]
     workshop_workers: usize,
@@ -165,6 +168,7 @@ async fn serve_until_told(serve: &Serve, storage: RedbStorage) -> Result<(), Str
         connections_max: serve.connections_max,
         ping_interval: Duration::from_secs(serve.ping_interval_s),
         idle_timeout: Duration::from_secs(serve.idle_timeout_s),
+        sending_bytes_max: serve.sending_mib * 1024 * 1024,
         workshop: workshop::WorkshopConfig {
             workers: serve.workshop_workers.max(1),
             memory_bytes_max: serve.workshop_memory_mib * 1024 * 1024,

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 
 use crate::document::Slot;
+use crate::large::Place;
 
 /// Sync frames that may wait for one connection. A few let the writer fill a packet; more would
 /// only delay the moment at which what a slow peer missed becomes one message.
@@ -30,10 +31,12 @@ const PRESENCE_BYTES_MAX: usize = 64 * 1024;
 const ANSWERS_MAX: usize = 64 * 1024;
 
 /// One WebSocket message: a head of its own, and a payload that may be shared with other peers.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) head: Bytes,
     pub(crate) payload: Bytes,
+    /// Kept until the payload is written, if it is large.
+    pub(crate) place: Option<Place>,
 }
 
 impl Frame {
@@ -41,6 +44,7 @@ impl Frame {
         Self {
             head: bytes.into(),
             payload: Bytes::new(),
+            place: None,
         }
     }
 
@@ -175,6 +179,7 @@ impl Outbox {
             return Poll::Ready(Frame {
                 head: presence,
                 payload: Bytes::new(),
+                place: None,
             });
         }
         Poll::Pending

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::connection::{Connection, Unfinished};
 use crate::documents::Documents;
 use crate::http;
+use crate::large::Large;
 use crate::workshop::{Built, Job, JobError, Workshop};
 
 /// Why a relay could not start or stop. The operator must act.
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     /// Whether documents are being served.
     pub(crate) ready: AtomicBool,
     received_kib: Arc<Semaphore>,
+    /// Large messages that are being sent.
+    pub(crate) large: Arc<Large>,
     /// What has come of messages that are not whole yet.
     pub(crate) unfinished: Arc<Unfinished>,
     next_connection: AtomicU64,
@@ -156,6 +159,7 @@ impl Relay {
             },
             received_kib: Arc::new(Semaphore::new(config.received_bytes_max / 1024)),
             unfinished: Arc::new(Unfinished::new(config.received_bytes_max)),
+            large: Arc::new(Large::new(config.sending_bytes_max)),
             workshop: Workshop::new(config.workshop.clone()),
             config,
             storage,

@@ -19,12 +19,13 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::PollSemaphore;
 
 use super::metered::{Metered, Unfinished};
+use crate::large::{LARGE_BYTES, Place};
 use crate::outbox::{Closing, Frame, Outbox};
 use reconverge::protocol::MESSAGE_BYTES_MAX;
 
 /// Larger messages go as continuation frames of this size, so that no connection keeps a write
 /// buffer as large as the largest document that it was ever sent.
-pub(super) const FRAME_BYTES: usize = 64 * 1024;
+const FRAME_BYTES: usize = LARGE_BYTES;
 
 /// How long a peer may read nothing while something waits for it, and how long it may take to
 /// read what is left when the connection ends.
@@ -41,8 +42,8 @@ pub(super) enum Next {
 
 pub(crate) struct Socket {
     stream: WebSocketStream<Metered>,
-    /// What is left of a message that goes in several frames.
-    rest: Option<Bytes>,
+    /// What is left of a message that goes in several frames, and its place.
+    rest: Option<(Bytes, Option<Place>)>,
     /// Whether something was written since the last flush.
     unflushed: bool,
     stalled_since: Option<Instant>,
@@ -164,20 +165,25 @@ impl Socket {
     }
 
     fn next_message(&mut self, outbox: Option<&Outbox>) -> Option<Message> {
-        if let Some(mut rest) = self.rest.take() {
+        if let Some((mut rest, place)) = self.rest.take() {
             let part = rest.split_to(rest.len().min(FRAME_BYTES));
             let last = rest.is_empty();
-            self.rest = (!last).then_some(rest);
+            self.rest = (!last).then_some((rest, place));
             let continued = OpCode::Data(Data::Continue);
             return Some(Message::Frame(WireFrame::message(part, continued, last)));
         }
-        let Poll::Ready(Frame { head, payload }) = outbox?.poll_frame() else {
+        let Poll::Ready(frame) = outbox?.poll_frame() else {
             return None;
         };
+        let Frame {
+            head,
+            payload,
+            place,
+        } = frame;
         if payload.is_empty() {
             return Some(Message::Binary(head));
         }
-        self.rest = Some(payload);
+        self.rest = Some((payload, place));
         Some(Message::Frame(WireFrame::message(
             head,
             OpCode::Data(Data::Binary),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use reconverge::history::chunk::first_document;
 use reconverge::history::{Documents, Fold, Unpacked};
 use reconverge::id::ConnectionId;
-use reconverge::storage::{Blob, NewSnapshot, StorageError};
+use reconverge::storage::{NewSnapshot, StorageError};
 use tracing::{info, warn};
 
 use super::{Document, Incoming, Input, Slot};

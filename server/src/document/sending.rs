@@ -7,7 +7,8 @@ use reconverge::history::Outgoing;
 use reconverge::history::leb::push_unsigned;
 use reconverge::storage::{Blob, StorageError};
 
-use super::{Concerned, Document, Open, Slot};
+use super::{Concerned, Document, Input, Open, Slot};
+use crate::large::{self, LARGE_BYTES};
 use crate::relay::Shared;
 
 /// Payloads encoded in this turn. Peers that stand at the same heads share one.
@@ -26,6 +27,7 @@ impl Document {
             return Ok(());
         }
         let mut encoded = Encoded::default();
+        let mut waits = false;
         // Most turns only take in acknowledgements; then nobody but their senders can have news.
         let concerned = std::mem::take(&mut self.concerned);
         let connections: Vec<_> = match concerned {
@@ -37,11 +39,21 @@ impl Document {
         };
         for connection in connections {
             while open.history.has_news(connection.id) && connection.outbox.has_room(slot) {
+                let large = &slot.relay.large;
+                if large.is_full() && open.history.bytes_to_send(connection.id) > LARGE_BYTES as u64
+                {
+                    large.wait(slot);
+                    waits = true;
+                    break;
+                }
                 let Some(outgoing) = open.history.poll_send(connection.id) else {
                     break;
                 };
                 match encoded.get(&slot.relay, open, outgoing) {
-                    Ok(payload) => connection.sync(&slot.name, payload),
+                    Ok(payload) => {
+                        let place = large.place(payload.len(), connection);
+                        connection.sync(&slot.name, payload, place);
+                    }
                     Err(error) => {
                         // The history believes that it was sent; only a new connection undoes
                         // that, for this peer and for all after it.
@@ -50,6 +62,10 @@ impl Document {
                     }
                 }
             }
+        }
+        if waits {
+            // Nobody may be done by then, but those who are slow are found.
+            slot.push_after(large::PATIENCE, Input::Room);
         }
         Ok(())
     }
