@@ -167,6 +167,6 @@ impl Workshop {
             return Err(JobError::Died(format!("{status} {first}")));
         }
         let died = || JobError::Died("its result makes no sense".into());
-        decode_result(&output.into()).ok_or_else(died)?
+        decode_result(&output).ok_or_else(died)?
     }
 }
