@@ -17,7 +17,7 @@ use automerge::{
     ScalarValue,
 };
 use bytes::Bytes;
-use reconverge::history::chunk::ChunkError;
+use reconverge::history::chunk::{Chunk, ChunkError};
 use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::history::{
     CHANGE_ACTORS_MAX, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeError,
@@ -27,7 +27,7 @@ use reconverge::history::{
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::{Flags, SyncMessage};
 use reconverge_tests::Random;
-use sha2::{Digest, Sha256};
+use reconverge_tests::forge::{chunk, chunk_of_hash};
 
 const PEER: ConnectionId = ConnectionId(1);
 
@@ -586,32 +586,9 @@ fn deflated(data: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A chunk around data, its length and checksum right.
-fn chunk(kind: u8, data: &[u8]) -> Vec<u8> {
-    chunk_of_hash(kind, data, kind, data)
-}
-
-/// A chunk around `data` with the checksum of another form of it.
-fn chunk_of_hash(kind: u8, data: &[u8], hashed_kind: u8, hashed: &[u8]) -> Vec<u8> {
-    let mut header = vec![hashed_kind];
-    push_unsigned(&mut header, hashed.len() as u64);
-    let hash = Sha256::new()
-        .chain_update(&header)
-        .chain_update(hashed)
-        .finalize();
-    let mut bytes = vec![0x85, 0x6f, 0x4a, 0x83];
-    bytes.extend_from_slice(&hash[..4]);
-    bytes.push(kind);
-    push_unsigned(&mut bytes, data.len() as u64);
-    bytes.extend_from_slice(data);
-    bytes
-}
-
 /// What is behind a chunk's header.
 fn data_of(bytes: &[u8]) -> &[u8] {
-    let mut input = Reader(bytes);
-    input.take(9).unwrap();
-    input.prefixed().unwrap()
+    Chunk::split(bytes).unwrap().0.data
 }
 
 #[test]
@@ -692,6 +669,11 @@ fn with_column(data: &[u8], spec: u64, column: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(rest);
     out
+}
+
+fn with_columns(data: &[u8], columns: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    let with = |data: Vec<u8>, (spec, column): &(u64, Vec<u8>)| with_column(&data, *spec, column);
+    columns.iter().fold(data.to_vec(), with)
 }
 
 /// The data of a change that names that many other actors.
@@ -883,11 +865,7 @@ fn a_change_of_the_most_operations_enters_and_one_of_more_does_not() {
             (VALUE_KIND, run(count, &[0])),
             (PRED_COUNT, run(count, &[0])),
         ];
-        let data = data_of(good.raw_bytes()).to_vec();
-        let data = columns.iter().fold(data, |data, (spec, column)| {
-            with_column(&data, *spec, column)
-        });
-        chunk(1, &data)
+        chunk(1, &with_columns(data_of(good.raw_bytes()), &columns))
     };
     enters(&mut history_of(&mut doc), &with(CHANGE_OPS_MAX));
     let refusal = ChangeError::Limit("number of operations in a change").into();
@@ -909,11 +887,7 @@ fn an_operation_that_replaces_the_most_enters_and_one_of_more_does_not() {
             (PRED_ACTOR, ones(count)),
             (PRED_COUNTER, counters),
         ];
-        let data = data_of(good.raw_bytes()).to_vec();
-        let data = columns.iter().fold(data, |data, (spec, column)| {
-            with_column(&data, *spec, column)
-        });
-        chunk(1, &data)
+        chunk(1, &with_columns(data_of(good.raw_bytes()), &columns))
     };
     enters(&mut history_of(&mut doc), &with(CHANGE_OPS_MAX));
     let refusal = ChangeError::Limit("number of replaced operations").into();

@@ -7,12 +7,11 @@
 use automerge::sync::{BloomFilter, ChunkList, Have, Message, MessageVersion, State, SyncDoc};
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
-use reconverge::history::leb::push_unsigned;
 use reconverge::history::{ORPHAN_BYTES_MAX, ORPHANS_MAX};
 use reconverge::id::{Access, ConnectionId};
-use reconverge::protocol::{SYNC_BYTES_MAX, SyncMessage, encode_sync};
+use reconverge::protocol::{SYNC_BYTES_MAX, SyncMessage};
 use reconverge_tests::Random;
-use reconverge_tests::world::{Core, Relay};
+use reconverge_tests::world::{Core, Relay, sync_message};
 
 const MIB: usize = 1024 * 1024;
 
@@ -21,9 +20,7 @@ const STEPS_MAX: usize = 40;
 
 /// One change that sets a value of this many bytes, which do not compress.
 fn put_bytes(doc: &mut AutoCommit, random: &mut Random, len: usize) {
-    let words = std::iter::repeat_with(|| random.number().to_le_bytes());
-    let value: Vec<u8> = words.take(len.div_ceil(8)).flatten().take(len).collect();
-    doc.put(ROOT, "value", value).unwrap();
+    doc.put(ROOT, "value", random.noise(len)).unwrap();
     doc.commit();
 }
 
@@ -46,10 +43,7 @@ fn store(relay: &mut Relay, doc: &mut AutoCommit) {
     let writer = ConnectionId(1);
     relay.connect(writer, Access::Write);
     for change in doc.get_changes(&relay.stored().get_heads()) {
-        let bytes = change.raw_bytes();
-        let mut message = encode_sync(&[change.hash()], &[], None, 1);
-        push_unsigned(&mut message, bytes.len() as u64);
-        message.extend_from_slice(bytes);
+        let message = sync_message(&[change.hash()], &[], &[change.raw_bytes()]);
         relay.receive(writer, &message);
     }
     relay.disconnect(writer);
@@ -170,7 +164,7 @@ fn a_difference_that_reaches_below_the_resident_graph_is_bounded_too() {
     store(&mut relay, &mut doc);
     let reader = ConnectionId(4);
     relay.connect(reader, Access::Write);
-    relay.receive(reader, &encode_sync(&doc.get_heads(), &[], None, 0));
+    relay.receive(reader, &sync_message(&doc.get_heads(), &[], &[]));
     relay.take(reader).unwrap();
     relay.set_room(reader, 0);
     extend(&mut doc, &[VALUE_BYTES; 2]);
@@ -202,7 +196,7 @@ fn changes_that_are_asked_for_one_by_one_bring_the_snapshot_once() {
     let changes = doc.get_changes(&[]);
     let mut chunks = Vec::new();
     for change in &changes[..rows_from] {
-        let message = encode_sync(&heads, &[change.hash()], None, 0);
+        let message = sync_message(&heads, &[change.hash()], &[]);
         relay.receive(asking, &message);
         while let Some(bytes) = relay.take(asking) {
             let message = SyncMessage::decode(&bytes).unwrap();

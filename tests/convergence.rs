@@ -273,7 +273,7 @@ fn a_fresh_client_gets_the_snapshot_and_what_came_after_it() {
     world.connect(a);
     let mut large = Random::new(1);
     for _ in 0..300 {
-        let bytes: Vec<u8> = (0..500).flat_map(|_| large.bytes()).collect();
+        let bytes = large.noise(8000);
         world.edit(a, |doc| doc.put(ROOT, "large", bytes).unwrap());
         world.settle(10);
     }
@@ -325,18 +325,24 @@ fn a_fresh_client_gets_the_snapshot_of_a_small_document_too() {
     assert!(received < 2 * snapshot, "{received} bytes for {snapshot}");
 }
 
+/// Two writers who have the same 400 changes.
+fn two_in_step() -> (World, usize, usize) {
+    let mut world = World::new(2);
+    let (a, b) = (world.add_writer(), world.add_writer());
+    world.connect(a);
+    world.connect(b);
+    for n in 0..400 {
+        put(&mut world, a, "n", n);
+        world.settle(20);
+    }
+    (world, a, b)
+}
+
 #[test]
 fn whoever_was_away_for_a_short_time_gets_only_what_it_missed() {
     for folded in [false, true] {
         for kept in [Kept::State, Kept::Nothing] {
-            let mut world = World::new(2);
-            let (a, b) = (world.add_writer(), world.add_writer());
-            world.connect(a);
-            world.connect(b);
-            for n in 0..400 {
-                put(&mut world, a, "n", n);
-                world.settle(20);
-            }
+            let (mut world, a, b) = two_in_step();
             world.disconnect(b, kept);
             for n in 0..5 {
                 put(&mut world, a, "n", 1000 + n);
@@ -365,14 +371,7 @@ fn whoever_was_away_for_a_short_time_gets_only_what_it_missed() {
 /// What was folded while it was away was folded again after the relay had let go of the document.
 #[test]
 fn whoever_was_away_while_it_was_folded_and_reopened_gets_only_what_it_missed() {
-    let mut world = World::new(2);
-    let (a, b) = (world.add_writer(), world.add_writer());
-    world.connect(a);
-    world.connect(b);
-    for n in 0..400 {
-        put(&mut world, a, "n", n);
-        world.settle(20);
-    }
+    let (mut world, a, b) = two_in_step();
     world.disconnect(b, Kept::State);
     for _ in 0..3 {
         for n in 0..5 {
@@ -402,7 +401,7 @@ fn the_rows_that_foldings_keep_are_bounded() {
     let mut random = Random::new(3);
     for n in 0..60 {
         for _ in 0..=n % 3 {
-            let bytes: Vec<u8> = (0..VALUE_BYTES / 16).flat_map(|_| random.bytes()).collect();
+            let bytes = random.noise(VALUE_BYTES);
             world.edit(a, |doc| doc.put(ROOT, "value", bytes).unwrap());
             world.settle(20);
         }

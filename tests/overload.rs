@@ -10,6 +10,7 @@ use std::time::Duration;
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
 use reconverge::id::DocumentId;
+use reconverge_tests::Random;
 use reconverge_tests::light::{Change, Client, Document, Fault};
 use reconverge_tests::process::Relay;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,20 +30,10 @@ const GROWTH_MAX: u64 = 80 * 1024 * 1024;
 
 fn change(doc: &mut AutoCommit, n: u32, len: usize) -> Change {
     // Bytes that do not compress, so that what is sent is as large as it looks.
-    let mut word = u64::from(n) << 1 | 1;
-    let value = (0..len).map(|_| {
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        word as u8
-    });
-    doc.put(ROOT, "value", value.collect::<Vec<u8>>()).unwrap();
+    let value = Random::new(u64::from(n)).noise(len);
+    doc.put(ROOT, "value", value).unwrap();
     doc.commit();
-    let change = doc.get_last_local_change().unwrap();
-    Change {
-        hash: change.hash(),
-        bytes: change.raw_bytes().to_vec().into(),
-    }
+    Change::from(&doc.get_last_local_change().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,6 +106,7 @@ struct Link {
 }
 
 const PIECE_BYTES: usize = 64 * 1024;
+/// After a piece; after a smaller one, as much less.
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl Link {
@@ -150,7 +142,7 @@ async fn pass_slowly(
         if to.write_all(&piece[..pass]).await.is_err() {
             return;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(PAUSE * read as u32 / PIECE_BYTES as u32).await;
     }
 }
 

@@ -18,10 +18,10 @@ use reconverge::storage::MemoryStorage;
 use reconverge_server::access::Open;
 use reconverge_server::config::Config;
 use reconverge_server::workshop::WorkshopConfig;
+use reconverge_tests::forge::chunk;
 use reconverge_tests::light::{Client, Document};
 use reconverge_tests::process::{Relay, relay_executable};
 use reconverge_tests::typist::Typist;
-use sha2::{Digest, Sha256};
 
 const EDITS: usize = 200;
 
@@ -82,17 +82,7 @@ fn bomb(rows: u64) -> (Bytes, ChangeHash) {
     actions.push(1);
     data.extend([0, 1, 0x42, actions.len() as u8]);
     data.extend(actions);
-    (chunk(&data), head)
-}
-
-fn chunk(data: &[u8]) -> Bytes {
-    let mut hashed = vec![0];
-    push_unsigned(&mut hashed, data.len() as u64);
-    hashed.extend(data);
-    let hash = Sha256::digest(&hashed);
-    [&[0x85, 0x6f, 0x4a, 0x83], &hash[..4], &hashed]
-        .concat()
-        .into()
+    (chunk(0, &data).into(), head)
 }
 
 /// An honest document of some size.

@@ -36,9 +36,7 @@ story("concurrent edits by two clients converge and keep both", async world => {
   const relay = await world.relay()
   const alice = await world.client("alice", relay)
   const bob = await world.client("bob", relay)
-  const a = alice.create({ text: "", count: {} })
-  await alice.saved(a)
-  const b = await bob.find(a.url)
+  const [a, b] = await alice.share({ text: "", count: {} }, bob)
   for (let round = 0; round < 30; round++) {
     a.change(doc => {
       Automerge.splice(doc, ["text"], 0, 0, "a")
@@ -182,9 +180,7 @@ story("a client that asks for it is told another client's heads", async world =>
   const [alice, bob] = [await member("alice"), await member("bob")]
   const bobStorageId = await bob.repo.storageId()
   alice.repo.subscribeToRemotes([bobStorageId])
-  const a = alice.create({ step: 0 })
-  await alice.saved(a)
-  const b = await bob.find(a.url)
+  const [a, b] = await alice.share({ step: 0 }, bob)
   for (const step of [1, 2]) {
     b.change(doc => (doc.step = step))
     await until(

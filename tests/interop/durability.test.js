@@ -49,9 +49,7 @@ story("clients live through a relay restart and go on", async world => {
   const relay = await world.relay()
   const alice = await world.client("alice", relay)
   const bob = await world.client("bob", relay)
-  const a = alice.create({ list: [] })
-  await alice.saved(a)
-  const b = await bob.find(a.url)
+  const [a, b] = await alice.share({ list: [] }, bob)
   for (let round = 0; round < 2; round++) {
     a.change(doc => doc.list.push(`before ${round}`))
     await alice.saved(a)
@@ -77,9 +75,7 @@ story("a relay that ends amid edits leaves every client's documents usable", asy
   const relay = await world.relay()
   const alice = await world.tapped("alice", relay)
   const bob = await world.client("bob", relay)
-  const a = alice.create({ list: [] })
-  await alice.saved(a)
-  const b = await bob.find(a.url)
+  const [a, b] = await alice.share({ list: [] }, bob)
   for (let round = 0; round < 5; round++) {
     a.change(doc => doc.list.push(`alice ${round}`))
     b.change(doc => doc.list.push(`bob ${round}`))

@@ -14,9 +14,7 @@ story("both sides work offline, come back, and lose nothing", async world => {
   const relay = await world.relay()
   const alice = await world.tapped("alice", relay)
   const bob = await world.tapped("bob", relay)
-  const a = alice.create({ text: "", by: {} })
-  await alice.saved(a)
-  const b = await bob.find(a.url)
+  const [a, b] = await alice.share({ text: "", by: {} }, bob)
   await converged([a, b])
 
   await Promise.all([alice.tap.cut(), bob.tap.cut()])
@@ -57,9 +55,7 @@ story("a line that breaks again and again loses nothing", async world => {
   const relay = await world.relay()
   const alice = await world.tapped("alice", relay)
   const bob = await world.tapped("bob", relay)
-  const a = alice.create({ list: [] })
-  await alice.saved(a)
-  const b = await bob.find(a.url)
+  const [a, b] = await alice.share({ list: [] }, bob)
   for (let round = 0; round < 4; round++) {
     const { tap } = round % 2 ? alice : bob
     a.change(doc => doc.list.push(`alice ${round}`))

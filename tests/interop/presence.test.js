@@ -74,9 +74,7 @@ story("a broadcast reaches the application of a stock client", async world => {
   const relay = await world.relay()
   const alice = await world.client("alice", relay)
   const bob = await world.client("bob", relay)
-  const a = alice.create({ open: true })
-  await alice.saved(a)
-  const b = await bob.find(a.url)
+  const [a, b] = await alice.share({ open: true }, bob)
   const heard = []
   b.on("ephemeral-message", ({ message, senderId }) => heard.push({ message, senderId }))
   for (let index = 0; index < 20; index++) a.broadcast({ cursor: index })

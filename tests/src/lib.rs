@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
 pub mod faults;
+pub mod forge;
 pub mod light;
 pub mod process;
 pub mod trace;
@@ -51,6 +52,12 @@ impl Random {
     /// 16 random bytes, as in a document id.
     pub fn bytes(&mut self) -> [u8; 16] {
         (u128::from(self.number()) << 64 | u128::from(self.number())).to_le_bytes()
+    }
+
+    /// That many bytes, which do not compress.
+    pub fn noise(&mut self, len: usize) -> Vec<u8> {
+        let words = std::iter::repeat_with(|| self.number().to_le_bytes());
+        words.take(len.div_ceil(8)).flatten().take(len).collect()
     }
 
     /// A document id nobody used before.

@@ -24,11 +24,12 @@ use automerge::sync::BloomFilter;
 use bytes::Bytes;
 use futures::future::poll_fn;
 use futures::{SinkExt, StreamExt};
+use reconverge::history::chunk::{Chunk, ChunkKind};
+use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::id::DocumentId;
 use reconverge::protocol::{
     self, Flags, Message, PeerMetadata, SyncEnvelope, SyncMessage, encode_sync,
 };
-use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -111,98 +112,31 @@ impl From<&automerge::Change> for Change {
     }
 }
 
-/// What is read of a chunk.
-#[derive(Debug)]
-struct Chunk<'a> {
-    kind: u8,
-    hash: ChangeHash,
-    data: &'a [u8],
-    len: usize,
-}
-
-impl<'a> Chunk<'a> {
-    const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
-    const DOCUMENT: u8 = 0;
-    const CHANGE: u8 = 1;
-    const COMPRESSED: u8 = 2;
-
-    /// The first of these chunks; its checksum is verified unless it is compressed.
-    fn read(bytes: &'a [u8]) -> Option<Self> {
-        if bytes.get(..4)? != Self::MAGIC {
-            return None;
-        }
-        let checksum = bytes.get(4..8)?;
-        let kind = *bytes.get(8)?;
-        let (data_len, leb_len) = read_leb(&bytes[9..])?;
-        let from = 9 + leb_len;
-        let len = from.checked_add(usize::try_from(data_len).ok()?)?;
-        let data = bytes.get(from..len)?;
-        // A document chunk's hash has no use here, and hashing it would take the driver's time.
-        let hash = match kind {
-            Self::CHANGE => ChangeHash(Sha256::digest(&bytes[8..len]).into()),
-            _ => ChangeHash([0; 32]),
-        };
-        if kind == Self::CHANGE && hash.0[..4] != *checksum {
-            return None;
-        }
-        Some(Self {
-            kind,
-            hash,
-            data,
-            len,
-        })
-    }
+/// The first of these chunks, and its hash if it is a change that is not deflated: then its
+/// checksum is verified.
+fn read_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, ChangeHash)> {
+    let (chunk, _) = Chunk::split(bytes).ok()?;
+    // A document chunk's hash has no use here, and hashing it would take the driver's time.
+    let hash = match chunk.kind {
+        ChunkKind::Change => chunk.verified_hash().ok()?,
+        _ => ChangeHash([0; 32]),
+    };
+    Some((chunk, hash))
 }
 
 /// The beginning of a change's data: deps, and the author's sequence number.
 fn deps_and_seq(data: &[u8]) -> Option<(&[u8], u64)> {
-    let (deps, at) = read_leb(data)?;
-    let rest = &data[at..];
-    let (deps, rest) = rest.split_at_checked(usize::try_from(deps).ok()?.checked_mul(32)?)?;
-    let (actor_len, at) = read_leb(rest)?;
-    let rest = rest.get(at.checked_add(usize::try_from(actor_len).ok()?)?..)?;
-    Some((deps, read_leb(rest)?.0))
-}
-
-/// The heads in a document chunk's data.
-fn document_heads(data: &[u8]) -> Option<Vec<ChangeHash>> {
-    let (actors, mut at) = read_leb(data)?;
-    for _ in 0..actors {
-        let (len, leb_len) = read_leb(data.get(at..)?)?;
-        at = at
-            .checked_add(leb_len)?
-            .checked_add(usize::try_from(len).ok()?)?;
-    }
-    let (count, leb_len) = read_leb(data.get(at..)?)?;
-    at += leb_len;
-    let len = usize::try_from(count).ok()?.checked_mul(32)?;
-    let heads = data.get(at..at.checked_add(len)?)?;
-    Some(hashes(heads).collect())
+    let mut input = Reader(data);
+    let deps: usize = input.number()?;
+    let deps = input.take(deps.checked_mul(32)?)?;
+    input.prefixed()?;
+    Some((deps, input.unsigned()?))
 }
 
 fn hashes(bytes: &[u8]) -> impl Iterator<Item = ChangeHash> + '_ {
     bytes
         .chunks_exact(32)
         .map(|hash| ChangeHash(hash.try_into().unwrap()))
-}
-
-fn read_leb(bytes: &[u8]) -> Option<(u64, usize)> {
-    let mut number = 0u64;
-    for (at, byte) in bytes.iter().enumerate().take(10) {
-        number |= u64::from(byte & 0x7f) << (7 * at);
-        if byte & 0x80 == 0 {
-            return Some((number, at + 1));
-        }
-    }
-    None
-}
-
-fn push_leb(out: &mut Vec<u8>, mut number: usize) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }
 
 /// Splits bytes into changes: what a trace's cache holds.
@@ -214,13 +148,13 @@ pub fn split_changes(bytes: &Bytes) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
-        let chunk = Chunk::read(&bytes[at..]).expect("chunks back to back");
-        assert_eq!(chunk.kind, Chunk::CHANGE, "change chunks only");
+        let (chunk, hash) = read_chunk(&bytes[at..]).expect("chunks back to back");
+        assert_eq!(chunk.kind, ChunkKind::Change, "change chunks only");
         changes.push(Change {
-            hash: chunk.hash,
-            bytes: bytes.slice(at..at + chunk.len),
+            hash,
+            bytes: bytes.slice_ref(chunk.bytes),
         });
-        at += chunk.len;
+        at += chunk.bytes.len();
     }
     changes
 }
@@ -429,7 +363,7 @@ impl Document {
         if self.own.len() == 1 && !self.own_snapshot.is_empty() {
             self.heads = vec![hash];
         } else {
-            let chunk = Chunk::read(&change.bytes).expect("an own change is a chunk");
+            let (chunk, _) = read_chunk(&change.bytes).expect("an own change is a chunk");
             let (deps, _) = deps_and_seq(chunk.data).expect("an own change is well-formed");
             let bytes = deps;
             self.heads
@@ -444,25 +378,25 @@ impl Document {
     /// that was new.
     fn take(&mut self, bytes: &[u8], applied: &mut Vec<u64>) -> Result<usize, Fault> {
         let malformed = || Fault::Relay("a malformed chunk".into());
-        let chunk = Chunk::read(bytes).ok_or_else(malformed)?;
+        let (chunk, hash) = read_chunk(bytes).ok_or_else(malformed)?;
         match chunk.kind {
-            Chunk::CHANGE => {
+            ChunkKind::Change => {
                 let (deps, seq) = deps_and_seq(chunk.data).ok_or_else(malformed)?;
-                self.take_change(chunk.hash, deps, seq, applied);
+                self.take_change(hash, deps, seq, applied);
             }
-            Chunk::COMPRESSED => {
-                let change = automerge::Change::try_from(&bytes[..chunk.len])
+            ChunkKind::DeflatedChange => {
+                let change = automerge::Change::try_from(chunk.bytes)
                     .map_err(|e| Fault::Relay(format!("a malformed change: {e}")))?;
                 let deps: Vec<u8> = change.deps().iter().flat_map(|dep| dep.0).collect();
                 self.take_change(change.hash(), &deps, change.seq(), applied);
             }
-            Chunk::DOCUMENT => {
-                let heads = document_heads(chunk.data).ok_or_else(malformed)?;
+            ChunkKind::Document => {
+                let heads = chunk.document_heads().ok_or_else(malformed)?;
                 self.take_snapshot(&heads);
             }
-            kind => return Err(Fault::Relay(format!("a chunk of kind {kind}"))),
+            ChunkKind::Bundle => return Err(Fault::Relay("a bundle chunk".into())),
         }
-        Ok(chunk.len)
+        Ok(chunk.bytes.len())
     }
 
     fn take_change(&mut self, hash: ChangeHash, deps: &[u8], seq: u64, applied: &mut Vec<u64>) {
@@ -565,7 +499,7 @@ impl Document {
                 + 3,
         );
         for change in changes {
-            push_leb(&mut data, change.bytes.len());
+            push_unsigned(&mut data, change.bytes.len() as u64);
             data.extend_from_slice(&change.bytes);
         }
         data.extend(

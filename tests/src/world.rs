@@ -18,7 +18,7 @@ use reconverge::history::{
     Documents, Fold, History, NeedGraph, Outgoing, Peers, Record, Refusal, Unpacked,
 };
 use reconverge::id::{Access, ConnectionId, DocumentId, Space};
-use reconverge::protocol::SyncMessage;
+use reconverge::protocol::{SyncMessage, encode_sync};
 use reconverge::storage::{Batch, Blob, DocumentKey, MemoryStorage, NewSnapshot, Storage, Write};
 
 use crate::Random;
@@ -732,13 +732,25 @@ fn encode(
         }
     };
     let mut message = outgoing.encode_head(chunks.len());
-    for chunk in &chunks {
-        push_unsigned(&mut message, chunk.len() as u64);
-        message.extend_from_slice(chunk);
-    }
+    push_chunks(&mut message, &chunks);
     if let Some(flags) = outgoing.flags {
         message.extend_from_slice(&flags.encode());
     }
+    message
+}
+
+fn push_chunks(message: &mut Vec<u8>, chunks: &[impl AsRef<[u8]>]) {
+    for chunk in chunks {
+        push_unsigned(message, chunk.as_ref().len() as u64);
+        message.extend_from_slice(chunk.as_ref());
+    }
+}
+
+/// A sync message of whoever claims to have nothing but these heads.
+#[must_use]
+pub fn sync_message(heads: &[ChangeHash], need: &[ChangeHash], chunks: &[&[u8]]) -> Vec<u8> {
+    let mut message = encode_sync(heads, need, None, chunks.len());
+    push_chunks(&mut message, chunks);
     message
 }
 

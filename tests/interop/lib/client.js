@@ -52,6 +52,13 @@ export class Client {
     return within(`${this.name} finds ${url}`, this.repo.find(url), ms)
   }
 
+  /** Creates a document that the relay stores and `other` finds: the handles of both. */
+  async share(value, other) {
+    const handle = this.create(value)
+    await this.saved(handle)
+    return [handle, await other.find(handle.url)]
+  }
+
   /** The relay's storage id, as its handshake told it. */
   async relayStorageId() {
     await this.connected()
