@@ -1,11 +1,16 @@
-//! One connection's side of the automerge-repo protocol, as a server speaks it.
+//! One connection's side of the automerge-repo protocol: [`Session`] as a server speaks it,
+//! [`ClientSession`] as a client does.
 //!
 //! The handshake is `join` from the client, answered by `peer` or by `error` and the end. After
 //! that both sides talk freely. A message whose sender is not the peer that joined is dropped
 //! without a word: stock clients send every presence message that they receive back to where it
 //! came from, under its author's name.
 
+mod client;
+
 use std::sync::Arc;
+
+pub use client::{ClientSession, ServerEvent};
 
 use crate::id::PeerId;
 use crate::protocol::{
@@ -13,12 +18,12 @@ use crate::protocol::{
     SyncEnvelope,
 };
 
-/// Who the server is.
+/// Who this side of a connection is.
 #[derive(Debug, Clone)]
 pub struct Local {
     /// Its peer id.
     pub peer: PeerId,
-    /// The id of its storage, stable across restarts. Clients remember what they share with a
+    /// The id of its storage, stable across restarts. Peers remember what they share with a
     /// storage, so that a reconnect costs little.
     pub storage_id: Arc<str>,
 }
