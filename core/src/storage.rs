@@ -1,8 +1,9 @@
 //! The contract between a relay (or a client) and its disk.
 //!
 //! A [`Storage`] keeps, per document, a small record, rows of changes as they arrived, and blobs:
-//! snapshots, outlines, segments of the graph. It promises three things, which [`conformance`]
-//! checks for every backend:
+//! snapshots, outlines, segments of the graph. A client also keeps which heads each relay
+//! acknowledged, and which documents have changes that some relay has not acknowledged. A storage
+//! promises three things, which [`conformance`] checks for every backend:
 //!
 //! 1. [`Storage::commit`] is atomic over all its batches and durable when it returns `Ok`.
 //! 2. After an `Err`, either all of it is there or none; whoever needs to know reads it back.
@@ -17,6 +18,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use automerge::ChangeHash;
 use bytes::Bytes;
 
 use crate::history::{Record, Row};
@@ -93,6 +95,18 @@ pub enum Write {
     RemoveBlob(Blob),
     /// Removes the rows whose last change lies below this index.
     RemoveRowsBelow(u32),
+    /// Replaces the heads that a relay acknowledged.
+    Acknowledged {
+        /// The name under which the client knows the relay.
+        relay: Arc<str>,
+        /// Heads that are on the relay's disk.
+        heads: Vec<ChangeHash>,
+    },
+    /// Puts the document into the outbox, or takes it out: it has changes that some relay has not
+    /// acknowledged.
+    Outbox(bool),
+    /// Removes everything of the document.
+    RemoveDocument,
 }
 
 /// A snapshot that takes the place of the one before.
@@ -152,7 +166,12 @@ impl Batch {
         let bytes = |write: &Write| match write {
             Write::Row { row, .. } => row.bytes(),
             Write::Blob(_, bytes) => bytes.len(),
-            Write::Record(_) | Write::RemoveBlob(_) | Write::RemoveRowsBelow(_) => 64,
+            Write::Acknowledged { heads, .. } => 64 + 32 * heads.len(),
+            Write::Record(_)
+            | Write::RemoveBlob(_)
+            | Write::RemoveRowsBelow(_)
+            | Write::Outbox(_)
+            | Write::RemoveDocument => 64,
         };
         self.writes.iter().map(bytes).sum()
     }
@@ -170,6 +189,9 @@ pub struct Stored {
     /// The rows after the snapshot, in order.
     pub rows: Vec<Row>,
 }
+
+/// The name of a relay, and the heads that it acknowledged of a document.
+pub type Acknowledged = (Arc<str>, Vec<ChangeHash>);
 
 /// A place where documents are kept. Methods block; they are called from threads that may.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
@@ -216,6 +238,18 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         from: u32,
         bytes: usize,
     ) -> Result<Vec<(u32, Row)>, StorageError>;
+
+    /// The heads that each relay acknowledged of a document, in the order of the relays' names.
+    ///
+    /// # Errors
+    /// When reading fails or finds damage.
+    fn acknowledged(&self, key: DocumentKey) -> Result<Vec<Acknowledged>, StorageError>;
+
+    /// The documents in the outbox, in order.
+    ///
+    /// # Errors
+    /// When reading fails or finds damage.
+    fn outbox(&self) -> Result<Vec<DocumentId>, StorageError>;
 
     /// Writes all batches, or none of them.
     ///

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use automerge::ChangeHash;
 use bytes::{Bytes, BytesMut};
 use redb::{
     Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
@@ -20,7 +21,8 @@ use super::space::{Change, Space};
 use crate::history::{Record, Row};
 use crate::id::DocumentId;
 use crate::storage::{
-    BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write, damaged, pick,
+    Acknowledged, BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write,
+    damaged, pick,
 };
 
 /// The version of the file's layout.
@@ -38,6 +40,28 @@ const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records")
 const ROWS: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("rows");
 /// Document, kind, number, piece.
 const BLOBS: TableDefinition<'_, PieceKey, &[u8]> = TableDefinition::new("blobs");
+
+/// Document, a relay's name: the heads that it acknowledged. Clients only; made when first used,
+/// as is the next.
+const ACKNOWLEDGED: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("acknowledged");
+/// Documents with changes that some relay has not acknowledged.
+const OUTBOX: TableDefinition<'_, &[u8], ()> = TableDefinition::new("outbox");
+
+/// The version of a value in [`ACKNOWLEDGED`].
+const ACKNOWLEDGED_VERSION: u8 = 1;
+
+fn encode_heads(heads: &[ChangeHash]) -> Vec<u8> {
+    let mut out = vec![ACKNOWLEDGED_VERSION];
+    out.extend(heads.iter().flat_map(|hash| hash.0));
+    out
+}
+
+fn decode_heads(bytes: &[u8]) -> Option<Vec<ChangeHash>> {
+    let (version, hashes) = bytes.split_first()?;
+    let whole = *version == ACKNOWLEDGED_VERSION && hashes.len() % 32 == 0;
+    let hash = |bytes: &[u8]| ChangeHash(bytes.try_into().expect("chunks of 32"));
+    whole.then(|| hashes.chunks_exact(32).map(hash).collect())
+}
 
 fn blob_key(blob: Blob) -> (u8, u32) {
     match blob {
@@ -309,6 +333,7 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
     let mut change = Change::default();
     // Most commits only add rows, and each table that is opened costs the commit a page.
     let (mut rows, mut blobs, mut records, mut documents) = (None, None, None, None);
+    let (mut acknowledged, mut outbox) = (None, None);
     for batch in batches {
         let key = batch.key.0;
         for write in &batch.writes {
@@ -353,6 +378,35 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
                             false
                         },
                     )?;
+                }
+                Write::Acknowledged { relay, heads } => {
+                    opened(&mut acknowledged, transaction, ACKNOWLEDGED)?
+                        .insert((key, &**relay), encode_heads(heads).as_slice())?;
+                }
+                Write::Outbox(true) => {
+                    opened(&mut outbox, transaction, OUTBOX)?
+                        .insert(batch.document.as_bytes(), ())?;
+                }
+                Write::Outbox(false) => {
+                    opened(&mut outbox, transaction, OUTBOX)?.remove(batch.document.as_bytes())?;
+                }
+                Write::RemoveDocument => {
+                    opened(&mut documents, transaction, DOCUMENTS)?
+                        .remove(batch.document.as_bytes())?;
+                    opened(&mut records, transaction, RECORDS)?.remove(key)?;
+                    let mut gone = |value: &[u8]| {
+                        change.removed += Change::entry(value);
+                        false
+                    };
+                    let all_rows = (key, 0, 0)..=(key, u32::MAX, u32::MAX);
+                    opened(&mut rows, transaction, ROWS)?
+                        .retain_in(all_rows, |_, value| gone(value))?;
+                    let all_blobs = (key, 0, 0, 0)..=(key, u8::MAX, u32::MAX, u32::MAX);
+                    opened(&mut blobs, transaction, BLOBS)?
+                        .retain_in(all_blobs, |_, value| gone(value))?;
+                    opened(&mut acknowledged, transaction, ACKNOWLEDGED)?
+                        .retain_in((key, "")..(key + 1, ""), |_, _| false)?;
+                    opened(&mut outbox, transaction, OUTBOX)?.remove(batch.document.as_bytes())?;
                 }
             }
         }
@@ -527,6 +581,45 @@ impl Storage for RedbStorage {
             })
         })?;
         Ok(rows)
+    }
+
+    fn acknowledged(&self, key: DocumentKey) -> Result<Vec<Acknowledged>, StorageError> {
+        self.read(|transaction| {
+            let read = || -> Result<Vec<_>, redb::Error> {
+                let acknowledged = match transaction.open_table(ACKNOWLEDGED) {
+                    Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                    opened => opened?,
+                };
+                let entries = acknowledged.range((key.0, "")..(key.0 + 1, ""))?;
+                entries
+                    .map(|entry| {
+                        let (place, heads) = entry?;
+                        Ok((Arc::from(place.value().1), decode_heads(heads.value())))
+                    })
+                    .collect()
+            };
+            let entries = read().map_err(StorageError::failed)?;
+            let whole = |(relay, heads): (Arc<str>, Option<_>)| Some((relay, heads?));
+            let whole: Option<Vec<_>> = entries.into_iter().map(whole).collect();
+            whole.ok_or_else(|| damaged(key.0, "acknowledged heads"))
+        })
+    }
+
+    fn outbox(&self) -> Result<Vec<DocumentId>, StorageError> {
+        self.read(|transaction| {
+            let read = || -> Result<Vec<_>, redb::Error> {
+                let outbox = match transaction.open_table(OUTBOX) {
+                    Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                    opened => opened?,
+                };
+                let entries = outbox.iter()?;
+                entries
+                    .map(|entry| Ok(DocumentId::new(entry?.0.value()).ok()))
+                    .collect()
+            };
+            let ids: Option<Vec<_>> = read().map_err(StorageError::failed)?.into_iter().collect();
+            ids.ok_or_else(|| damaged("outbox", "a document's id"))
+        })
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {

@@ -22,6 +22,8 @@ pub fn check<S: Storage>(empty: impl Fn() -> Arc<S>) {
     rows_and_blobs_are_removed_in_order(&*empty());
     large_values_survive(&*empty());
     parts_make_the_whole(&*empty());
+    what_clients_keep_is_read(&*empty());
+    a_removed_document_leaves_nothing(&*empty());
     readers_see_whole_commits(&empty());
 }
 
@@ -263,6 +265,75 @@ fn parts_make_the_whole(storage: &impl Storage) {
         "one at least, and no more than enough"
     );
     assert_eq!(storage.rows(key, 60, 1).expect("rows"), []);
+}
+
+fn acknowledged(relay: &str, heads: &[u8]) -> Write {
+    Write::Acknowledged {
+        relay: relay.into(),
+        heads: heads.iter().map(|n| ChangeHash([*n; 32])).collect(),
+    }
+}
+
+fn what_clients_keep_is_read(storage: &impl Storage) {
+    let keys = [storage.new_key(), storage.new_key()];
+    assert_eq!(storage.acknowledged(keys[0]).expect("read"), []);
+    assert_eq!(storage.outbox().expect("read"), []);
+    let record = || Write::Record(Record::new(Space::default()));
+    let one = vec![
+        record(),
+        Write::Outbox(true),
+        acknowledged("b", &[1]),
+        acknowledged("a", &[]),
+    ];
+    let two = vec![record(), Write::Outbox(true), acknowledged("a", &[3])];
+    let batches = [batch(2, keys[0], one), batch(1, keys[1], two)];
+    storage.commit(&batches).expect("commit");
+    assert_eq!(storage.outbox().expect("read"), [id(1), id(2)]);
+    let again = vec![acknowledged("b", &[1, 2]), Write::Outbox(false)];
+    storage.commit(&[batch(2, keys[0], again)]).expect("commit");
+    assert_eq!(storage.outbox().expect("read"), [id(1)]);
+    let heads = |of: &[u8]| of.iter().map(|n| ChangeHash([*n; 32])).collect::<Vec<_>>();
+    assert_eq!(
+        storage.acknowledged(keys[0]).expect("read"),
+        [("a".into(), heads(&[])), ("b".into(), heads(&[1, 2]))]
+    );
+    assert_eq!(
+        storage.acknowledged(keys[1]).expect("read"),
+        [("a".into(), heads(&[3]))]
+    );
+}
+
+fn a_removed_document_leaves_nothing(storage: &impl Storage) {
+    let keys = [storage.new_key(), storage.new_key()];
+    let all = |n: u8| {
+        let writes = vec![
+            Write::Record(Record::new(Space::default())),
+            Write::Row {
+                last: 0,
+                row: row(0, 1, 10),
+            },
+            Write::Blob(Blob::Snapshot(1), Bytes::from_static(b"snapshot")),
+            acknowledged("a", &[n]),
+            Write::Outbox(true),
+        ];
+        batch(n, keys[usize::from(n)], writes)
+    };
+    storage.commit(&[all(0), all(1)]).expect("commit");
+    let remove = batch(0, keys[0], vec![Write::RemoveDocument]);
+    storage.commit(&[remove]).expect("commit");
+    assert_eq!(storage.load(&id(0)).expect("load"), None);
+    assert!(storage.blob(keys[0], Blob::Snapshot(1)).is_err());
+    assert!(
+        storage
+            .changes(keys[0], std::slice::from_ref(&(0..1)))
+            .is_err()
+    );
+    assert_eq!(storage.acknowledged(keys[0]).expect("read"), []);
+    assert_eq!(storage.outbox().expect("read"), [id(1)]);
+    let other = storage.load(&id(1)).expect("load").expect("is there");
+    assert_eq!(other.rows, [row(0, 1, 10)]);
+    assert_eq!(storage.acknowledged(keys[1]).expect("read").len(), 1);
+    assert!(storage.blob(keys[1], Blob::Snapshot(1)).is_ok());
 }
 
 /// One thread writes the same number of rows into two documents; whoever reads finds them equal

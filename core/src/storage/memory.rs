@@ -1,14 +1,16 @@
-//! A storage without a disk, for tests and for relays that need not remember.
+//! A storage without a disk, for tests, and for relays and clients that need not remember.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use automerge::ChangeHash;
 use bytes::Bytes;
 
 use super::{
-    BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write, damaged, pick,
+    Acknowledged, BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write,
+    damaged, pick,
 };
 use crate::history::{Record, Row};
 use crate::id::DocumentId;
@@ -27,6 +29,8 @@ struct Tables {
     records: HashMap<DocumentKey, Record>,
     rows: BTreeMap<(DocumentKey, u32), Row>,
     blobs: HashMap<(DocumentKey, Blob), Bytes>,
+    acknowledged: BTreeMap<(DocumentKey, Arc<str>), Vec<ChangeHash>>,
+    outbox: BTreeSet<DocumentId>,
 }
 
 impl MemoryStorage {
@@ -43,6 +47,17 @@ impl MemoryStorage {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // Nothing panics while it is held; a poisoned lock still holds whole commits.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tables {
+    fn remove(&mut self, document: &DocumentId, key: DocumentKey) {
+        self.documents.remove(document);
+        self.records.remove(&key);
+        self.rows.retain(|(of, _), _| *of != key);
+        self.blobs.retain(|(of, _), _| *of != key);
+        self.acknowledged.retain(|(of, _), _| *of != key);
+        self.outbox.remove(document);
     }
 }
 
@@ -122,6 +137,19 @@ impl Storage for MemoryStorage {
         Ok(rows.map(|((_, last), row)| (*last, row.clone())).collect())
     }
 
+    fn acknowledged(&self, key: DocumentKey) -> Result<Vec<Acknowledged>, StorageError> {
+        let tables = self.tables();
+        let from = tables.acknowledged.range((key, Arc::from(""))..);
+        let of_document = from.take_while(|((of, _), _)| *of == key);
+        Ok(of_document
+            .map(|((_, relay), heads)| (relay.clone(), heads.clone()))
+            .collect())
+    }
+
+    fn outbox(&self) -> Result<Vec<DocumentId>, StorageError> {
+        Ok(self.tables().outbox.iter().copied().collect())
+    }
+
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
         let mut tables = self.tables();
         for batch in batches {
@@ -146,6 +174,18 @@ impl Storage for MemoryStorage {
                             .rows
                             .retain(|(of, last), _| *of != key || last >= index);
                     }
+                    Write::Acknowledged { relay, heads } => {
+                        tables
+                            .acknowledged
+                            .insert((key, relay.clone()), heads.clone());
+                    }
+                    Write::Outbox(true) => {
+                        tables.outbox.insert(batch.document);
+                    }
+                    Write::Outbox(false) => {
+                        tables.outbox.remove(&batch.document);
+                    }
+                    Write::RemoveDocument => tables.remove(&batch.document, key),
                 }
             }
         }
