@@ -344,7 +344,7 @@ impl History {
     }
 
     /// The index of a change; heads are known even if they are folded.
-    fn known(&self, hash: &ChangeHash) -> Result<Option<u32>, NeedGraph> {
+    pub(crate) fn known(&self, hash: &ChangeHash) -> Result<Option<u32>, NeedGraph> {
         if let Some(index) = self.graph.resident(hash) {
             return Ok(Some(index));
         }
@@ -548,7 +548,7 @@ impl History {
     }
 
     /// Whether all heads that a document chunk names are known; then so is all below them.
-    fn has_all_of(&self, chunk: &Chunk<'_>) -> Result<bool, NeedGraph> {
+    pub(crate) fn has_all_of(&self, chunk: &Chunk<'_>) -> Result<bool, NeedGraph> {
         let Some(heads) = chunk.document_heads() else {
             return Ok(false);
         };
@@ -1185,6 +1185,83 @@ impl History {
                 .peers
                 .values()
                 .any(|p| p.writes() && !p.heads.is_empty())
+    }
+}
+
+/// What a client's side asks besides: it speaks first, and reads what the other side acknowledged.
+impl History {
+    /// The first message to a peer that joined and waits for us to speak, as if it were sent.
+    /// `acknowledged` are heads that the peer is known to have stored; those that are known here
+    /// make a filter unnecessary. Otherwise a filter covers everything.
+    ///
+    /// # Errors
+    /// [`NeedGraph`]: load it and call again.
+    pub fn greet(
+        &mut self,
+        to: ConnectionId,
+        acknowledged: &[ChangeHash],
+    ) -> Result<Outgoing, NeedGraph> {
+        let mut last_sync = Vec::with_capacity(acknowledged.len());
+        for hash in acknowledged {
+            if self.known(hash)?.is_some() {
+                last_sync.push(*hash);
+            }
+        }
+        last_sync.sort_unstable();
+        let hashes = if last_sync.is_empty() {
+            let durable = 0..self.durable_len;
+            durable
+                .map(|index| self.graph.hash(index))
+                .collect::<Result<_, _>>()?
+        } else {
+            Vec::new()
+        };
+        let heads = self.durable_heads.clone();
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.told = Some(heads.clone());
+        }
+        Ok(Outgoing {
+            heads,
+            need: Vec::new(),
+            have: Claim::Filter { last_sync, hashes },
+            snapshot: false,
+            changes: Vec::new(),
+            flags: Some(Flags {
+                sync_reset: false,
+                read_only: false,
+                supports_sync_reset: true,
+            }),
+        })
+    }
+
+    /// The heads that a peer last named, and whether all of them are known here. `None` before it
+    /// named any.
+    #[must_use]
+    pub fn acknowledged(&self, by: ConnectionId) -> Option<(&[ChangeHash], bool)> {
+        let peer = self.peers.get(&by)?;
+        let spoke = peer.certainty != Certainty::Unheard;
+        let known = |head| matches!(self.known(head), Ok(Some(_)));
+        spoke.then(|| (peer.heads.as_slice(), peer.heads.iter().all(known)))
+    }
+
+    /// Whether a peer said that it takes no changes from us.
+    #[must_use]
+    pub fn is_refused_by(&self, peer: ConnectionId) -> bool {
+        self.peers
+            .get(&peer)
+            .is_some_and(|peer| peer.publishes_only)
+    }
+
+    /// The heads of all that entered, stored or not, in order.
+    #[must_use]
+    pub fn heads(&self) -> Vec<ChangeHash> {
+        self.sorted_heads().to_vec()
+    }
+
+    /// The changes that entered since the last [`Self::take_unsaved`].
+    #[must_use]
+    pub fn unsaved(&self) -> &[StoredChange] {
+        &self.unsaved
     }
 }
 

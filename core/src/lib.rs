@@ -29,5 +29,6 @@ pub mod id;
 #[cfg(feature = "native")]
 pub mod native;
 pub mod protocol;
+pub mod replica;
 pub mod session;
 pub mod storage;
