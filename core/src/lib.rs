@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod engine;
 pub mod history;
 pub mod id;
 #[cfg(feature = "native")]

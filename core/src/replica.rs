@@ -165,6 +165,24 @@ impl Replica {
         !self.own.is_empty() || self.adopted.is_some() || !self.history.unsaved().is_empty()
     }
 
+    /// Whether changes were made here that the history has not got yet.
+    #[must_use]
+    pub fn has_own(&self) -> bool {
+        !self.own.is_empty()
+    }
+
+    /// The heads of all that entered, stored or not, in order.
+    #[must_use]
+    pub fn heads(&self) -> Vec<ChangeHash> {
+        self.history.heads()
+    }
+
+    /// Whether a change is here; the folded part of the graph is not looked at.
+    #[must_use]
+    pub fn knows(&self, change: &ChangeHash) -> bool {
+        matches!(self.history.known(change), Ok(Some(_)))
+    }
+
     /// The heads of what is stored, in order.
     #[must_use]
     pub fn durable_heads(&self) -> &[ChangeHash] {
@@ -559,15 +577,22 @@ impl Replica {
         refused("no document chunk".into())
     }
 
+    /// Whether anything may be sent: an adopted chunk must be stored first. Own changes that the
+    /// history has not got yet do not hold up those before them.
+    #[must_use]
+    pub fn is_sendable(&self) -> bool {
+        self.adopted.is_none()
+    }
+
     /// Whether a relay should be sent something.
     #[must_use]
     pub fn has_news(&self, relay: ConnectionId) -> bool {
-        !self.is_unsaved() && self.history.has_news(relay)
+        self.is_sendable() && self.history.has_news(relay)
     }
 
     /// What a relay should be sent now, as if it were sent. Nothing while anything is not stored.
     pub fn poll_send(&mut self, relay: ConnectionId) -> Option<(Outgoing, Vec<Piece>)> {
-        if self.is_unsaved() {
+        if !self.is_sendable() {
             return None;
         }
         let outgoing = self.history.poll_send(relay)?;

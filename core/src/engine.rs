@@ -1,0 +1,711 @@
+//! A whole client, without IO: documents, relays, local storage, status.
+//!
+//! The shell hands in what happened ([`Engine::handle`]) and does what comes out
+//! ([`Engine::poll_output`]) until that says [`Output::Idle`]. The application's calls
+//! ([`Engine::find`], [`Engine::change`], ...) only change state; what follows from them comes out
+//! of the next poll. Time is an argument, and so is everything random: ids, actors, the seed of
+//! the jitter.
+//!
+//! What holds:
+//!
+//! * **A change is in local storage before it is sent.** A document's turn takes in what came,
+//!   stores it in one commit, and only then answers. While a commit is on its way, the document
+//!   waits; the application sees its own changes at once.
+//! * **The status is what relays acknowledged.** A relay's sync heads are on its disk. Those that
+//!   are known here are stored per relay; they make the next connection cheap, and they say which
+//!   documents are *in the outbox*: those are synced at the next start, opened or not.
+//! * **Every queue has a limit.** A relay has at most [`FRAMES_MAX`] frames on their way; what
+//!   comes meanwhile becomes one message per document when there is room.
+//! * **Documents stay** until they are deleted or the engine ends: a relay that counts on a
+//!   connection remembers what it sent.
+//!
+//! Absent: sockets, files, clocks, randomness, threads, and waiting for anything.
+
+mod backoff;
+mod document;
+mod frame;
+mod link;
+mod load;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use automerge::Automerge;
+use automerge::transaction::Transaction;
+use bytes::Bytes;
+
+pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
+pub use document::{FindError, Status};
+pub use frame::Frame;
+pub use link::{CONNECT_TIMEOUT, FRAMES_MAX, PING_AFTER, PRESENCE_MAX, SILENCE_MAX};
+pub use load::{Loaded, load, load_graph};
+
+use backoff::Random;
+use document::{Document, Greeted, Opened, Phase};
+use link::{Link, Relay, State};
+
+use crate::id::{ConnectionId, DocumentId, PeerId};
+use crate::protocol::{self, Ephemeral, Message};
+use crate::replica::Replica;
+use crate::session::{ClientSession, Local, ServerEvent};
+use crate::storage::{Batch, DocumentKey, StorageError};
+
+/// Acknowledgements are written this long after they came, unless something else is written
+/// sooner. Losing them costs the next connection some bytes, nothing else.
+pub const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_secs(1);
+
+/// A commit that failed is tried again after this long.
+pub const STORE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// While this many documents are being read from storage, the outbox waits.
+pub const LOADS_MAX: usize = 16;
+
+/// Most bytes of messages that wait for a document; a relay that sends more meanwhile loses its
+/// connection, and is asked again for what is missing on the next.
+pub const INBOX_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Most authors of presence messages that are remembered, so that one that comes by two relays is
+/// heard once.
+pub const AUTHORS_MAX: usize = 1024;
+
+/// Who the client is and whom it syncs with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its name among peers; one per process.
+    pub peer: PeerId,
+    /// The id of its storage; empty if it keeps nothing.
+    pub storage_id: Arc<str>,
+    /// The name of this run, for presence messages.
+    pub session: String,
+    /// The relays, by the names under which what they acknowledged is stored. A relay keeps its
+    /// name across restarts.
+    pub relays: Vec<Arc<str>>,
+    /// Makes the jitter of this client differ from that of others.
+    pub seed: u64,
+}
+
+/// A relay's place in [`Config::relays`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelayId(pub usize);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The connection that [`Output::Connect`] asked for is there.
+    Connected(ConnectionId),
+    /// A binary WebSocket message came.
+    Frame(ConnectionId, Bytes),
+    /// The answer to a ping came.
+    Pong(ConnectionId),
+    /// A frame was handed to the socket; the second is what [`Frame::reads`] said of it.
+    Sent(ConnectionId, Option<DocumentId>),
+    /// A connection ended, or did not come about.
+    Closed(ConnectionId, Closed),
+    /// There is a network again: try at once.
+    NetworkAvailable,
+    /// These documents are in the stored outbox; handed in once, at the start.
+    Outbox(Vec<DocumentId>),
+    /// The answer to [`Output::Load`].
+    Loaded(DocumentId, Result<Loaded, StorageError>),
+    /// The answer to [`Output::LoadGraph`].
+    Graph(DocumentId, Result<Vec<Bytes>, StorageError>),
+    /// The answer to [`Output::Store`].
+    Stored(DocumentId, Result<(), StorageError>),
+    /// Time went by.
+    Tick,
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// The other side or the network; it is worth another try.
+    Lost,
+    /// The relay does not want us, for this reason, and will not another time.
+    Refused(String),
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Connect to a relay, under this id.
+    Connect(RelayId, ConnectionId),
+    /// Close a connection; nothing is expected of it any more.
+    Disconnect(ConnectionId),
+    /// Send a message, after those before it.
+    Send(ConnectionId, Frame),
+    /// Send a WebSocket ping.
+    Ping(ConnectionId),
+    /// Read a document by [`load`], and build its contents if so told.
+    Load {
+        /// The document.
+        document: DocumentId,
+        /// Whether the application will want its contents.
+        contents: bool,
+    },
+    /// Read a document's graph by [`load_graph`].
+    LoadGraph {
+        /// The document.
+        document: DocumentId,
+        /// Its place.
+        key: DocumentKey,
+        /// How many segments there are.
+        segments: u32,
+    },
+    /// Commit this.
+    Store(Batch),
+    /// Committing failed and is tried again: the document's changes are in memory only.
+    StoreFailed(DocumentId, StorageError),
+    /// Everything of a document is in local storage.
+    Flushed(DocumentId),
+    /// A document that was searched for is there, or is not.
+    Found(DocumentId, Result<(), FindError>),
+    /// A document's contents changed.
+    Changed(DocumentId),
+    /// A document's status changed.
+    Status(DocumentId, Status),
+    /// Somebody broadcast.
+    Ephemeral {
+        /// On which document.
+        document: DocumentId,
+        /// Who.
+        sender: PeerId,
+        /// What, as it came.
+        data: Bytes,
+    },
+    /// A document is removed from local storage.
+    Deleted(DocumentId),
+    /// Nothing until something happens, or until then.
+    Idle {
+        /// When to hand in [`Input::Tick`].
+        wake_at: Option<Duration>,
+    },
+}
+
+/// A client. See the module's page.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    now: Duration,
+    random: Random,
+    relays: Vec<Relay>,
+    next_connection: u64,
+    documents: HashMap<DocumentId, Document>,
+    /// Documents whose turn it is.
+    due: BTreeSet<DocumentId>,
+    timers: BTreeSet<(Duration, DocumentId)>,
+    /// The outbox as it was stored at the start, and what of it is not read yet.
+    outbox: HashSet<DocumentId>,
+    outbox_waiting: VecDeque<DocumentId>,
+    loads: usize,
+    /// Relays that sent a document what is no sync message.
+    broken: Vec<RelayId>,
+    outputs: VecDeque<Output>,
+    /// How many presence messages were sent in this run.
+    presence_count: u64,
+    /// The last count of each author's run, and the authors in the order in which they came.
+    heard: HashMap<(PeerId, String), u64>,
+    authors: VecDeque<(PeerId, String)>,
+}
+
+impl Engine {
+    /// A client that has done nothing yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let relays = config.relays.iter().cloned().map(Relay::new).collect();
+        Self {
+            random: Random::new(config.seed),
+            config,
+            now: Duration::ZERO,
+            relays,
+            next_connection: 0,
+            documents: HashMap::new(),
+            due: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            outbox: HashSet::new(),
+            outbox_waiting: VecDeque::new(),
+            loads: 0,
+            broken: Vec::new(),
+            outputs: VecDeque::new(),
+            presence_count: 0,
+            heard: HashMap::new(),
+            authors: VecDeque::new(),
+        }
+    }
+
+    /// Takes in what happened. `now` never goes back.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Connected(connection) => self.connected(connection),
+            Input::Frame(connection, frame) => self.frame(connection, &frame),
+            Input::Pong(connection) => {
+                self.heard(connection);
+            }
+            Input::Sent(connection, read) => self.sent(connection, read),
+            Input::Closed(connection, closed) => {
+                if let Some(relay) = self.relay_of(connection) {
+                    self.closed(relay, closed);
+                }
+            }
+            Input::NetworkAvailable => {
+                for relay in &mut self.relays {
+                    if let State::Waiting(until) = &mut relay.state {
+                        *until = self.now;
+                    }
+                }
+            }
+            Input::Outbox(documents) => {
+                self.outbox.extend(documents.iter().copied());
+                self.outbox_waiting.extend(documents);
+                self.load_outbox();
+            }
+            Input::Loaded(document, loaded) => self.loaded(document, loaded),
+            Input::Graph(document, segments) => self.graph_loaded(document, segments),
+            Input::Stored(document, result) => self.stored(document, result),
+            Input::Tick => {}
+        }
+        self.tick();
+    }
+
+    /// What to do next; [`Output::Idle`] when there is nothing.
+    pub fn poll_output(&mut self) -> Output {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return output;
+            }
+            let Some(document) = self.due.pop_first() else {
+                return Output::Idle {
+                    wake_at: self.wake_at(),
+                };
+            };
+            self.turn(document);
+            for relay in std::mem::take(&mut self.broken) {
+                self.give_up(relay);
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        let relays = self.relays.iter().filter_map(Relay::deadline);
+        let document = self.timers.first().map(|(at, _)| *at);
+        relays.chain(document).min()
+    }
+
+    /// What is due by now.
+    fn tick(&mut self) {
+        while let Some((at, document)) = self.timers.first().copied()
+            && at <= self.now
+        {
+            self.timers.pop_first();
+            self.due.insert(document);
+        }
+        for at in 0..self.relays.len() {
+            let relay = &mut self.relays[at];
+            if relay.deadline().is_none_or(|deadline| deadline > self.now) {
+                continue;
+            }
+            match &mut relay.state {
+                State::Waiting(_) => self.connect(RelayId(at)),
+                State::Open(link) if !link.pinged => {
+                    link.pinged = true;
+                    let ping = Output::Ping(link.connection);
+                    self.outputs.push_back(ping);
+                }
+                State::Open(_) | State::Connecting { .. } => self.give_up(RelayId(at)),
+                State::Refused(_) => {}
+            }
+        }
+    }
+}
+
+/// For the application.
+impl Engine {
+    /// Looks for a document: here, then at the relays. [`Output::Found`] says how it went, also if
+    /// it was there already.
+    pub fn find(&mut self, document: DocumentId) {
+        if !self.documents.contains_key(&document) {
+            self.load(document, true);
+        }
+        let found = self.documents.get_mut(&document).expect("just inserted");
+        found.wanted = true;
+        found.asked = true;
+        if matches!(found.phase, Phase::Unavailable) {
+            found.phase = Phase::Searching;
+            for relay in &mut found.relays {
+                relay.unavailable = false;
+                relay.greeted = Greeted::No;
+            }
+        }
+        self.due.insert(document);
+    }
+
+    /// Adds a new document, which is ready at once. `key` is its place in storage.
+    pub fn create(&mut self, document: DocumentId, key: DocumentKey, replica: Replica) {
+        let mut new = Document::new(self.relays.len());
+        new.wanted = true;
+        new.phase = Phase::Ready;
+        new.opened = Some(Opened { key, replica });
+        self.join_all(&mut new);
+        self.documents.insert(document, new);
+        self.due.insert(document);
+    }
+
+    /// The contents of a document that is ready.
+    #[must_use]
+    pub fn document(&self, document: &DocumentId) -> Option<&Automerge> {
+        let found = self.documents.get(document)?;
+        match &found.phase {
+            Phase::Ready | Phase::Failed(_) => found.opened.as_ref()?.replica.document(),
+            Phase::Loading | Phase::Searching | Phase::Unavailable => None,
+        }
+    }
+
+    /// Edits a document that is ready, as one change made at `time_s` (seconds since 1970).
+    /// `None` if it is not ready, or was deleted.
+    ///
+    /// # Errors
+    /// What `edit` returns; then nothing happened.
+    pub fn change<T, E>(
+        &mut self,
+        document: &DocumentId,
+        time_s: i64,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Option<Result<T, E>> {
+        let found = self.documents.get_mut(document)?;
+        if !matches!(found.phase, Phase::Ready) || found.deleting {
+            return None;
+        }
+        let replica = &mut found.opened.as_mut()?.replica;
+        replica.document()?;
+        let (result, changed) = match replica.change(time_s, edit) {
+            Ok(changed) => changed,
+            Err(error) => return Some(Err(error)),
+        };
+        if changed {
+            self.outputs.push_back(Output::Changed(*document));
+            self.update_status(*document);
+            self.due.insert(*document);
+        }
+        Some(Ok(result))
+    }
+
+    /// A document's status; `None` before it is ready.
+    #[must_use]
+    pub fn status(&self, document: &DocumentId) -> Option<&Status> {
+        self.documents.get(document)?.status.as_ref()
+    }
+
+    /// Whether everything that was made or received of a document is in local storage.
+    #[must_use]
+    pub fn is_stored(&self, document: &DocumentId) -> bool {
+        self.documents
+            .get(document)
+            .is_none_or(|found| found.is_stored() && found.acknowledgements_due.is_none())
+    }
+
+    /// The documents that are open.
+    pub fn documents(&self) -> impl Iterator<Item = &DocumentId> {
+        self.documents.keys()
+    }
+
+    /// Whether a relay's connection is open, as far as is known.
+    #[must_use]
+    pub fn is_connected(&self, relay: RelayId) -> bool {
+        self.relays
+            .get(relay.0)
+            .is_some_and(|relay| relay.link().is_some())
+    }
+
+    /// Writes what would be written later: acknowledgements.
+    pub fn flush(&mut self) {
+        for (document, found) in &mut self.documents {
+            if found.acknowledgements_due.is_some() {
+                found.acknowledgements_due = Some(self.now);
+                self.due.insert(*document);
+            }
+        }
+    }
+
+    /// Sends a message to all who have the document open, now or never. Nothing is kept; `data` is
+    /// passed on as it is, and is CBOR among automerge-repo clients.
+    pub fn broadcast(&mut self, document: &DocumentId, data: &[u8]) {
+        self.presence_count += 1;
+        let name = document.to_string();
+        for relay in &mut self.relays {
+            let Some(link) = relay.link_mut() else {
+                continue;
+            };
+            link.presence
+                .push_back(protocol::encode(&Message::Ephemeral(Ephemeral {
+                    sender: self.config.peer.as_str(),
+                    target: link.peer.as_str(),
+                    document: name.as_str().into(),
+                    count: self.presence_count,
+                    session: &self.config.session,
+                    data,
+                })));
+            if link.presence.len() > PRESENCE_MAX {
+                link.presence.pop_front();
+            }
+            send_presence(link, &mut self.outputs);
+        }
+    }
+
+    /// Removes a document from local storage and from here; relays and other peers keep it.
+    /// [`Output::Deleted`] follows.
+    pub fn delete(&mut self, document: &DocumentId) {
+        let Some(found) = self.documents.get_mut(document) else {
+            self.outputs.push_back(Output::Deleted(*document));
+            return;
+        };
+        found.deleting = true;
+        self.due.insert(*document);
+    }
+}
+
+/// Relays.
+impl Engine {
+    fn relay_of(&self, connection: ConnectionId) -> Option<RelayId> {
+        let is = |relay: &Relay| relay.connection() == Some(connection);
+        self.relays.iter().position(is).map(RelayId)
+    }
+
+    fn link(&mut self, connection: ConnectionId) -> Option<&mut Link> {
+        let relay = self.relay_of(connection)?;
+        self.relays[relay.0].link_mut()
+    }
+
+    fn heard(&mut self, connection: ConnectionId) {
+        let now = self.now;
+        if let Some(link) = self.link(connection) {
+            link.heard_at = now;
+            link.pinged = false;
+        }
+    }
+
+    fn connect(&mut self, relay: RelayId) {
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        let session = ClientSession::new(Local {
+            peer: self.config.peer.clone(),
+            storage_id: self.config.storage_id.clone(),
+        });
+        self.relays[relay.0].state = State::Connecting {
+            connection,
+            session: Box::new(session),
+            deadline: self.now + CONNECT_TIMEOUT,
+        };
+        self.outputs.push_back(Output::Connect(relay, connection));
+    }
+
+    fn connected(&mut self, connection: ConnectionId) {
+        let Some(relay) = self.relay_of(connection) else {
+            self.outputs.push_back(Output::Disconnect(connection));
+            return;
+        };
+        let State::Connecting {
+            session, deadline, ..
+        } = &mut self.relays[relay.0].state
+        else {
+            return;
+        };
+        *deadline = self.now + CONNECT_TIMEOUT;
+        let join = Frame::whole(session.join());
+        self.outputs.push_back(Output::Send(connection, join));
+    }
+
+    fn sent(&mut self, connection: ConnectionId, read: Option<DocumentId>) {
+        let Some(relay) = self.relay_of(connection) else {
+            return;
+        };
+        let Some(link) = self.relays[relay.0].link_mut() else {
+            // The join, which counts for nothing.
+            return;
+        };
+        link.in_flight = link.in_flight.saturating_sub(1);
+        if let Some(document) = read
+            && let Some(reads) = link.reads.get_mut(&document)
+        {
+            *reads -= 1;
+            if *reads == 0 {
+                link.reads.remove(&document);
+                // It may have waited to be folded.
+                self.due.insert(document);
+            }
+        }
+        send_presence(link, &mut self.outputs);
+        self.due.append(&mut link.blocked);
+    }
+
+    fn frame(&mut self, connection: ConnectionId, frame: &Bytes) {
+        let Some(relay) = self.relay_of(connection) else {
+            return;
+        };
+        self.heard(connection);
+        let session = match &mut self.relays[relay.0].state {
+            State::Connecting { session, .. } => session,
+            State::Open(link) => &mut link.session,
+            State::Waiting(_) | State::Refused(_) => return,
+        };
+        match session.handle(frame) {
+            Ok(ServerEvent::Joined { peer, .. }) => self.joined(relay, peer),
+            Ok(ServerEvent::Rejected { reason, joining }) => {
+                self.outputs.push_back(Output::Disconnect(connection));
+                let closed = if joining {
+                    Closed::Refused(reason.to_owned())
+                } else {
+                    Closed::Lost
+                };
+                self.closed(relay, closed);
+            }
+            Ok(ServerEvent::Sync(sync)) => {
+                let data = frame.slice_ref(sync.data);
+                let Ok(document) = sync.document.parse::<DocumentId>() else {
+                    return;
+                };
+                // What was not asked for is not taken.
+                let Some(found) = self.documents.get_mut(&document) else {
+                    return;
+                };
+                if found.relays[relay.0].greeted == Greeted::No || found.deleting {
+                    return;
+                }
+                found.inbox_bytes += data.len();
+                found.inbox.push_back((connection, data));
+                if found.inbox_bytes > INBOX_BYTES_MAX {
+                    self.give_up(relay);
+                }
+                self.due.insert(document);
+            }
+            Ok(ServerEvent::Unavailable(document)) => {
+                if let Ok(document) = document.parse::<DocumentId>()
+                    && let Some(found) = self.documents.get_mut(&document)
+                {
+                    found.relays[relay.0].unavailable = true;
+                    self.due.insert(document);
+                }
+            }
+            Ok(ServerEvent::Ephemeral(ephemeral)) => self.ephemeral(frame, &ephemeral),
+            Ok(ServerEvent::Ignored(_)) => {}
+            Err(_) => self.give_up(relay),
+        }
+    }
+
+    fn ephemeral(&mut self, frame: &Bytes, ephemeral: &Ephemeral<'_>) {
+        let (Ok(document), Some(sender)) = (
+            ephemeral.document.parse::<DocumentId>(),
+            PeerId::new(ephemeral.sender),
+        ) else {
+            return;
+        };
+        let author = (sender.clone(), ephemeral.session.to_owned());
+        match self.heard.get_mut(&author) {
+            Some(last) if *last >= ephemeral.count => return,
+            Some(last) => *last = ephemeral.count,
+            None => {
+                self.authors.push_back(author.clone());
+                self.heard.insert(author, ephemeral.count);
+                if self.authors.len() > AUTHORS_MAX
+                    && let Some(oldest) = self.authors.pop_front()
+                {
+                    self.heard.remove(&oldest);
+                }
+            }
+        }
+        if self.documents.contains_key(&document) {
+            self.outputs.push_back(Output::Ephemeral {
+                document,
+                sender,
+                data: frame.slice_ref(ephemeral.data),
+            });
+        }
+    }
+
+    fn joined(&mut self, relay: RelayId, peer: PeerId) {
+        let waiting = State::Waiting(self.now);
+        let state = std::mem::replace(&mut self.relays[relay.0].state, waiting);
+        let State::Connecting {
+            connection,
+            session,
+            ..
+        } = state
+        else {
+            unreachable!("a session lets us in once");
+        };
+        self.relays[relay.0].state = State::Open(Box::new(Link {
+            connection,
+            session,
+            peer,
+            since: self.now,
+            heard_at: self.now,
+            pinged: false,
+            in_flight: 0,
+            reads: HashMap::new(),
+            blocked: BTreeSet::new(),
+            presence: VecDeque::new(),
+        }));
+        for (document, found) in &mut self.documents {
+            if let Some(opened) = &mut found.opened {
+                opened.replica.join(connection);
+            }
+            self.due.insert(*document);
+        }
+    }
+
+    /// Closes a connection from this side.
+    fn give_up(&mut self, relay: RelayId) {
+        if let Some(connection) = self.relays[relay.0].connection() {
+            self.outputs.push_back(Output::Disconnect(connection));
+            self.closed(relay, Closed::Lost);
+        }
+    }
+
+    fn closed(&mut self, relay: RelayId, closed: Closed) {
+        let gone = &mut self.relays[relay.0];
+        let connection = gone.connection();
+        gone.count_failure(self.now);
+        gone.state = match closed {
+            Closed::Lost => {
+                let wait = backoff::wait(gone.failures, &mut self.random);
+                State::Waiting(self.now + wait)
+            }
+            Closed::Refused(reason) => State::Refused(reason),
+        };
+        for (document, found) in &mut self.documents {
+            let of_relay = &mut found.relays[relay.0];
+            of_relay.greeted = Greeted::No;
+            of_relay.unavailable = false;
+            if let Some(connection) = connection {
+                found.forget_messages(connection);
+                if let Some(opened) = &mut found.opened {
+                    opened.replica.leave(connection);
+                }
+            }
+            self.due.insert(*document);
+        }
+    }
+
+    /// Makes a new document known to all connections.
+    fn join_all(&self, document: &mut Document) {
+        let Some(opened) = &mut document.opened else {
+            return;
+        };
+        for link in self.relays.iter().filter_map(Relay::link) {
+            opened.replica.join(link.connection);
+        }
+    }
+}
+
+/// Hands presence to the shell while there is room.
+fn send_presence(link: &mut Link, outputs: &mut VecDeque<Output>) {
+    while link.has_room()
+        && let Some(frame) = link.presence.pop_front()
+    {
+        link.in_flight += 1;
+        outputs.push_back(Output::Send(link.connection, Frame::whole(frame)));
+    }
+}

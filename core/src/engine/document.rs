@@ -1,0 +1,200 @@
+//! One document of the engine: its replica, what is on its way to storage, and what each relay
+//! acknowledged.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use automerge::ChangeHash;
+use bytes::Bytes;
+
+use crate::history::Record;
+use crate::id::ConnectionId;
+use crate::replica::Replica;
+use crate::storage::{Batch, DocumentKey, StorageError};
+
+/// What is true of a document's changes, computed from what relays acknowledged and never from a
+/// socket being open.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Some relay has everything on disk.
+    Saved,
+    /// Not everything; a relay is connected, and is being sent it.
+    Saving,
+    /// Not everything, and no relay is connected: it is kept in local storage only.
+    Offline,
+    /// Not everything, and it will not be, for this reason.
+    Refused(String),
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Saved => f.write_str("saved"),
+            Self::Saving => f.write_str("saving"),
+            Self::Offline => f.write_str("offline"),
+            Self::Refused(reason) => write!(f, "refused: {reason}"),
+        }
+    }
+}
+
+/// Why a document cannot be had.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindError {
+    /// It is not stored here, and no relay that can be reached has it.
+    #[error("the document is unavailable")]
+    Unavailable,
+    /// Local storage failed, or what it holds is damaged.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// What a relay sent, or what was stored, gives no document.
+    #[error("{0}")]
+    Damaged(String),
+    /// It was deleted here.
+    #[error("the document was deleted")]
+    Deleted,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Being read from storage.
+    Loading,
+    /// Not stored here: relays are asked.
+    Searching,
+    /// No relay has it.
+    Unavailable,
+    Ready,
+    /// Cannot go on; what is stored is left as it is.
+    Failed(String),
+}
+
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) phase: Phase,
+    /// The application wants its contents.
+    pub(super) wanted: bool,
+    /// The application waits to hear whether it is there.
+    pub(super) asked: bool,
+    pub(super) opened: Option<Opened>,
+    /// What relays sent and was not taken in yet.
+    pub(super) inbox: VecDeque<(ConnectionId, Bytes)>,
+    pub(super) inbox_bytes: usize,
+    /// By relay.
+    pub(super) relays: Vec<OfRelay>,
+    pub(super) storing: Option<Storing>,
+    /// Acknowledgements are written at this time, unless there is something to write sooner.
+    pub(super) acknowledgements_due: Option<Duration>,
+    /// It is in the stored outbox.
+    pub(super) in_outbox: bool,
+    /// Messages wait until the folded part of the graph is read.
+    pub(super) needs_graph: bool,
+    pub(super) deleting: bool,
+    pub(super) status: Option<Status>,
+}
+
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) key: DocumentKey,
+    pub(super) replica: Replica,
+}
+
+/// A commit on its way.
+#[derive(Debug)]
+pub(super) struct Storing {
+    pub(super) batch: Batch,
+    /// It replaces the snapshot, and then this is the record.
+    pub(super) fold: Option<Record>,
+    /// It failed, and is tried again at this time.
+    pub(super) again_at: Option<Duration>,
+}
+
+#[derive(Debug, Default, Clone)]
+pub(super) struct OfRelay {
+    /// Heads that it has on disk.
+    pub(super) acknowledged: Vec<ChangeHash>,
+    /// They are not stored yet.
+    pub(super) dirty: bool,
+    /// How this connection began to speak of the document.
+    pub(super) greeted: Greeted,
+    /// It said, on this connection, that nobody has the document.
+    pub(super) unavailable: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Greeted {
+    #[default]
+    No,
+    /// We asked for the document.
+    Empty,
+    /// We told our heads.
+    Heads,
+}
+
+impl OfRelay {
+    /// Whether it has all of what these heads stand for.
+    pub(super) fn covers(&self, heads: &[ChangeHash]) -> bool {
+        // A head of ours has nothing above it here, so it is covered only by itself.
+        heads.iter().all(|head| self.acknowledged.contains(head))
+    }
+}
+
+impl Document {
+    pub(super) fn new(relays: usize) -> Self {
+        Self {
+            phase: Phase::Loading,
+            wanted: false,
+            asked: false,
+            opened: None,
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+            relays: vec![OfRelay::default(); relays],
+            storing: None,
+            acknowledgements_due: None,
+            in_outbox: false,
+            needs_graph: false,
+            deleting: false,
+            status: None,
+        }
+    }
+
+    /// Whether everything that was made or received here is in local storage.
+    pub(super) fn is_stored(&self) -> bool {
+        let unsaved = self
+            .opened
+            .as_ref()
+            .is_some_and(|opened| opened.replica.is_unsaved());
+        !unsaved && self.storing.is_none()
+    }
+
+    /// Whether there is a relay that has everything.
+    pub(super) fn is_saved(&self) -> bool {
+        let Some(opened) = &self.opened else {
+            return false;
+        };
+        let heads = opened.replica.heads();
+        let all_entered = !opened.replica.has_own();
+        all_entered && !heads.is_empty() && self.relays.iter().any(|relay| relay.covers(&heads))
+    }
+
+    /// Whether there is a relay that lacks something, or no relay at all.
+    pub(super) fn belongs_in_outbox(&self) -> bool {
+        let Some(opened) = &self.opened else {
+            return self.in_outbox;
+        };
+        let heads = opened.replica.heads();
+        let covered = |relay: &OfRelay| relay.covers(&heads);
+        opened.replica.has_own() || self.relays.is_empty() || !self.relays.iter().all(covered)
+    }
+
+    pub(super) fn take_message(&mut self) -> Option<(ConnectionId, Bytes)> {
+        let message = self.inbox.pop_front()?;
+        self.inbox_bytes -= message.1.len();
+        Some(message)
+    }
+
+    pub(super) fn forget_messages(&mut self, of: ConnectionId) {
+        self.inbox.retain(|(from, _)| *from != of);
+        self.inbox_bytes = self.inbox.iter().map(|(_, bytes)| bytes.len()).sum();
+    }
+}

@@ -1,0 +1,68 @@
+//! What the shell reads for the engine. These functions block on storage.
+
+use automerge::ActorId;
+use bytes::Bytes;
+
+use crate::id::DocumentId;
+use crate::replica::Replica;
+use crate::storage::{Acknowledged, Blob, DocumentKey, Storage, StorageError, damaged};
+
+/// A document out of storage, or the place for a new one.
+#[derive(Debug)]
+pub struct Loaded {
+    pub(super) key: DocumentKey,
+    /// Without anything in it if it was never stored.
+    pub(super) replica: Replica,
+    pub(super) acknowledged: Vec<Acknowledged>,
+}
+
+/// Carries out [`Output::Load`](super::Output::Load). `actor` must be one that nobody used before.
+///
+/// # Errors
+/// When reading fails or finds damage.
+pub fn load(
+    storage: &dyn Storage,
+    document: &DocumentId,
+    contents: bool,
+    actor: ActorId,
+) -> Result<Loaded, StorageError> {
+    let Some(stored) = storage.load(document)? else {
+        return Ok(Loaded {
+            key: storage.new_key(),
+            replica: Replica::new(actor),
+            acknowledged: Vec::new(),
+        });
+    };
+    let key = stored.key;
+    let acknowledged = storage.acknowledged(key)?;
+    let snapshot = match stored.record.generation {
+        0 => None,
+        generation => Some(storage.blob(key, Blob::Snapshot(generation))?),
+    };
+    let replica = Replica::open(stored, snapshot, actor);
+    let mut replica = replica.ok_or_else(|| damaged(document, "its parts do not fit together"))?;
+    if contents {
+        replica
+            .build()
+            .map_err(|_| damaged(document, "its contents cannot be built"))?;
+    }
+    Ok(Loaded {
+        key,
+        replica,
+        acknowledged,
+    })
+}
+
+/// Carries out [`Output::LoadGraph`](super::Output::LoadGraph).
+///
+/// # Errors
+/// When reading fails.
+pub fn load_graph(
+    storage: &dyn Storage,
+    key: DocumentKey,
+    segments: u32,
+) -> Result<Vec<Bytes>, StorageError> {
+    (0..segments)
+        .map(|number| storage.blob(key, Blob::Segment(number)))
+        .collect()
+}

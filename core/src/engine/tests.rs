@@ -1,0 +1,966 @@
+//! Engines and relays in virtual time: no sockets, no clock, every run the same.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use automerge::transaction::Transactable;
+use automerge::{ActorId, Automerge, AutomergeError, ChangeHash, ROOT, ReadDoc};
+use bytes::Bytes;
+
+use super::backoff::Random;
+use super::*;
+use crate::history::leb::push_unsigned;
+use crate::history::{Documents, History};
+use crate::id::{Access, Space};
+use crate::protocol::{Flags, SyncEnvelope, SyncMessage};
+use crate::session::{Event, Session};
+use crate::storage::{MemoryStorage, Storage};
+
+/// A relay that keeps everything in memory: `History` as the real one drives it.
+#[derive(Default)]
+struct TestRelay {
+    down: bool,
+    /// Takes in and does not commit, so names nothing new.
+    held: bool,
+    rejects: bool,
+    documents: BTreeMap<DocumentId, Kept>,
+    sessions: HashMap<Line, Session>,
+    /// Sync messages that came, by size.
+    received: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Kept {
+    history: Option<History>,
+    changes: Vec<Bytes>,
+}
+
+/// A connection of a client to a relay.
+type Line = (usize, ConnectionId);
+
+fn id_of(line: Line) -> ConnectionId {
+    ConnectionId(line.0 as u64 * 1_000_000 + line.1.0)
+}
+
+struct Client {
+    engine: Engine,
+    storage: Arc<MemoryStorage>,
+    lines: HashMap<ConnectionId, usize>,
+    /// Commits wait.
+    held: bool,
+    waiting: Vec<Batch>,
+    failing: u32,
+    found: Vec<(DocumentId, bool)>,
+    statuses: Vec<Status>,
+    heard: Vec<Bytes>,
+    connects: Vec<Duration>,
+}
+
+struct World {
+    now: Duration,
+    clients: Vec<Client>,
+    relays: Vec<TestRelay>,
+    to_clients: VecDeque<(usize, Input)>,
+    to_relays: VecDeque<(usize, Line, Bytes)>,
+    made: u8,
+}
+
+fn names(relays: usize) -> Vec<Arc<str>> {
+    (0..relays).map(|n| format!("relay-{n}").into()).collect()
+}
+
+fn storage() -> Arc<MemoryStorage> {
+    Arc::new(MemoryStorage::new("client"))
+}
+
+impl World {
+    fn new(relays: usize) -> Self {
+        Self {
+            now: Duration::ZERO,
+            clients: Vec::new(),
+            relays: (0..relays).map(|_| TestRelay::default()).collect(),
+            to_clients: VecDeque::new(),
+            to_relays: VecDeque::new(),
+            made: 0,
+        }
+    }
+
+    fn config(&mut self, relays: usize) -> Config {
+        self.made += 1;
+        Config {
+            peer: PeerId::new(&format!("client-{}", self.made)).unwrap(),
+            storage_id: "client".into(),
+            session: format!("run-{}", self.made),
+            relays: names(relays),
+            seed: u64::from(self.made),
+        }
+    }
+
+    fn join(&mut self, storage: &Arc<MemoryStorage>) -> usize {
+        let config = self.config(self.relays.len());
+        let mut engine = Engine::new(config);
+        engine.handle(self.now, Input::Outbox(storage.outbox().unwrap()));
+        self.clients.push(Client {
+            engine,
+            storage: storage.clone(),
+            lines: HashMap::new(),
+            held: false,
+            waiting: Vec::new(),
+            failing: 0,
+            found: Vec::new(),
+            statuses: Vec::new(),
+            heard: Vec::new(),
+            connects: Vec::new(),
+        });
+        self.clients.len() - 1
+    }
+
+    /// The process of a client is gone, and starts again on the same storage.
+    fn restart(&mut self, at: usize) -> usize {
+        let storage = self.clients[at].storage.clone();
+        for (connection, relay) in self.clients[at].lines.drain() {
+            self.relays[relay].leave((at, connection));
+        }
+        // What it was is never polled again.
+        self.clients[at].held = true;
+        self.clients[at].engine = Engine::new(Config {
+            relays: Vec::new(),
+            ..self.config(0)
+        });
+        self.join(&storage)
+    }
+
+    fn actor(&mut self) -> ActorId {
+        self.made += 1;
+        ActorId::from(vec![self.made; 16])
+    }
+
+    fn create(&mut self, client: usize) -> DocumentId {
+        let actor = self.actor();
+        let mut replica = Replica::new(actor);
+        replica.begin(0);
+        self.insert(client, replica)
+    }
+
+    fn insert(&mut self, client: usize, replica: Replica) -> DocumentId {
+        self.made += 1;
+        let id = DocumentId::new(&[self.made; 16]).unwrap();
+        let client = &mut self.clients[client];
+        client.engine.create(id, client.storage.new_key(), replica);
+        id
+    }
+
+    fn put(&mut self, client: usize, id: DocumentId, key: &str, value: i64) {
+        let edit = |tx: &mut Transaction<'_>| tx.put(ROOT, key, value);
+        let changed = self.clients[client].engine.change(&id, 0, edit);
+        changed.expect("ready").expect("valid");
+    }
+
+    fn get(&self, client: usize, id: DocumentId, key: &str) -> Option<i64> {
+        let document = self.clients[client].engine.document(&id)?;
+        let value = document.get(ROOT, key).unwrap();
+        value.and_then(|(value, _)| value.as_i64())
+    }
+
+    fn status(&self, client: usize, id: DocumentId) -> Status {
+        self.clients[client].engine.status(&id).unwrap().clone()
+    }
+
+    fn heads(&self, client: usize, id: DocumentId) -> Vec<ChangeHash> {
+        let document = self.clients[client].engine.document(&id).unwrap();
+        let mut heads = document.get_heads();
+        heads.sort_unstable();
+        heads
+    }
+
+    fn cut(&mut self, relay: usize) {
+        self.relays[relay].down = true;
+        for client in 0..self.clients.len() {
+            let lines = std::mem::take(&mut self.clients[client].lines);
+            for (connection, to) in lines {
+                if to == relay {
+                    self.relays[relay].leave((client, connection));
+                    let closed = Input::Closed(connection, Closed::Lost);
+                    self.clients[client].engine.handle(self.now, closed);
+                } else {
+                    self.clients[client].lines.insert(connection, to);
+                }
+            }
+        }
+        self.to_relays.retain(|(to, ..)| *to != relay);
+    }
+
+    /// Does all that is to be done now. Whether time must go by for more.
+    fn settle(&mut self) -> Option<Duration> {
+        for _ in 0..100_000 {
+            if let Some((client, input)) = self.to_clients.pop_front() {
+                self.clients[client].engine.handle(self.now, input);
+            } else if let Some((relay, line, frame)) = self.to_relays.pop_front() {
+                self.relay_frame(relay, line, &frame);
+            } else {
+                let (mut idle, mut wake_at) = (true, None);
+                for client in 0..self.clients.len() {
+                    match self.clients[client].engine.poll_output() {
+                        Output::Idle { wake_at: at } => {
+                            wake_at = at.into_iter().chain(wake_at).min();
+                        }
+                        output => {
+                            self.perform(client, output);
+                            idle = false;
+                        }
+                    }
+                }
+                if idle {
+                    return wake_at;
+                }
+            }
+        }
+        panic!("they never fall silent");
+    }
+
+    /// Lets time go by.
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.settle().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            for client in &mut self.clients {
+                client.engine.handle(self.now, Input::Tick);
+            }
+        }
+        self.now = end;
+    }
+
+    fn perform(&mut self, at: usize, output: Output) {
+        let client = &mut self.clients[at];
+        match output {
+            Output::Connect(relay, connection) => {
+                client.connects.push(self.now);
+                let input = if self.relays[relay.0].down {
+                    Input::Closed(connection, Closed::Lost)
+                } else {
+                    client.lines.insert(connection, relay.0);
+                    let session = Session::new(Local {
+                        peer: PeerId::new("relay").unwrap(),
+                        storage_id: "relay".into(),
+                    });
+                    self.relays[relay.0]
+                        .sessions
+                        .insert((at, connection), session);
+                    Input::Connected(connection)
+                };
+                self.to_clients.push_back((at, input));
+            }
+            Output::Disconnect(connection) => {
+                if let Some(relay) = client.lines.remove(&connection) {
+                    self.relays[relay].leave((at, connection));
+                }
+            }
+            Output::Send(connection, frame) => {
+                let read = frame.reads();
+                let bytes = frame.encode(&*client.storage).unwrap();
+                if let Some(relay) = client.lines.get(&connection) {
+                    self.to_relays.push_back((*relay, (at, connection), bytes));
+                }
+                self.to_clients
+                    .push_back((at, Input::Sent(connection, read)));
+            }
+            Output::Ping(connection) => {
+                if client.lines.contains_key(&connection) {
+                    self.to_clients.push_back((at, Input::Pong(connection)));
+                }
+            }
+            Output::Load { document, contents } => {
+                let actor = self.actor();
+                let storage = self.clients[at].storage.clone();
+                let loaded = load(&*storage, &document, contents, actor);
+                self.to_clients
+                    .push_back((at, Input::Loaded(document, loaded)));
+            }
+            Output::LoadGraph {
+                document,
+                key,
+                segments,
+            } => {
+                let graph = load_graph(&*client.storage, key, segments);
+                self.to_clients
+                    .push_back((at, Input::Graph(document, graph)));
+            }
+            Output::Store(batch) if client.held => client.waiting.push(batch),
+            Output::Store(batch) => self.commit(at, &batch),
+            Output::Found(document, result) => client.found.push((document, result.is_ok())),
+            Output::Status(_, status) => client.statuses.push(status),
+            Output::Ephemeral { data, .. } => client.heard.push(data),
+            Output::StoreFailed(..)
+            | Output::Flushed(_)
+            | Output::Changed(_)
+            | Output::Deleted(_) => {}
+            Output::Idle { .. } => unreachable!("handled by the caller"),
+        }
+    }
+
+    fn commit(&mut self, at: usize, batch: &Batch) {
+        let client = &mut self.clients[at];
+        let result = if client.failing > 0 {
+            client.failing -= 1;
+            Err(StorageError::Closed)
+        } else {
+            client.storage.commit(std::slice::from_ref(batch))
+        };
+        self.to_clients
+            .push_back((at, Input::Stored(batch.document, result)));
+    }
+
+    fn release(&mut self, client: usize) {
+        self.clients[client].held = false;
+        for batch in std::mem::take(&mut self.clients[client].waiting) {
+            self.commit(client, &batch);
+        }
+    }
+
+    fn relay_frame(&mut self, at: usize, line: Line, frame: &Bytes) {
+        let relay = &mut self.relays[at];
+        let Some(session) = relay.sessions.get_mut(&line) else {
+            return;
+        };
+        let mut answers = Vec::new();
+        match session.handle(frame).expect("engines speak the protocol") {
+            Event::Joined { reply, .. } if !relay.rejects => answers.push((line, reply)),
+            Event::Joined { .. } => {
+                let farewell = session.farewell(&protocol::ProtocolError::Version);
+                answers.push((line, farewell));
+            }
+            Event::Sync(sync) => {
+                relay.received.push(sync.data.len());
+                let document: DocumentId = sync.document.parse().unwrap();
+                answers = relay.receive(line, document, sync.data);
+            }
+            Event::Ephemeral(ephemeral) => {
+                for other in relay.sessions.keys().filter(|other| **other != line) {
+                    let mut copy = ephemeral.clone();
+                    copy.target = "";
+                    answers.push((*other, protocol::encode(&Message::Ephemeral(copy))));
+                }
+            }
+            _ => {}
+        }
+        for ((client, connection), frame) in answers {
+            self.to_clients
+                .push_back((client, Input::Frame(connection, frame.into())));
+        }
+    }
+
+    /// The relay commits again.
+    fn commit_relay(&mut self, at: usize) {
+        self.relays[at].held = false;
+        let documents: Vec<_> = self.relays[at].documents.keys().copied().collect();
+        for document in documents {
+            for ((client, connection), frame) in self.relays[at].turn(document) {
+                self.to_clients
+                    .push_back((client, Input::Frame(connection, frame.into())));
+            }
+        }
+    }
+}
+
+impl TestRelay {
+    fn leave(&mut self, line: Line) {
+        self.sessions.remove(&line);
+        for kept in self.documents.values_mut() {
+            if let Some(history) = &mut kept.history {
+                history.leave(id_of(line));
+            }
+        }
+    }
+
+    fn receive(&mut self, from: Line, document: DocumentId, data: &[u8]) -> Vec<(Line, Vec<u8>)> {
+        let message = SyncMessage::decode(data).unwrap();
+        let kept = self.documents.entry(document).or_default();
+        let history = kept
+            .history
+            .get_or_insert_with(|| History::new(Space::default()));
+        let peer = id_of(from);
+        if !history.peers().any(|joined| joined == peer) {
+            history.join(peer, Access::Write);
+        }
+        let received = history.receive(peer, &message, Documents::Report).unwrap();
+        if received.unpack {
+            for chunk in &message.changes {
+                if let Ok(document) = Automerge::load(chunk) {
+                    for change in document.get_changes(&[]) {
+                        let bytes = [Bytes::copy_from_slice(change.raw_bytes())];
+                        history.receive_unpacked(peer, &bytes).unwrap();
+                    }
+                }
+            }
+            history
+                .receive(peer, &message, Documents::Unpacked)
+                .unwrap();
+        }
+        assert_eq!(received.refused, [], "an engine's change is refused");
+        if history.is_empty() && message.heads.is_empty() && history.poll_unavailable(peer) {
+            let unavailable = protocol::encode(&Message::DocUnavailable {
+                sender: "relay",
+                target: "",
+                document: document.to_string().into(),
+            });
+            return vec![(from, unavailable)];
+        }
+        self.turn(document)
+    }
+
+    fn turn(&mut self, document: DocumentId) -> Vec<(Line, Vec<u8>)> {
+        let mut frames = Vec::new();
+        let kept = self.documents.get_mut(&document).unwrap();
+        let history = kept.history.as_mut().unwrap();
+        if self.held {
+            return frames;
+        }
+        if let Some((_, row)) = history.take_unsaved() {
+            kept.changes
+                .extend(row.changes.into_iter().map(|c| c.bytes));
+        }
+        history.committed();
+        for line in self.sessions.keys() {
+            while let Some(outgoing) = history.poll_send(id_of(*line)) {
+                let chunks: Vec<_> = outgoing.changes.iter().cloned().flatten().collect();
+                let mut data = outgoing.encode_head(chunks.len());
+                for index in chunks {
+                    let bytes = &kept.changes[index as usize];
+                    push_unsigned(&mut data, bytes.len() as u64);
+                    data.extend_from_slice(bytes);
+                }
+                data.extend(outgoing.flags.map(Flags::encode).into_iter().flatten());
+                let envelope = SyncEnvelope {
+                    sender: "relay",
+                    target: "",
+                    document: document.to_string().into(),
+                    data: &data,
+                    request: false,
+                };
+                frames.push((*line, protocol::encode(&Message::Sync(envelope))));
+            }
+        }
+        frames
+    }
+
+    fn has(&self, document: DocumentId) -> Vec<ChangeHash> {
+        let history = self
+            .documents
+            .get(&document)
+            .and_then(|k| k.history.as_ref());
+        history.map_or_else(Vec::new, |history| history.durable_heads().to_vec())
+    }
+
+    /// An older backup takes the place of what there is.
+    fn restore(&mut self, document: DocumentId, len: usize) {
+        let kept = self.documents.get_mut(&document).unwrap();
+        kept.changes.truncate(len);
+        let mut history = History::new(Space::default());
+        history
+            .receive_unpacked(ConnectionId(u64::MAX), &kept.changes)
+            .unwrap();
+        let _ = history.take_unsaved();
+        history.committed();
+        kept.history = Some(history);
+    }
+}
+
+const MOMENT: Duration = Duration::from_millis(100);
+const LONG: Duration = Duration::from_secs(120);
+
+#[test]
+fn two_clients_agree_and_then_fall_silent() {
+    let mut world = World::new(1);
+    let (ann, bob) = (world.join(&storage()), world.join(&storage()));
+    let id = world.create(ann);
+    world.run(MOMENT);
+    world.clients[bob].engine.find(id);
+    world.run(MOMENT);
+    assert_eq!(world.clients[bob].found, [(id, true)]);
+    for n in 0..50 {
+        world.put(ann, id, "ann", n);
+        world.put(bob, id, "bob", n);
+        if n % 7 == 0 {
+            world.run(MOMENT);
+        }
+    }
+    world.run(MOMENT);
+    for client in [ann, bob] {
+        assert_eq!(world.get(client, id, "ann"), Some(49));
+        assert_eq!(world.get(client, id, "bob"), Some(49));
+        assert_eq!(world.heads(client, id), world.relays[0].has(id));
+        assert_eq!(world.status(client, id), Status::Saved);
+    }
+    let messages = world.relays[0].received.len();
+    world.run(LONG);
+    assert_eq!(
+        world.relays[0].received.len(),
+        messages,
+        "nothing is left to say"
+    );
+    assert_eq!(world.clients[ann].storage.outbox().unwrap(), []);
+}
+
+#[test]
+fn saved_means_that_the_relay_named_it() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    world.relays[0].held = true;
+    world.run(LONG);
+    assert_eq!(world.status(ann, id), Status::Saving);
+    assert!(!world.clients[ann].statuses.contains(&Status::Saved));
+    world.commit_relay(0);
+    world.run(MOMENT);
+    assert_eq!(world.status(ann, id), Status::Saved);
+    world.put(ann, id, "n", 1);
+    assert_eq!(world.status(ann, id), Status::Saving, "at once");
+    world.run(MOMENT);
+    assert_eq!(world.status(ann, id), Status::Saved);
+    world.cut(0);
+    world.run(MOMENT);
+    assert_eq!(
+        world.status(ann, id),
+        Status::Saved,
+        "it is on the relay's disk"
+    );
+    world.put(ann, id, "n", 2);
+    assert_eq!(world.status(ann, id), Status::Offline);
+}
+
+#[test]
+fn nothing_is_sent_before_it_is_stored() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    world.clients[ann].held = true;
+    world.run(LONG);
+    assert_eq!(world.relays[0].received, []);
+    world.release(ann);
+    world.run(MOMENT);
+    let sent = world.relays[0].has(id);
+    assert_eq!(sent, world.heads(ann, id));
+    world.clients[ann].held = true;
+    world.put(ann, id, "n", 1);
+    assert_eq!(world.get(ann, id, "n"), Some(1), "shown at once");
+    world.run(LONG);
+    assert_eq!(world.relays[0].has(id), sent);
+    world.release(ann);
+    world.run(MOMENT);
+    assert_eq!(world.relays[0].has(id), world.heads(ann, id));
+}
+
+#[test]
+fn editing_without_pause_does_not_hold_up_what_is_stored() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    world.run(MOMENT);
+    world.clients[ann].held = true;
+    world.put(ann, id, "n", 1);
+    world.run(MOMENT);
+    let first = world.heads(ann, id);
+    for n in 2..100 {
+        // Made while the commit of the one before is on its way.
+        world.put(ann, id, "n", n);
+        let waiting = world.clients[ann]
+            .waiting
+            .pop()
+            .expect("a commit on its way");
+        world.commit(ann, &waiting);
+        world.run(Duration::ZERO);
+    }
+    assert_ne!(world.relays[0].has(id), first);
+    assert_ne!(world.relays[0].has(id), world.heads(ann, id));
+    let relayed = world.relays[0].has(id)[0];
+    let document = world.clients[ann].engine.document(&id).unwrap();
+    let change = document.get_change_by_hash(&relayed).unwrap();
+    assert_eq!(change.seq(), 99, "all but the last, which is not stored");
+    assert_eq!(world.status(ann, id), Status::Saving);
+}
+
+#[test]
+fn a_failed_commit_is_tried_again_and_not_sent_before() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    world.run(MOMENT);
+    let before = world.relays[0].has(id);
+    world.clients[ann].failing = 1;
+    world.put(ann, id, "n", 1);
+    world.run(MOMENT);
+    assert_eq!(world.relays[0].has(id), before);
+    world.run(STORE_AGAIN_AFTER);
+    assert_eq!(world.relays[0].has(id), world.heads(ann, id));
+    assert_eq!(world.status(ann, id), Status::Saved);
+    let again = world.restart(ann);
+    world.clients[again].engine.find(id);
+    world.run(MOMENT);
+    assert_eq!(world.get(again, id, "n"), Some(1));
+}
+
+#[test]
+fn what_was_not_acknowledged_is_sent_after_a_restart_though_nobody_opens_it() {
+    let mut world = World::new(1);
+    world.relays[0].down = true;
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    world.put(ann, id, "n", 7);
+    world.run(MOMENT);
+    assert_eq!(world.status(ann, id), Status::Offline);
+    assert_eq!(world.clients[ann].storage.outbox().unwrap(), [id]);
+    let heads = world.heads(ann, id);
+    let again = world.restart(ann);
+    world.relays[0].down = false;
+    world.run(LONG);
+    assert_eq!(world.relays[0].has(id), heads);
+    assert_eq!(world.clients[again].storage.outbox().unwrap(), []);
+    assert!(world.clients[again].found.is_empty(), "nobody asked for it");
+    // The third run has nothing to send.
+    world.relays[0].received.clear();
+    world.restart(again);
+    world.run(LONG);
+    assert_eq!(world.relays[0].received, []);
+}
+
+#[test]
+fn a_reconnect_needs_no_filter() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    for n in 0..1000 {
+        world.put(ann, id, "n", n);
+    }
+    world.run(LONG);
+    let again = world.restart(ann);
+    world.clients[again].engine.find(id);
+    world.relays[0].received.clear();
+    world.run(MOMENT);
+    assert_eq!(world.status(again, id), Status::Saved);
+    assert_eq!(world.relays[0].received.len(), 1, "its heads, no answer");
+    assert!(world.relays[0].received[0] < 128);
+    // And with an edit made while the relay was away, just that edit.
+    world.cut(0);
+    world.put(again, id, "n", -1);
+    world.relays[0].down = false;
+    world.relays[0].received.clear();
+    world.run(LONG);
+    assert_eq!(world.relays[0].has(id), world.heads(again, id));
+    assert!(world.relays[0].received.iter().sum::<usize>() < 512);
+}
+
+#[test]
+fn tries_are_spread_and_bounded_and_the_network_ends_the_wait() {
+    let mut world = World::new(1);
+    world.relays[0].down = true;
+    let ann = world.join(&storage());
+    world.run(Duration::from_secs(3600));
+    let tries = world.clients[ann].connects.clone();
+    // With full jitter the wait is half of the longest on average.
+    assert!((120..480).contains(&tries.len()), "{} tries", tries.len());
+    for (failures, pair) in (1..).zip(tries.windows(2)) {
+        let longest = (BACKOFF_FIRST * 2u32.pow(failures.min(8) - 1)).min(BACKOFF_MAX);
+        assert!(pair[1] - pair[0] <= longest);
+    }
+    world.relays[0].down = false;
+    let now = world.now;
+    world.clients[ann]
+        .engine
+        .handle(now, Input::NetworkAvailable);
+    world.run(Duration::ZERO);
+    assert!(world.clients[ann].engine.is_connected(RelayId(0)));
+}
+
+#[test]
+fn a_relay_that_says_nothing_is_left() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    world.run(LONG);
+    assert_eq!(world.clients[ann].connects.len(), 1, "pongs keep it alive");
+    // The line is dead, and nobody says so.
+    world.clients[ann].lines.clear();
+    world.run(SILENCE_MAX + BACKOFF_FIRST);
+    assert_eq!(world.clients[ann].connects.len(), 2);
+}
+
+#[test]
+fn a_client_carries_documents_between_two_relays() {
+    let mut world = World::new(2);
+    let ann = world.join(&storage());
+    world.relays[1].down = true;
+    let id = world.create(ann);
+    world.run(LONG);
+    assert_eq!(world.status(ann, id), Status::Saved);
+    let outbox = world.clients[ann].storage.outbox().unwrap();
+    assert_eq!(outbox, [id], "the second relay lacks it");
+    let again = world.restart(ann);
+    world.relays[1].down = false;
+    world.run(LONG);
+    assert_eq!(world.relays[0].has(id), world.relays[1].has(id));
+    assert_eq!(world.clients[again].storage.outbox().unwrap(), []);
+    // Somebody who knows the second relay only.
+    world.relays[0].down = true;
+    let bob = world.join(&storage());
+    world.clients[bob].engine.find(id);
+    world.run(LONG);
+    assert_eq!(world.clients[bob].found, [(id, true)]);
+    world.relays[0].down = false;
+    world.put(bob, id, "n", 3);
+    world.run(LONG);
+    assert_eq!(world.relays[0].has(id), world.heads(bob, id));
+}
+
+#[test]
+fn a_document_on_one_relay_only_is_offered_to_the_one_that_said_it_has_none() {
+    let mut world = World::new(2);
+    let ann = world.join(&storage());
+    world.relays[1].down = true;
+    let id = world.create(ann);
+    world.run(MOMENT);
+    world.restart(ann);
+    world.relays[1].down = false;
+    let bob = world.join(&storage());
+    world.clients[bob].engine.find(id);
+    world.run(MOMENT);
+    assert_eq!(world.clients[bob].found, [(id, true)]);
+    assert_eq!(world.relays[1].has(id), world.heads(bob, id));
+}
+
+#[test]
+fn what_nobody_has_is_unavailable_until_it_appears() {
+    let mut world = World::new(1);
+    let (ann, bob) = (world.join(&storage()), world.join(&storage()));
+    let id = DocumentId::new(&[99; 16]).unwrap();
+    world.clients[bob].engine.find(id);
+    world.run(MOMENT);
+    assert_eq!(world.clients[bob].found, [(id, false)]);
+    world.clients[bob].engine.find(id);
+    world.run(MOMENT);
+    assert_eq!(
+        world.clients[bob].found.len(),
+        2,
+        "asked again, answered again"
+    );
+    let mut replica = Replica::new(world.actor());
+    replica.begin(0);
+    let key = world.clients[ann].storage.new_key();
+    world.clients[ann].engine.create(id, key, replica);
+    world.run(MOMENT);
+    world.clients[bob].engine.find(id);
+    world.run(MOMENT);
+    assert_eq!(world.clients[bob].found.last(), Some(&(id, true)));
+    assert_eq!(world.heads(bob, id), world.heads(ann, id));
+}
+
+#[test]
+fn a_search_without_a_relay_ends() {
+    let mut world = World::new(1);
+    world.relays[0].down = true;
+    let ann = world.join(&storage());
+    let id = DocumentId::new(&[99; 16]).unwrap();
+    world.clients[ann].engine.find(id);
+    world.run(MOMENT);
+    assert_eq!(world.clients[ann].found, [(id, false)]);
+}
+
+#[test]
+fn a_relay_restored_from_an_older_file_gets_everything_again() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    for n in 0..10 {
+        world.put(ann, id, "n", n);
+    }
+    world.run(LONG);
+    assert_eq!(world.status(ann, id), Status::Saved);
+    world.cut(0);
+    world.relays[0].restore(id, 4);
+    world.relays[0].held = true;
+    world.relays[0].down = false;
+    world.run(LONG);
+    world.put(ann, id, "more", 1);
+    world.run(LONG);
+    assert_eq!(world.status(ann, id), Status::Saving);
+    world.commit_relay(0);
+    world.run(LONG);
+    assert_eq!(world.relays[0].has(id), world.heads(ann, id));
+    assert_eq!(world.status(ann, id), Status::Saved);
+}
+
+#[test]
+fn heads_that_a_relay_lost_are_saved_no_more() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    for n in 0..10 {
+        world.put(ann, id, "n", n);
+    }
+    world.run(LONG);
+    world.cut(0);
+    world.relays[0].restore(id, 4);
+    world.relays[0].down = false;
+    world.clients[ann].statuses.clear();
+    world.run(LONG);
+    let statuses = &world.clients[ann].statuses;
+    assert_eq!(statuses, &[Status::Saving, Status::Saved]);
+    assert_eq!(world.relays[0].has(id), world.heads(ann, id));
+}
+
+#[test]
+fn presence_by_two_relays_is_heard_once_and_not_by_its_author() {
+    let mut world = World::new(2);
+    let (ann, bob) = (world.join(&storage()), world.join(&storage()));
+    let id = world.create(ann);
+    world.run(MOMENT);
+    world.clients[bob].engine.find(id);
+    world.run(MOMENT);
+    for n in 0..3 {
+        world.clients[ann].engine.broadcast(&id, &[n]);
+    }
+    world.run(MOMENT);
+    assert_eq!(
+        world.clients[bob].heard,
+        [[0], [1], [2]].map(|data| Bytes::copy_from_slice(&data))
+    );
+    assert!(world.clients[ann].heard.is_empty());
+}
+
+#[test]
+fn a_client_that_is_not_let_in_says_why_and_does_not_try_again() {
+    let mut world = World::new(1);
+    world.relays[0].rejects = true;
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    world.run(Duration::from_secs(3600));
+    let refused = Status::Refused("unsupported protocol version".into());
+    assert_eq!(world.status(ann, id), refused);
+    assert_eq!(world.clients[ann].connects.len(), 1);
+}
+
+#[test]
+fn an_imported_document_arrives_whole_and_is_read_back() {
+    let mut imported = Automerge::new();
+    for n in 0..200 {
+        let put = |tx: &mut Transaction<'_>| tx.put(ROOT, "n", n);
+        imported.transact::<_, _, AutomergeError>(put).unwrap();
+    }
+    let mut world = World::new(1);
+    let (ann, bob) = (world.join(&storage()), world.join(&storage()));
+    let actor = world.actor();
+    let replica = Replica::import(&imported.save(), actor).unwrap();
+    let id = world.insert(ann, replica);
+    world.put(ann, id, "after", 1);
+    world.run(LONG);
+    assert_eq!(world.status(ann, id), Status::Saved);
+    world.clients[bob].engine.find(id);
+    world.run(LONG);
+    assert_eq!(world.heads(bob, id), world.heads(ann, id));
+    let again = world.restart(ann);
+    world.cut(0);
+    world.clients[again].engine.find(id);
+    world.run(MOMENT);
+    assert_eq!(world.get(again, id, "n"), Some(199));
+    assert_eq!(world.get(again, id, "after"), Some(1));
+}
+
+#[test]
+fn a_long_history_is_folded_and_goes_on() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    for n in 0..3000 {
+        world.put(ann, id, &format!("{}", n % 50), n);
+        if n % 100 == 0 {
+            world.run(MOMENT);
+        }
+    }
+    world.run(LONG);
+    let stored = world.clients[ann].storage.load(&id).unwrap().unwrap();
+    assert!(stored.record.generation > 0, "it was folded");
+    let heads = world.heads(ann, id);
+    assert_eq!(world.relays[0].has(id), heads);
+    let again = world.restart(ann);
+    world.clients[again].engine.find(id);
+    world.run(LONG);
+    assert_eq!(world.heads(again, id), heads);
+    // A relay that lost everything is sent snapshot and tail.
+    world.cut(0);
+    world.relays[0].documents.clear();
+    world.relays[0].down = false;
+    world.run(LONG);
+    assert_eq!(world.relays[0].has(id), heads);
+}
+
+#[test]
+fn a_deleted_document_is_gone_from_storage() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    world.run(MOMENT);
+    world.clients[ann].engine.delete(&id);
+    world.run(MOMENT);
+    assert_eq!(world.clients[ann].storage.load(&id).unwrap(), None);
+    assert!(world.clients[ann].engine.document(&id).is_none());
+    assert_eq!(world.clients[ann].storage.outbox().unwrap(), []);
+}
+
+/// Many clients write while relays come and go and clients start again; at the end all agree, and
+/// nothing that was made is lost.
+#[test]
+fn whatever_is_cut_all_agree_in_the_end() {
+    for seed in 0..30 {
+        let mut random = Random::new(seed);
+        let mut pick = |end: u64| {
+            let number = backoff::wait(20, &mut random).as_nanos() as u64;
+            number % end
+        };
+        let mut world = World::new(2);
+        let mut clients: Vec<usize> = (0..3).map(|_| world.join(&storage())).collect();
+        let id = world.create(clients[0]);
+        world.run(MOMENT);
+        for client in &clients[1..] {
+            world.clients[*client].engine.find(id);
+        }
+        world.run(MOMENT);
+        let mut made = HashSet::new();
+        for step in 0..120 {
+            let at = pick(3) as usize;
+            match pick(10) {
+                0 => world.cut(pick(2) as usize),
+                1 | 2 => {
+                    let relay = pick(2) as usize;
+                    world.relays[relay].down = false;
+                }
+                3 => {
+                    // What is not stored yet dies with the process; so store it.
+                    world.settle();
+                    clients[at] = world.restart(clients[at]);
+                    world.clients[clients[at]].engine.find(id);
+                    world.run(MOMENT);
+                }
+                4 | 5 => world.run(Duration::from_millis(pick(3000))),
+                _ => {
+                    world.put(clients[at], id, &format!("{at}"), step);
+                    made.extend(world.heads(clients[at], id));
+                }
+            }
+        }
+        world.relays.iter_mut().for_each(|relay| relay.down = false);
+        world.run(LONG);
+        let heads = world.heads(clients[0], id);
+        for client in &clients {
+            assert_eq!(world.heads(*client, id), heads, "seed {seed}");
+            assert_eq!(world.status(*client, id), Status::Saved, "seed {seed}");
+            let outbox = world.clients[*client].storage.outbox().unwrap();
+            assert_eq!(outbox, [], "seed {seed}");
+        }
+        let document = world.clients[clients[0]].engine.document(&id).unwrap();
+        for hash in made {
+            assert!(document.get_change_by_hash(&hash).is_some(), "seed {seed}");
+        }
+        for relay in &world.relays {
+            assert_eq!(relay.has(id), heads, "seed {seed}");
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! A document's turn: send what is stored, take in what came, store it, send again.
+//!
+//! Events only mark documents as due; what follows from them is decided here. A turn begins with
+//! sending, so that a document which is edited without pause is sent without pause too: what is
+//! edited while a commit is on its way waits for the next turn.
+
+use crate::history::{NeedGraph, Record};
+use crate::id::{ConnectionId, DocumentId};
+use crate::protocol::SyncMessage;
+use crate::replica::Replica;
+use crate::storage::{Batch, StorageError, Write};
+
+use bytes::Bytes;
+
+use super::document::{Document, Greeted, Opened, Phase, Storing};
+use super::frame::SyncFrame;
+use super::link::{Link, Relay, State};
+use super::{
+    ACKNOWLEDGEMENT_DELAY, Engine, FindError, Frame, LOADS_MAX, Loaded, Output, RelayId,
+    STORE_AGAIN_AFTER, Status,
+};
+
+/// The heads of a relay that are remembered while some of those that it names are not known.
+const ACKNOWLEDGED_MAX: usize = 256;
+
+/// Storage answers.
+impl Engine {
+    pub(super) fn load(&mut self, document: DocumentId, contents: bool) {
+        self.documents
+            .insert(document, Document::new(self.relays.len()));
+        self.loads += 1;
+        self.outputs.push_back(Output::Load { document, contents });
+    }
+
+    pub(super) fn load_outbox(&mut self) {
+        while self.loads < LOADS_MAX
+            && let Some(document) = self.outbox_waiting.pop_front()
+        {
+            if !self.documents.contains_key(&document) {
+                self.load(document, false);
+            }
+        }
+    }
+
+    pub(super) fn loaded(&mut self, id: DocumentId, loaded: Result<Loaded, StorageError>) {
+        self.loads = self.loads.saturating_sub(1);
+        self.load_outbox();
+        self.due.insert(id);
+        let Some(document) = self.documents.get_mut(&id) else {
+            return;
+        };
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                document.phase = Phase::Failed(error.to_string());
+                return;
+            }
+        };
+        document.phase = if loaded.replica.is_empty() {
+            Phase::Searching
+        } else {
+            Phase::Ready
+        };
+        document.in_outbox = self.outbox.contains(&id);
+        for (name, heads) in loaded.acknowledged {
+            if let Some(at) = self.relays.iter().position(|relay| relay.name == name) {
+                document.relays[at].acknowledged = heads;
+            }
+        }
+        let mut replica = loaded.replica;
+        for link in self.relays.iter().filter_map(Relay::link) {
+            replica.join(link.connection);
+        }
+        document.opened = Some(Opened {
+            key: loaded.key,
+            replica,
+        });
+    }
+
+    pub(super) fn graph_loaded(
+        &mut self,
+        id: DocumentId,
+        segments: Result<Vec<Bytes>, StorageError>,
+    ) {
+        let Some(document) = self.documents.get_mut(&id) else {
+            return;
+        };
+        let Some(opened) = &mut document.opened else {
+            return;
+        };
+        document.needs_graph = false;
+        match segments {
+            Ok(segments) if opened.replica.load_graph(&segments).is_some() => {}
+            Ok(_) => document.phase = Phase::Failed("its stored graph does not fit".into()),
+            Err(error) => document.phase = Phase::Failed(error.to_string()),
+        }
+        self.due.insert(id);
+    }
+
+    pub(super) fn stored(&mut self, id: DocumentId, result: Result<(), StorageError>) {
+        let Some(document) = self.documents.get_mut(&id) else {
+            return;
+        };
+        self.due.insert(id);
+        if let Err(error) = result {
+            if let Some(storing) = &mut document.storing {
+                let again_at = self.now + STORE_AGAIN_AFTER;
+                storing.again_at = Some(again_at);
+                self.timers.insert((again_at, id));
+            }
+            self.outputs.push_back(Output::StoreFailed(id, error));
+            return;
+        }
+        let Some(storing) = document.storing.take() else {
+            return;
+        };
+        if storing.batch.writes.contains(&Write::RemoveDocument) {
+            self.documents.remove(&id);
+            self.outputs.push_back(Output::Deleted(id));
+            return;
+        }
+        if let Some(opened) = &mut document.opened {
+            match storing.fold {
+                Some(record) => opened.replica.folded(record),
+                None => opened.replica.committed(),
+            }
+        }
+        if document.is_stored() {
+            self.outputs.push_back(Output::Flushed(id));
+        }
+    }
+}
+
+/// The turn.
+impl Engine {
+    pub(super) fn turn(&mut self, id: DocumentId) {
+        let Some(mut document) = self.documents.remove(&id) else {
+            return;
+        };
+        self.run(id, &mut document);
+        self.settle_phase(&mut document);
+        if document.asked {
+            self.answer(id, &mut document);
+        }
+        self.set_status(id, &mut document);
+        self.documents.insert(id, document);
+    }
+
+    fn run(&mut self, id: DocumentId, document: &mut Document) {
+        if matches!(document.phase, Phase::Failed(_)) {
+            return;
+        }
+        let Some(opened) = &mut document.opened else {
+            return;
+        };
+        if document.wanted
+            && opened.replica.document().is_none()
+            && let Err(error) = opened.replica.build()
+        {
+            document.phase = Phase::Failed(error.to_string());
+            return;
+        }
+        if let Some(storing) = &mut document.storing {
+            if storing.again_at.is_some_and(|at| at <= self.now) {
+                storing.again_at = None;
+                let batch = storing.batch.clone();
+                self.outputs.push_back(Output::Store(batch));
+            }
+            return;
+        }
+        if document.deleting {
+            self.store(id, document, vec![Write::RemoveDocument], None);
+            return;
+        }
+        self.send(id, document);
+        self.take_in(id, document);
+        if matches!(document.phase, Phase::Failed(_)) {
+            return;
+        }
+        let writes = self.unsaved(document);
+        if !writes.is_empty() {
+            self.store(id, document, writes, None);
+            return;
+        }
+        self.send(id, document);
+        let is_read = |link: &Link| link.reads.contains_key(&id);
+        if !self.relays.iter().filter_map(Relay::link).any(is_read)
+            && let Some(opened) = &document.opened
+            && let Some((record, writes)) = opened.replica.begin_fold()
+        {
+            self.store(id, document, writes, Some(record));
+        }
+    }
+
+    /// Takes in own changes and messages, and brings the contents up to them, all at once.
+    fn take_in(&mut self, id: DocumentId, document: &mut Document) {
+        if document.needs_graph {
+            return;
+        }
+        let Some(opened) = &mut document.opened else {
+            return;
+        };
+        if opened.replica.enter_own().is_err() {
+            self.ask_for_graph(id, document);
+            return;
+        }
+        if let Some(fault) = opened.replica.fault() {
+            document.phase = Phase::Failed(format!("a change cannot be kept: {fault}"));
+            return;
+        }
+        let mut needs_graph = false;
+        while let Some((from, data)) = document.inbox.front() {
+            let (from, Some(relay)) = (*from, self.relay_of(*from)) else {
+                document.take_message();
+                continue;
+            };
+            let Some(opened) = &mut document.opened else {
+                break;
+            };
+            match SyncMessage::decode(data) {
+                Err(_) => self.broken.push(relay),
+                Ok(message) => match opened.replica.receive(from, &message) {
+                    Ok(_) => self.note_acknowledged(id, document, relay, from),
+                    Err(NeedGraph) => {
+                        needs_graph = true;
+                        break;
+                    }
+                },
+            }
+            document.take_message();
+        }
+        let Some(opened) = &mut document.opened else {
+            return;
+        };
+        match opened.replica.settle() {
+            Ok(true) => self.outputs.push_back(Output::Changed(id)),
+            Ok(false) => {}
+            Err(error) => {
+                document.phase = Phase::Failed(error.to_string());
+                return;
+            }
+        }
+        if needs_graph {
+            self.ask_for_graph(id, document);
+        }
+    }
+
+    fn ask_for_graph(&mut self, id: DocumentId, document: &mut Document) {
+        let Some(opened) = &document.opened else {
+            return;
+        };
+        if document.needs_graph {
+            return;
+        }
+        document.needs_graph = true;
+        self.outputs.push_back(Output::LoadGraph {
+            document: id,
+            key: opened.key,
+            segments: opened.replica.record().segments,
+        });
+    }
+
+    /// Takes the heads that a relay names as what it has on disk.
+    fn note_acknowledged(
+        &mut self,
+        id: DocumentId,
+        document: &mut Document,
+        relay: RelayId,
+        from: ConnectionId,
+    ) {
+        let Some(replica) = document.opened.as_ref().map(|opened| &opened.replica) else {
+            return;
+        };
+        let Some((named, all_known)) = replica.acknowledged(from) else {
+            return;
+        };
+        let of_relay = &mut document.relays[relay.0];
+        if of_relay.acknowledged == named {
+            return;
+        }
+        let mut acknowledged = named.to_vec();
+        if !all_known {
+            // What it named before lies below what it names now, as far as we can tell.
+            acknowledged.retain(|head| replica.knows(head));
+            let before = of_relay.acknowledged.iter().copied();
+            acknowledged.extend(before.take(ACKNOWLEDGED_MAX));
+            acknowledged.sort_unstable();
+            acknowledged.dedup();
+        }
+        if of_relay.acknowledged == acknowledged {
+            return;
+        }
+        of_relay.acknowledged = acknowledged;
+        of_relay.dirty = true;
+        if document.acknowledgements_due.is_none() {
+            let due = self.now + ACKNOWLEDGEMENT_DELAY;
+            document.acknowledgements_due = Some(due);
+            self.timers.insert((due, id));
+        }
+    }
+
+    /// What must be written now: new changes, and with them or after a while what relays
+    /// acknowledged.
+    fn unsaved(&self, document: &mut Document) -> Vec<Write> {
+        let Some(opened) = &mut document.opened else {
+            return Vec::new();
+        };
+        let mut writes = opened.replica.take_unsaved().unwrap_or_default();
+        let due = document
+            .acknowledgements_due
+            .is_some_and(|due| due <= self.now);
+        let never_stored = opened.replica.durable_heads().is_empty();
+        if writes.is_empty() && (!due || never_stored) {
+            return writes;
+        }
+        document.acknowledgements_due = None;
+        for (relay, of_relay) in self.relays.iter().zip(&mut document.relays) {
+            if std::mem::take(&mut of_relay.dirty) {
+                writes.push(Write::Acknowledged {
+                    relay: relay.name.clone(),
+                    heads: of_relay.acknowledged.clone(),
+                });
+            }
+        }
+        let belongs = document.belongs_in_outbox();
+        if belongs != document.in_outbox {
+            document.in_outbox = belongs;
+            writes.push(Write::Outbox(belongs));
+        }
+        writes
+    }
+
+    fn store(
+        &mut self,
+        id: DocumentId,
+        document: &mut Document,
+        writes: Vec<Write>,
+        fold: Option<Record>,
+    ) {
+        let Some(opened) = &document.opened else {
+            return;
+        };
+        let batch = Batch {
+            document: id,
+            key: opened.key,
+            writes,
+        };
+        self.outputs.push_back(Output::Store(batch.clone()));
+        document.storing = Some(Storing {
+            batch,
+            fold,
+            again_at: None,
+        });
+    }
+
+    /// Sends every relay what it should have and has room for.
+    fn send(&mut self, id: DocumentId, document: &mut Document) {
+        let searching = matches!(document.phase, Phase::Searching | Phase::Unavailable);
+        let Some(Opened { key, replica }) = &mut document.opened else {
+            return;
+        };
+        if !replica.is_sendable() {
+            return;
+        }
+        let mut needs_graph = false;
+        for (relay, of_relay) in self.relays.iter_mut().zip(&mut document.relays) {
+            let Some(link) = relay.link_mut() else {
+                continue;
+            };
+            let connection = link.connection;
+            loop {
+                let stored = !replica.durable_heads().is_empty();
+                // It was asked for the document, did not have it, and does not know that we do.
+                let offer = of_relay.greeted == Greeted::Empty
+                    && of_relay.unavailable
+                    && stored
+                    && replica.acknowledged(connection).is_none();
+                let begin = of_relay.greeted == Greeted::No
+                    && (stored || (searching && replica.is_empty()));
+                if !(begin || offer || replica.has_news(connection)) {
+                    break;
+                }
+                if !link.has_room() {
+                    link.blocked.insert(id);
+                    break;
+                }
+                let sent = if begin || offer {
+                    replica.join(connection);
+                    let greeting = replica.greet(connection, &of_relay.acknowledged);
+                    greeting.map(|outgoing| Some((outgoing, Vec::new())))
+                } else {
+                    Ok(replica.poll_send(connection))
+                };
+                let (outgoing, pieces) = match sent {
+                    Ok(Some(sent)) => sent,
+                    Ok(None) => break,
+                    Err(NeedGraph) => {
+                        needs_graph = true;
+                        break;
+                    }
+                };
+                if begin || offer {
+                    of_relay.greeted = if stored {
+                        Greeted::Heads
+                    } else {
+                        Greeted::Empty
+                    };
+                }
+                let frame = Frame::sync(SyncFrame {
+                    sender: self.config.peer.clone(),
+                    target: link.peer.clone(),
+                    document: id,
+                    key: *key,
+                    outgoing,
+                    pieces,
+                });
+                link.in_flight += 1;
+                if frame.reads().is_some() {
+                    *link.reads.entry(id).or_default() += 1;
+                }
+                self.outputs.push_back(Output::Send(connection, frame));
+            }
+        }
+        if needs_graph {
+            self.ask_for_graph(id, document);
+        }
+    }
+}
+
+/// What the application hears.
+impl Engine {
+    /// Whether a document that was searched for is there, or cannot be had.
+    fn settle_phase(&self, document: &mut Document) {
+        if !matches!(document.phase, Phase::Searching | Phase::Unavailable) {
+            return;
+        }
+        let Some(replica) = document.opened.as_ref().map(|opened| &opened.replica) else {
+            return;
+        };
+        if !replica.is_empty() {
+            if is_whole(replica, &self.relays) {
+                document.phase = Phase::Ready;
+            }
+            return;
+        }
+        let gave_up = |(relay, unavailable): (&Relay, bool)| unavailable || relay.is_out_of_reach();
+        let unavailable = document.relays.iter().map(|relay| relay.unavailable);
+        if self.relays.iter().zip(unavailable).all(gave_up) {
+            document.phase = Phase::Unavailable;
+        }
+    }
+
+    fn answer(&mut self, id: DocumentId, document: &mut Document) {
+        let answer = match &document.phase {
+            _ if document.deleting => Err(FindError::Deleted),
+            Phase::Ready => Ok(()),
+            Phase::Unavailable => Err(FindError::Unavailable),
+            Phase::Failed(reason) => Err(FindError::Damaged(reason.clone())),
+            Phase::Loading | Phase::Searching => return,
+        };
+        document.asked = false;
+        self.outputs.push_back(Output::Found(id, answer));
+    }
+
+    pub(super) fn update_status(&mut self, id: DocumentId) {
+        if let Some(mut document) = self.documents.remove(&id) {
+            self.set_status(id, &mut document);
+            self.documents.insert(id, document);
+        }
+    }
+
+    fn set_status(&mut self, id: DocumentId, document: &mut Document) {
+        let status = match &document.phase {
+            Phase::Failed(reason) => Status::Refused(reason.clone()),
+            Phase::Ready => self.status_of(document),
+            Phase::Loading | Phase::Searching | Phase::Unavailable => return,
+        };
+        if document.status.as_ref() != Some(&status) {
+            document.status = Some(status.clone());
+            self.outputs.push_back(Output::Status(id, status));
+        }
+    }
+
+    fn status_of(&self, document: &Document) -> Status {
+        if document.is_saved() {
+            return Status::Saved;
+        }
+        let Some(replica) = document.opened.as_ref().map(|opened| &opened.replica) else {
+            return Status::Offline;
+        };
+        let (mut reason, mut hope) = (None, false);
+        for relay in &self.relays {
+            match &relay.state {
+                State::Open(link) if replica.is_refused_by(link.connection) => {
+                    reason = Some("the relay takes no changes from us".to_owned());
+                }
+                State::Open(_) => return Status::Saving,
+                State::Refused(why) => reason = Some(why.clone()),
+                State::Waiting(_) | State::Connecting { .. } => hope = true,
+            }
+        }
+        match reason {
+            Some(reason) if !hope => Status::Refused(reason),
+            _ => Status::Offline,
+        }
+    }
+}
+
+/// Whether all that some relay named is here, or no relay is there to send the rest.
+fn is_whole(replica: &Replica, relays: &[Relay]) -> bool {
+    let mut links = relays.iter().filter_map(Relay::link).peekable();
+    let whole = |link: &Link| {
+        let named = replica.acknowledged(link.connection);
+        named.is_some_and(|(heads, all_known)| all_known && !heads.is_empty())
+    };
+    links.peek().is_none() || links.any(whole)
+}
