@@ -1,8 +1,17 @@
-//! The parts that touch the operating system: storage in redb, and the writer that groups commits.
+//! The parts that touch the operating system: storage in redb, the writer that groups commits, and
+//! the client for services, [`Repo`] and [`DocHandle`].
 
 mod committer;
+mod driver;
+mod handle;
 mod redb_storage;
+mod repo;
+mod socket;
 mod space;
 
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer};
+pub use handle::{
+    Broadcast, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry, SyncError,
+};
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};
+pub use repo::{ImportError, Repo, RepoBuilder};

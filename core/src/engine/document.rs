@@ -9,7 +9,7 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 
 use crate::history::Record;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, DocumentIdError};
 use crate::replica::Replica;
 use crate::storage::{Batch, DocumentKey, StorageError};
 
@@ -54,6 +54,12 @@ pub enum FindError {
     /// It was deleted here.
     #[error("the document was deleted")]
     Deleted,
+    /// What was asked for is no document's url.
+    #[error(transparent)]
+    Url(#[from] DocumentIdError),
+    /// The client was shut down.
+    #[error("the client is shut down")]
+    Closed,
 }
 
 #[derive(Debug)]

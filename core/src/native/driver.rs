@@ -1,0 +1,324 @@
+//! The one task that drives an engine: hands in what happened, does what comes out.
+//!
+//! It owns every other task of the client, and never waits for one of them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use automerge::{ActorId, Automerge, ChangeHash};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::handle::{Broadcast, EPHEMERAL_MAX};
+use super::socket::{self, FAREWELL, Order};
+use super::{COMMIT_BATCHES_MAX, Committer};
+use crate::engine::{self, Engine, FRAMES_MAX, FindError, Input, Output, Status};
+use crate::id::{ConnectionId, DocumentId};
+use crate::storage::{Storage, StorageError};
+
+/// What waits for the driver; when it is full, connections are not read, and commits that are done
+/// wait to say so.
+const INPUTS_MAX: usize = 256;
+
+/// What waits for a connection: the frames that the engine allows, the join, and pings, of which
+/// an engine sends none before the one before was answered.
+const ORDERS_MAX: usize = FRAMES_MAX + 4;
+
+/// What the application's calls and the driver share. The lock is held for short, never across an
+/// await.
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// The application changed something.
+    pub(super) wake: Notify,
+    pub(super) storage: Arc<dyn Storage>,
+    started: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) engine: Engine,
+    pub(super) finders: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), FindError>>>>,
+    pub(super) deleters: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), StorageError>>>>,
+    watchers: HashMap<DocumentId, Watchers>,
+    /// Nothing is taken in any more.
+    pub(super) closed: bool,
+}
+
+/// Those who want to hear of a document.
+#[derive(Debug)]
+pub(super) struct Watchers {
+    pub(super) heads: watch::Sender<Vec<ChangeHash>>,
+    pub(super) status: watch::Sender<Status>,
+    pub(super) ephemeral: broadcast::Sender<Broadcast>,
+    /// How often everything was stored, and the last failure since.
+    pub(super) stored: watch::Sender<(u64, Option<StorageError>)>,
+}
+
+impl Shared {
+    pub(super) fn new(engine: Engine, storage: Arc<dyn Storage>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                engine,
+                finders: HashMap::new(),
+                deleters: HashMap::new(),
+                watchers: HashMap::new(),
+                closed: false,
+            }),
+            wake: Notify::new(),
+            storage,
+            started: Instant::now(),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // An edit that panics leaves its transaction to be rolled back; the engine is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl State {
+    pub(super) fn document(&self, id: &DocumentId) -> Option<&Automerge> {
+        self.engine.document(id)
+    }
+
+    pub(super) fn watchers(&mut self, id: DocumentId) -> &Watchers {
+        let engine = &self.engine;
+        self.watchers.entry(id).or_insert_with(|| {
+            let heads = engine.document(&id).map(Automerge::get_heads);
+            let status = engine.status(&id).cloned().unwrap_or(Status::Offline);
+            Watchers {
+                heads: watch::Sender::new(heads.unwrap_or_default()),
+                status: watch::Sender::new(status),
+                ephemeral: broadcast::Sender::new(EPHEMERAL_MAX),
+                stored: watch::Sender::new((0, None)),
+            }
+        })
+    }
+
+    /// Tells those who watch what is so now.
+    pub(super) fn publish(&mut self, id: DocumentId) {
+        let heads = self.engine.document(&id).map(Automerge::get_heads);
+        let status = self.engine.status(&id).cloned();
+        let Some(watchers) = self.watchers.get(&id) else {
+            return;
+        };
+        if let Some(heads) = heads {
+            watchers.heads.send_if_modified(|before| {
+                let changed = *before != heads;
+                *before = heads;
+                changed
+            });
+        }
+        if let Some(status) = status {
+            watchers.status.send_if_modified(|before| {
+                let changed = *before != status;
+                *before = status;
+                changed
+            });
+        }
+    }
+
+    /// Does what needs no IO; gives back what does.
+    fn poll(&mut self) -> (Vec<Output>, Option<Duration>) {
+        let mut outputs = Vec::new();
+        loop {
+            match self.engine.poll_output() {
+                Output::Idle { wake_at } => return (outputs, wake_at),
+                Output::Found(id, result) => {
+                    for finder in self.finders.remove(&id).unwrap_or_default() {
+                        // Whoever gave up waiting does not mind.
+                        let _ = finder.send(result.clone());
+                    }
+                }
+                Output::Changed(id) | Output::Status(id, _) => self.publish(id),
+                Output::Ephemeral {
+                    document,
+                    sender,
+                    data,
+                } => {
+                    if let Some(watchers) = self.watchers.get(&document) {
+                        let _ = watchers.ephemeral.send(Broadcast { sender, data });
+                    }
+                }
+                Output::Flushed(id) => {
+                    if let Some(watchers) = self.watchers.get(&id) {
+                        watchers
+                            .stored
+                            .send_modify(|(count, error)| (*count, *error) = (*count + 1, None));
+                    }
+                }
+                Output::StoreFailed(id, error) => {
+                    for deleter in self.deleters.remove(&id).unwrap_or_default() {
+                        let _ = deleter.send(Err(error.clone()));
+                    }
+                    if let Some(watchers) = self.watchers.get(&id) {
+                        watchers.stored.send_modify(|stored| stored.1 = Some(error));
+                    }
+                }
+                Output::Deleted(id) => {
+                    self.watchers.remove(&id);
+                    for deleter in self.deleters.remove(&id).unwrap_or_default() {
+                        let _ = deleter.send(Ok(()));
+                    }
+                }
+                output => outputs.push(output),
+            }
+        }
+    }
+}
+
+/// Drives the engine until `stop` is dropped or told so, then lets connections and the writer end.
+pub(super) async fn drive(
+    shared: Arc<Shared>,
+    urls: Vec<Arc<str>>,
+    committer: Committer,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let (inputs, mut received) = mpsc::channel(INPUTS_MAX);
+    let mut driver = Driver {
+        shared: shared.clone(),
+        urls,
+        committer,
+        inputs,
+        lines: HashMap::new(),
+        tasks: JoinSet::new(),
+    };
+    let mut batch = Vec::new();
+    loop {
+        let (outputs, wake_at) = {
+            let mut state = shared.state();
+            let now = shared.now();
+            if batch.is_empty() {
+                state.engine.handle(now, Input::Tick);
+            }
+            // All that came is taken in before anything is decided.
+            for input in batch.drain(..) {
+                state.engine.handle(now, input);
+            }
+            state.poll()
+        };
+        for output in outputs {
+            driver.perform(output);
+        }
+        let idle = async {
+            match wake_at {
+                Some(at) => tokio::time::sleep_until(shared.started + at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = &mut stop => break,
+            _ = received.recv_many(&mut batch, INPUTS_MAX) => {}
+            () = shared.wake.notified() => {}
+            () = idle => {}
+            // What ended said so by an input.
+            Some(_) = driver.tasks.join_next() => {}
+        }
+    }
+    driver.lines.clear();
+    drop(received);
+    let farewells = async { while driver.tasks.join_next().await.is_some() {} };
+    // Who is still being connected to is not waited for.
+    let _ = tokio::time::timeout(2 * FAREWELL, farewells).await;
+    driver.tasks.shutdown().await;
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    urls: Vec<Arc<str>>,
+    committer: Committer,
+    inputs: mpsc::Sender<Input>,
+    lines: HashMap<ConnectionId, mpsc::Sender<Order>>,
+    tasks: JoinSet<()>,
+}
+
+impl Driver {
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Connect(relay, connection) => {
+                let (orders, receiver) = mpsc::channel(ORDERS_MAX);
+                self.lines.insert(connection, orders);
+                let (url, storage) = (self.urls[relay.0].clone(), self.shared.storage.clone());
+                let inputs = self.inputs.clone();
+                self.tasks
+                    .spawn(socket::run(url, connection, storage, receiver, inputs));
+            }
+            Output::Disconnect(connection) => {
+                self.lines.remove(&connection);
+            }
+            Output::Send(connection, frame) => self.order(connection, Order::Send(frame)),
+            Output::Ping(connection) => self.order(connection, Order::Ping),
+            Output::Load { document, contents } => {
+                let storage = self.shared.storage.clone();
+                self.spawn_blocking(
+                    move || engine::load(&*storage, &document, contents, new_actor()),
+                    move |loaded| Input::Loaded(document, loaded),
+                );
+            }
+            Output::LoadGraph {
+                document,
+                key,
+                segments,
+            } => {
+                let storage = self.shared.storage.clone();
+                self.spawn_blocking(
+                    move || engine::load_graph(&*storage, key, segments),
+                    move |graph| Input::Graph(document, graph),
+                );
+            }
+            Output::Store(batch) => {
+                let (committer, inputs) = (self.committer.clone(), self.inputs.clone());
+                // At most one per document, and at most so many wait for the writer.
+                const _: () = assert!(COMMIT_BATCHES_MAX > 0);
+                self.tasks.spawn(async move {
+                    let document = batch.document;
+                    let result = committer.commit(batch).await;
+                    let _ = inputs.send(Input::Stored(document, result)).await;
+                });
+            }
+            Output::Idle { .. }
+            | Output::Found(..)
+            | Output::Changed(_)
+            | Output::Status(..)
+            | Output::Ephemeral { .. }
+            | Output::Flushed(_)
+            | Output::StoreFailed(..)
+            | Output::Deleted(_) => unreachable!("needs no IO"),
+        }
+    }
+
+    fn order(&mut self, connection: ConnectionId, order: Order) {
+        let Some(line) = self.lines.get(&connection) else {
+            return;
+        };
+        // The engine counts what is on its way, so there is room unless the connection ended.
+        if line.try_send(order).is_err() {
+            self.lines.remove(&connection);
+        }
+    }
+
+    fn spawn_blocking<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+        input: impl FnOnce(Result<T, StorageError>) -> Input + Send + 'static,
+    ) {
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            let result = tokio::task::spawn_blocking(work).await;
+            let result = result.unwrap_or_else(|panic| Err(StorageError::failed(panic)));
+            let _ = inputs.send(input(result)).await;
+        });
+    }
+}
+
+/// An actor that nobody used before.
+pub(super) fn new_actor() -> ActorId {
+    ActorId::from(uuid::Uuid::new_v4().into_bytes().to_vec())
+}

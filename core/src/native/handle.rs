@@ -1,0 +1,281 @@
+//! One open document.
+
+use automerge::transaction::Transaction;
+use automerge::{ActorId, Automerge, AutomergeError, ChangeHash, Patch};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::sync::{broadcast, watch};
+
+use super::repo::{Repo, unix_seconds};
+use crate::engine::Status;
+use crate::id::{DocumentId, PeerId};
+
+/// Presence messages that wait for a slow listener; when there are more, the oldest are lost.
+pub const EPHEMERAL_MAX: usize = 64;
+
+/// A document that is ready: its contents are here, and follow what others write.
+///
+/// Clones are the same document. A handle keeps its [`Repo`] running.
+///
+/// ```no_run
+/// use automerge::{ROOT, ReadDoc, transaction::Transactable};
+/// use futures::StreamExt;
+/// # async fn example(repo: reconverge::native::Repo, url: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// let counter = repo.find(url).await?;
+/// let mut changes = counter.changes();
+/// counter.change(|tx| tx.put(ROOT, "n", 1))?;
+/// while let Some(change) = changes.next().await {
+///     let n = counter.read(|doc| doc.get(ROOT, "n").map(|n| n.is_some()))??;
+///     println!("now at {:?}: {n}, {}", change.after, *counter.status().borrow());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct DocHandle {
+    repo: Repo,
+    id: DocumentId,
+}
+
+/// The document was deleted, or the client was shut down before it could be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the document is gone: it was deleted, or its contents cannot be used")]
+pub struct Gone;
+
+/// Why a change was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError<E> {
+    /// The document was deleted, or the client was shut down.
+    #[error(transparent)]
+    Gone(Gone),
+    /// What the edit returned; nothing happened.
+    #[error(transparent)]
+    Edit(E),
+}
+
+/// Why a document will not be saved at a relay.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// No relay takes it, for this reason.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// The document was deleted, or the client was shut down.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+}
+
+/// A document changed, here or elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The heads that were reported before.
+    pub before: Vec<ChangeHash>,
+    /// The heads now. [`DocHandle::diff`] says what lies between.
+    pub after: Vec<ChangeHash>,
+}
+
+/// What somebody broadcast.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broadcast {
+    /// Who, as they call themselves.
+    pub sender: PeerId,
+    /// What, as it came; CBOR if they use automerge-repo.
+    pub data: Bytes,
+}
+
+/// One change of a document's past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// Its name.
+    pub hash: ChangeHash,
+    /// Who made it: one run of one client.
+    pub actor: ActorId,
+    /// When, in seconds since 1970, by its author's clock.
+    pub time_s: i64,
+    /// What its author wrote to it.
+    pub message: Option<String>,
+    /// The changes it was made on top of.
+    pub deps: Vec<ChangeHash>,
+}
+
+impl DocHandle {
+    pub(super) fn new(repo: Repo, id: DocumentId) -> Self {
+        // So that nothing that comes from now on is missed.
+        repo.shared().state().watchers(id);
+        Self { repo, id }
+    }
+
+    /// The document's url, by which other peers find it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("automerge:{}", self.id)
+    }
+
+    /// The document's id.
+    #[must_use]
+    pub fn document_id(&self) -> DocumentId {
+        self.id
+    }
+
+    /// Reads the document. It stands still meanwhile, and so does the whole client: be short.
+    ///
+    /// # Errors
+    /// When the document was deleted.
+    pub fn read<T>(&self, read: impl FnOnce(&Automerge) -> T) -> Result<T, Gone> {
+        let state = self.repo.shared().state();
+        state.document(&self.id).map(read).ok_or(Gone)
+    }
+
+    /// Edits the document, as one change. It shows at once, is stored next, and then sent.
+    ///
+    /// ```no_run
+    /// # use automerge::{ROOT, transaction::Transactable};
+    /// # fn example(handle: &reconverge::native::DocHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// handle.change(|tx| {
+    ///     let items = tx.put_object(ROOT, "items", automerge::ObjType::List)?;
+    ///     tx.insert(items, 0, "apples")
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What `edit` returns, or when the document was deleted; then nothing happened.
+    pub fn change<T, E>(
+        &self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, ChangeError<E>> {
+        let result = {
+            let mut state = self.repo.shared().state();
+            if state.closed {
+                return Err(ChangeError::Gone(Gone));
+            }
+            let changed = state.engine.change(&self.id, unix_seconds(), edit);
+            let result = changed.ok_or(ChangeError::Gone(Gone))?;
+            // Whoever looks at the status next must not see that of before.
+            state.publish(self.id);
+            result
+        };
+        self.repo.shared().wake.notify_one();
+        result.map_err(ChangeError::Edit)
+    }
+
+    /// The document's heads, in order.
+    ///
+    /// # Errors
+    /// When the document was deleted.
+    pub fn heads(&self) -> Result<Vec<ChangeHash>, Gone> {
+        let mut heads = self.read(Automerge::get_heads)?;
+        heads.sort_unstable();
+        Ok(heads)
+    }
+
+    /// The document as it was at these heads, as a copy of its own.
+    ///
+    /// # Errors
+    /// When some head is not known here; when the document was deleted.
+    pub fn view(&self, heads: &[ChangeHash]) -> Result<Automerge, ChangeError<AutomergeError>> {
+        let view = self.read(|document| document.fork_at(heads));
+        view.map_err(ChangeError::Gone)?.map_err(ChangeError::Edit)
+    }
+
+    /// All changes, each after those it was made on top of.
+    ///
+    /// # Errors
+    /// When the document was deleted.
+    pub fn history(&self) -> Result<Vec<HistoryEntry>, Gone> {
+        self.read(|document| {
+            let changes = document.get_changes_meta(&[]).into_iter();
+            let entry = |change: automerge::ChangeMetadata<'_>| HistoryEntry {
+                hash: change.hash,
+                actor: change.actor.into_owned(),
+                time_s: change.timestamp,
+                message: change.message.map(Into::into),
+                deps: change.deps.to_vec(),
+            };
+            changes.map(entry).collect()
+        })
+    }
+
+    /// What changed in the contents between two sets of heads.
+    ///
+    /// # Errors
+    /// When the document was deleted.
+    pub fn diff(&self, before: &[ChangeHash], after: &[ChangeHash]) -> Result<Vec<Patch>, Gone> {
+        self.read(|document| document.diff(before, after))
+    }
+
+    /// Changes from now on, made here or elsewhere. Who is slow gets several as one. The stream
+    /// ends when the document is deleted.
+    #[must_use]
+    pub fn changes(&self) -> BoxStream<'static, Changed> {
+        let mut heads = self
+            .repo
+            .shared()
+            .state()
+            .watchers(self.id)
+            .heads
+            .subscribe();
+        let before = heads.borrow_and_update().clone();
+        stream::unfold((heads, before), |(mut heads, before)| async move {
+            heads.changed().await.ok()?;
+            let after = heads.borrow_and_update().clone();
+            let change = Changed {
+                before,
+                after: after.clone(),
+            };
+            Some((change, (heads, after)))
+        })
+        .boxed()
+    }
+
+    /// Sends a message to all who have the document open, now or never. automerge-repo clients
+    /// expect CBOR.
+    pub fn broadcast(&self, data: &[u8]) {
+        self.repo.shared().state().engine.broadcast(&self.id, data);
+        self.repo.shared().wake.notify_one();
+    }
+
+    /// What others broadcast from now on. Who is slow loses the oldest beyond [`EPHEMERAL_MAX`].
+    #[must_use]
+    pub fn ephemeral(&self) -> BoxStream<'static, Broadcast> {
+        let mut state = self.repo.shared().state();
+        let heard = state.watchers(self.id).ephemeral.subscribe();
+        stream::unfold(heard, |mut heard| async move {
+            loop {
+                match heard.recv().await {
+                    Ok(message) => return Some((message, heard)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
+        .boxed()
+    }
+
+    /// What is true of the document's changes, now and from now on.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        let mut state = self.repo.shared().state();
+        state.watchers(self.id).status.subscribe()
+    }
+
+    /// Waits until some relay has on its disk everything that the document has here.
+    ///
+    /// # Errors
+    /// When no relay takes it, or the document was deleted.
+    pub async fn when_synced(&self) -> Result<(), SyncError> {
+        let mut watched = self.status();
+        loop {
+            watched.mark_unchanged();
+            match self.repo.shared().state().engine.status(&self.id) {
+                Some(Status::Saved) => return Ok(()),
+                Some(Status::Refused(reason)) => return Err(SyncError::Refused(reason.clone())),
+                _ => {}
+            }
+            watched.changed().await.map_err(|_| Gone)?;
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! A client for services: documents, kept in a file, synced with relays.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use automerge::transaction::Transaction;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::driver::{self, Shared, new_actor};
+use super::handle::{ChangeError, DocHandle, Gone};
+use super::{CACHE_BYTES_DEFAULT, Committer, RedbStorage};
+use crate::engine::{Config, Engine, FindError, Input};
+use crate::id::{DocumentId, PeerId};
+use crate::replica::{ContentsError, Replica};
+use crate::storage::{MemoryStorage, Storage, StorageError};
+
+/// Documents of this process, in agreement with those of other peers.
+///
+/// Clones are the same client. It ends when it is shut down, or when the last clone and the last
+/// [`DocHandle`] are gone; only [`Repo::shutdown`] waits for what is not stored yet.
+///
+/// ```no_run
+/// use automerge::{ROOT, transaction::Transactable};
+/// use reconverge::native::Repo;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let repo = Repo::builder()
+///     .relay("ws://127.0.0.1:3030/sync?space=shop")
+///     .file("orders.redb")
+///     .build()
+///     .await?;
+/// let order = repo.create()?;
+/// order.change(|tx| tx.put(ROOT, "state", "new"))?;
+/// order.when_synced().await?;
+/// println!("{} is on the relay's disk", order.url());
+/// repo.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Repo {
+    running: Arc<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    peer: PeerId,
+    /// Taken by whoever ends the client. Dropping the first ends the driver.
+    tasks: Mutex<Option<Tasks>>,
+}
+
+#[derive(Debug)]
+struct Tasks {
+    stop: oneshot::Sender<()>,
+    driver: JoinHandle<()>,
+    writer: thread::JoinHandle<()>,
+}
+
+/// Makes a [`Repo`].
+#[derive(Debug, Default)]
+#[must_use]
+pub struct RepoBuilder {
+    relays: Vec<String>,
+    storage: Option<Arc<dyn Storage>>,
+    file: Option<PathBuf>,
+    peer: Option<PeerId>,
+}
+
+impl RepoBuilder {
+    /// Syncs with the relay at this WebSocket url. May be called several times: every document
+    /// then goes to every relay, and from one to the other.
+    pub fn relay(mut self, url: &str) -> Self {
+        self.relays.push(url.to_owned());
+        self
+    }
+
+    /// Keeps documents here. Without this or [`Self::file`], they live as long as the process.
+    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// Keeps documents in this redb file, which is made if it is not there. One process at a time
+    /// may use it.
+    pub fn file(mut self, path: impl AsRef<Path>) -> Self {
+        self.file = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// The client's name among peers; a random one if it is not set. No two clients may have the
+    /// same at a time.
+    pub fn peer_id(mut self, peer: PeerId) -> Self {
+        self.peer = Some(peer);
+        self
+    }
+
+    /// Opens the storage and starts to sync. Relays need not be there.
+    ///
+    /// # Errors
+    /// When the storage cannot be opened or read.
+    pub async fn build(self) -> Result<Repo, StorageError> {
+        let (storage, file) = (self.storage, self.file);
+        let keeps = storage.is_some() || file.is_some();
+        let open = move || -> Result<_, StorageError> {
+            let id = uuid::Uuid::new_v4().to_string();
+            let storage: Arc<dyn Storage> = match (storage, file) {
+                (Some(storage), _) => storage,
+                (None, Some(path)) => Arc::new(RedbStorage::open(&path, CACHE_BYTES_DEFAULT, &id)?),
+                (None, None) => Arc::new(MemoryStorage::new(&id)),
+            };
+            let outbox = storage.outbox()?;
+            Ok((storage, outbox))
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
+        let (storage, outbox) = opened.map_err(StorageError::failed)??;
+        let (committer, writer) =
+            Committer::start(storage.clone()).map_err(StorageError::failed)?;
+        let random = uuid::Uuid::new_v4();
+        let peer = self.peer.unwrap_or_else(|| {
+            PeerId::new(&format!("reconverge-{random}")).expect("shorter than a peer id may be")
+        });
+        let mut engine = Engine::new(Config {
+            peer: peer.clone(),
+            storage_id: if keeps {
+                storage.storage_id()
+            } else {
+                "".into()
+            },
+            session: uuid::Uuid::new_v4().to_string(),
+            relays: self.relays.iter().map(|url| name_of(url)).collect(),
+            seed: random.as_u64_pair().1,
+        });
+        engine.handle(std::time::Duration::ZERO, Input::Outbox(outbox));
+        let shared = Arc::new(Shared::new(engine, storage));
+        let (stop, stopped) = oneshot::channel();
+        let urls = self.relays.into_iter().map(Into::into).collect();
+        let driver = tokio::spawn(driver::drive(shared.clone(), urls, committer, stopped));
+        let tasks = Mutex::new(Some(Tasks {
+            stop,
+            driver,
+            writer,
+        }));
+        Ok(Repo {
+            running: Arc::new(Running {
+                shared,
+                peer,
+                tasks,
+            }),
+        })
+    }
+}
+
+/// The name under which a relay's acknowledgements are kept: its url without the token, which
+/// changes and is a secret.
+fn name_of(url: &str) -> Arc<str> {
+    let Some((place, query)) = url.split_once('?') else {
+        return url.into();
+    };
+    let kept: Vec<_> = query
+        .split('&')
+        .filter(|pair| !pair.starts_with("token="))
+        .collect();
+    if kept.is_empty() {
+        place.into()
+    } else {
+        format!("{place}?{}", kept.join("&")).into()
+    }
+}
+
+/// Why bytes were not imported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// They are no document that a relay would take.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
+    /// The client was shut down.
+    #[error("the client is shut down")]
+    Closed,
+}
+
+impl Repo {
+    /// Begins to make a client.
+    pub fn builder() -> RepoBuilder {
+        RepoBuilder::default()
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.running.shared
+    }
+
+    /// The client's name among peers.
+    #[must_use]
+    pub fn peer_id(&self) -> &PeerId {
+        &self.running.peer
+    }
+
+    /// Makes a document. It has nothing in it, and exists at once.
+    ///
+    /// # Errors
+    /// [`FindError::Closed`] after [`Self::shutdown`].
+    pub fn create(&self) -> Result<DocHandle, FindError> {
+        let mut replica = Replica::new(new_actor());
+        replica.begin(unix_seconds());
+        self.insert(replica).ok_or(FindError::Closed)
+    }
+
+    /// Makes a document that begins with this change.
+    ///
+    /// # Errors
+    /// What `edit` returns, or when the client was shut down; then there is no document.
+    pub fn create_with<T, E>(
+        &self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<DocHandle, ChangeError<E>> {
+        let mut replica = Replica::new(new_actor());
+        let changed = replica.change(unix_seconds(), edit);
+        if !changed.map_err(ChangeError::Edit)?.1 {
+            replica.begin(unix_seconds());
+        }
+        self.insert(replica).ok_or(ChangeError::Gone(Gone))
+    }
+
+    /// Finds a document by its url (or its bare id): in local storage, or else at the relays.
+    /// Waits until what some relay has of it is here.
+    ///
+    /// # Errors
+    /// [`FindError::Unavailable`] when no relay that can be reached has it. It may appear later:
+    /// ask again.
+    ///
+    /// # Cancel safety
+    /// A search goes on when nobody waits for it, and the next one joins it.
+    pub async fn find(&self, url: &str) -> Result<DocHandle, FindError> {
+        let id: DocumentId = url.parse()?;
+        let (finder, found) = oneshot::channel();
+        {
+            let mut state = self.shared().state();
+            if state.closed {
+                return Err(FindError::Closed);
+            }
+            state.finders.entry(id).or_default().push(finder);
+            state.engine.find(id);
+        }
+        self.shared().wake.notify_one();
+        found.await.unwrap_or(Err(FindError::Closed))?;
+        Ok(DocHandle::new(self.clone(), id))
+    }
+
+    /// Makes a new document out of a saved one, with its history. Large documents take a while,
+    /// on a thread that may block.
+    ///
+    /// # Errors
+    /// When these bytes are no document.
+    pub async fn import(&self, saved: Vec<u8>) -> Result<DocHandle, ImportError> {
+        let import = move || Replica::import(&saved, new_actor());
+        let imported = tokio::task::spawn_blocking(import).await;
+        let mut replica = imported.map_err(|_| ImportError::Closed)??;
+        if replica.is_empty() {
+            replica.begin(unix_seconds());
+        }
+        self.insert(replica).ok_or(ImportError::Closed)
+    }
+
+    /// The whole document with its history, in the form that Automerge saves.
+    ///
+    /// # Errors
+    /// As for [`Self::find`].
+    pub async fn export(&self, url: &str) -> Result<Vec<u8>, FindError> {
+        let handle = self.find(url).await?;
+        // A copy, so that nobody waits while it is written.
+        let copy = handle.read(automerge::Automerge::fork);
+        let copy = copy.map_err(|_| FindError::Deleted)?;
+        let save = tokio::task::spawn_blocking(move || copy.save()).await;
+        save.map_err(|_| FindError::Closed)
+    }
+
+    /// Removes a document from local storage. Relays and other peers keep it. Its handles are of
+    /// no further use.
+    ///
+    /// # Errors
+    /// When that could not be stored; it is tried again all the same.
+    pub async fn delete(&self, url: &str) -> Result<(), FindError> {
+        let id: DocumentId = url.parse()?;
+        // It may be stored and not open.
+        match self.find(url).await {
+            Ok(_) | Err(FindError::Damaged(_)) => {}
+            Err(FindError::Unavailable | FindError::Deleted) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let (deleter, deleted) = oneshot::channel();
+        {
+            let mut state = self.shared().state();
+            state.deleters.entry(id).or_default().push(deleter);
+            state.engine.delete(&id);
+        }
+        self.shared().wake.notify_one();
+        deleted.await.unwrap_or(Err(StorageError::Closed))?;
+        Ok(())
+    }
+
+    /// Waits until everything that was changed and received so far is in local storage.
+    ///
+    /// # Errors
+    /// When storage fails. The client tries again by itself.
+    pub async fn flush(&self) -> Result<(), StorageError> {
+        let documents: Vec<DocumentId> = {
+            let mut state = self.shared().state();
+            state.engine.flush();
+            state.engine.documents().copied().collect()
+        };
+        self.shared().wake.notify_one();
+        for id in documents {
+            loop {
+                let mut stored = {
+                    let mut state = self.shared().state();
+                    if state.engine.is_stored(&id) {
+                        break;
+                    }
+                    if state.closed {
+                        return Err(StorageError::Closed);
+                    }
+                    state.watchers(id).stored.subscribe()
+                };
+                if let Some(error) = &stored.borrow().1 {
+                    return Err(error.clone());
+                }
+                // The sender goes with a document that is deleted, and then it is stored.
+                let _ = stored.changed().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores what is not stored yet, closes all connections and ends the client. What relays did
+    /// not acknowledge is sent by the next run on the same storage.
+    ///
+    /// # Errors
+    /// When storage fails; the client is ended all the same.
+    pub async fn shutdown(&self) -> Result<(), StorageError> {
+        let flushed = self.flush().await;
+        let tasks = self
+            .running
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(tasks) = tasks {
+            self.close();
+            drop(tasks.stop);
+            // If the driver panicked, its tasks are gone too.
+            let _ = tasks.driver.await;
+            let writer = tokio::task::spawn_blocking(move || tasks.writer.join());
+            let _ = writer.await;
+        }
+        flushed
+    }
+
+    fn close(&self) {
+        let mut state = self.shared().state();
+        state.closed = true;
+        state.finders.clear();
+        state.deleters.clear();
+    }
+
+    fn insert(&self, replica: Replica) -> Option<DocHandle> {
+        let id = uuid::Uuid::new_v4().into_bytes();
+        let id = DocumentId::new(&id).expect("16 bytes");
+        {
+            let mut state = self.shared().state();
+            if state.closed {
+                return None;
+            }
+            let key = self.shared().storage.new_key();
+            state.engine.create(id, key, replica);
+        }
+        self.shared().wake.notify_one();
+        Some(DocHandle::new(self.clone(), id))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the shell: it reads the clock for the engine"
+)]
+pub(super) fn unix_seconds() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs().cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relays_name_has_no_secret_in_it() {
+        for (url, name) in [
+            ("ws://a/", "ws://a/"),
+            ("ws://a/?space=x", "ws://a/?space=x"),
+            ("ws://a/?token=s", "ws://a/"),
+            ("ws://a/?token=s&space=x", "ws://a/?space=x"),
+        ] {
+            assert_eq!(&*name_of(url), name);
+        }
+    }
+}
