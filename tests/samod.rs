@@ -133,3 +133,69 @@ async fn samod_clients_sync_through_the_relay_and_its_restart() {
         .unwrap();
     assert!(missing.is_none(), "nobody has it");
 }
+
+/// Waits until our document has the value.
+async fn our_has(document: &reconverge::native::DocHandle, key: &str, value: i64) {
+    let read = |document: &Automerge| {
+        let found = document.get(ROOT, key).unwrap();
+        found.and_then(|(value, _)| value.as_i64())
+    };
+    let mut changes = document.changes();
+    let seen = async {
+        while document.read(read).unwrap() != Some(value) {
+            changes.next().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samod_and_our_client_share_documents_and_presence() {
+    let mut relay = Relay::start();
+    let ann = repo(&relay).await;
+    let bob = reconverge::native::Repo::builder().relay(&relay.url());
+    let bob = bob.build().await.unwrap();
+
+    // Made by samod, found by us.
+    let of_ann = ann.create(Automerge::new()).await.unwrap();
+    put(&of_ann, "ann", 1);
+    let url = format!("automerge:{}", of_ann.document_id());
+    let of_bob = tokio::time::timeout(PATIENCE, bob.find(&url))
+        .await
+        .unwrap();
+    let of_bob = of_bob.unwrap();
+    our_has(&of_bob, "ann", 1).await;
+    for n in 0..100 {
+        put(&of_ann, "ann", n);
+        of_bob.change(|tx| tx.put(ROOT, "bob", n)).unwrap();
+    }
+    our_has(&of_bob, "ann", 99).await;
+    has(&of_ann, "bob", 99).await;
+
+    let mut heard = of_bob.ephemeral();
+    of_ann.broadcast(vec![1, 2, 3]);
+    let by_us = tokio::time::timeout(PATIENCE, heard.next()).await.unwrap();
+    assert_eq!(&*by_us.unwrap().data, [1, 2, 3]);
+    let mut heard = of_ann.ephemera();
+    of_bob.broadcast(&[4, 5]);
+    let by_samod = tokio::time::timeout(PATIENCE, heard.next()).await.unwrap();
+    assert_eq!(by_samod, Some(vec![4, 5]));
+
+    // Made by us, found by samod, and changed while the relay is away.
+    let ours = bob.create_with(|tx| tx.put(ROOT, "made", 1)).unwrap();
+    tokio::time::timeout(PATIENCE, ours.when_synced())
+        .await
+        .unwrap()
+        .unwrap();
+    let id = ours.document_id().to_string().parse().unwrap();
+    let theirs = tokio::time::timeout(PATIENCE, ann.find(id)).await.unwrap();
+    let theirs = theirs.unwrap().expect("our document");
+    has(&theirs, "made", 1).await;
+    relay.terminate();
+    ours.change(|tx| tx.put(ROOT, "ours", 2)).unwrap();
+    put(&theirs, "theirs", 3);
+    relay.start_again();
+    has(&theirs, "ours", 2).await;
+    our_has(&ours, "theirs", 3).await;
+    bob.shutdown().await.unwrap();
+}

@@ -33,7 +33,6 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// The application changed something.
     pub(super) wake: Notify,
-    pub(super) storage: Arc<dyn Storage>,
     started: Instant,
 }
 
@@ -43,8 +42,8 @@ pub(super) struct State {
     pub(super) finders: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), FindError>>>>,
     pub(super) deleters: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), StorageError>>>>,
     watchers: HashMap<DocumentId, Watchers>,
-    /// Nothing is taken in any more.
-    pub(super) closed: bool,
+    /// `None` after the client was shut down: nothing is taken in any more, and the file is free.
+    pub(super) storage: Option<Arc<dyn Storage>>,
 }
 
 /// Those who want to hear of a document.
@@ -65,10 +64,9 @@ impl Shared {
                 finders: HashMap::new(),
                 deleters: HashMap::new(),
                 watchers: HashMap::new(),
-                closed: false,
+                storage: Some(storage),
             }),
             wake: Notify::new(),
-            storage,
             started: Instant::now(),
         }
     }
@@ -177,13 +175,14 @@ impl State {
 /// Drives the engine until `stop` is dropped or told so, then lets connections and the writer end.
 pub(super) async fn drive(
     shared: Arc<Shared>,
+    storage: Arc<dyn Storage>,
     urls: Vec<Arc<str>>,
     committer: Committer,
     mut stop: oneshot::Receiver<()>,
 ) {
     let (inputs, mut received) = mpsc::channel(INPUTS_MAX);
     let mut driver = Driver {
-        shared: shared.clone(),
+        storage,
         urls,
         committer,
         inputs,
@@ -231,7 +230,7 @@ pub(super) async fn drive(
 }
 
 struct Driver {
-    shared: Arc<Shared>,
+    storage: Arc<dyn Storage>,
     urls: Vec<Arc<str>>,
     committer: Committer,
     inputs: mpsc::Sender<Input>,
@@ -245,7 +244,7 @@ impl Driver {
             Output::Connect(relay, connection) => {
                 let (orders, receiver) = mpsc::channel(ORDERS_MAX);
                 self.lines.insert(connection, orders);
-                let (url, storage) = (self.urls[relay.0].clone(), self.shared.storage.clone());
+                let (url, storage) = (self.urls[relay.0].clone(), self.storage.clone());
                 let inputs = self.inputs.clone();
                 self.tasks
                     .spawn(socket::run(url, connection, storage, receiver, inputs));
@@ -256,7 +255,7 @@ impl Driver {
             Output::Send(connection, frame) => self.order(connection, Order::Send(frame)),
             Output::Ping(connection) => self.order(connection, Order::Ping),
             Output::Load { document, contents } => {
-                let storage = self.shared.storage.clone();
+                let storage = self.storage.clone();
                 self.spawn_blocking(
                     move || engine::load(&*storage, &document, contents, new_actor()),
                     move |loaded| Input::Loaded(document, loaded),
@@ -267,7 +266,7 @@ impl Driver {
                 key,
                 segments,
             } => {
-                let storage = self.shared.storage.clone();
+                let storage = self.storage.clone();
                 self.spawn_blocking(
                     move || engine::load_graph(&*storage, key, segments),
                     move |graph| Input::Graph(document, graph),

@@ -149,7 +149,7 @@ impl DocHandle {
     ) -> Result<T, ChangeError<E>> {
         let result = {
             let mut state = self.repo.shared().state();
-            if state.closed {
+            if state.storage.is_none() {
                 return Err(ChangeError::Gone(Gone));
             }
             let changed = state.engine.change(&self.id, unix_seconds(), edit);

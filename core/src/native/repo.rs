@@ -134,10 +134,11 @@ impl RepoBuilder {
             seed: random.as_u64_pair().1,
         });
         engine.handle(std::time::Duration::ZERO, Input::Outbox(outbox));
-        let shared = Arc::new(Shared::new(engine, storage));
+        let shared = Arc::new(Shared::new(engine, storage.clone()));
         let (stop, stopped) = oneshot::channel();
         let urls = self.relays.into_iter().map(Into::into).collect();
-        let driver = tokio::spawn(driver::drive(shared.clone(), urls, committer, stopped));
+        let driver = driver::drive(shared.clone(), storage, urls, committer, stopped);
+        let driver = tokio::spawn(driver);
         let tasks = Mutex::new(Some(Tasks {
             stop,
             driver,
@@ -238,7 +239,7 @@ impl Repo {
         let (finder, found) = oneshot::channel();
         {
             let mut state = self.shared().state();
-            if state.closed {
+            if state.storage.is_none() {
                 return Err(FindError::Closed);
             }
             state.finders.entry(id).or_default().push(finder);
@@ -319,7 +320,7 @@ impl Repo {
                     if state.engine.is_stored(&id) {
                         break;
                     }
-                    if state.closed {
+                    if state.storage.is_none() {
                         return Err(StorageError::Closed);
                     }
                     state.watchers(id).stored.subscribe()
@@ -334,8 +335,8 @@ impl Repo {
         Ok(())
     }
 
-    /// Stores what is not stored yet, closes all connections and ends the client. What relays did
-    /// not acknowledge is sent by the next run on the same storage.
+    /// Stores what is not stored yet, closes all connections and ends the client; its file is free
+    /// then. What relays did not acknowledge is sent by the next run on the same storage.
     ///
     /// # Errors
     /// When storage fails; the client is ended all the same.
@@ -360,7 +361,7 @@ impl Repo {
 
     fn close(&self) {
         let mut state = self.shared().state();
-        state.closed = true;
+        state.storage = None;
         state.finders.clear();
         state.deleters.clear();
     }
@@ -370,10 +371,7 @@ impl Repo {
         let id = DocumentId::new(&id).expect("16 bytes");
         {
             let mut state = self.shared().state();
-            if state.closed {
-                return None;
-            }
-            let key = self.shared().storage.new_key();
+            let key = state.storage.as_ref()?.new_key();
             state.engine.create(id, key, replica);
         }
         self.shared().wake.notify_one();

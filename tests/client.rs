@@ -1,0 +1,385 @@
+//! The native client against the running relay: what services rely on.
+
+#![allow(clippy::unwrap_used, reason = "a test says where it broke")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use automerge::transaction::Transactable;
+use automerge::{Automerge, ObjType, ROOT, ReadDoc};
+use futures::StreamExt;
+use reconverge::engine::{FindError, Status};
+use reconverge::native::{DocHandle, Repo, SyncError};
+use reconverge_tests::process::Relay;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let result = tokio::time::timeout(PATIENCE, future).await;
+    result.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
+}
+
+async fn client(relay: &Relay) -> Repo {
+    Repo::builder().relay(&relay.url()).build().await.unwrap()
+}
+
+fn put(document: &DocHandle, key: &str, value: i64) {
+    document.change(|tx| tx.put(ROOT, key, value)).unwrap();
+}
+
+fn get(document: &DocHandle, key: &str) -> Option<i64> {
+    let read = |doc: &Automerge| doc.get(ROOT, key).unwrap().and_then(|(v, _)| v.as_i64());
+    document.read(read).unwrap()
+}
+
+/// Waits until the document has the value.
+async fn has(document: &DocHandle, key: &str, value: i64) {
+    let mut changes = document.changes();
+    let seen = async {
+        while get(document, key) != Some(value) {
+            changes.next().await.unwrap();
+        }
+    };
+    in_time(&format!("{key} = {value}"), seen).await;
+}
+
+async fn synced(document: &DocHandle) {
+    in_time("synced", document.when_synced()).await.unwrap();
+}
+
+async fn becomes(document: &DocHandle, status: Status) {
+    let mut watched = document.status();
+    let what = status.to_string();
+    let seen = watched.wait_for(|now| *now == status);
+    in_time(&what, seen).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clients_write_one_document() {
+    let relay = Relay::start();
+    let (ann, bob) = (client(&relay).await, client(&relay).await);
+    let of_ann = ann.create().unwrap();
+    let found = in_time("find", bob.find(&of_ann.url())).await;
+    let of_bob = found.unwrap();
+    for n in 0..200 {
+        put(&of_ann, "ann", n);
+        put(&of_bob, "bob", n);
+    }
+    has(&of_bob, "ann", 199).await;
+    has(&of_ann, "bob", 199).await;
+    synced(&of_ann).await;
+    synced(&of_bob).await;
+    assert_eq!(of_ann.heads().unwrap(), of_bob.heads().unwrap());
+
+    let mut heard = of_bob.ephemeral();
+    of_ann.broadcast(b"hello");
+    let heard = in_time("presence", heard.next()).await.unwrap();
+    assert_eq!(&*heard.data, b"hello");
+    assert_eq!(&heard.sender, ann.peer_id());
+    ann.shutdown().await.unwrap();
+    bob.shutdown().await.unwrap();
+    assert!(of_ann.change(|tx| tx.put(ROOT, "late", 1)).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_without_a_relay_survives_a_restart_and_is_sent_though_nobody_opens_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client.redb");
+    let mut relay = Relay::start();
+    relay.kill();
+    let build = async || {
+        let builder = Repo::builder().relay(&relay.url()).file(&file);
+        builder.build().await.unwrap()
+    };
+    let repo = build().await;
+    let document = repo.create().unwrap();
+    for n in 0..10 {
+        put(&document, "n", n);
+    }
+    assert_eq!(*document.status().borrow(), Status::Offline);
+    let url = document.url();
+    repo.flush().await.unwrap();
+    // It is not shut down, only gone.
+    drop((document, repo));
+
+    let second = async {
+        loop {
+            // The file is free when the first run has ended.
+            match Repo::builder()
+                .relay(&relay.url())
+                .file(&file)
+                .build()
+                .await
+            {
+                Ok(repo) => return repo,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let second = in_time("the file", second).await;
+    // Offline, from the file alone, and by a new actor.
+    let document = second.find(&url).await.unwrap();
+    assert_eq!(get(&document, "n"), Some(9));
+    put(&document, "again", 1);
+    let actors: BTreeSet<_> = document
+        .history()
+        .unwrap()
+        .into_iter()
+        .map(|c| c.actor)
+        .collect();
+    assert_eq!(actors.len(), 2, "a fresh actor at every open");
+    drop(document);
+    second.shutdown().await.unwrap();
+
+    // The third run opens nothing.
+    let third = build().await;
+    relay.start_again();
+    let bob = client(&relay).await;
+    let found = async {
+        loop {
+            match bob.find(&url).await {
+                Ok(found) => return found,
+                Err(FindError::Unavailable) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let of_bob = in_time("the document at the relay", found).await;
+    has(&of_bob, "n", 9).await;
+    has(&of_bob, "again", 1).await;
+    third.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_killed_comes_back_with_all_that_was_saved() {
+    let mut relay = Relay::start();
+    let (ann, bob) = (client(&relay).await, client(&relay).await);
+    let of_ann = ann.create().unwrap();
+    let of_bob = in_time("find", bob.find(&of_ann.url())).await.unwrap();
+    for round in 0..3 {
+        put(&of_ann, "saved", round);
+        synced(&of_ann).await;
+        relay.kill();
+        assert_eq!(*of_ann.status().borrow(), Status::Saved, "it is on disk");
+        put(&of_ann, "offline", round);
+        put(&of_bob, "bob", round);
+        becomes(&of_ann, Status::Offline).await;
+        relay.start_again();
+        has(&of_bob, "offline", round).await;
+        has(&of_ann, "bob", round).await;
+        synced(&of_ann).await;
+        synced(&of_bob).await;
+    }
+    ann.shutdown().await.unwrap();
+    bob.shutdown().await.unwrap();
+    relay.kill();
+    relay.start_again();
+    let eve = client(&relay).await;
+    let of_eve = in_time("find", eve.find(&of_ann.url())).await.unwrap();
+    assert_eq!(get(&of_eve, "saved"), Some(2));
+    assert_eq!(get(&of_eve, "offline"), Some(2));
+}
+
+/// The relay with a disk and access that change on command.
+struct FaultyRelay {
+    child: Child,
+    commands: ChildStdin,
+    lines: mpsc::Receiver<String>,
+    url: String,
+    _folder: tempfile::TempDir,
+}
+
+impl FaultyRelay {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_faulty-relay"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (line, lines) = mpsc::sync_channel(64);
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for read in stdout.lines().map_while(Result::ok) {
+                let _ = line.send(read);
+            }
+        });
+        let ready = lines.recv_timeout(PATIENCE).unwrap();
+        let (_, address) = ready.split_once("listening on ").unwrap();
+        let url = format!("ws://{}/", address.trim());
+        Self {
+            commands: child.stdin.take().unwrap(),
+            child,
+            lines,
+            url,
+            _folder: folder,
+        }
+    }
+
+    fn tell(&mut self, command: &str) {
+        writeln!(self.commands, "{command}").unwrap();
+        let answer = self.lines.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(answer, format!("ok {command}"));
+    }
+}
+
+impl Drop for FaultyRelay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn saved_is_said_only_after_the_relays_disk_has_it() {
+    let mut relay = FaultyRelay::start();
+    let repo = Repo::builder().relay(&relay.url).build().await.unwrap();
+    let document = repo.create().unwrap();
+    synced(&document).await;
+    relay.tell("hold-syncs");
+    put(&document, "n", 1);
+    assert_eq!(*document.status().borrow(), Status::Saving);
+    let early = tokio::time::timeout(Duration::from_secs(2), document.when_synced()).await;
+    assert!(early.is_err(), "the relay's disk has not got it");
+    assert_eq!(*document.status().borrow(), Status::Saving);
+    relay.tell("release-syncs");
+    synced(&document).await;
+    relay.tell("fail-sync 2");
+    put(&document, "n", 2);
+    synced(&document).await;
+    repo.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_is_told_that_its_changes_are_refused() {
+    let mut relay = FaultyRelay::start();
+    let ann = Repo::builder().relay(&relay.url).build().await.unwrap();
+    let of_ann = ann.create().unwrap();
+    put(&of_ann, "n", 1);
+    synced(&of_ann).await;
+    relay.tell("read-only");
+    let bob = Repo::builder().relay(&relay.url).build().await.unwrap();
+    let of_bob = in_time("find", bob.find(&of_ann.url())).await.unwrap();
+    assert_eq!(get(&of_bob, "n"), Some(1));
+    synced(&of_bob).await;
+    put(&of_bob, "n", 2);
+    let refused = in_time("refusal", of_bob.when_synced()).await;
+    assert!(matches!(refused, Err(SyncError::Refused(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_joins_two_relays() {
+    let (mut first, second) = (Relay::start(), Relay::start());
+    let both = Repo::builder().relay(&first.url()).relay(&second.url());
+    let both = both.build().await.unwrap();
+    let (ann, bob) = (client(&first).await, client(&second).await);
+    let of_ann = ann.create().unwrap();
+    synced(&of_ann).await;
+    let between = in_time("find", both.find(&of_ann.url())).await.unwrap();
+    synced(&between).await;
+    let found = async {
+        loop {
+            match bob.find(&of_ann.url()).await {
+                Ok(found) => return found,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    let of_bob = in_time("the document at the second relay", found).await;
+    put(&of_ann, "ann", 1);
+    has(&of_bob, "ann", 1).await;
+    put(&of_bob, "bob", 2);
+    has(&of_ann, "bob", 2).await;
+    // With one relay away, the other is enough to be saved.
+    first.kill();
+    put(&between, "n", 3);
+    synced(&between).await;
+    has(&of_bob, "n", 3).await;
+    first.start_again();
+    has(&of_ann, "n", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_are_imported_looked_back_at_exported_and_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client.redb");
+    let relay = Relay::start();
+    let repo = Repo::builder()
+        .relay(&relay.url())
+        .file(&file)
+        .build()
+        .await
+        .unwrap();
+    let mut saved = Automerge::new();
+    let text = saved
+        .transact::<_, _, automerge::AutomergeError>(|tx| {
+            let text = tx.put_object(ROOT, "text", ObjType::Text)?;
+            tx.splice_text(&text, 0, 0, &"word ".repeat(2000))?;
+            Ok(text)
+        })
+        .unwrap()
+        .result;
+    let document = repo.import(saved.save()).await.unwrap();
+    let before = document.heads().unwrap();
+    document
+        .change(|tx| tx.splice_text(&text, 0, 5, "first "))
+        .unwrap();
+    synced(&document).await;
+    let after = document.heads().unwrap();
+    assert_eq!(document.history().unwrap().len(), 2);
+    assert_eq!(document.diff(&before, &after).unwrap().len(), 2);
+    let past = document.view(&before).unwrap();
+    assert_eq!(past.text(&text).unwrap().len(), 10_000);
+
+    let other = client(&relay).await;
+    let exported = in_time("export", other.export(&document.url()))
+        .await
+        .unwrap();
+    let exported = Automerge::load(&exported).unwrap();
+    assert_eq!(exported.text(&text).unwrap()[..11], *"first word ");
+
+    let url = document.url();
+    repo.delete(&url).await.unwrap();
+    assert!(document.heads().is_err());
+    repo.shutdown().await.unwrap();
+    drop((document, repo));
+    let alone = Repo::builder().file(&file).build().await.unwrap();
+    assert!(matches!(
+        alone.find(&url).await,
+        Err(FindError::Unavailable)
+    ));
+    // The relay keeps it.
+    let third = client(&relay).await;
+    let kept = in_time("find", third.find(&url)).await.unwrap();
+    assert_eq!(kept.heads().unwrap(), after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_has_is_unavailable() {
+    let relay = Relay::start();
+    let repo = client(&relay).await;
+    let missing = format!(
+        "automerge:{}",
+        reconverge::id::DocumentId::new(&[9; 16]).unwrap()
+    );
+    let found = in_time("an answer", repo.find(&missing)).await;
+    assert!(matches!(found, Err(FindError::Unavailable)));
+    assert!(matches!(
+        repo.find("automerge:no").await,
+        Err(FindError::Url(_))
+    ));
+    let closed = Repo::builder().relay(&format!("http://{}", &relay.url()[5..]));
+    let closed = closed.build().await.unwrap();
+    let document = closed.create().unwrap();
+    let refused = in_time("a refusal", document.when_synced()).await;
+    assert!(
+        matches!(refused, Err(SyncError::Refused(_))),
+        "no such scheme"
+    );
+}
