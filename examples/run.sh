@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the examples against a relay of their own, killed and started again in between: what the
-# first run wrote must be there in the second.
+# Runs the examples against a relay of their own. It is killed and started again in between: what
+# was written before must be there after.
 set -eu
 cd "$(dirname "$0")"
 relay=../target/release/reconverge
@@ -45,3 +45,20 @@ if [ "$(echo "$second" | grep -c '^ann,')" -ne 2 ] || [ "$(echo "$second" | grep
     echo "lines are missing after kill -9" >&2
     exit 1
 fi
+
+binaries=../target/release
+said=$(echo "hello" | "$binaries/chat" "ws://$address" ann 2>/dev/null)
+url=$(echo "$said" | head -n 1)
+kill -9 "$pid"
+wait "$pid" 2>/dev/null || true
+start "$address"
+heard=$(echo "hi" | "$binaries/chat" "ws://$address" bob "$url" 2>/dev/null)
+echo "$heard"
+if [ "$(echo "$heard" | tail -n 2)" != "ann: hello
+bob: hi" ]; then
+    echo "the chat lost a line" >&2
+    exit 1
+fi
+
+"$binaries/services" "$address" | tee "$folder/services"
+tail -n 1 "$folder/services" | grep -q "all three agree"

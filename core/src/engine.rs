@@ -110,7 +110,7 @@ pub enum Input {
     /// These documents are in the stored outbox; handed in once, at the start.
     Outbox(Vec<DocumentId>),
     /// The answer to [`Output::Load`].
-    Loaded(DocumentId, Result<Loaded, StorageError>),
+    Loaded(DocumentId, Result<Box<Loaded>, StorageError>),
     /// The answer to [`Output::LoadGraph`].
     Graph(DocumentId, Result<Vec<Bytes>, StorageError>),
     /// The answer to [`Output::Store`].

@@ -6,21 +6,27 @@
 //! same code runs in a relay, in a service and in a browser, and a test can replay any history
 //! from a seed.
 //!
-//! Three machines exist, of which a relay uses two:
+//! The machines:
 //!
-//! * [`session::Session`] speaks one connection's side of the automerge-repo protocol: the
-//!   handshake, and the rules of what a peer may say when. Its words are
-//!   [`protocol::Message`]s.
+//! * [`session::Session`] speaks one connection's side of the automerge-repo protocol as a server,
+//!   [`session::ClientSession`] as a client: the handshake, and the rules of what a peer may say
+//!   when. Its words are [`protocol::Message`]s.
 //! * [`history::History`] is one document *without its contents*: the graph of its changes, what
 //!   each connected peer knows of it, and the rules for which changes may enter. It answers "what
 //!   should this peer be sent now?" and never builds a document to do so.
+//! * [`replica::Replica`] is one document *with* its contents: a history beside an Automerge
+//!   document, for those who read and edit.
+//! * [`engine::Engine`] is a whole client: many replicas, one session per relay, local storage,
+//!   status.
 //!
-//! What is kept, and in which order it becomes durable, is the contract of [`storage`]. The
-//! feature `native` adds the shells that touch the operating system: redb and the writer that
-//! groups commits.
+//! A relay uses the first two, a client all but the server's session. What is kept, and in which
+//! order it becomes durable, is the contract of [`storage`].
 //!
-//! Absent on purpose: document contents (later: `replica`, for those who read and edit), access
-//! tokens, sockets.
+//! The feature `native` adds the shells that touch the operating system: redb, the writer that
+//! groups commits, and the client for services,
+//! `native::Repo`.
+//!
+//! Absent on purpose: access tokens, TLS.
 
 #![forbid(unsafe_code)]
 

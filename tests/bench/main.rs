@@ -10,6 +10,7 @@
     reason = "a driver that panics has failed, and says where"
 )]
 
+mod client;
 mod contact;
 mod durability;
 mod fanout;
@@ -74,6 +75,8 @@ enum Scenario {
     Kill9,
     /// All keystrokes of the paper through one client and the relay to a fresh client.
     Trace,
+    /// What edits cost in the native client, and how long until they are saved.
+    Client,
 }
 
 impl Setting {
@@ -140,6 +143,10 @@ async fn run(scenario: Scenario, setting: &Setting, report: &mut Report) {
     if wants(Scenario::Trace) && !setting.small_only {
         let outcome = Box::pin(trace::run(setting, report)).await;
         report.finish("trace", outcome);
+    }
+    if wants(Scenario::Client) {
+        let outcome = Box::pin(client::run(setting, report)).await;
+        report.finish("client", outcome);
     }
 }
 

@@ -275,7 +275,7 @@ impl World {
                 let storage = self.clients[at].storage.clone();
                 let loaded = load(&*storage, &document, contents, actor);
                 self.to_clients
-                    .push_back((at, Input::Loaded(document, loaded)));
+                    .push_back((at, Input::Loaded(document, loaded.map(Box::new))));
             }
             Output::LoadGraph {
                 document,

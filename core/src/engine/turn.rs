@@ -42,7 +42,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn loaded(&mut self, id: DocumentId, loaded: Result<Loaded, StorageError>) {
+    pub(super) fn loaded(&mut self, id: DocumentId, loaded: Result<Box<Loaded>, StorageError>) {
         self.loads = self.loads.saturating_sub(1);
         self.load_outbox();
         self.due.insert(id);

@@ -101,7 +101,7 @@ impl State {
     }
 
     /// Tells those who watch what is so now.
-    pub(super) fn publish(&mut self, id: DocumentId) {
+    pub(super) fn publish(&self, id: DocumentId) {
         let heads = self.engine.document(&id).map(Automerge::get_heads);
         let status = self.engine.status(&id).cloned();
         let Some(watchers) = self.watchers.get(&id) else {
@@ -258,7 +258,7 @@ impl Driver {
                 let storage = self.storage.clone();
                 self.spawn_blocking(
                     move || engine::load(&*storage, &document, contents, new_actor()),
-                    move |loaded| Input::Loaded(document, loaded),
+                    move |loaded| Input::Loaded(document, loaded.map(Box::new)),
                 );
             }
             Output::LoadGraph {

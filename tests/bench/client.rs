@@ -1,0 +1,219 @@
+//! The native client: what an edit, a remote edit and an acknowledgement cost in documents of
+//! several sizes, how long opening takes, and how long it is from `change` to `saved`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use automerge::sync::BloomFilter;
+use automerge::transaction::Transactable;
+use automerge::{ActorId, Automerge, ChangeHash, ObjId, ROOT, ReadDoc};
+use reconverge::engine;
+use reconverge::history::leb::push_unsigned;
+use reconverge::id::{ConnectionId, DocumentId};
+use reconverge::native::Repo;
+use reconverge::protocol::{SyncMessage, encode_sync};
+use reconverge::replica::Replica;
+use reconverge::storage::{Batch, MemoryStorage, Storage};
+use reconverge_tests::Random;
+use reconverge_tests::light::Fault;
+use reconverge_tests::process::Relay;
+use reconverge_tests::trace::{self, Trace};
+use reconverge_tests::typist::TEXT;
+
+use crate::Setting;
+use crate::report::{Report, Row, ms};
+
+const RELAY: ConnectionId = ConnectionId(0);
+
+pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fault> {
+    let rounds = setting.scaled(200);
+    let small = Trace::load(trace::PAPER).replay(10);
+    costs("10", &small.saved, rounds, setting, report);
+    let medium = Trace::load(trace::FRIENDS).replay(usize::MAX);
+    costs("26,078", &medium.saved, rounds, setting, report);
+    if !setting.small_only {
+        let large = trace::paper();
+        costs("259,778", &large.saved, rounds, setting, report);
+    }
+    let relay = setting.start_relay();
+    until_saved(&relay, rounds, report).await;
+    Ok(())
+}
+
+fn text_of(document: &Automerge) -> ObjId {
+    let (_, text) = document.get(ROOT, TEXT).unwrap().expect("a text");
+    text
+}
+
+/// The middle of what was measured, and what only one in a hundred exceeds.
+fn summary(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let at = |share: usize| times[times.len() * share / 100].as_secs_f64() * 1e3;
+    format!("{:.3} / {:.3} ms", at(50), at(99))
+}
+
+fn costs(changes: &str, saved: &[u8], rounds: usize, setting: &Setting, report: &mut Report) {
+    let mut random = Random::new(setting.seed);
+    let mut actor = || ActorId::from(random.bytes().to_vec());
+    let id = DocumentId::new(&[1; 16]).unwrap();
+    let storage = Arc::new(MemoryStorage::new("bench"));
+    let started = Instant::now();
+    let mut replica = Replica::import(saved, actor()).unwrap();
+    let imported = started.elapsed();
+    let key = storage.new_key();
+    store(&mut replica, &storage, id, key);
+    drop(replica);
+    let started = Instant::now();
+    let _ = std::hint::black_box(engine::load(&*storage, &id, false, actor()).unwrap());
+    let without_contents = started.elapsed();
+    let stored = storage.load(&id).unwrap().unwrap();
+    let snapshot = storage
+        .blob(key, reconverge::storage::Blob::Snapshot(1))
+        .unwrap();
+    let started = Instant::now();
+    let mut replica = Replica::open(stored, Some(snapshot), actor()).unwrap();
+    replica.build().unwrap();
+    let opened = started.elapsed();
+    let bare = Instant::now();
+    let mut other = Automerge::load(saved).unwrap().with_actor(actor());
+    let bare = bare.elapsed();
+    let mut row = |what: &str, rate: String, latency: String| {
+        report.row(Row {
+            what: format!("client, {changes} changes: {what}"),
+            rate,
+            latency,
+            ..Row::default()
+        });
+    };
+    row("import", format!("{} ms", ms(imported)), String::new());
+    let opening = format!(
+        "{} ms; Automerge alone {} ms; without contents {} ms",
+        ms(opened),
+        ms(bare),
+        ms(without_contents)
+    );
+    row("open", opening, String::new());
+
+    let text = text_of(replica.document().unwrap());
+    let middle = replica.document().unwrap().length(&text) / 2;
+    replica.join(RELAY);
+    let heads = replica.heads();
+    replica.greet(RELAY, &heads).unwrap();
+    let acknowledge = |replica: &mut Replica| {
+        let heads = replica.heads();
+        let message = encode_sync(&heads, &[], Some((&heads, &BloomFilter::default())), 0);
+        let started = Instant::now();
+        let message = SyncMessage::decode(&message).unwrap();
+        replica.receive(RELAY, &message).unwrap();
+        started.elapsed()
+    };
+    acknowledge(&mut replica);
+    let (mut edits, mut entries, mut acks, mut remote) = (vec![], vec![], vec![], vec![]);
+    for round in 0..rounds {
+        let started = Instant::now();
+        let edit = |tx: &mut automerge::transaction::Transaction<'_>| {
+            tx.splice_text(&text, middle + round, 0, "x")
+        };
+        replica.change(0, edit).unwrap();
+        edits.push(started.elapsed());
+        let started = Instant::now();
+        replica.enter_own().unwrap();
+        let writes = replica.take_unsaved();
+        assert!(writes.is_some());
+        replica.committed();
+        assert!(replica.poll_send(RELAY).is_some());
+        entries.push(started.elapsed());
+        acks.push(acknowledge(&mut replica));
+    }
+    for round in 0..rounds {
+        let message = typed(&mut other, &text, middle + round);
+        let started = Instant::now();
+        let message = SyncMessage::decode(&message).unwrap();
+        let received = replica.receive(RELAY, &message).unwrap();
+        assert!(replica.settle().unwrap());
+        remote.push(started.elapsed());
+        assert_eq!(received.admitted, 1);
+        let _ = replica.take_unsaved();
+        replica.committed();
+        let _ = replica.poll_send(RELAY);
+    }
+    row("keystroke, in the document", String::new(), summary(edits));
+    row(
+        "keystroke, to be stored and sent",
+        String::new(),
+        summary(entries),
+    );
+    row("acknowledgement", String::new(), summary(acks));
+    row("remote keystroke", String::new(), summary(remote));
+    let messages: Vec<_> = (0..100)
+        .map(|n| typed(&mut other, &text, middle + rounds + n))
+        .collect();
+    let started = Instant::now();
+    for message in &messages {
+        let message = SyncMessage::decode(message).unwrap();
+        replica.receive(RELAY, &message).unwrap();
+    }
+    replica.settle().unwrap();
+    let together = started.elapsed();
+    row(
+        "100 remote keystrokes at once",
+        format!("{} ms", ms(together)),
+        String::new(),
+    );
+}
+
+fn store(
+    replica: &mut Replica,
+    storage: &MemoryStorage,
+    document: DocumentId,
+    key: reconverge::storage::DocumentKey,
+) {
+    let writes = replica.take_unsaved().unwrap();
+    let batch = Batch {
+        document,
+        key,
+        writes,
+    };
+    storage.commit(&[batch]).unwrap();
+    replica.committed();
+}
+
+/// Somebody else types; the message in which the relay passes it on.
+fn typed(other: &mut Automerge, text: &ObjId, at: usize) -> Vec<u8> {
+    let mut transaction = other.transaction();
+    transaction.splice_text(text, at, 0, "y").unwrap();
+    let (hash, _) = transaction.commit();
+    let heads: [ChangeHash; 1] = [hash.unwrap()];
+    let change = other.get_change_by_hash(&heads[0]).unwrap();
+    let mut message = encode_sync(&heads, &[], Some((&heads, &BloomFilter::default())), 1);
+    push_unsigned(&mut message, change.raw_bytes().len() as u64);
+    message.extend_from_slice(change.raw_bytes());
+    message
+}
+
+async fn until_saved(relay: &Relay, rounds: usize, report: &mut Report) {
+    for file in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut builder = Repo::builder().relay(&relay.url());
+        if file {
+            builder = builder.file(folder.path().join("client.redb"));
+        }
+        let repo = builder.build().await.unwrap();
+        let document = repo.create().unwrap();
+        document.when_synced().await.unwrap();
+        let mut times = Vec::new();
+        for round in 0..rounds as i64 {
+            let started = Instant::now();
+            document.change(|tx| tx.put(ROOT, "n", round)).unwrap();
+            document.when_synced().await.unwrap();
+            times.push(started.elapsed());
+        }
+        repo.shutdown().await.unwrap();
+        let storage = if file { "a file" } else { "memory" };
+        report.row(Row {
+            what: format!("client: from change to saved, local storage in {storage}"),
+            latency: summary(times),
+            ..Row::default()
+        });
+    }
+}
