@@ -125,6 +125,15 @@ fn costs(changes: &str, saved: &[u8], rounds: usize, setting: &Setting, report: 
         entries.push(started.elapsed());
         acks.push(acknowledge(&mut replica));
     }
+    // Whoever types at the same time makes the engine read the graph once.
+    let started = Instant::now();
+    let graph = engine::load_graph(&*storage, key, replica.record().segments).unwrap();
+    replica.load_graph(&graph).unwrap();
+    row(
+        "reading its graph",
+        format!("{} ms", ms(started.elapsed())),
+        String::new(),
+    );
     for round in 0..rounds {
         let message = typed(&mut other, &text, middle + round);
         let started = Instant::now();
