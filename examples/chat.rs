@@ -57,8 +57,12 @@ fn say(tx: &mut Transaction<'_>, name: &str, text: &str) -> Result<(), Automerge
     };
     let end = tx.length(&messages);
     let message = tx.insert_object(&messages, end, ObjType::Map)?;
-    tx.put(&message, "from", name)?;
-    tx.put(&message, "text", text)
+    // Strings are texts, as automerge-repo's JavaScript makes them.
+    for (key, value) in [("from", name), ("text", text)] {
+        let field = tx.put_object(&message, key, ObjType::Text)?;
+        tx.splice_text(&field, 0, 0, value)?;
+    }
+    Ok(())
 }
 
 /// Prints the messages that were not printed yet; others' may have come in between.
@@ -86,7 +90,7 @@ fn show_new(chat: &DocHandle, shown: &mut HashSet<String>) -> Result<(), Box<dyn
 
 fn field(doc: &Automerge, message: &automerge::ObjId, key: &str) -> String {
     match doc.get(message, key) {
-        Ok(Some((Value::Scalar(value), _))) => value.as_str().unwrap_or_default().to_owned(),
+        Ok(Some((Value::Object(ObjType::Text), text))) => doc.text(&text).unwrap_or_default(),
         _ => String::new(),
     }
 }

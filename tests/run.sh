@@ -31,9 +31,9 @@ cargo clippy --release --workspace --all-targets --locked -- -D warnings
 announce "build"
 cargo build --release --workspace --locked
 
-announce "the core without features links neither tokio nor redb"
+announce "the core without features links no shell"
 tree=$(cargo tree --package reconverge --edges normal --prefix none --locked)
-if echo "$tree" | grep -E '^(tokio|redb)[a-z-]* v'; then
+if echo "$tree" | grep -E '^(tokio|redb|futures|uuid)[a-z-]* v'; then
     echo "the crates above must come with the feature native only" >&2
     exit 1
 fi
