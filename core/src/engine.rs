@@ -277,7 +277,8 @@ impl Engine {
             if let Some(output) = self.outputs.pop_front() {
                 return output;
             }
-            let Some(document) = self.due.pop_first() else {
+            let next = self.due.pop_first();
+            let Some(document) = next.or_else(|| self.pop_blocked()) else {
                 return Output::Idle {
                     wake_at: self.wake_at(),
                 };
@@ -287,6 +288,13 @@ impl Engine {
                 self.give_up(relay);
             }
         }
+    }
+
+    /// A document that waited for room on a connection that has some.
+    fn pop_blocked(&mut self) -> Option<DocumentId> {
+        let links = self.relays.iter_mut().filter_map(Relay::link_mut);
+        let mut with_room = links.filter(|link| link.has_room());
+        with_room.find_map(|link| link.blocked.pop_first())
     }
 
     fn wake_at(&self) -> Option<Duration> {
@@ -405,6 +413,15 @@ impl Engine {
         self.documents
             .get(document)
             .is_none_or(|found| found.is_stored() && found.acknowledgements_due.is_none())
+    }
+
+    /// Why a document cannot go on: what is not stored of it will not be.
+    #[must_use]
+    pub fn failure(&self, document: &DocumentId) -> Option<&str> {
+        match &self.documents.get(document)?.phase {
+            Phase::Failed(reason) => Some(reason),
+            _ => None,
+        }
     }
 
     /// The documents that are open.
@@ -538,7 +555,6 @@ impl Engine {
             }
         }
         send_presence(link, &mut self.outputs);
-        self.due.append(&mut link.blocked);
     }
 
     fn frame(&mut self, connection: ConnectionId, frame: &Bytes) {

@@ -16,6 +16,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::transaction::{CommitOptions, Transaction};
 use automerge::{ActorId, Automerge, Change, ChangeHash, ReadDoc};
@@ -138,7 +139,7 @@ impl Replica {
     /// # Errors
     /// When Automerge does not load it, or a relay would not take it.
     pub fn import(saved: &[u8], actor: ActorId) -> Result<Self, ContentsError> {
-        let document = Automerge::load(saved).map_err(|error| ContentsError::of(&error))?;
+        let document = load(saved)?;
         let mut replica = Self::new(actor);
         let one_chunk = Chunk::split(saved)
             .is_ok_and(|(chunk, rest)| chunk.kind == ChunkKind::Document && rest.is_empty());
@@ -214,9 +215,7 @@ impl Replica {
             return Ok(());
         };
         let mut document = match snapshot {
-            Some(snapshot) => {
-                Automerge::load(snapshot).map_err(|error| ContentsError::of(&error))?
-            }
+            Some(snapshot) => load(snapshot)?,
             None => Automerge::new(),
         };
         document.set_actor(self.actor.clone());
@@ -246,9 +245,7 @@ impl Replica {
             .map(|bytes| Change::try_from(bytes.as_ref()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| ContentsError::of(&error))?;
-        document
-            .apply_changes(changes)
-            .map_err(|error| ContentsError::of(&error))?;
+        guard(|| document.apply_changes(changes))?;
         let mut heads = document.get_heads();
         heads.sort_unstable();
         if self.own.is_empty() && heads != self.history.heads() {
@@ -308,6 +305,20 @@ impl Replica {
         let hash = document.empty_commit(CommitOptions::default().with_time(time_s));
         self.own.push_back(change_bytes(document, &hash));
     }
+}
+
+fn load(saved: &[u8]) -> Result<Automerge, ContentsError> {
+    guard(|| Automerge::load(saved))
+}
+
+/// What a relay sent must not end the client: Automerge panics on some of what it does not take.
+/// The document in question is not used any more.
+fn guard<T>(
+    build: impl FnOnce() -> Result<T, automerge::AutomergeError>,
+) -> Result<T, ContentsError> {
+    let built = catch_unwind(AssertUnwindSafe(build));
+    let built = built.map_err(|_| ContentsError("Automerge panicked".into()))?;
+    built.map_err(|error| ContentsError::of(&error))
 }
 
 fn change_bytes(document: &Automerge, hash: &ChangeHash) -> Bytes {
@@ -554,7 +565,7 @@ impl Replica {
                 if declared.is_none_or(|rows| rows > DOCUMENT_OPS_MAX) {
                     return refused("a document chunk of too many operations".into());
                 }
-                let document = match Automerge::load(chunk.bytes) {
+                let document = match load(chunk.bytes) {
                     Ok(document) => document,
                     Err(error) => return refused(error.to_string()),
                 };

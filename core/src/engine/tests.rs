@@ -193,7 +193,7 @@ impl World {
 
     /// Does all that is to be done now. Whether time must go by for more.
     fn settle(&mut self) -> Option<Duration> {
-        for _ in 0..100_000 {
+        for _ in 0..1_000_000 {
             if let Some((client, input)) = self.to_clients.pop_front() {
                 self.clients[client].engine.handle(self.now, input);
             } else if let Some((relay, line, frame)) = self.to_relays.pop_front() {
@@ -903,6 +903,31 @@ fn a_deleted_document_is_gone_from_storage() {
     assert_eq!(world.clients[ann].storage.load(&id).unwrap(), None);
     assert!(world.clients[ann].engine.document(&id).is_none());
     assert_eq!(world.clients[ann].storage.outbox().unwrap(), []);
+}
+
+#[test]
+fn thousands_of_documents_are_sent_when_the_relay_comes() {
+    let mut world = World::new(1);
+    world.relays[0].down = true;
+    let ann = world.join(&storage());
+    let mut ids = Vec::new();
+    for n in 0..3000u32 {
+        let mut replica = Replica::new(ActorId::from(n.to_be_bytes().to_vec()));
+        replica.begin(0);
+        let id = DocumentId::new(&n.to_be_bytes()).unwrap();
+        let client = &mut world.clients[ann];
+        client.engine.create(id, client.storage.new_key(), replica);
+        ids.push(id);
+    }
+    world.run(MOMENT);
+    world.relays[0].down = false;
+    world.run(LONG);
+    for id in ids {
+        assert_eq!(world.status(ann, id), Status::Saved);
+    }
+    assert_eq!(world.clients[ann].storage.outbox().unwrap(), []);
+    // Two messages each: heads, then the change.
+    assert_eq!(world.relays[0].received.len(), 6000);
 }
 
 /// Many clients write while relays come and go and clients start again; at the end all agree, and

@@ -8,7 +8,7 @@ use crate::history::{NeedGraph, Record};
 use crate::id::{ConnectionId, DocumentId};
 use crate::protocol::SyncMessage;
 use crate::replica::Replica;
-use crate::storage::{Batch, StorageError, Write};
+use crate::storage::{Batch, StorageError, Write, damaged};
 
 use bytes::Bytes;
 
@@ -147,13 +147,18 @@ impl Engine {
     }
 
     fn run(&mut self, id: DocumentId, document: &mut Document) {
-        if matches!(document.phase, Phase::Failed(_)) {
-            return;
-        }
+        let failed = matches!(document.phase, Phase::Failed(_));
         let Some(opened) = &mut document.opened else {
+            if failed && document.deleting {
+                // Its place in storage is not known.
+                document.deleting = false;
+                let damaged = damaged(id, "it could not be read, so it is not removed");
+                self.outputs.push_back(Output::StoreFailed(id, damaged));
+            }
             return;
         };
         if document.wanted
+            && !failed
             && opened.replica.document().is_none()
             && let Err(error) = opened.replica.build()
         {
@@ -170,6 +175,9 @@ impl Engine {
         }
         if document.deleting {
             self.store(id, document, vec![Write::RemoveDocument], None);
+            return;
+        }
+        if failed {
             return;
         }
         self.send(id, document);

@@ -44,6 +44,8 @@ pub(super) struct State {
     watchers: HashMap<DocumentId, Watchers>,
     /// `None` after the client was shut down: nothing is taken in any more, and the file is free.
     pub(super) storage: Option<Arc<dyn Storage>>,
+    /// The driver has ended.
+    pub(super) ended: bool,
 }
 
 /// Those who want to hear of a document.
@@ -65,6 +67,7 @@ impl Shared {
                 deleters: HashMap::new(),
                 watchers: HashMap::new(),
                 storage: Some(storage),
+                ended: false,
             }),
             wake: Notify::new(),
             started: Instant::now(),

@@ -14,7 +14,7 @@ use super::{CACHE_BYTES_DEFAULT, Committer, RedbStorage};
 use crate::engine::{Config, Engine, FindError, Input};
 use crate::id::{DocumentId, PeerId};
 use crate::replica::{ContentsError, Replica};
-use crate::storage::{MemoryStorage, Storage, StorageError};
+use crate::storage::{MemoryStorage, Storage, StorageError, damaged};
 
 /// Documents of this process, in agreement with those of other peers.
 ///
@@ -305,7 +305,7 @@ impl Repo {
     /// Waits until everything that was changed and received so far is in local storage.
     ///
     /// # Errors
-    /// When storage fails. The client tries again by itself.
+    /// When storage fails, for whatever document. The client tries again by itself.
     pub async fn flush(&self) -> Result<(), StorageError> {
         let documents: Vec<DocumentId> = {
             let mut state = self.shared().state();
@@ -313,57 +313,69 @@ impl Repo {
             state.engine.documents().copied().collect()
         };
         self.shared().wake.notify_one();
+        let mut result = Ok(());
         for id in documents {
-            loop {
-                let mut stored = {
-                    let mut state = self.shared().state();
-                    if state.engine.is_stored(&id) {
-                        break;
-                    }
-                    if state.storage.is_none() {
-                        return Err(StorageError::Closed);
-                    }
-                    state.watchers(id).stored.subscribe()
-                };
-                if let Some(error) = &stored.borrow().1 {
-                    return Err(error.clone());
-                }
-                // The sender goes with a document that is deleted, and then it is stored.
-                let _ = stored.changed().await;
+            if let Err(error) = self.stored(id).await {
+                result = Err(error);
             }
         }
-        Ok(())
+        result
     }
 
-    /// Stores what is not stored yet, closes all connections and ends the client; its file is free
-    /// then. What relays did not acknowledge is sent by the next run on the same storage.
+    async fn stored(&self, id: DocumentId) -> Result<(), StorageError> {
+        loop {
+            let mut stored = {
+                let mut state = self.shared().state();
+                if state.engine.is_stored(&id) {
+                    return Ok(());
+                }
+                if state.engine.failure(&id).is_some() {
+                    return Err(damaged(id, "it cannot be used, and is not stored further"));
+                }
+                if state.ended {
+                    return Err(StorageError::Closed);
+                }
+                state.watchers(id).stored.subscribe()
+            };
+            if let Some(error) = &stored.borrow().1 {
+                return Err(error.clone());
+            }
+            // The sender goes with a document that is deleted, and then it is stored.
+            let _ = stored.changed().await;
+        }
+    }
+
+    /// Takes no more changes, stores what is not stored yet, closes all connections and ends the
+    /// client; its file is free then. What relays did not acknowledge is sent by the next run on
+    /// the same storage.
     ///
     /// # Errors
     /// When storage fails; the client is ended all the same.
     pub async fn shutdown(&self) -> Result<(), StorageError> {
-        let flushed = self.flush().await;
         let tasks = self
             .running
             .tasks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(tasks) = tasks {
-            self.close();
-            drop(tasks.stop);
-            // If the driver panicked, its tasks are gone too.
-            let _ = tasks.driver.await;
-            let writer = tokio::task::spawn_blocking(move || tasks.writer.join());
-            let _ = writer.await;
+        let Some(tasks) = tasks else {
+            return Ok(());
+        };
+        {
+            let mut state = self.shared().state();
+            state.storage = None;
+            state.finders.clear();
         }
-        flushed
-    }
-
-    fn close(&self) {
+        let flushed = self.flush().await;
+        drop(tasks.stop);
+        // If the driver panicked, its tasks are gone too.
+        let _ = tasks.driver.await;
+        let writer = tokio::task::spawn_blocking(move || tasks.writer.join());
+        let _ = writer.await;
         let mut state = self.shared().state();
-        state.storage = None;
-        state.finders.clear();
+        state.ended = true;
         state.deleters.clear();
+        flushed
     }
 
     fn insert(&self, replica: Replica) -> Option<DocHandle> {

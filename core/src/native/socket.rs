@@ -7,6 +7,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
@@ -60,12 +61,22 @@ async fn connect(url: &str) -> Result<Socket, Closed> {
     let without_delay = true;
     match connect_async_with_config(url, Some(config), without_delay).await {
         Ok((socket, _)) => Ok(socket),
-        Err(tungstenite::Error::Http(response)) if response.status().is_client_error() => {
-            let status = response.status();
-            Err(Closed::Refused(format!("the relay answered {status}")))
-        }
+        Err(tungstenite::Error::Http(response)) => Err(refusal(response.status())),
         Err(error @ tungstenite::Error::Url(_)) => Err(Closed::Refused(error.to_string())),
         Err(_) => Err(Closed::Lost),
+    }
+}
+
+/// What an answer other than the upgrade means.
+fn refusal(status: StatusCode) -> Closed {
+    let passes = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+    );
+    if status.is_client_error() && !passes {
+        Closed::Refused(format!("the relay answered {status}"))
+    } else {
+        Closed::Lost
     }
 }
 
