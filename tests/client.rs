@@ -383,3 +383,51 @@ async fn what_nobody_has_is_unavailable() {
         "no such scheme"
     );
 }
+
+#[derive(Debug, PartialEq, autosurgeon::Reconcile, autosurgeon::Hydrate)]
+struct Order {
+    customer: String,
+    items: Vec<String>,
+    paid: bool,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typed_edits_of_two_clients_are_merged() {
+    let relay = Relay::start();
+    let (ann, bob) = (client(&relay).await, client(&relay).await);
+    let order = Order {
+        customer: "eve".into(),
+        items: vec!["lamp".into()],
+        paid: false,
+    };
+    let of_ann = ann.create_with(|tx| autosurgeon::reconcile(tx, &order));
+    let of_ann = of_ann.unwrap();
+    let of_bob = in_time("find", bob.find(&of_ann.url())).await.unwrap();
+    assert_eq!(of_bob.hydrate::<Order>().unwrap(), order);
+    of_ann
+        .update(|order: &mut Order| order.items.push("shade".into()))
+        .unwrap();
+    of_bob
+        .update(|order: &mut Order| order.paid = true)
+        .unwrap();
+    let merged = Order {
+        items: vec!["lamp".into(), "shade".into()],
+        paid: true,
+        ..order
+    };
+    for document in [&of_ann, &of_bob] {
+        let mut changes = document.changes();
+        let seen = async {
+            while document.hydrate::<Order>().unwrap() != merged {
+                changes.next().await.unwrap();
+            }
+        };
+        in_time("the merged order", seen).await;
+    }
+    put(&of_ann, "items", 3);
+    assert!(
+        of_ann
+            .update(|order: &mut Order| order.paid = false)
+            .is_err()
+    );
+}

@@ -12,6 +12,7 @@ mod space;
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer};
 pub use handle::{
     Broadcast, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry, SyncError,
+    UpdateError,
 };
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};
 pub use repo::{ImportError, Repo, RepoBuilder};

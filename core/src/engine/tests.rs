@@ -893,6 +893,37 @@ fn a_long_history_is_folded_and_goes_on() {
 }
 
 #[test]
+fn a_change_made_on_top_of_what_was_folded_is_taken() {
+    let mut world = World::new(1);
+    let (ann, bob) = (world.join(&storage()), world.join(&storage()));
+    let id = world.create(ann);
+    world.put(ann, id, "n", 0);
+    world.run(MOMENT);
+    world.clients[bob].engine.find(id);
+    world.run(LONG);
+    world.cut(0);
+    for n in 0..3000 {
+        world.put(ann, id, &format!("{}", n % 50), n);
+        if n % 100 == 0 {
+            world.run(MOMENT);
+        }
+    }
+    world.put(bob, id, "bob", 1);
+    world.run(LONG);
+    let stored = world.clients[ann].storage.load(&id).unwrap().unwrap();
+    assert!(stored.record.folded > 1000, "the fork lies below the fold");
+    // Started again, ann's client has none of the folded graph in memory.
+    let again = world.restart(ann);
+    world.clients[again].engine.find(id);
+    world.relays[0].down = false;
+    world.run(LONG);
+    assert_eq!(world.get(again, id, "bob"), Some(1));
+    assert_eq!(world.heads(again, id), world.heads(bob, id));
+    assert_eq!(world.heads(again, id), world.relays[0].has(id));
+    assert_eq!(world.status(again, id), Status::Saved);
+}
+
+#[test]
 fn a_deleted_document_is_gone_from_storage() {
     let mut world = World::new(1);
     let ann = world.join(&storage());

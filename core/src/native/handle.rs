@@ -2,6 +2,7 @@
 
 use automerge::transaction::Transaction;
 use automerge::{ActorId, Automerge, AutomergeError, ChangeHash, Patch};
+use autosurgeon::{Hydrate, HydrateError, Reconcile, ReconcileError};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
@@ -53,6 +54,18 @@ pub enum ChangeError<E> {
     /// What the edit returned; nothing happened.
     #[error(transparent)]
     Edit(E),
+}
+
+/// Why a document was not edited as a value of a type.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// It is not of this type.
+    #[error(transparent)]
+    Hydrate(#[from] HydrateError),
+    /// The value is none that a document may have.
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
 }
 
 /// Why a document will not be saved at a relay.
@@ -160,6 +173,50 @@ impl DocHandle {
         };
         self.repo.shared().wake.notify_one();
         result.map_err(ChangeError::Edit)
+    }
+
+    /// The document as a value of a type, which reads it by `autosurgeon`.
+    ///
+    /// # Errors
+    /// When the document is not of this type; when it was deleted.
+    pub fn hydrate<T: Hydrate>(&self) -> Result<T, ChangeError<HydrateError>> {
+        let value = self.read(|document| autosurgeon::hydrate(document));
+        value.map_err(ChangeError::Gone)?.map_err(ChangeError::Edit)
+    }
+
+    /// Edits the document as a value of a type, as one change: what is different afterwards is
+    /// written. Nothing that others write comes in between.
+    ///
+    /// ```no_run
+    /// use autosurgeon::{Hydrate, Reconcile};
+    ///
+    /// #[derive(Debug, Reconcile, Hydrate)]
+    /// struct Order {
+    ///     customer: String,
+    ///     items: Vec<String>,
+    /// }
+    ///
+    /// # fn example(repo: &reconverge::native::Repo) -> Result<(), Box<dyn std::error::Error>> {
+    /// let order = Order { customer: "ann".into(), items: vec![] };
+    /// let handle = repo.create_with(|tx| autosurgeon::reconcile(tx, &order))?;
+    /// handle.update(|order: &mut Order| order.items.push("lamp".into()))?;
+    /// assert_eq!(handle.hydrate::<Order>()?.items, ["lamp"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the document is not of this type, or cannot be made so; when it was deleted. Then
+    /// nothing happened.
+    pub fn update<T: Hydrate + Reconcile>(
+        &self,
+        edit: impl FnOnce(&mut T),
+    ) -> Result<(), ChangeError<UpdateError>> {
+        self.change(|tx| {
+            let mut value = autosurgeon::hydrate(tx)?;
+            edit(&mut value);
+            Ok(autosurgeon::reconcile(tx, &value)?)
+        })
     }
 
     /// The document's heads, in order.
