@@ -9,11 +9,15 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use automerge::transaction::Transactable;
-use automerge::{Automerge, ObjType, ROOT, ReadDoc};
-use futures::StreamExt;
+use automerge::{Automerge, ChangeHash, ObjType, ROOT, ReadDoc};
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
 use reconverge::engine::{FindError, Status};
+use reconverge::id::DocumentId;
 use reconverge::native::{DocHandle, Repo, SyncError};
+use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope, encode_sync};
 use reconverge_tests::process::Relay;
+use tokio_tungstenite::tungstenite::Message as Frame;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -364,10 +368,7 @@ async fn documents_are_imported_looked_back_at_exported_and_deleted() {
 async fn what_nobody_has_is_unavailable() {
     let relay = Relay::start();
     let repo = client(&relay).await;
-    let missing = format!(
-        "automerge:{}",
-        reconverge::id::DocumentId::new(&[9; 16]).unwrap()
-    );
+    let missing = format!("automerge:{}", DocumentId::new(&[9; 16]).unwrap());
     let found = in_time("an answer", repo.find(&missing)).await;
     assert!(matches!(found, Err(FindError::Unavailable)));
     assert!(matches!(
@@ -430,4 +431,68 @@ async fn typed_edits_of_two_clients_are_merged() {
             .update(|order: &mut Order| order.paid = false)
             .is_err()
     );
+}
+
+/// Joins, sends a document's first change as bytes that are none, asks for a document that nobody
+/// has, and gives back what the relay said until it answered that.
+async fn answers_to_nonsense(relay: &Relay, reconverge: u64) -> Vec<Bytes> {
+    let (mut socket, _) = tokio_tungstenite::connect_async(relay.url()).await.unwrap();
+    let sync = |id: u8, data: &[u8], request: bool| {
+        protocol::encode(&Message::Sync(SyncEnvelope {
+            sender: "raw",
+            target: "relay",
+            document: DocumentId::new(&[id; 16]).unwrap().to_string().into(),
+            data,
+            request,
+        }))
+    };
+    let mut nonsense = encode_sync(&[ChangeHash([7; 32])], &[], None, 1);
+    nonsense.extend([4, 1, 2, 3, 4]);
+    let frames = [
+        protocol::encode(&Message::Join {
+            sender: "raw",
+            metadata: PeerMetadata {
+                reconverge,
+                ..PeerMetadata::default()
+            },
+            speaks_v1: true,
+        }),
+        sync(1, &nonsense, false),
+        sync(2, &encode_sync(&[], &[], None, 0), true),
+    ];
+    for frame in frames {
+        socket.send(Frame::Binary(frame.into())).await.unwrap();
+    }
+    let mut answers = Vec::new();
+    loop {
+        let Frame::Binary(frame) = in_time("an answer", socket.next()).await.unwrap().unwrap()
+        else {
+            continue;
+        };
+        let last = matches!(
+            protocol::decode(&frame).unwrap(),
+            Message::DocUnavailable { .. }
+        );
+        answers.push(frame);
+        if last {
+            return answers;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_understands_it_is_told_what_was_refused() {
+    let relay = Relay::start();
+    let refusals = |answers: &[Bytes]| -> Vec<String> {
+        let reason = |frame: &Bytes| match protocol::decode(frame).unwrap() {
+            Message::Refused(refused) => Some(refused.reason.to_owned()),
+            Message::Unknown { kind } => panic!("unknown type {kind}"),
+            _ => None,
+        };
+        answers.iter().filter_map(reason).collect()
+    };
+    let ours = refusals(&answers_to_nonsense(&relay, 1).await);
+    assert_eq!(ours, ["not an Automerge chunk"]);
+    let stock = refusals(&answers_to_nonsense(&relay, 0).await);
+    assert!(stock.is_empty(), "{stock:?}");
 }

@@ -605,6 +605,17 @@ impl Engine {
                     self.due.insert(document);
                 }
             }
+            Ok(ServerEvent::Refused(refused)) => {
+                if let Ok(document) = refused.document.parse::<DocumentId>()
+                    && let Some(found) = self.documents.get_mut(&document)
+                    && let Some(opened) = &found.opened
+                    && (refused.hashes.is_empty()
+                        || refused.hashes.iter().any(|hash| opened.replica.knows(hash)))
+                {
+                    found.relays[relay.0].refused = Some(refused.reason.to_owned());
+                    self.due.insert(document);
+                }
+            }
             Ok(ServerEvent::Ephemeral(ephemeral)) => self.ephemeral(frame, &ephemeral),
             Ok(ServerEvent::Ignored(_)) => {}
             Err(_) => self.give_up(relay),

@@ -6,13 +6,15 @@
 //! claims, and every limit below has a name.
 //!
 //! Extensions travel as extra keys in `peerMetadata`; unknown keys are skipped. A new message type
-//! is never sent to a peer that did not ask for it: `samod` closes the connection on one.
+//! is never sent to a peer that did not ask for it: `samod` closes the connection on one. There is
+//! one, [`Refused`], for peers whose metadata has `reconverge: 1`.
 
 mod codec;
 mod sync;
 
 pub use codec::{
-    Ephemeral, HeadsOfStorage, Message, PeerMetadata, RemoteHeads, SyncEnvelope, decode, encode,
+    Ephemeral, HeadsOfStorage, Message, PeerMetadata, Refused, RemoteHeads, SyncEnvelope, decode,
+    encode,
 };
 pub use sync::{Bloom, ChangeHash, Flags, Have, SyncMessage, encode_sync};
 
@@ -45,6 +47,9 @@ pub const BLOOM_PROBES_MAX: u32 = 32;
 /// Most storage ids in one `remote-subscription-change`, or documents' heads in one
 /// `remote-heads-changed`.
 pub const REMOTE_ENTRIES_MAX: usize = 1024;
+
+/// Most hashes in one `refused`.
+pub const REFUSED_HASHES_MAX: usize = 64;
 
 /// Largest ephemeral payload in bytes.
 pub const EPHEMERAL_BYTES_MAX: usize = 1024 * 1024;

@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use reconverge::history::Refusal;
 use reconverge::id::{ConnectionId, DocumentId, PeerId, Space};
 use reconverge::protocol::{
-    self, Ephemeral, HeadsOfStorage, Message, ProtocolError, RemoteHeads, SyncEnvelope,
+    self, ChangeHash, Ephemeral, HeadsOfStorage, Message, ProtocolError, REFUSED_HASHES_MAX,
+    Refused, RemoteHeads, SyncEnvelope,
 };
 use reconverge::session::{Event, Session};
 use tokio::sync::OwnedSemaphorePermit;
@@ -63,6 +65,8 @@ pub(crate) struct Connection {
     pub(crate) storage_id: Option<String>,
     pub(crate) space: Space,
     pub(crate) outbox: Outbox,
+    /// The version of our extensions that it understands.
+    reconverge: u64,
     relay_peer: PeerId,
     subscribed: AtomicBool,
     subscriptions: Mutex<HashSet<String>>,
@@ -101,6 +105,22 @@ impl Connection {
                 target: self.peer.as_str(),
                 document: document.into(),
             }));
+    }
+
+    /// Tells that changes are not taken, to a peer that understands it.
+    pub(crate) fn refused(&self, document: &str, refused: &[(Option<ChangeHash>, Refusal)]) {
+        let Some((_, reason)) = refused.first().filter(|_| self.reconverge > 0) else {
+            return;
+        };
+        let hashes = refused.iter().filter_map(|(hash, _)| *hash);
+        self.outbox
+            .answer(protocol::encode(&Message::Refused(Refused {
+                sender: self.relay_peer.as_str(),
+                target: self.peer.as_str(),
+                document: document.into(),
+                hashes: hashes.take(REFUSED_HASHES_MAX).collect(),
+                reason: &reason.to_string(),
+            })));
     }
 
     /// Tells the heads of a storage.
@@ -289,7 +309,7 @@ impl Peer {
             Some(connection) => connection.outbox.answer(farewell),
             None => {
                 // It has no outbox yet; one is made to carry the farewell.
-                let connection = self.joined(PeerId::new("-").expect("not empty"), None);
+                let connection = self.joined(PeerId::new("-").expect("not empty"), None, 0);
                 connection.outbox.answer(farewell);
                 self.connection = Some(connection);
             }
@@ -297,13 +317,14 @@ impl Peer {
         closing
     }
 
-    fn joined(&self, peer: PeerId, storage_id: Option<String>) -> Arc<Connection> {
+    fn joined(&self, peer: PeerId, storage_id: Option<String>, reconverge: u64) -> Arc<Connection> {
         Arc::new(Connection {
             id: self.id,
             peer,
             storage_id,
             space: self.space.clone(),
             outbox: Outbox::default(),
+            reconverge,
             relay_peer: self.relay.local.peer.clone(),
             subscribed: AtomicBool::new(false),
             subscriptions: Mutex::default(),
@@ -317,12 +338,12 @@ impl Peer {
                 Event::Joined {
                     peer,
                     storage_id,
+                    reconverge,
                     reply,
-                    ..
                 },
             ) => {
                 info!(connection = self.id.0, %peer, space = self.space.as_str(), "joined");
-                let connection = self.joined(peer, storage_id);
+                let connection = self.joined(peer, storage_id, reconverge);
                 connection.outbox.answer(reply);
                 self.relay.peers.enter(&connection);
                 self.connection = Some(connection);

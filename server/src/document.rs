@@ -457,7 +457,7 @@ impl Document {
         if received.unpack {
             return Ok(true);
         }
-        self.log_refused(slot, from, &received);
+        self.report_refused(slot, from, &received);
         let empty = self.opened().history.is_empty();
         if empty && message.heads.is_empty() {
             slot.push_after(
@@ -473,7 +473,9 @@ impl Document {
         Ok(false)
     }
 
-    fn log_refused(&self, slot: &Slot, from: &Connection, received: &Received) {
+    /// Logs what was refused, and tells its sender.
+    fn report_refused(&self, slot: &Slot, from: &Connection, received: &Received) {
+        from.refused(&slot.name, &received.refused);
         for (hash, refusal) in received.refused.iter().take(8) {
             let change = hash.map(|hash| hash.to_string());
             warn!(document = %slot.name, peer = %from.peer, change, reason = %refusal,

@@ -125,6 +125,9 @@ pub(super) struct OfRelay {
     pub(super) greeted: Greeted,
     /// It said, on this connection, that nobody has the document.
     pub(super) unavailable: bool,
+    /// Why it does not take some change of ours. Relays say so once, so this outlives the
+    /// connection; it ends when the relay has everything after all.
+    pub(super) refused: Option<String>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

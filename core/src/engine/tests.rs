@@ -24,6 +24,8 @@ struct TestRelay {
     /// Takes in and does not commit, so names nothing new.
     held: bool,
     rejects: bool,
+    /// Takes no change, and says so.
+    refuses: bool,
     documents: BTreeMap<DocumentId, Kept>,
     sessions: HashMap<Line, Session>,
     /// Sync messages that came, by size.
@@ -375,6 +377,16 @@ impl TestRelay {
 
     fn receive(&mut self, from: Line, document: DocumentId, data: &[u8]) -> Vec<(Line, Vec<u8>)> {
         let message = SyncMessage::decode(data).unwrap();
+        if self.refuses && !message.changes.is_empty() {
+            let refused = protocol::encode(&Message::Refused(protocol::Refused {
+                sender: "relay",
+                target: "",
+                document: document.to_string().into(),
+                hashes: message.heads,
+                reason: "it was told to",
+            }));
+            return vec![(from, refused)];
+        }
         let kept = self.documents.entry(document).or_default();
         let history = kept
             .history
@@ -836,6 +848,31 @@ fn a_client_that_is_not_let_in_says_why_and_does_not_try_again() {
     let refused = Status::Refused("unsupported protocol version".into());
     assert_eq!(world.status(ann, id), refused);
     assert_eq!(world.clients[ann].connects.len(), 1);
+}
+
+#[test]
+fn a_refused_change_is_reported_and_taken_by_another_relay() {
+    let mut world = World::new(2);
+    let ann = world.join(&storage());
+    world.cut(1);
+    world.relays[0].refuses = true;
+    let id = world.create(ann);
+    world.run(MOMENT);
+    let refused = Status::Refused("it was told to".into());
+    assert_eq!(
+        world.status(ann, id),
+        Status::Offline,
+        "the other may take it"
+    );
+    world.relays[1].refuses = true;
+    world.relays[1].down = false;
+    world.run(LONG);
+    assert_eq!(world.status(ann, id), refused);
+    world.cut(1);
+    world.relays[1].refuses = false;
+    world.relays[1].down = false;
+    world.run(LONG);
+    assert_eq!(world.status(ann, id), Status::Saved);
 }
 
 #[test]

@@ -300,6 +300,9 @@ impl Engine {
         }
         of_relay.acknowledged = acknowledged;
         of_relay.dirty = true;
+        if of_relay.covers(&replica.heads()) {
+            of_relay.refused = None;
+        }
         if document.acknowledgements_due.is_none() {
             let due = self.now + ACKNOWLEDGEMENT_DELAY;
             document.acknowledgements_due = Some(due);
@@ -497,13 +500,14 @@ impl Engine {
             return Status::Offline;
         };
         let (mut reason, mut hope) = (None, false);
-        for relay in &self.relays {
+        for (relay, of_relay) in self.relays.iter().zip(&document.relays) {
             match &relay.state {
+                State::Refused(why) => reason = Some(why.clone()),
+                _ if of_relay.refused.is_some() => reason.clone_from(&of_relay.refused),
                 State::Open(link) if replica.is_refused_by(link.connection) => {
                     reason = Some("the relay takes no changes from us".to_owned());
                 }
                 State::Open(_) => return Status::Saving,
-                State::Refused(why) => reason = Some(why.clone()),
                 State::Waiting(_) | State::Connecting { .. } => hope = true,
             }
         }

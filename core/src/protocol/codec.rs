@@ -10,7 +10,7 @@ use minicbor::data::Type;
 use minicbor::decode::Error as CborError;
 use minicbor::{Decoder, Encoder};
 
-use super::{PROTOCOL_VERSION, ProtocolError, REMOTE_ENTRIES_MAX};
+use super::{ChangeHash, PROTOCOL_VERSION, ProtocolError, REFUSED_HASHES_MAX, REMOTE_ENTRIES_MAX};
 use crate::id::DocumentId;
 
 /// One message of the automerge-repo protocol, borrowing from the frame it came in.
@@ -75,6 +75,8 @@ pub enum Message<'a> {
     },
     /// The heads that some storages were last seen with.
     RemoteHeadsChanged(RemoteHeads<'a>),
+    /// The server does not take some changes; only for peers that understand it.
+    Refused(Refused<'a>),
     /// A type that this version does not know: skipped.
     Unknown {
         /// The `type`.
@@ -127,6 +129,21 @@ pub struct RemoteHeads<'a> {
     pub heads: Vec<HeadsOfStorage<'a>>,
 }
 
+/// The fields of `refused`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused<'a> {
+    /// Who sends.
+    pub sender: &'a str,
+    /// For whom.
+    pub target: &'a str,
+    /// The document's id as text.
+    pub document: Cow<'a, str>,
+    /// The changes that are not taken, as far as they could be named and fit.
+    pub hashes: Vec<ChangeHash>,
+    /// Why, for a person to read.
+    pub reason: &'a str,
+}
+
 /// One storage's heads of a document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadsOfStorage<'a> {
@@ -166,6 +183,8 @@ struct Fields<'a> {
     add: Vec<&'a str>,
     remove: Vec<&'a str>,
     new_heads: Option<Vec<HeadsOfStorage<'a>>>,
+    hashes: Vec<ChangeHash>,
+    reason: Option<&'a str>,
 }
 
 /// Reads one frame.
@@ -206,6 +225,8 @@ impl<'a> Fields<'a> {
             "add" => self.add = read_strings(d)?,
             "remove" => self.remove = read_strings(d)?,
             "newHeads" => self.new_heads = Some(read_new_heads(d)?),
+            "hashes" => self.hashes = read_hashes(d)?,
+            "reason" => self.reason = Some(d.str().map_err(malformed)?),
             _ => d.skip().map_err(malformed)?,
         }
         Ok(())
@@ -275,6 +296,13 @@ impl<'a> Fields<'a> {
                 document: document?,
                 heads: self.new_heads.ok_or_else(|| lacks("newHeads"))?,
             }),
+            "refused" => Message::Refused(Refused {
+                sender: sender?,
+                target,
+                document: document?,
+                hashes: self.hashes,
+                reason: self.reason.unwrap_or_default(),
+            }),
             _ => Message::Unknown { kind },
         })
     }
@@ -327,6 +355,27 @@ fn read_strings<'a>(d: &mut Decoder<'a>) -> Result<Vec<&'a str>, ProtocolError> 
         strings.push(string.map_err(malformed)?);
     }
     Ok(strings)
+}
+
+fn read_hashes(d: &mut Decoder<'_>) -> Result<Vec<ChangeHash>, ProtocolError> {
+    let mut hashes = Vec::new();
+    for bytes in d
+        .array_iter::<&minicbor::bytes::ByteSlice>()
+        .map_err(malformed)?
+    {
+        let bytes: &[u8] = bytes.map_err(malformed)?;
+        let hash = <[u8; 32]>::try_from(bytes)
+            .map_err(|_| ProtocolError::Cbor("a hash has 32 bytes".into()))?;
+        if hashes.len() == REFUSED_HASHES_MAX {
+            return Err(ProtocolError::Limit {
+                what: "hashes in refused",
+                found: REFUSED_HASHES_MAX + 1,
+                max: REFUSED_HASHES_MAX,
+            });
+        }
+        hashes.push(ChangeHash(hash));
+    }
+    Ok(hashes)
 }
 
 fn too_many(what: &'static str) -> ProtocolError {
@@ -487,6 +536,17 @@ pub fn encode(message: &Message<'_>) -> Vec<u8> {
                 e.text("timestamp");
                 e.number(of_storage.timestamp_ms);
             }
+        }
+        Message::Refused(refused) => {
+            e.begin(6, "refused", Some(refused.sender));
+            e.pair("targetId", refused.target);
+            e.pair("documentId", &refused.document);
+            e.text("hashes");
+            e.0.array(refused.hashes.len() as u64).expect(INFALLIBLE);
+            for hash in &refused.hashes {
+                e.bytes(&hash.0);
+            }
+            e.pair("reason", refused.reason);
         }
         Message::Unknown { kind } => e.begin(1, kind, None),
     }
@@ -666,6 +726,13 @@ mod tests {
                 add: vec!["one", "two"],
                 remove: vec![],
             },
+            Message::Refused(Refused {
+                sender: "s",
+                target: "a",
+                document: document.clone(),
+                hashes: vec![ChangeHash([7; 32]), ChangeHash([8; 32])],
+                reason: "a counter that is no number",
+            }),
             Message::RemoteHeadsChanged(RemoteHeads {
                 sender: "a",
                 target: "s",

@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 
 use crate::id::PeerId;
-use crate::protocol::{self, Ephemeral, Message, PeerMetadata, ProtocolError, SyncEnvelope};
+use crate::protocol::{
+    self, Ephemeral, Message, PeerMetadata, ProtocolError, Refused, SyncEnvelope,
+};
 
 use super::Local;
 
@@ -40,6 +42,8 @@ pub enum ServerEvent<'a> {
     Sync(SyncEnvelope<'a>),
     /// Nobody that it can ask has this document.
     Unavailable(Cow<'a, str>),
+    /// It does not take some changes.
+    Refused(Refused<'a>),
     /// Somebody broadcasts.
     Ephemeral(Ephemeral<'a>),
     /// Nothing, for this reason.
@@ -101,6 +105,7 @@ impl ClientSession {
                 ServerEvent::Ignored("an echo of our own presence")
             }
             Message::Ephemeral(ephemeral) => ServerEvent::Ephemeral(ephemeral),
+            Message::Refused(refused) => ServerEvent::Refused(refused),
             Message::Peer { .. } => {
                 return Err(ProtocolError::Unexpected("a second peer on one connection"));
             }

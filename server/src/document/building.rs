@@ -248,7 +248,7 @@ impl Document {
                 let received = tokio::task::block_in_place(|| {
                     self.with_graph(slot, |history| history.receive_unpacked(from, changes))
                 })?;
-                self.log_refused(slot, connection, &received);
+                self.report_refused(slot, connection, &received);
             }
             Ok(Built::Snapshot(_)) => {}
             Err(error) => {
