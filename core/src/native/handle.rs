@@ -62,10 +62,10 @@ pub enum ChangeError<E> {
 pub enum UpdateError {
     /// It is not of this type.
     #[error(transparent)]
-    Hydrate(#[from] HydrateError),
+    Hydrate(Box<HydrateError>),
     /// The value is none that a document may have.
     #[error(transparent)]
-    Reconcile(#[from] ReconcileError),
+    Reconcile(Box<ReconcileError>),
 }
 
 /// Why a document will not be saved at a relay.
@@ -213,9 +213,11 @@ impl DocHandle {
         edit: impl FnOnce(&mut T),
     ) -> Result<(), ChangeError<UpdateError>> {
         self.change(|tx| {
-            let mut value = autosurgeon::hydrate(tx)?;
+            let hydrated = autosurgeon::hydrate(tx);
+            let mut value = hydrated.map_err(|error| UpdateError::Hydrate(Box::new(error)))?;
             edit(&mut value);
-            Ok(autosurgeon::reconcile(tx, &value)?)
+            let reconciled = autosurgeon::reconcile(tx, &value);
+            reconciled.map_err(|error| UpdateError::Reconcile(Box::new(error)))
         })
     }
 
