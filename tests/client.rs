@@ -84,9 +84,16 @@ async fn two_clients_write_one_document() {
     let heard = in_time("presence", heard.next()).await.unwrap();
     assert_eq!(&*heard.data, b"hello");
     assert_eq!(&heard.sender, ann.peer_id());
+    let mut changes = of_ann.changes();
     ann.shutdown().await.unwrap();
     bob.shutdown().await.unwrap();
     assert!(of_ann.change(|tx| tx.put(ROOT, "late", 1)).is_err());
+    assert_eq!(get(&of_ann, "ann"), Some(199), "it can still be read");
+    assert_eq!(in_time("the end", changes.next()).await, None);
+    assert!(matches!(
+        ann.find(&of_ann.url()).await,
+        Err(FindError::Closed)
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,7 +44,7 @@ pub(super) struct State {
     watchers: HashMap<DocumentId, Watchers>,
     /// `None` after the client was shut down: nothing is taken in any more, and the file is free.
     pub(super) storage: Option<Arc<dyn Storage>>,
-    /// The driver has ended.
+    /// The driver has ended: nothing that is not stored will be.
     pub(super) ended: bool,
 }
 
@@ -183,6 +183,7 @@ pub(super) async fn drive(
     committer: Committer,
     mut stop: oneshot::Receiver<()>,
 ) {
+    let _end = End(shared.clone());
     let (inputs, mut received) = mpsc::channel(INPUTS_MAX);
     let mut driver = Driver {
         storage,
@@ -230,6 +231,20 @@ pub(super) async fn drive(
     // Who is still being connected to is not waited for.
     let _ = tokio::time::timeout(2 * FAREWELL, farewells).await;
     driver.tasks.shutdown().await;
+}
+
+/// However the driver ends, nobody waits for it in vain.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.ended = true;
+        state.storage = None;
+        state.finders.clear();
+        state.deleters.clear();
+        state.watchers.clear();
+    }
 }
 
 struct Driver {

@@ -39,7 +39,7 @@ pub struct DocHandle {
     id: DocumentId,
 }
 
-/// The document was deleted, or the client was shut down before it could be used.
+/// The document was deleted, or the client was shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the document is gone: it was deleted, or its contents cannot be used")]
 pub struct Gone;
@@ -132,7 +132,8 @@ impl DocHandle {
         self.id
     }
 
-    /// Reads the document. It stands still meanwhile, and so does the whole client: be short.
+    /// Reads the document. It stands still meanwhile, and so does the whole client: be short, and
+    /// do not use the client or its handles in `read`, which would wait for itself.
     ///
     /// # Errors
     /// When the document was deleted.
@@ -141,7 +142,8 @@ impl DocHandle {
         state.document(&self.id).map(read).ok_or(Gone)
     }
 
-    /// Edits the document, as one change. It shows at once, is stored next, and then sent.
+    /// Edits the document, as one change. It shows at once, is stored next, and then sent. What
+    /// [`Self::read`] says of its argument is true of `edit`.
     ///
     /// ```no_run
     /// # use automerge::{ROOT, transaction::Transactable};
@@ -267,7 +269,7 @@ impl DocHandle {
     }
 
     /// Changes from now on, made here or elsewhere. Who is slow gets several as one. The stream
-    /// ends when the document is deleted.
+    /// ends when the document is deleted or the client is shut down.
     #[must_use]
     pub fn changes(&self) -> BoxStream<'static, Changed> {
         let mut heads = self
@@ -329,10 +331,16 @@ impl DocHandle {
         let mut watched = self.status();
         loop {
             watched.mark_unchanged();
-            match self.repo.shared().state().engine.status(&self.id) {
-                Some(Status::Saved) => return Ok(()),
-                Some(Status::Refused(reason)) => return Err(SyncError::Refused(reason.clone())),
-                _ => {}
+            {
+                let state = self.repo.shared().state();
+                match state.engine.status(&self.id) {
+                    Some(Status::Saved) => return Ok(()),
+                    Some(Status::Refused(reason)) => {
+                        return Err(SyncError::Refused(reason.clone()));
+                    }
+                    _ if state.ended => return Err(Gone.into()),
+                    _ => {}
+                }
             }
             watched.changed().await.map_err(|_| Gone)?;
         }

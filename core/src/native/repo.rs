@@ -97,7 +97,8 @@ impl RepoBuilder {
         self
     }
 
-    /// Opens the storage and starts to sync. Relays need not be there.
+    /// Opens the storage and starts to sync, in tasks of the tokio runtime that this runs in.
+    /// Relays need not be there.
     ///
     /// # Errors
     /// When the storage cannot be opened or read.
@@ -372,9 +373,6 @@ impl Repo {
         let _ = tasks.driver.await;
         let writer = tokio::task::spawn_blocking(move || tasks.writer.join());
         let _ = writer.await;
-        let mut state = self.shared().state();
-        state.ended = true;
-        state.deleters.clear();
         flushed
     }
 
