@@ -546,6 +546,30 @@ fn orphans_of_too_many_bytes_are_let_go() {
     assert_eq!(received.admitted as usize, 1 + fit);
 }
 
+/// As many orphans as may wait, each for the one before, on a small stack: who refuses the first
+/// refuses them all.
+#[test]
+fn a_long_chain_of_orphans_is_refused_without_a_deep_stack() {
+    const STACK_BYTES: usize = 256 * 1024;
+    let test = || {
+        let mut doc = document();
+        let bad = altered(&mut doc, |c| c.start_op = 1.try_into().unwrap());
+        let mut misled = doc.fork().with_actor(actor(4));
+        misled.apply_changes([bad.clone()]).unwrap();
+        let mut history = history_of(&mut doc);
+        for n in 0..ORPHANS_MAX {
+            misled.put(ROOT, "m", n as u64).unwrap();
+            misled.commit();
+            let orphan = misled.get_last_local_change().unwrap();
+            assert_eq!(send(&mut history, &[orphan.raw_bytes()]).refused, []);
+        }
+        let received = send(&mut history, &[bad.raw_bytes()]);
+        assert_eq!(received.refused.len(), 1 + ORPHANS_MAX);
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+    thread.spawn(test).unwrap().join().unwrap();
+}
+
 #[test]
 fn what_depends_on_a_refused_change_is_refused() {
     let mut doc = document();

@@ -621,10 +621,14 @@ impl History {
     }
 
     fn refuse(&mut self, hash: ChangeHash, refusal: Refusal, received: &mut Received) {
-        self.refused.insert(hash);
-        received.refused.push((Some(hash), refusal));
-        for waiting in self.orphans.take_waiting_for(&hash) {
-            self.refuse(waiting.hash, Refusal::DependsOnRefused(hash), received);
+        let mut refused = vec![(hash, refusal)];
+        // Not by recursion: whoever sends orphans chooses how deep they hang on each other.
+        while let Some((hash, refusal)) = refused.pop() {
+            self.refused.insert(hash);
+            received.refused.push((Some(hash), refusal));
+            for waiting in self.orphans.take_waiting_for(&hash) {
+                refused.push((waiting.hash, Refusal::DependsOnRefused(hash)));
+            }
         }
     }
 
