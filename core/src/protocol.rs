@@ -44,6 +44,9 @@ pub const CHUNKS_MAX: usize = 4 * 1024 * 1024;
 /// Most probes of a Bloom filter; Automerge uses 7.
 pub const BLOOM_PROBES_MAX: u32 = 32;
 
+/// Deepest nesting of what is skipped in a frame, because nobody knows its key.
+pub const NESTING_MAX: usize = 64;
+
 /// Most storage ids in one `remote-subscription-change`, or documents' heads in one
 /// `remote-heads-changed`.
 pub const REMOTE_ENTRIES_MAX: usize = 1024;

@@ -10,7 +10,10 @@ use minicbor::data::Type;
 use minicbor::decode::Error as CborError;
 use minicbor::{Decoder, Encoder};
 
-use super::{ChangeHash, PROTOCOL_VERSION, ProtocolError, REFUSED_HASHES_MAX, REMOTE_ENTRIES_MAX};
+use super::{
+    ChangeHash, NESTING_MAX, PROTOCOL_VERSION, ProtocolError, REFUSED_HASHES_MAX,
+    REMOTE_ENTRIES_MAX,
+};
 use crate::id::DocumentId;
 
 /// One message of the automerge-repo protocol, borrowing from the frame it came in.
@@ -227,7 +230,7 @@ impl<'a> Fields<'a> {
             "newHeads" => self.new_heads = Some(read_new_heads(d)?),
             "hashes" => self.hashes = read_hashes(d)?,
             "reason" => self.reason = Some(d.str().map_err(malformed)?),
-            _ => d.skip().map_err(malformed)?,
+            _ => skip(d)?,
         }
         Ok(())
     }
@@ -340,9 +343,71 @@ fn read_map<'a>(
             let key = d.str().map_err(malformed)?;
             read(d, key)?;
         } else {
-            d.skip().map_err(malformed)?;
-            d.skip().map_err(malformed)?;
+            skip(d)?;
+            skip(d)?;
         }
+    }
+}
+
+/// Skips one item. minicbor's own way keeps 16 bytes for every level of nesting, and a level takes
+/// a byte or two; here nesting has a limit.
+fn skip(d: &mut Decoder<'_>) -> Result<(), ProtocolError> {
+    // What is left to skip of each array and map that is open; `None`: until its end is marked.
+    let mut open = [None; NESTING_MAX];
+    let mut depth = 0;
+    loop {
+        let kind = d.datatype().map_err(malformed)?;
+        let begun = match kind {
+            Type::Array | Type::ArrayIndef => Some(d.array().map_err(malformed)?),
+            Type::Map | Type::MapIndef => {
+                let pairs = d.map().map_err(malformed)?;
+                Some(pairs.map(|n| n.saturating_mul(2)))
+            }
+            Type::Tag => {
+                d.tag().map_err(malformed)?;
+                continue;
+            }
+            _ => {
+                d.skip().map_err(malformed)?;
+                None
+            }
+        };
+        match begun {
+            Some(items) => {
+                let Some(place) = open.get_mut(depth) else {
+                    return Err(ProtocolError::Cbor(format!(
+                        "nested deeper than {NESTING_MAX} levels"
+                    )));
+                };
+                *place = items;
+                depth += 1;
+            }
+            None if kind == Type::Break => {
+                let ends = depth
+                    .checked_sub(1)
+                    .filter(|at| open.get(*at) == Some(&None));
+                depth = ends.ok_or_else(|| ProtocolError::Cbor("a break without sense".into()))?;
+                count_item(&mut open, depth);
+            }
+            None => count_item(&mut open, depth),
+        }
+        // What has no more items ends, and is an item of what it lies in.
+        while let Some(at) = depth.checked_sub(1)
+            && open.get(at) == Some(&Some(0))
+        {
+            depth = at;
+            count_item(&mut open, depth);
+        }
+        if depth == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// One item ended in the innermost of what is open.
+fn count_item(open: &mut [Option<u64>], depth: usize) {
+    if let Some(Some(left)) = depth.checked_sub(1).and_then(|at| open.get_mut(at)) {
+        *left = left.saturating_sub(1);
     }
 }
 
@@ -415,7 +480,7 @@ fn read_metadata<'a>(d: &mut Decoder<'a>) -> Result<PeerMetadata<'a>, ProtocolEr
             }
             ("isEphemeral", Type::Bool) => metadata.is_ephemeral = d.bool().map_err(malformed)?,
             ("reconverge", Type::U8) => metadata.reconverge = d.u64().map_err(malformed)?,
-            _ => d.skip().map_err(malformed)?,
+            _ => skip(d)?,
         }
         Ok(())
     })?;
@@ -439,7 +504,7 @@ fn read_new_heads<'a>(d: &mut Decoder<'a>) -> Result<Vec<HeadsOfStorage<'a>>, Pr
                     of_storage.heads = read_strings(d)?.into_iter().map(Cow::Borrowed).collect();
                 }
                 "timestamp" => of_storage.timestamp_ms = read_number(d)?,
-                _ => d.skip().map_err(malformed)?,
+                _ => skip(d)?,
             }
             Ok(())
         })?;
@@ -760,6 +825,41 @@ mod tests {
             speaks_v1: true,
         };
         assert_eq!(decode(frame).unwrap(), expected);
+    }
+
+    /// A frame with something nested in it under a key that nobody knows.
+    fn nesting(open: &[u8], levels: usize, close: &[u8]) -> Vec<u8> {
+        let start = b"\xa2\x61x".to_vec();
+        let end = b"\x64type\x64what";
+        [
+            start,
+            open.repeat(levels),
+            b"\xf6".to_vec(),
+            close.repeat(levels),
+            end.to_vec(),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn what_is_not_known_is_skipped_to_a_limited_depth() {
+        let map = b"\xa1\x61a".as_slice();
+        for (open, close) in [(&b"\x81"[..], &b""[..]), (b"\x9f", b"\xff"), (map, b"")] {
+            assert!(decode(&nesting(open, NESTING_MAX, close)).is_ok());
+            let error = decode(&nesting(open, NESTING_MAX + 1, close)).unwrap_err();
+            assert!(error.to_string().contains("nested deeper"), "{error}");
+        }
+        let tags = nesting(b"\xc1", 1_000, b"");
+        assert_eq!(decode(&tags), Ok(Message::Unknown { kind: "what" }));
+        assert!(
+            decode(b"\xa1\x61x\xff").is_err(),
+            "a break that ends nothing"
+        );
+        let siblings = [
+            &b"\xa2\x61x\x82\x82\x80\x01\x9f\x01\xff"[..],
+            b"\x64type\x64what",
+        ];
+        assert!(decode(&siblings.concat()).is_ok());
     }
 
     #[test]
