@@ -116,10 +116,12 @@ fn bytes_of_uuid(text: &str) -> Option<[u8; 16]> {
 pub struct PeerId(Arc<str>);
 
 impl PeerId {
-    /// A peer id, or `None` when it is empty or longer than [`PEER_ID_BYTES_MAX`].
+    /// A peer id, or `None` when it is empty, longer than [`PEER_ID_BYTES_MAX`] or has control
+    /// characters, with which a peer could write lines of its own into a log.
     #[must_use]
     pub fn new(id: &str) -> Option<Self> {
-        (!id.is_empty() && id.len() <= PEER_ID_BYTES_MAX).then(|| Self(id.into()))
+        let fits = !id.is_empty() && id.len() <= PEER_ID_BYTES_MAX;
+        (fits && !id.chars().any(char::is_control)).then(|| Self(id.into()))
     }
 
     /// The id as text.

@@ -153,7 +153,9 @@ impl Session {
             return Err(ProtocolError::Version);
         }
         let peer = PeerId::new(sender);
-        let peer = peer.ok_or(ProtocolError::Unexpected("a peer id has 1 to 256 bytes"))?;
+        let peer = peer.ok_or(ProtocolError::Unexpected(
+            "a peer id has 1 to 256 bytes, none of control",
+        ))?;
         self.remote = Some(peer.clone());
         let reply = protocol::encode(&Message::Peer {
             sender: self.local.peer.as_str(),

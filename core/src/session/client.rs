@@ -121,7 +121,9 @@ impl ClientSession {
             return Err(ProtocolError::Unexpected("the first answer must be a peer"));
         };
         let peer = PeerId::new(sender);
-        let peer = peer.ok_or(ProtocolError::Unexpected("a peer id has 1 to 256 bytes"))?;
+        let peer = peer.ok_or(ProtocolError::Unexpected(
+            "a peer id has 1 to 256 bytes, none of control",
+        ))?;
         self.remote = Some(peer.clone());
         let keeps = metadata.storage_id.filter(|_| !metadata.is_ephemeral);
         Ok(ServerEvent::Joined {
