@@ -33,7 +33,7 @@ pub use admission::Refusal;
 pub use change::ChangeError;
 pub use graph::NeedGraph;
 pub use outline::ObjectKind;
-pub use stored::{Record, Row, StoredChange};
+pub use stored::{Record, Row, StoredChange, decode_heads, encode_heads};
 
 use admission::{Past, Seen};
 use change::Change;

@@ -206,6 +206,23 @@ impl Record {
     }
 }
 
+/// The stored form of the heads that a relay acknowledged.
+#[must_use]
+pub fn encode_heads(heads: &[ChangeHash]) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    out.extend(heads.iter().flat_map(|hash| hash.0));
+    out
+}
+
+/// Reads acknowledged heads. `None` if they are damaged.
+#[must_use]
+pub fn decode_heads(bytes: &[u8]) -> Option<Vec<ChangeHash>> {
+    let (version, hashes) = bytes.split_first()?;
+    let whole = *version == VERSION && hashes.len() % 32 == 0;
+    let hash = |bytes: &[u8]| ChangeHash(bytes.try_into().expect("chunks of 32"));
+    whole.then(|| hashes.chunks_exact(32).map(hash).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use automerge::ChangeHash;
 use bytes::{Bytes, BytesMut};
 use redb::{
     Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
@@ -18,7 +17,7 @@ use redb::{
 };
 
 use super::space::{Change, Space};
-use crate::history::{Record, Row};
+use crate::history::{Record, Row, decode_heads, encode_heads};
 use crate::id::DocumentId;
 use crate::storage::{
     Acknowledged, BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write,
@@ -46,22 +45,6 @@ const BLOBS: TableDefinition<'_, PieceKey, &[u8]> = TableDefinition::new("blobs"
 const ACKNOWLEDGED: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("acknowledged");
 /// Documents with changes that some relay has not acknowledged.
 const OUTBOX: TableDefinition<'_, &[u8], ()> = TableDefinition::new("outbox");
-
-/// The version of a value in [`ACKNOWLEDGED`].
-const ACKNOWLEDGED_VERSION: u8 = 1;
-
-fn encode_heads(heads: &[ChangeHash]) -> Vec<u8> {
-    let mut out = vec![ACKNOWLEDGED_VERSION];
-    out.extend(heads.iter().flat_map(|hash| hash.0));
-    out
-}
-
-fn decode_heads(bytes: &[u8]) -> Option<Vec<ChangeHash>> {
-    let (version, hashes) = bytes.split_first()?;
-    let whole = *version == ACKNOWLEDGED_VERSION && hashes.len() % 32 == 0;
-    let hash = |bytes: &[u8]| ChangeHash(bytes.try_into().expect("chunks of 32"));
-    whole.then(|| hashes.chunks_exact(32).map(hash).collect())
-}
 
 fn blob_key(blob: Blob) -> (u8, u32) {
     match blob {
