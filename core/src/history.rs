@@ -276,11 +276,25 @@ impl History {
             None if record.folded == 0 => Outline::default(),
             None => return None,
         };
+        let indexes_max = graph::CHANGES_MAX as u64;
+        let added: usize = rows.iter().map(|row| row.changes.len()).sum();
+        let fits = u64::from(record.folded) + (added as u64) < indexes_max
+            && record.rows_from <= record.folded
+            && record.heads.is_empty() == (record.folded == 0)
+            && record.heads.iter().all(|head| head.0 < record.folded);
+        if !fits {
+            return None;
+        }
         let mut history = Self::from_parts(record, outline);
         for stored in rows.iter().flat_map(|row| &row.changes) {
             let (chunk, _) = Chunk::split(&stored.bytes).ok()?;
             let change = Change::read_trusted(&chunk, stored.hash).ok()?;
-            if stored.parents.iter().any(|parent| *parent >= history.len()) {
+            let actor = history.outline.actor(change.actors[0]);
+            let last = actor.map_or(0, |at| history.outline.actors()[at as usize].max_op());
+            let fits = stored.parents.iter().all(|parent| *parent < history.len())
+                && stored.max_op == change.max_op()
+                && change.start_op > u64::from(last);
+            if !fits {
                 return None;
             }
             history.enter(&change, stored.clone());
@@ -294,7 +308,8 @@ impl History {
     /// not fit.
     #[must_use]
     pub fn load_graph(&mut self, segments: &[impl AsRef<[u8]>]) -> Option<()> {
-        self.graph.load(segments)
+        let actors = self.outline.actors().len() as u32;
+        self.graph.load(segments, actors, &self.base_heads)
     }
 
     /// The document's record, as it is stored or must be when the document is.

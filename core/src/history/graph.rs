@@ -16,6 +16,7 @@ use std::ops::Range;
 use automerge::ChangeHash;
 use hashbrown::HashTable;
 
+use super::Head;
 use super::leb::{Reader, push_unsigned};
 
 /// The answer cannot be given without the part of the graph that is folded into the snapshot.
@@ -29,6 +30,9 @@ const MERGE: u32 = 1 << 31;
 
 /// Most changes of a document: indexes have 31 bits.
 pub(crate) const CHANGES_MAX: usize = 1 << 31;
+
+/// Fewest bytes of a change in a segment: a hash and four numbers.
+const SEGMENT_CHANGE_BYTES_MIN: usize = 32 + 4;
 
 /// What the graph keeps of one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,16 +177,28 @@ impl Graph {
     }
 
     /// Makes everything resident, from all segments in order. `None` when they are not the ones
-    /// that belong to this graph.
-    pub(crate) fn load(&mut self, segments: &[impl AsRef<[u8]>]) -> Option<()> {
+    /// that belong to this graph, to a document of so many actors and of these heads of what is
+    /// folded.
+    pub(crate) fn load(
+        &mut self,
+        segments: &[impl AsRef<[u8]>],
+        actors: u32,
+        heads: &[Head],
+    ) -> Option<()> {
         let mut whole = Self::default();
-        let folded = self.base as usize;
+        // A record may say anything; what is there is at least this long.
+        let bytes: usize = segments.iter().map(|segment| segment.as_ref().len()).sum();
+        let folded = (self.base as usize).min(bytes / SEGMENT_CHANGE_BYTES_MIN);
         whole.reserve(folded + self.hashes.len());
         for segment in segments {
             whole.read_segment(segment.as_ref())?;
         }
         // A compaction since this graph was made folded more than lies below its base.
-        if !(self.base..=self.len()).contains(&whole.len()) {
+        let is_there = |head: &Head| whole.hash(head.index) == Ok(head.hash);
+        if !(self.base..=self.len()).contains(&whole.len())
+            || !heads.iter().all(is_there)
+            || whole.actors.iter().any(|actor| *actor >= actors)
+        {
             return None;
         }
         for index in whole.len()..self.len() {
@@ -221,7 +237,7 @@ impl Graph {
         for index in start..end {
             let hash = input.hash()?;
             let parents = input.unsigned()?;
-            let parent = |_| index.checked_sub(input.number()?);
+            let parent = |_| index.checked_sub(input.number()?).filter(|at| *at < index);
             let parents = (0..parents).map(parent).collect::<Option<Vec<_>>>()?;
             let actor = input.number()?;
             above = super::stored::read_difference(&mut input, above)?;

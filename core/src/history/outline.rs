@@ -187,7 +187,7 @@ impl Outline {
                 return None;
             }
             let place = outline.place(id) as usize;
-            outline.actors[place].seq = input.unsigned()?;
+            outline.actors[place].seq = u64::from(input.number::<u32>()?);
             let mut above = 0u32;
             for _ in 0..input.unsigned()? {
                 let first = above.checked_add(input.number()?)?;
@@ -197,7 +197,10 @@ impl Outline {
         }
         let mut above = 0;
         for _ in 0..input.unsigned()? {
-            let actor = input.number()?;
+            let actor: u32 = input.number()?;
+            if actor as usize >= outline.actors.len() {
+                return None;
+            }
             above = read_difference(&mut input, above)?;
             let kind = ObjectKind::from_byte(input.take(1)?[0])?;
             outline.objects.insert((actor, above), kind);
