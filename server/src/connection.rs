@@ -261,6 +261,16 @@ impl Peer {
                     continue;
                 }
                 Next::Closing(closing) => closing,
+                Next::Broken(closing) => {
+                    let peer = self.session.remote().map(PeerId::as_str);
+                    warn!(
+                        connection = self.id.0,
+                        peer,
+                        error = closing.reason,
+                        "bad frame; connection closed"
+                    );
+                    closing
+                }
                 Next::Ended(reason) => return Closing { code: 1006, reason },
             };
             let outbox = self
@@ -402,14 +412,19 @@ impl Peer {
         if let Some(slot) = self.documents.get(document) {
             return Ok(slot.clone());
         }
+        let peer = self.session.remote().map(PeerId::as_str);
         if self.documents.len() >= DOCUMENTS_MAX {
+            warn!(
+                connection = self.id.0,
+                peer, "too many documents; connection closed"
+            );
             return Err(Closing {
                 code: 1008,
                 reason: "too many documents".into(),
             });
         }
         let id: DocumentId = document.parse().map_err(|error| {
-            warn!(connection = self.id.0, %error, "bad document id; connection closed");
+            warn!(connection = self.id.0, peer, %error, "bad document id; connection closed");
             Closing {
                 code: 1002,
                 reason: "bad document id".into(),

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame as WireFrame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -36,6 +37,8 @@ const FINISH: Duration = Duration::from_secs(3);
 pub(super) enum Next {
     Message(Message, OwnedSemaphorePermit),
     Closing(Closing),
+    /// What came is no WebSocket, or too large.
+    Broken(Closing),
     Ended(String),
     Deadline,
 }
@@ -125,11 +128,14 @@ impl Socket {
 
     fn failed(&self, error: Error) -> Next {
         match error {
-            Error::Capacity(error) => Next::Closing(Closing {
+            Error::Capacity(error) => Next::Broken(Closing {
                 code: 1009,
                 reason: error.to_string(),
             }),
-            Error::Protocol(error) => Next::Closing(Closing {
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                Next::Ended("closed by the peer".into())
+            }
+            Error::Protocol(error) => Next::Broken(Closing {
                 code: 1002,
                 reason: error.to_string(),
             }),
