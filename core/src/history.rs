@@ -281,7 +281,8 @@ impl History {
         let fits = u64::from(record.folded) + (added as u64) < indexes_max
             && record.rows_from <= record.folded
             && record.heads.is_empty() == (record.folded == 0)
-            && record.heads.iter().all(|head| head.0 < record.folded);
+            && record.heads.iter().all(|head| head.0 < record.folded)
+            && record.retained.iter().all(|lot| lot.0 <= record.folded);
         if !fits {
             return None;
         }
