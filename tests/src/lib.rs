@@ -9,6 +9,7 @@
 
 pub mod faults;
 pub mod forge;
+pub mod fuzz;
 pub mod light;
 pub mod process;
 pub mod trace;
