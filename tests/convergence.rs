@@ -9,7 +9,7 @@
 use automerge::sync::{State, SyncDoc};
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ObjType, ROOT, ReadDoc, ScalarValue};
-use reconverge::history::{Documents, History, RETAINED_BYTES};
+use reconverge::history::{Claim, Documents, History, RETAINED_BYTES};
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::SyncMessage;
 use reconverge_tests::Random;
@@ -510,4 +510,41 @@ fn what_a_failed_commit_took_away_no_peer_lacks() {
     let sent: Vec<_> = std::iter::from_fn(|| history.poll_send(fresh)).collect();
     let changes: Vec<_> = sent.iter().flat_map(|out| out.changes.clone()).collect();
     assert_eq!((changes.len(), changes[0].clone()), (1, 0..1));
+}
+
+/// A peer that was not sent everything yet is asked for what a failed commit took away: what it is
+/// said to have must not include what it still lacks.
+#[test]
+fn a_reset_claims_nothing_that_the_peer_lacks() {
+    let mut doc = AutoCommit::new();
+    doc.put(ROOT, "n", 1).unwrap();
+    doc.commit();
+    let changes = doc.get_changes(&[]);
+    let (hash, bytes) = (changes[0].hash(), changes[0].raw_bytes());
+    let (writer, behind) = (ConnectionId(1), ConnectionId(2));
+    let say = |history: &mut History, from, chunks: &[&[u8]]| {
+        let message = SyncMessage {
+            heads: Vec::new(),
+            need: Vec::new(),
+            have: Vec::new(),
+            changes: chunks.to_vec(),
+            flags: None,
+        };
+        history.receive(from, &message, Documents::Report).unwrap();
+    };
+    let mut history = History::new(Space::default());
+    history.join(writer, Access::Write);
+    history.join(behind, Access::Write);
+    say(&mut history, behind, &[]);
+    let peers = history.into_peers_after_failure();
+    let mut history = History::new(Space::default());
+    history.set_peers(peers);
+    say(&mut history, writer, &[bytes]);
+    assert!(history.take_unsaved().is_some());
+    history.committed();
+    let reset = history.poll_send(behind).unwrap();
+    let Claim::Filter { last_sync, hashes } = reset.have else {
+        panic!("a reset has a filter");
+    };
+    assert_eq!((last_sync, hashes), (vec![], vec![hash]));
 }

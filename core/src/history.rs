@@ -1123,6 +1123,15 @@ impl History {
         // then learns the true heads from the next message.
         let flag = peer.supports_reset;
         peer.told = Some(if flag { heads.clone() } else { Arc::from([]) });
+        // Only who was sent everything has all that these heads stand for.
+        let have = if peer.missing(self.durable_len).is_empty() {
+            Claim::Filter {
+                last_sync: heads.to_vec(),
+                hashes: Vec::new(),
+            }
+        } else {
+            filter_claim(&self.graph, &known_heads(&self.graph, &peer.heads))
+        };
         let flags = Flags {
             sync_reset: true,
             read_only: false,
@@ -1130,10 +1139,7 @@ impl History {
         };
         Outgoing {
             need: Vec::new(),
-            have: Claim::Filter {
-                last_sync: heads.to_vec(),
-                hashes: Vec::new(),
-            },
+            have,
             heads: if flag { heads } else { Arc::from([]) },
             snapshot: false,
             changes: Vec::new(),

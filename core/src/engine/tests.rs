@@ -961,6 +961,49 @@ fn a_change_made_on_top_of_what_was_folded_is_taken() {
 }
 
 #[test]
+fn the_graph_of_an_adopted_chunk_is_read_when_it_is_stored() {
+    let mut theirs = Automerge::new();
+    let put = |tx: &mut Transaction<'_>| tx.put(ROOT, "n", 1);
+    theirs.transact::<_, _, AutomergeError>(put).unwrap();
+    let mut fork = theirs.fork();
+    let put = |tx: &mut Transaction<'_>| tx.put(ROOT, "fork", 2);
+    fork.transact::<_, _, AutomergeError>(put).unwrap();
+    let forked = fork.get_last_local_change().unwrap();
+    for n in 0..5 {
+        let put = |tx: &mut Transaction<'_>| tx.put(ROOT, "n", n);
+        theirs.transact::<_, _, AutomergeError>(put).unwrap();
+    }
+    let mut world = World::new(1);
+    let bob = world.join(&storage());
+    let id = DocumentId::new(&[200; 16]).unwrap();
+    world.clients[bob].engine.find(id);
+    world.run(MOMENT);
+    // Both come before the first one is stored, and the second reaches into it.
+    let connection = *world.clients[bob].lines.keys().next().unwrap();
+    for (heads, chunk) in [
+        (theirs.get_heads(), theirs.save()),
+        (vec![forked.hash()], forked.raw_bytes().to_vec()),
+    ] {
+        let mut data = protocol::encode_sync(&heads, &[], None, 1);
+        push_unsigned(&mut data, chunk.len() as u64);
+        data.extend(chunk);
+        let frame = protocol::encode(&Message::Sync(SyncEnvelope {
+            sender: "relay",
+            target: "",
+            document: id.to_string().into(),
+            data: &data,
+            request: false,
+        }));
+        let input = Input::Frame(connection, frame.into());
+        world.to_clients.push_back((bob, input));
+    }
+    world.run(LONG);
+    assert_eq!(world.clients[bob].engine.failure(&id), None);
+    assert_eq!(world.get(bob, id, "n"), Some(4));
+    assert_eq!(world.get(bob, id, "fork"), Some(2));
+}
+
+#[test]
 fn a_deleted_document_is_gone_from_storage() {
     let mut world = World::new(1);
     let ann = world.join(&storage());

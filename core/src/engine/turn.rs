@@ -116,6 +116,8 @@ impl Engine {
         };
         if storing.batch.writes.contains(&Write::RemoveDocument) {
             self.documents.remove(&id);
+            // It left the stored outbox too; found again, it must be put there anew.
+            self.outbox.remove(&id);
             self.outputs.push_back(Output::Deleted(id));
             return;
         }
@@ -173,11 +175,12 @@ impl Engine {
             }
             return;
         }
-        if document.deleting {
+        // The answer to what was asked must not come to a document that takes this one's place.
+        if document.deleting && !document.needs_graph {
             self.store(id, document, vec![Write::RemoveDocument], None);
             return;
         }
-        if failed {
+        if failed || document.deleting {
             return;
         }
         self.send(id, document);
@@ -257,7 +260,9 @@ impl Engine {
         let Some(opened) = &document.opened else {
             return;
         };
-        if document.needs_graph {
+        // An adopted chunk brings a part of the graph, which is not there before it is stored; the
+        // turn after that comes here again.
+        if document.needs_graph || !opened.replica.is_sendable() {
             return;
         }
         document.needs_graph = true;
