@@ -49,6 +49,9 @@ RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --lib --no-deps --loc
 announce "tests in Rust"
 cargo test --release --workspace --locked
 
+announce "planted bugs are caught"
+cargo test --release --workspace --locked --features reconverge-tests/planted --test sim
+
 announce "stock clients in Node.js"
 (
     cd tests/interop

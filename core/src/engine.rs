@@ -258,6 +258,8 @@ impl Engine {
                     }
                 }
             }
+            #[cfg(feature = "planted")]
+            Input::Outbox(_) if crate::planted::is(crate::planted::Bug::OutboxForgotten) => {}
             Input::Outbox(documents) => {
                 self.outbox.extend(documents.iter().copied());
                 self.outbox_waiting.extend(documents);
@@ -396,6 +398,10 @@ impl Engine {
         if changed {
             self.outputs.push_back(Output::Changed(*document));
             self.update_status(*document);
+            #[cfg(feature = "planted")]
+            if crate::planted::is(crate::planted::Bug::LostDirtyFlag) {
+                return Some(Ok(result));
+            }
             self.due.insert(*document);
         }
         Some(Ok(result))

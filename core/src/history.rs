@@ -489,6 +489,8 @@ impl History {
             return Ok(received);
         }
         let writes = self.peers.get(&from).is_some_and(|peer| peer.writes());
+        #[cfg(feature = "planted")]
+        let writes = writes || crate::planted::is(crate::planted::Bug::ReadersWrite);
         if !writes && !message.changes.is_empty() {
             received.refused.push((None, Refusal::ReadOnly));
         }
@@ -715,6 +717,8 @@ impl History {
         for dep in &change.deps {
             match self.known(dep)? {
                 Some(index) => parents.push(index),
+                #[cfg(feature = "planted")]
+                None if crate::planted::is(crate::planted::Bug::DependencyCheckSkipped) => {}
                 None => return Ok(self.wait(from, change, bytes, *dep)),
             }
         }
@@ -1119,10 +1123,6 @@ impl History {
         let peer = self.peers.get_mut(&to).expect("the caller looked it up");
         peer.reset = false;
         peer.asked.clear();
-        // A peer that does not know the flag takes empty heads as the loss of everything, and
-        // then learns the true heads from the next message.
-        let flag = peer.supports_reset;
-        peer.told = Some(if flag { heads.clone() } else { Arc::from([]) });
         // Only who was sent everything has all that these heads stand for.
         let have = if peer.missing(self.durable_len).is_empty() {
             Claim::Filter {
@@ -1132,6 +1132,10 @@ impl History {
         } else {
             filter_claim(&self.graph, &known_heads(&self.graph, &peer.heads))
         };
+        // A peer that does not know the flag takes empty heads as the loss of everything, and
+        // then learns the true heads from the next message.
+        let flag = peer.supports_reset;
+        peer.told = Some(if flag { heads.clone() } else { Arc::from([]) });
         let flags = Flags {
             sync_reset: true,
             read_only: false,
@@ -1234,6 +1238,10 @@ impl History {
             }
         }
         last_sync.sort_unstable();
+        #[cfg(feature = "planted")]
+        if crate::planted::is(crate::planted::Bug::LastSyncBeyond) {
+            last_sync = self.durable_heads.to_vec();
+        }
         let hashes = if last_sync.is_empty() {
             let durable = 0..self.durable_len;
             durable

@@ -35,6 +35,8 @@ pub mod history;
 pub mod id;
 #[cfg(feature = "native")]
 pub mod native;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod protocol;
 pub mod replica;
 pub mod session;

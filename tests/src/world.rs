@@ -8,6 +8,7 @@
 //! Whatever the relay sends is checked on the way: the heads that it names are in storage.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use automerge::sync::{Message, State, SyncDoc};
 use automerge::{AutoCommit, Automerge, Change, ChangeHash};
@@ -113,7 +114,7 @@ struct Open {
 /// One document of a relay.
 #[derive(Debug)]
 pub struct Relay {
-    storage: MemoryStorage,
+    storage: Arc<dyn Storage>,
     document: DocumentId,
     key: DocumentKey,
     open: Option<Open>,
@@ -125,10 +126,15 @@ pub struct Relay {
     folding: bool,
     jobs: Vec<Job>,
     fails: Option<Failure>,
+    /// After a failure the owner calls [`Self::retry`]; otherwise the next turn follows at once.
+    patient: bool,
+    waits: bool,
     /// Everything that is in storage, noted when it is written.
     durable: HashSet<ChangeHash>,
     /// What was refused so far.
     pub refused: Vec<(Option<ChangeHash>, Refusal)>,
+    /// The same with who sent it, until the owner takes it to tell them.
+    pub reports: Vec<(ConnectionId, Option<ChangeHash>, Refusal)>,
     /// How often the folded part of the graph was loaded.
     pub graph_loads: usize,
     /// How many snapshots came from folding, and how many from uploads.
@@ -145,10 +151,25 @@ impl Relay {
     /// A relay that has nothing.
     #[must_use]
     pub fn new() -> Self {
-        let storage = MemoryStorage::new("world");
+        let storage = Arc::new(MemoryStorage::new("world"));
+        Self::with(storage, DocumentId::new(&[7; 16]).unwrap())
+    }
+
+    /// One document of a relay on this storage. After a commit failed it does nothing until
+    /// [`Self::retry`].
+    #[must_use]
+    pub fn on(storage: Arc<dyn Storage>, document: DocumentId) -> Self {
+        let mut relay = Self::with(storage, document);
+        relay.patient = true;
+        relay.durable = hashes(&relay.stored());
+        relay
+    }
+
+    fn with(storage: Arc<dyn Storage>, document: DocumentId) -> Self {
+        let stored = storage.load(&document).unwrap();
         Self {
-            document: DocumentId::new(&[7; 16]).unwrap(),
-            key: storage.new_key(),
+            document,
+            key: stored.map_or_else(|| storage.new_key(), |stored| stored.key),
             storage,
             open: None,
             openings: 0,
@@ -159,8 +180,11 @@ impl Relay {
             folding: false,
             jobs: Vec::new(),
             fails: None,
+            patient: false,
+            waits: false,
             durable: HashSet::new(),
             refused: Vec::new(),
+            reports: Vec::new(),
             graph_loads: 0,
             snapshots: (0, 0),
         }
@@ -175,6 +199,14 @@ impl Relay {
             outbox: VecDeque::new(),
         };
         self.lines.insert(connection, line);
+    }
+
+    /// Begins a connection, unless it is there.
+    pub fn connect_once(&mut self, connection: ConnectionId, access: Access, room: usize) {
+        if !self.lines.contains_key(&connection) {
+            self.connect(connection, access);
+            self.set_room(connection, room);
+        }
     }
 
     /// Ends a connection.
@@ -238,16 +270,13 @@ impl Relay {
 
     /// The relay stops and starts again on what it stored. All connections end.
     pub fn restart(&mut self) {
-        let storage = std::mem::replace(&mut self.storage, MemoryStorage::new("world"));
         *self = Self {
-            storage,
-            key: self.key,
             durable: std::mem::take(&mut self.durable),
             openings: self.openings,
             refused: std::mem::take(&mut self.refused),
             graph_loads: self.graph_loads,
             snapshots: self.snapshots,
-            ..Self::new()
+            ..Self::with(self.storage.clone(), self.document)
         };
     }
 
@@ -306,13 +335,31 @@ impl Relay {
 
     /// What comes in is taken in, what is new is stored, what there is to say is said.
     pub fn turn(&mut self) {
+        if self.waits {
+            return;
+        }
         if self.try_turn().is_err()
             && let Some(open) = self.open.take()
         {
             self.parked = open.history.into_peers_after_failure();
             // The real relay waits a second and turns again.
+            self.waits = self.patient;
             self.turn();
         }
+    }
+
+    /// Whether a commit failed, and nothing goes on until [`Self::retry`].
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Turns again after a failure.
+    pub fn retry(&mut self) {
+        self.waits = false;
+        // What the commit that failed wrote all the same is found when it is read back.
+        self.durable = hashes(&self.stored());
+        self.turn();
     }
 
     fn try_turn(&mut self) -> Result<(), Failed> {
@@ -396,8 +443,18 @@ impl Relay {
     fn learn(&mut self, from: ConnectionId, message: &Bytes, documents: Documents) -> bool {
         let message = SyncMessage::decode(message).unwrap();
         let received = self.with_graph(|history| history.receive(from, &message, documents));
-        self.refused.extend(received.refused);
-        received.unpack
+        let unpack = received.unpack;
+        if !unpack {
+            self.report(from, received.refused);
+        }
+        unpack
+    }
+
+    fn report(&mut self, from: ConnectionId, refused: Vec<(Option<ChangeHash>, Refusal)>) {
+        let reports = refused.iter().cloned();
+        self.reports
+            .extend(reports.map(|(hash, refusal)| (from, hash, refusal)));
+        self.refused.extend(refused);
     }
 
     fn with_graph<T>(&mut self, mut step: impl FnMut(&mut History) -> Result<T, NeedGraph>) -> T {
@@ -417,16 +474,14 @@ impl Relay {
     fn commit(&mut self, writes: Vec<Write>) -> Result<(), Failed> {
         let failure = self.fails.take();
         if failure != Some(Failure::Nothing) {
+            let mut written = HashSet::new();
             for write in &writes {
                 match write {
                     Write::Row { row, .. } => {
-                        self.durable.extend(row.changes.iter().map(|c| c.hash));
+                        written.extend(row.changes.iter().map(|c| c.hash));
                     }
                     Write::Blob(Blob::Snapshot(_), bytes) => {
-                        let document = Automerge::load(bytes).unwrap();
-                        let changes = document.get_changes_meta(&[]);
-                        self.durable
-                            .extend(changes.iter().map(|change| change.hash));
+                        written.extend(hashes(&Automerge::load(bytes).unwrap()));
                     }
                     _ => {}
                 }
@@ -437,7 +492,8 @@ impl Relay {
                 key,
                 writes,
             };
-            self.storage.commit(&[batch]).unwrap();
+            self.storage.commit(&[batch]).map_err(|_| Failed)?;
+            self.durable.extend(written);
         }
         failure.map_or(Ok(()), |_| Err(Failed))
     }
@@ -467,7 +523,7 @@ impl Relay {
                     break;
                 };
                 assert!(news, "what has something to say has news");
-                let message = encode(&open.history, &self.storage, self.key, &outgoing);
+                let message = encode(&open.history, &*self.storage, self.key, &outgoing);
                 let decoded = Message::decode(&message).unwrap();
                 for head in &decoded.heads {
                     assert!(self.durable.contains(head), "head {head} is not stored");
@@ -504,7 +560,10 @@ impl Relay {
     /// Starts to fold everything into a new snapshot, however little it is.
     pub fn begin_fold(&mut self) {
         self.turn();
-        let open = self.open.as_ref().expect("it was opened before");
+        let Some(open) = &self.open else {
+            // A commit failed.
+            return;
+        };
         if self.folding || !open.stored || open.history.record().folded == open.history.len() {
             return;
         }
@@ -564,6 +623,11 @@ impl Relay {
         }
         record.snapshot_bytes = snapshot.len() as u64;
         self.save()?;
+        #[cfg(feature = "planted")]
+        if reconverge::planted::is(reconverge::planted::Bug::SnapshotWithoutTail) {
+            record.folded = self.opened().history.len();
+            record.rows_from = record.folded;
+        }
         let new = NewSnapshot {
             record: record.clone(),
             snapshot: snapshot.clone(),
@@ -597,11 +661,10 @@ impl Relay {
             Ok(Contents::Covers(unpacked)) => self.adopt(&message, unpacked)?,
             Ok(Contents::Changes(changes)) => {
                 let received = self.with_graph(|h| h.receive_unpacked(from, changes));
-                self.refused.extend(received.refused);
+                self.report(from, received.refused);
             }
             Err(reason) => {
-                self.refused
-                    .push((None, Refusal::Automerge(reason.clone())));
+                self.report(from, vec![(None, Refusal::Automerge(reason.clone()))]);
                 documents = Documents::Unpacked;
             }
         }
@@ -712,10 +775,17 @@ fn build_fold(fold: &Fold, snapshot: Option<&Bytes>, changes: &[Bytes]) -> Bytes
     document.save().into()
 }
 
+/// The hashes of all changes of a document.
+#[must_use]
+pub fn hashes(document: &Automerge) -> HashSet<ChangeHash> {
+    let changes = document.get_changes_meta(&[]);
+    changes.iter().map(|change| change.hash).collect()
+}
+
 /// A sync message as the relay puts it on the wire.
 fn encode(
     history: &History,
-    storage: &MemoryStorage,
+    storage: &dyn Storage,
     key: DocumentKey,
     outgoing: &Outgoing,
 ) -> Vec<u8> {

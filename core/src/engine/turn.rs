@@ -397,6 +397,10 @@ impl Engine {
                     break;
                 }
                 if !link.has_room() {
+                    #[cfg(feature = "planted")]
+                    if crate::planted::is(crate::planted::Bug::DropOnFullQueue) {
+                        break;
+                    }
                     link.blocked.insert(id);
                     break;
                 }

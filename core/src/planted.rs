@@ -1,0 +1,59 @@
+//! Mistakes that a simulation has to find, for the feature `planted` only: nothing else is a proof
+//! that it would find those that nobody planted.
+//!
+//! Each stands where somebody could make it, behind `#[cfg(feature = "planted")]`, so what is
+//! shipped has not even the question. A thread turns one on for itself; that is a state which no
+//! machine here may have otherwise, and saves every one of them a parameter that only this module
+//! would use.
+
+use std::cell::Cell;
+
+/// A mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// A commit returns before it is synced.
+    AcknowledgeBeforeSync,
+    /// What finds no room on a connection is forgotten.
+    DropOnFullQueue,
+    /// A document that was edited is not marked as due.
+    LostDirtyFlag,
+    /// A change enters without the changes that it depends on.
+    DependencyCheckSkipped,
+    /// A new snapshot takes the place of changes that came while it was built.
+    SnapshotWithoutTail,
+    /// A reader's changes enter.
+    ReadersWrite,
+    /// A client claims that a relay has all that the client has.
+    LastSyncBeyond,
+    /// What was not acknowledged is not sent after a restart.
+    OutboxForgotten,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::AcknowledgeBeforeSync,
+        Self::DropOnFullQueue,
+        Self::LostDirtyFlag,
+        Self::DependencyCheckSkipped,
+        Self::SnapshotWithoutTail,
+        Self::ReadersWrite,
+        Self::LastSyncBeyond,
+        Self::OutboxForgotten,
+    ];
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// Turns one mistake on for this thread, or all off.
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+/// Whether this thread makes this mistake.
+#[must_use]
+pub fn is(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}

@@ -1,0 +1,243 @@
+//! What must hold: at any moment, and when everything is healed.
+
+use std::collections::HashSet;
+
+use automerge::{Automerge, Change, ChangeHash, ReadDoc};
+use bytes::Bytes;
+use reconverge::engine::Status;
+use reconverge::id::DocumentId;
+use reconverge::protocol::{self, Message, SyncMessage};
+use reconverge_tests::world::hashes;
+
+use crate::network::{Party, WireId};
+use crate::simulation::Simulation;
+
+/// The changes that a sync message carries.
+fn carried(message: &SyncMessage<'_>) -> HashSet<ChangeHash> {
+    let mut found = HashSet::new();
+    for chunk in &message.changes {
+        match Change::try_from(*chunk) {
+            Ok(change) => drop(found.insert(change.hash())),
+            Err(_) => found.extend(Automerge::load(chunk).iter().flat_map(hashes)),
+        }
+    }
+    found
+}
+
+/// At any moment.
+impl Simulation {
+    /// What a client calls saved is on the disk of a relay, unless an older copy took its place.
+    pub(crate) fn check_saved(&self, at: usize) {
+        let client = &self.clients[at];
+        let Some(engine) = &client.engine else {
+            return;
+        };
+        for id in engine.documents() {
+            if let Some(reason) = engine.failure(id) {
+                assert!(client.failed, "client {at} gave a document up: {reason}");
+            }
+            let (Some(Status::Saved), Some(document)) = (engine.status(id), engine.document(id))
+            else {
+                continue;
+            };
+            let heads = document.get_heads();
+            let saved = client.relays.iter().any(|relay| {
+                let relay = &self.relays[*relay];
+                let lost = relay.lost.get(id);
+                let is_lost = |head| lost.is_some_and(|lost| lost.contains(head));
+                heads
+                    .iter()
+                    .all(|head| relay.disk.has(id, [head]) || is_lost(head))
+            });
+            assert!(saved, "client {at} calls saved what no relay has");
+        }
+    }
+
+    /// What a relay named to anybody is on its disk, unless an older copy took its place.
+    pub(crate) fn check_durable(&self, relay: usize) {
+        let of_relay = &self.relays[relay];
+        for (id, named) in &of_relay.named {
+            let here = of_relay.disk.changes_of(id);
+            let lost = of_relay.lost.get(id);
+            for head in named {
+                let excused = lost.is_some_and(|lost| lost.contains(head));
+                assert!(
+                    here.contains(head) || excused,
+                    "relay {relay} lost {head}, which it acknowledged"
+                );
+            }
+        }
+        for (id, forbidden) in &self.forbidden {
+            let here = of_relay.disk.changes_of(id);
+            assert!(
+                here.is_disjoint(forbidden),
+                "relay {relay} took a reader's change"
+            );
+        }
+    }
+
+    /// What a relay says is true: the heads are on its disk, and the client has what it is said
+    /// to have.
+    pub(crate) fn check_sent(&mut self, relay: usize, wire: WireId, id: DocumentId, data: &[u8]) {
+        let message = SyncMessage::decode(data).expect("a relay speaks the protocol");
+        let of_relay = &mut self.relays[relay];
+        assert!(
+            of_relay.disk.has(&id, &message.heads),
+            "relay {relay} names what it has not stored"
+        );
+        of_relay.named.entry(id).or_default().extend(&message.heads);
+        if let Some(lost) = of_relay.lost.get_mut(&id) {
+            // It has them again.
+            lost.retain(|hash| !message.heads.contains(hash));
+        }
+        let owner = self.owner(wire);
+        let wire = self.wires.get_mut(&wire).expect("it is being sent to");
+        let given = wire.given.entry(id).or_default();
+        given.extend(carried(&message));
+        let Some((client, _)) = owner else {
+            return;
+        };
+        let engine = self.clients[client].engine.as_ref();
+        let Some(document) = engine.and_then(|engine| engine.document(&id)) else {
+            return;
+        };
+        for hash in message.have.iter().flat_map(|have| &have.last_sync) {
+            assert!(
+                given.contains(hash) || document.get_change_by_hash(hash).is_some(),
+                "relay {relay} claims that client {client} has {hash}"
+            );
+        }
+    }
+
+    /// What a client says that a relay has, it has, unless an older copy took its place.
+    pub(crate) fn check_claims(&mut self, relay: usize, id: WireId, frame: &Bytes) {
+        let Some(wire) = self.wires.get_mut(&id) else {
+            return;
+        };
+        if wire.party == Party::Hostile {
+            return;
+        }
+        let Ok(Message::Sync(sync)) = protocol::decode(frame) else {
+            return;
+        };
+        let message = SyncMessage::decode(sync.data).expect("a client speaks the protocol");
+        let document = sync.document.parse().expect("a client names documents");
+        let taken = wire.taken.entry(document).or_default();
+        taken.extend(carried(&message));
+        let of_relay = &self.relays[relay];
+        let lost = of_relay.lost.get(&document);
+        for hash in message.have.iter().flat_map(|have| &have.last_sync) {
+            assert!(
+                taken.contains(hash)
+                    || of_relay.disk.has(&document, [hash])
+                    || lost.is_some_and(|lost| lost.contains(hash)),
+                "a client claims that relay {relay} has {hash}"
+            );
+        }
+    }
+}
+
+/// When everything is healed.
+impl Simulation {
+    /// What writers have, on their disks or open, is on all their relays, though nobody touched
+    /// it since.
+    pub(crate) fn check_outboxes(&self) {
+        for (at, client) in self.clients.iter().enumerate() {
+            if client.reader {
+                continue;
+            }
+            for relay in &client.relays {
+                if self.restored.contains(relay) {
+                    // Whoever opens the document brings back what it had.
+                    continue;
+                }
+                for id in &self.documents {
+                    let mut kept = client.disk.changes_of(id);
+                    let engine = client.engine.as_ref();
+                    let open = engine.and_then(|engine| engine.document(id));
+                    kept.extend(open.into_iter().flat_map(hashes));
+                    assert!(
+                        self.relays[*relay].disk.has(id, &kept),
+                        "client {at} did not send relay {relay} all it has of document {id}"
+                    );
+                }
+            }
+        }
+    }
+
+    pub(crate) fn check_all(&mut self) {
+        for relay in 0..self.relays.len() {
+            self.check_durable(relay);
+        }
+        for id in self.documents.clone() {
+            self.check_document(id);
+        }
+    }
+
+    fn check_document(&mut self, id: DocumentId) {
+        let stored: Vec<_> = self
+            .relays
+            .iter_mut()
+            .map(|relay| relay.document(id).stored())
+            .collect();
+        let sorted = |document: &Automerge| {
+            let mut heads = document.get_heads();
+            heads.sort_unstable();
+            heads
+        };
+        let heads = sorted(&stored[0]);
+        let contents = stored[0].hydrate(None);
+        let all = hashes(&stored[0]);
+        let made = self.made.get(&id).cloned().unwrap_or_default();
+        assert!(
+            all.is_subset(&made),
+            "document {id} has a change from nowhere"
+        );
+        for (at, of_relay) in stored.iter().enumerate() {
+            assert_eq!(sorted(of_relay), heads, "the heads of relay {at}");
+            assert_eq!(
+                of_relay.hydrate(None),
+                contents,
+                "the contents of relay {at}"
+            );
+            assert_eq!(
+                hashes(of_relay),
+                self.relays[at].disk.changes_of(&id),
+                "what relay {at} has on its disk"
+            );
+            let history = self.relays[at].document(id).history();
+            assert_eq!(history.durable_heads().as_ref(), heads, "relay {at}");
+        }
+        for (at, client) in self.clients.iter().enumerate() {
+            let engine = client.engine.as_ref().expect("all run");
+            let Some(document) = engine.document(&id) else {
+                assert!(all.is_empty(), "client {at} has not got document {id}");
+                continue;
+            };
+            let mut own = hashes(document);
+            assert!(all.is_subset(&own), "client {at} lacks changes");
+            own.retain(|hash| !all.contains(hash));
+            if client.reader {
+                // Its own, and what a relay lost to an older copy: it may bring neither.
+                let mut kept = self.forbidden.get(&id).cloned().unwrap_or_default();
+                let lost = self.relays.iter().filter_map(|relay| relay.lost.get(&id));
+                kept.extend(lost.flatten());
+                assert!(
+                    own.is_subset(&kept),
+                    "client {at} has a change from nowhere"
+                );
+                if !own.is_empty() {
+                    assert_ne!(engine.status(&id), Some(&Status::Saved), "client {at}");
+                    continue;
+                }
+            }
+            assert_eq!(sorted(document), heads, "the heads of client {at}");
+            assert_eq!(
+                document.hydrate(None),
+                contents,
+                "the contents of client {at}"
+            );
+            assert_eq!(engine.status(&id), Some(&Status::Saved), "client {at}");
+        }
+    }
+}
