@@ -6,6 +6,7 @@
 //! takes long over one meanwhile is closed; small ones, the live edits, go on.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -23,12 +24,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Large {
     bytes_max: usize,
+    /// Bytes of all places. Beside the lock, because it is read before every message.
+    bytes: AtomicUsize,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    bytes: usize,
     next: u64,
     sending: HashMap<u64, (Instant, Weak<Connection>)>,
     waiting: Vec<Arc<Slot>>,
@@ -46,6 +48,7 @@ impl Large {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
+            bytes: AtomicUsize::new(0),
             state: Mutex::default(),
         }
     }
@@ -56,7 +59,7 @@ impl Large {
 
     /// Whether another large message must wait.
     pub(crate) fn is_full(&self) -> bool {
-        self.state().bytes >= self.bytes_max
+        self.bytes.load(Ordering::Relaxed) >= self.bytes_max
     }
 
     /// Has `slot` told when there is room, and closes those who take too long.
@@ -82,7 +85,7 @@ impl Large {
             return None;
         }
         let mut state = self.state();
-        state.bytes += bytes;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         state.next += 1;
         let number = state.next;
         let sending = (Instant::now(), Arc::downgrade(to));
@@ -98,9 +101,9 @@ impl Large {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.large.state();
-        state.bytes -= self.bytes;
+        let before = self.large.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         state.sending.remove(&self.number);
-        let room = state.bytes < self.large.bytes_max;
+        let room = before - self.bytes < self.large.bytes_max;
         let waiting = match room {
             true => std::mem::take(&mut state.waiting),
             false => Vec::new(),
