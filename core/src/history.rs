@@ -33,7 +33,7 @@ pub use admission::Refusal;
 pub use change::ChangeError;
 pub use graph::NeedGraph;
 pub use outline::ObjectKind;
-pub use stored::{Record, Row, StoredChange, decode_heads, encode_heads};
+pub use stored::{Quarantined, Record, Row, StoredChange, decode_heads, encode_heads};
 
 use admission::{Past, Seen};
 use change::Change;
@@ -42,6 +42,7 @@ use graph::{Graph, Node, unset_ranges};
 use outline::Outline;
 use peer::{Certainty, Peer, split_at_bytes};
 
+use crate::contents::NOBODY;
 use crate::id::{Access, ConnectionId, Space};
 use crate::protocol::{Flags, Have, SYNC_BYTES_MAX, SyncMessage, encode_sync};
 
@@ -133,6 +134,8 @@ pub struct History {
 pub struct Received {
     /// How many changes entered.
     pub admitted: u32,
+    /// Those of them that had waited for another one: index, and who sent it.
+    pub waited: Vec<(u32, ConnectionId)>,
     /// What was not taken, and why; the hash is missing where none could be read.
     pub refused: Vec<(Option<ChangeHash>, Refusal)>,
     /// Whether the message carries a document chunk with changes that are not known here. Nothing
@@ -211,9 +214,9 @@ pub struct Fold {
     /// The record as it is after folding, but for the snapshot's size.
     pub record: Record,
     /// The graph of the changes that are newly folded.
-    pub segment: Vec<u8>,
+    pub segment: Bytes,
     /// The outline of all folded changes.
-    pub outline: Vec<u8>,
+    pub outline: Bytes,
     /// The first change that is not in the old snapshot.
     pub from: u32,
 }
@@ -224,11 +227,33 @@ pub struct Unpacked {
     /// How many changes the document has now.
     pub len: u32,
     /// The graph of the changes that were not folded before.
-    pub segment: Vec<u8>,
+    pub segment: Bytes,
     /// The outline of all of them.
-    pub outline: Vec<u8>,
+    pub outline: Bytes,
     /// The heads: index, hash, counter of the last operation.
     pub heads: Vec<(u32, ChangeHash, u32)>,
+}
+
+/// What changes when some are taken out. See [`History::without`].
+#[derive(Debug)]
+pub struct Without {
+    /// The first index of the stored rows that are to be replaced.
+    pub rows_from: u32,
+    /// What replaces them, each with the index of its last change.
+    pub rows: Vec<(u32, Row)>,
+    /// What was taken out, in order.
+    pub taken_out: Vec<TakenOut>,
+}
+
+/// A change that was taken out.
+#[derive(Debug)]
+pub struct TakenOut {
+    /// The index that it had.
+    pub index: u32,
+    /// Why.
+    pub refusal: Refusal,
+    /// The change.
+    pub change: StoredChange,
 }
 
 impl History {
@@ -282,7 +307,9 @@ impl History {
             && record.rows_from <= record.folded
             && record.heads.is_empty() == (record.folded == 0)
             && record.heads.iter().all(|head| head.0 < record.folded)
-            && record.retained.iter().all(|lot| lot.0 <= record.folded);
+            && record.retained.iter().all(|lot| lot.0 <= record.folded)
+            && record.verified >= record.folded
+            && u64::from(record.verified) <= u64::from(record.folded) + added as u64;
         if !fits {
             return None;
         }
@@ -633,7 +660,12 @@ impl History {
                 received.admitted += 1;
                 self.admit_waiting(hash, received)?;
             }
-            Entry::Refused(refusal) => self.refuse(hash, refusal, received),
+            Entry::Refused(refusal) => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.hears_of_refused(hash);
+                }
+                self.refuse(hash, refusal, received);
+            }
         }
         Ok(())
     }
@@ -642,7 +674,7 @@ impl History {
         let mut refused = vec![(hash, refusal)];
         // Not by recursion: whoever sends orphans chooses how deep they hang on each other.
         while let Some((hash, refusal)) = refused.pop() {
-            self.refused.insert(hash);
+            self.refused.insert(hash, refusal.clone());
             received.refused.push((Some(hash), refusal));
             for waiting in self.orphans.take_waiting_for(&hash) {
                 refused.push((waiting.hash, Refusal::DependsOnRefused(hash)));
@@ -674,6 +706,7 @@ impl History {
                     }
                     Ok(Entry::Entered) => {
                         received.admitted += 1;
+                        received.waited.push((self.len() - 1, orphan.from));
                         entered.push(orphan.hash);
                     }
                     Ok(Entry::Refused(refusal)) => self.refuse(orphan.hash, refusal, received),
@@ -707,8 +740,12 @@ impl History {
             }
             return Ok(Entry::Known);
         }
-        if self.refused.contains(&change.hash) {
-            return Ok(Entry::Known);
+        if let Some(refusal) = self.refused.get(&change.hash) {
+            let peer = self.peers.get_mut(&from);
+            return match peer.is_none_or(|peer| peer.hears_of_refused(change.hash)) {
+                true => Ok(Entry::Refused(refusal.clone())),
+                false => Ok(Entry::Known),
+            };
         }
         if let Some(dep) = change.deps.iter().find(|dep| self.refused.contains(dep)) {
             return Ok(Entry::Refused(Refusal::DependsOnRefused(*dep)));
@@ -1031,17 +1068,12 @@ impl History {
             return 0;
         };
         let missing = peer.missing(self.durable_len);
-        if missing
-            .first()
-            .is_some_and(|first| first.start < self.record.rows_from)
-        {
+        let first = missing.first().map_or(u32::MAX, |range| range.start);
+        if first < self.record.rows_from {
             return self.record.snapshot_bytes + self.tail_bytes;
         }
-        if missing
-            .first()
-            .is_some_and(|first| first.start < self.graph.base())
-        {
-            return RETAINED_BYTES + self.tail_bytes;
+        if first < self.graph.base() {
+            return self.retained_bytes() + self.tail_bytes;
         }
         let size = |index| self.graph.size(index).map_or(0, u64::from);
         missing.into_iter().flatten().map(size).sum()
@@ -1325,6 +1357,7 @@ impl History {
         let segment = self.graph.segment(from..self.len());
         let mut record = self.record.clone();
         record.folded = self.len();
+        record.verified = self.len();
         record.heads = self
             .heads
             .iter()
@@ -1336,8 +1369,8 @@ impl History {
         record.rows_from = record.retained[0].0;
         Fold {
             record,
-            segment: segment.expect("what is not folded is resident"),
-            outline: self.outline.encode(),
+            segment: segment.expect("what is not folded is resident").into(),
+            outline: self.outline.encode().into(),
             from,
         }
     }
@@ -1348,8 +1381,8 @@ impl History {
     pub fn unpacked(&self, segment_from: u32) -> Option<Unpacked> {
         Some(Unpacked {
             len: self.len(),
-            segment: self.graph.segment(segment_from..self.len()).ok()?,
-            outline: self.outline.encode(),
+            segment: self.graph.segment(segment_from..self.len()).ok()?.into(),
+            outline: self.outline.encode().into(),
             heads: self
                 .heads
                 .iter()
@@ -1393,6 +1426,109 @@ impl History {
         let lots = record.retained.iter();
         let kept = lots.filter(|(from, _)| *from >= record.rows_from);
         kept.map(|(_, bytes)| bytes).sum()
+    }
+
+    /// How many of the changes were checked by building the document: those with lower indexes.
+    #[must_use]
+    pub fn verified(&self) -> u32 {
+        self.record.verified
+    }
+
+    /// The changes below `upto` were checked, and make a document.
+    pub fn set_verified(&mut self, upto: u32) {
+        self.record.verified = self.record.verified.max(upto);
+    }
+
+    /// Never takes these changes, which were quarantined before.
+    pub fn quarantine(&mut self, lot: &[Quarantined]) {
+        for change in lot {
+            let refusal = Refusal::Unsound(change.reason.clone());
+            self.refused.insert(change.hash, refusal);
+        }
+    }
+
+    /// Takes changes out that make no document, and what depends on them; they are refused from
+    /// now on. `outline`, `segments` and `rows` (from the record's `folded` on, in order) are as
+    /// they lie in storage; if they do not fit, it is `None` and nothing happened.
+    ///
+    /// When something of it was stored, there is one lot more in the record. Store that lot,
+    /// replace the rows from [`Without::rows_from`] on, and report [`Self::committed`]; all in one
+    /// commit. What was not saved still is not.
+    #[must_use]
+    pub fn without(
+        &mut self,
+        unsound: &HashMap<u32, String>,
+        outline: Option<&[u8]>,
+        segments: &[impl AsRef<[u8]>],
+        rows: &[Row],
+    ) -> Option<Without> {
+        let mut index = self.record.folded;
+        let stay = rows.iter().take_while(|row| {
+            let end = index + row.changes.len() as u32;
+            let stays = !(index..end).any(|index| unsound.contains_key(&index));
+            index = if stays { end } else { index };
+            stays
+        });
+        let (stay, again) = rows.split_at(stay.count());
+        let rows_from = index;
+        let durable_len = self.durable_len;
+        let mut record = self.record.clone();
+        record.verified = record.verified.min(rows_from);
+        let mut history = Self::open(record, outline, stay)?;
+        if !segments.is_empty() {
+            history.load_graph(segments)?;
+        }
+        let mut taken_out = Vec::new();
+        let mut admit = |history: &mut Self, change: &StoredChange| {
+            if let Some(reason) = unsound.get(&index) {
+                let refusal = Refusal::Unsound(reason.clone());
+                history.refused.insert(change.hash, refusal.clone());
+                taken_out.push(TakenOut {
+                    index,
+                    refusal,
+                    change: change.clone(),
+                });
+            } else {
+                let bytes = std::slice::from_ref(&change.bytes);
+                let received = history.receive_unpacked(NOBODY, bytes).ok()?;
+                let refused = received.refused.into_iter();
+                taken_out.extend(refused.map(|(_, refusal)| TakenOut {
+                    index,
+                    refusal,
+                    change: change.clone(),
+                }));
+            }
+            index += 1;
+            Some(())
+        };
+        let mut replaced = Vec::new();
+        for row in again {
+            for change in &row.changes {
+                admit(&mut history, change)?;
+            }
+            replaced.extend(history.take_unsaved());
+        }
+        for change in &self.unsaved {
+            admit(&mut history, change)?;
+        }
+        history.orphans = std::mem::take(&mut self.orphans);
+        history.peers = std::mem::take(&mut self.peers);
+        let refused = std::mem::take(&mut self.refused);
+        for hash in refused.order {
+            history.refused.insert(hash, refused.reasons[&hash].clone());
+        }
+        let gone: Vec<u32> = taken_out.iter().map(|out| out.index).collect();
+        for peer in history.peers.values_mut() {
+            peer.forget(&gone);
+        }
+        let first = gone.first().copied().unwrap_or(u32::MAX);
+        history.record.quarantined += u32::from(first < durable_len);
+        *self = history;
+        Some(Without {
+            rows_from,
+            rows: replaced,
+            taken_out,
+        })
     }
 
     /// The fold is stored, with the record as it is now stored.
@@ -1455,7 +1591,7 @@ fn filter_claim(graph: &Graph, last_sync: &[ChangeHash]) -> Claim {
 #[derive(Debug)]
 enum Entry {
     Entered,
-    /// It is here already, or was refused before.
+    /// It is here already, or its sender knows that it is refused.
     Known,
     Waits,
     Refused(Refusal),
@@ -1534,26 +1670,30 @@ impl Orphans {
     }
 }
 
-/// Hashes that were refused, the oldest forgotten first.
+/// Why changes were refused, by their hashes; the oldest are forgotten first.
 #[derive(Debug, Default)]
 struct RefusedSet {
-    hashes: HashSet<ChangeHash>,
+    reasons: HashMap<ChangeHash, Refusal>,
     order: VecDeque<ChangeHash>,
 }
 
 impl RefusedSet {
     fn contains(&self, hash: &ChangeHash) -> bool {
-        self.hashes.contains(hash)
+        self.reasons.contains_key(hash)
     }
 
-    fn insert(&mut self, hash: ChangeHash) {
-        if self.hashes.insert(hash) {
+    fn get(&self, hash: &ChangeHash) -> Option<&Refusal> {
+        self.reasons.get(hash)
+    }
+
+    fn insert(&mut self, hash: ChangeHash, refusal: Refusal) {
+        if self.reasons.insert(hash, refusal).is_none() {
             self.order.push_back(hash);
         }
         if self.order.len() > REFUSED_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.hashes.remove(&oldest);
+            self.reasons.remove(&oldest);
         }
     }
 }

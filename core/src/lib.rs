@@ -16,6 +16,8 @@
 //!   should this peer be sent now?" and never builds a document to do so.
 //! * [`replica::Replica`] is one document *with* its contents: a history beside an Automerge
 //!   document, for those who read and edit.
+//! * [`contents`] has what else must build a document: unpacking what was uploaded, and checking
+//!   what only contents can tell.
 //! * [`engine::Engine`] is a whole client: many replicas, one session per relay, local storage,
 //!   status.
 //!
@@ -30,6 +32,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod contents;
 pub mod engine;
 pub mod history;
 pub mod id;

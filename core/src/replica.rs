@@ -16,19 +16,17 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::transaction::{CommitOptions, Transaction};
 use automerge::{ActorId, Automerge, Change, ChangeHash, ReadDoc};
 use bytes::Bytes;
 
+use crate::contents::{self, NOBODY};
 use crate::history::chunk::{Chunk, ChunkKind};
-use crate::history::{
-    DOCUMENT_OPS_MAX, Documents, History, NeedGraph, Outgoing, Received, Record, Refusal,
-};
+use crate::history::{Documents, History, NeedGraph, Outgoing, Received, Record, Refusal};
 use crate::id::{Access, ConnectionId, Space};
 use crate::protocol::SyncMessage;
-use crate::storage::{Blob, Stored, Write};
+use crate::storage::{NewSnapshot, Stored, Write};
 
 /// Most document chunks of one message that are unpacked; peers send one.
 const UNPACKS_MAX: u32 = 4;
@@ -139,7 +137,7 @@ impl Replica {
     /// # Errors
     /// When Automerge does not load it, or a relay would not take it.
     pub fn import(saved: &[u8], actor: ActorId) -> Result<Self, ContentsError> {
-        let document = load(saved)?;
+        let document = contents::load(saved).map_err(ContentsError)?;
         let mut replica = Self::new(actor);
         let one_chunk = Chunk::split(saved)
             .is_ok_and(|(chunk, rest)| chunk.kind == ChunkKind::Document && rest.is_empty());
@@ -215,7 +213,7 @@ impl Replica {
             return Ok(());
         };
         let mut document = match snapshot {
-            Some(snapshot) => load(snapshot)?,
+            Some(snapshot) => contents::load(snapshot).map_err(ContentsError)?,
             None => Automerge::new(),
         };
         document.set_actor(self.actor.clone());
@@ -245,7 +243,8 @@ impl Replica {
             .map(|bytes| Change::try_from(bytes.as_ref()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| ContentsError::of(&error))?;
-        guard(|| document.apply_changes(changes))?;
+        // What a relay sent must not end the client.
+        contents::guard(|| document.apply_changes(changes)).map_err(ContentsError)?;
         let mut heads = document.get_heads();
         heads.sort_unstable();
         if self.own.is_empty() && heads != self.history.heads() {
@@ -307,24 +306,9 @@ impl Replica {
     }
 }
 
-fn load(saved: &[u8]) -> Result<Automerge, ContentsError> {
-    guard(|| Automerge::load(saved))
-}
-
-/// What a relay sent must not end the client: Automerge panics on some of what it does not take.
-/// The document in question is not used any more.
-fn guard<T>(
-    build: impl FnOnce() -> Result<T, automerge::AutomergeError>,
-) -> Result<T, ContentsError> {
-    let built = catch_unwind(AssertUnwindSafe(build));
-    let built = built.map_err(|_| ContentsError("Automerge panicked".into()))?;
-    built.map_err(|error| ContentsError::of(&error))
-}
-
 fn change_bytes(document: &Automerge, hash: &ChangeHash) -> Bytes {
     let change = document.get_change_by_hash(hash);
-    let change = change.expect("it was just made");
-    Bytes::copy_from_slice(change.raw_bytes())
+    contents::bytes_of(&change.expect("it was just made"))
 }
 
 /// Storage.
@@ -361,10 +345,8 @@ impl Replica {
         }
         let fold = self.history.begin_fold();
         let snapshot = Bytes::from(document.save());
-        let mut record = fold.record;
-        record.snapshot_bytes = snapshot.len() as u64;
-        let writes = replace_snapshot(&record, snapshot, fold.outline, fold.segment);
-        Some((record, writes))
+        let new = NewSnapshot::folded(&fold, snapshot);
+        Some((new.record.clone(), new.into_writes()))
     }
 
     /// The fold is on disk.
@@ -376,71 +358,21 @@ impl Replica {
     /// nothing yet.
     fn adopt(&mut self, document: Automerge, chunk: Bytes) -> Result<(), ContentsError> {
         debug_assert!(self.is_empty(), "an adopted chunk would replace something");
-        // The graph and the outline come out of a history that every change passes through, as
-        // in a relay: what it would refuse is refused here.
-        let mut all = History::new(Space::default());
-        for change in document.get_changes(&[]) {
-            let bytes = [Bytes::copy_from_slice(change.raw_bytes())];
-            let received = all.receive_unpacked(NOBODY, &bytes);
-            let received = received.expect("everything is resident");
-            if let Some((_, refusal)) = received.refused.first() {
-                let hash = change.hash();
-                return Err(ContentsError(format!("change {hash}: {refusal}")));
-            }
-            drop(all.take_unsaved());
-            all.committed();
-        }
+        let all = contents::history_of(&document.get_changes(&[])).map_err(ContentsError)?;
         let unpacked = all.unpacked(0).expect("everything is resident");
         drop(all);
-        let mut record = self.history.record().clone();
-        record.folded = unpacked.len;
-        record.rows_from = unpacked.len;
-        record.generation += 1;
-        record.segments += 1;
-        record.snapshot_bytes = chunk.len() as u64;
-        record.heads = unpacked.heads;
+        let new = NewSnapshot::unpacked(self.history.record(), chunk, &unpacked);
         let history = std::mem::replace(&mut self.history, History::new(Space::default()));
-        self.history = history
-            .adopted(record.clone(), &unpacked.outline)
-            .expect("the outline was just made");
+        let adopted = history.adopted(new.record.clone(), &new.outline);
+        self.history = adopted.expect("the outline was just made");
         self.given = self.history.len();
-        self.adopted = Some(replace_snapshot(
-            &record,
-            chunk,
-            unpacked.outline,
-            unpacked.segment,
-        ));
+        self.adopted = Some(new.into_writes());
         self.contents = Contents::Built {
             document: Box::new(document.with_actor(self.actor.clone())),
             pending: Vec::new(),
         };
         Ok(())
     }
-}
-
-/// Stands for this replica among the senders of changes.
-const NOBODY: ConnectionId = ConnectionId(u64::MAX);
-
-/// The writes that make a snapshot current and remove the one before.
-fn replace_snapshot(
-    record: &Record,
-    snapshot: Bytes,
-    outline: Vec<u8>,
-    segment: Vec<u8>,
-) -> Vec<Write> {
-    let generation = record.generation;
-    let mut writes = vec![
-        Write::Blob(Blob::Snapshot(generation), snapshot),
-        Write::Blob(Blob::Outline(generation), outline.into()),
-        Write::Blob(Blob::Segment(record.segments - 1), segment.into()),
-        Write::Record(record.clone()),
-        Write::RemoveRowsBelow(record.rows_from),
-    ];
-    if generation > 1 {
-        writes.push(Write::RemoveBlob(Blob::Snapshot(generation - 1)));
-        writes.push(Write::RemoveBlob(Blob::Outline(generation - 1)));
-    }
-    writes
 }
 
 /// Relays.
@@ -560,14 +492,9 @@ impl Replica {
                 if chunk.kind != ChunkKind::Document || self.history.has_all_of(&chunk)? {
                     continue;
                 }
-                // A few hundred bytes can declare a billion rows.
-                let declared = chunk.declared_operations();
-                if declared.is_none_or(|rows| rows > DOCUMENT_OPS_MAX) {
-                    return refused("a document chunk of too many operations".into());
-                }
-                let document = match load(chunk.bytes) {
+                let document = match contents::load_chunk(&chunk) {
                     Ok(document) => document,
-                    Err(error) => return refused(error.to_string()),
+                    Err(reason) => return refused(reason),
                 };
                 if self.is_empty() && !document.get_heads().is_empty() {
                     let adopted = self.adopt(document, Bytes::copy_from_slice(chunk.bytes));
@@ -579,7 +506,7 @@ impl Replica {
                 let mut unknown = Vec::new();
                 for change in document.get_changes(&[]) {
                     if self.history.known(&change.hash())?.is_none() {
-                        unknown.push(Bytes::copy_from_slice(change.raw_bytes()));
+                        unknown.push(contents::bytes_of(&change));
                     }
                 }
                 return Ok(Ok(self.history.receive_unpacked(from, &unknown)?));

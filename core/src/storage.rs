@@ -21,7 +21,7 @@ use std::sync::Arc;
 use automerge::ChangeHash;
 use bytes::Bytes;
 
-use crate::history::{Record, Row};
+use crate::history::{Fold, Record, Row, Unpacked};
 use crate::id::DocumentId;
 
 pub use memory::MemoryStorage;
@@ -75,6 +75,8 @@ pub enum Blob {
     Outline(u32),
     /// A part of the graph of folded changes, counted from 0.
     Segment(u32),
+    /// A lot of quarantined changes, counted from 0.
+    Quarantine(u32),
 }
 
 /// One write of a batch.
@@ -95,6 +97,8 @@ pub enum Write {
     RemoveBlob(Blob),
     /// Removes the rows whose last change lies below this index.
     RemoveRowsBelow(u32),
+    /// Removes the rows whose last change has this index or a higher one.
+    RemoveRowsFrom(u32),
     /// Replaces the heads that a relay acknowledged.
     Acknowledged {
         /// The name under which the client knows the relay.
@@ -123,6 +127,38 @@ pub struct NewSnapshot {
 }
 
 impl NewSnapshot {
+    /// Of a history that was folded into `snapshot`.
+    #[must_use]
+    pub fn folded(fold: &Fold, snapshot: Bytes) -> Self {
+        let mut record = fold.record.clone();
+        record.snapshot_bytes = snapshot.len() as u64;
+        Self {
+            record,
+            snapshot,
+            outline: fold.outline.clone(),
+            segment: fold.segment.clone(),
+        }
+    }
+
+    /// Of a document whose record was `before`, and of which `chunk` covers everything.
+    #[must_use]
+    pub fn unpacked(before: &Record, chunk: Bytes, unpacked: &Unpacked) -> Self {
+        let mut record = before.clone();
+        record.folded = unpacked.len;
+        record.rows_from = unpacked.len;
+        record.verified = unpacked.len;
+        record.generation += 1;
+        record.segments += 1;
+        record.snapshot_bytes = chunk.len() as u64;
+        record.heads.clone_from(&unpacked.heads);
+        Self {
+            record,
+            snapshot: chunk,
+            outline: unpacked.outline.clone(),
+            segment: unpacked.segment.clone(),
+        }
+    }
+
     /// What makes it current, and removes the snapshot and outline before it and the rows that are
     /// not kept any more.
     #[must_use]
@@ -171,6 +207,7 @@ impl Batch {
             | Write::RemoveBlob(_)
             | Write::RemoveRowsBelow(_)
             | Write::Outbox(_)
+            | Write::RemoveRowsFrom(_)
             | Write::RemoveDocument => 64,
         };
         self.writes.iter().map(bytes).sum()

@@ -32,8 +32,28 @@ pub struct Config {
     /// Bytes of large messages (above 64 KiB) that are being sent, over all connections. When
     /// there are as many, those who need another one wait; one message may exceed it.
     pub sending_bytes_max: usize,
+    /// When what only contents can tell is checked.
+    pub verify: Verify,
+    /// Not inline: at the latest so long after a change was stored, or after its document was next
+    /// used when the relay stopped meanwhile. A workshop that has more to do takes longer.
+    pub verify_lag: Duration,
+    /// Not inline: and when a document has so many changes that are not checked; or an eighth of
+    /// its history, if that is more, because a check builds all of it.
+    pub verify_lag_changes: u32,
     /// The limits of the workshop.
     pub workshop: WorkshopConfig,
+}
+
+/// When the relay checks what only contents can tell: that all changes together make a document
+/// which clients can apply, read, save and load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// A while after changes were stored and passed on. What fails is taken out again, and kept
+    /// apart for the operator.
+    Later,
+    /// Before changes are stored: nothing that fails is acknowledged or passed on. Every edit
+    /// waits until its document was built.
+    Inline,
 }
 
 impl Default for Config {
@@ -49,6 +69,9 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(5),
             received_bytes_max: 256 * 1024 * 1024,
             sending_bytes_max: 256 * 1024 * 1024,
+            verify: Verify::Later,
+            verify_lag: Duration::from_secs(60),
+            verify_lag_changes: 4096,
             workshop: WorkshopConfig {
                 program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("reconverge")),
                 workers: 1,

@@ -9,6 +9,7 @@
 
 mod building;
 mod sending;
+mod verifying;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -25,11 +26,14 @@ use reconverge::storage::{Batch, Blob, DocumentKey, StorageError, Write};
 use tracing::{debug, error, info, warn};
 
 use crate::access::Asking;
+use crate::config::Verify;
 use crate::connection::{Connection, Permit};
 use crate::relay::Shared;
 use crate::remote_heads::{RemoteHeads, Seen, shown};
 
 pub(crate) use building::BuildResult;
+pub(crate) use verifying::Reminders;
+use verifying::recall_quarantined;
 
 /// How long a document waits after its storage failed before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -59,7 +63,9 @@ pub(crate) enum Input {
     /// A peer's request waited long enough; this often already.
     Grace(ConnectionId, u32),
     /// The workshop is done.
-    Built(BuildResult),
+    Built(Box<BuildResult>),
+    /// Changes were stored a while ago and are not checked yet.
+    Verify,
     /// Storage failed a while ago.
     Retry,
 }
@@ -134,9 +140,21 @@ impl Slot {
         }
     }
 
+    fn damaged(&self, what: &'static str) -> StorageError {
+        StorageError::Damaged {
+            document: self.name.to_string(),
+            what,
+        }
+    }
+
     /// Tells the document that a connection has room again.
     pub(crate) fn room(self: &Arc<Self>) {
         self.push(Input::Room);
+    }
+
+    /// Tells the document that it is time to check what is new.
+    pub(crate) fn verify(self: &Arc<Self>) {
+        self.push(Input::Verify);
     }
 
     /// Puts something into the mailbox after a while, unless the relay stops before.
@@ -231,6 +249,7 @@ struct Document {
     /// What waits while storage fails.
     backlog: VecDeque<Input>,
     building: building::Building,
+    verifying: verifying::Verifying,
     concerned: Concerned,
 }
 
@@ -261,15 +280,27 @@ struct Open {
     stored: bool,
 }
 
+impl Open {
+    /// The graph of the folded changes, as it is stored.
+    fn segments(&self, slot: &Slot) -> Result<Vec<Bytes>, StorageError> {
+        (0..self.history.record().segments)
+            .map(|number| slot.relay.storage.blob(self.key, Blob::Segment(number)))
+            .collect()
+    }
+}
+
 impl Document {
     fn is_unused(&self) -> bool {
-        self.connections.is_empty() && self.backlog.is_empty() && self.building.is_idle()
+        self.connections.is_empty()
+            && self.backlog.is_empty()
+            && self.building.is_idle()
+            && self.verifying.is_idle()
     }
 
     /// Drops graph and caches, keeps the peers and what they know.
     fn evict(&mut self) {
         self.backlog.shrink_to_fit();
-        if self.building.is_idle() {
+        if self.building.is_idle() && !self.verifying.runs() {
             self.park();
         }
     }
@@ -312,7 +343,7 @@ impl Document {
         }
         self.save(slot).await?;
         self.send(slot)?;
-        self.fold_if_due(slot);
+        self.check_if_due(slot);
         Ok(())
     }
 
@@ -335,21 +366,24 @@ impl Document {
             Some(stored) => {
                 let outline = stored.outline.as_deref();
                 let history = History::open(stored.record, outline, &stored.rows);
-                let damaged = StorageError::Damaged {
-                    document: slot.name.to_string(),
-                    what: "its parts do not fit together",
-                };
                 Open {
                     key: stored.key,
-                    history: history.ok_or(damaged)?,
+                    history: history
+                        .ok_or_else(|| slot.damaged("its parts do not fit together"))?,
                     stored: true,
                 }
             }
         };
+        recall_quarantined(slot, &mut open)?;
         open.history.set_peers(std::mem::take(&mut self.parked));
+        self.verifying.opened(open.history.len());
         self.history = Some(Box::new(open));
         self.building.history_changed();
         self.concerned = Concerned::All;
+        if slot.relay.config.verify == Verify::Inline {
+            // What was stored before is not served unchecked either.
+            self.verify_inline(slot).await?;
+        }
         Ok(())
     }
 
@@ -378,6 +412,7 @@ impl Document {
                 self.concerned = Concerned::All;
                 self.built(slot, result).await?;
             }
+            Input::Verify => self.verifying.remind(),
             // The rest of the turn does what these ask for.
             Input::Room | Input::Retry => self.concerned = Concerned::All,
         }
@@ -444,6 +479,7 @@ impl Document {
                 return Ok(false);
             }
         };
+        let len = self.opened().history.len();
         let receive = |document: &mut Self| {
             document.with_graph(slot, |history| {
                 history.receive(from.id, &message, documents)
@@ -457,6 +493,7 @@ impl Document {
         if received.unpack {
             return Ok(true);
         }
+        self.note_senders(len, from, &received);
         self.report_refused(slot, from, &received);
         let empty = self.opened().history.is_empty();
         if empty && message.heads.is_empty() {
@@ -497,25 +534,21 @@ impl Document {
         if let Ok(done) = step(&mut open.history) {
             return Ok(done);
         }
-        let damaged = |what| StorageError::Damaged {
-            document: slot.name.to_string(),
-            what,
-        };
         tokio::task::block_in_place(|| {
-            let storage = &slot.relay.storage;
-            let segments = 0..open.history.record().segments;
-            let segments: Vec<_> = segments
-                .map(|number| storage.blob(open.key, Blob::Segment(number)))
-                .collect::<Result<_, _>>()?;
+            let segments = open.segments(slot)?;
             open.history
                 .load_graph(&segments)
-                .ok_or_else(|| damaged("its graph"))?;
-            step(&mut open.history).map_err(|NeedGraph| damaged("its graph has a gap"))
+                .ok_or_else(|| slot.damaged("its graph"))?;
+            step(&mut open.history).map_err(|NeedGraph| slot.damaged("its graph has a gap"))
         })
     }
 
     /// Commits what is new.
     async fn save(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
+        let inline = slot.relay.config.verify == Verify::Inline;
+        if inline {
+            self.verify_inline(slot).await?;
+        }
         let open = self.opened();
         let Some((last, row)) = open.history.take_unsaved() else {
             return Ok(());
@@ -523,6 +556,8 @@ impl Document {
         let mut writes = vec![Write::Row { last, row }];
         if !open.stored {
             info!(document = %slot.name, space = open.history.record().space.as_str(), "created");
+        }
+        if inline || !open.stored {
             writes.push(Write::Record(open.history.record().clone()));
         }
         self.commit(slot, writes).await?;

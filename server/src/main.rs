@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use reconverge::id::PeerId;
 use reconverge::native::RedbStorage;
 use reconverge_server::access::Open;
-use reconverge_server::config::Config;
+use reconverge_server::config::{Config, Verify};
 use reconverge_server::{Relay, workshop};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -76,7 +76,20 @@ struct Serve {
     /// Memory for large messages that are being sent, in MiB; those who need more wait.
     #[arg(long, env = "RECONVERGE_SENDING_MIB", default_value_t = 256)]
     sending_mib: usize,
-    /// Documents that are unpacked or compacted at a time, each in a process of its own.
+    /// When to check what only a document's contents can tell: `later` than changes are stored and
+    /// passed on, or `inline`, before; then every edit waits until its document was built.
+    #[arg(long, env = "RECONVERGE_VERIFY", default_value = "later")]
+    verify: VerifyWhen,
+    /// With `later`: seconds after which new changes are checked at the latest.
+    #[arg(long, env = "RECONVERGE_VERIFY_LAG_S", default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    verify_lag_s: u64,
+    /// With `later`: new changes of a document (or an eighth of its history, if that is more) after
+    /// which they are checked before.
+    #[arg(long, env = "RECONVERGE_VERIFY_LAG_CHANGES", default_value_t = 4096,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    verify_lag_changes: u32,
+    /// Documents that are unpacked, checked or compacted at a time, each in a process of its own.
     #[arg(long, env = "RECONVERGE_WORKSHOP_WORKERS", default_value_t = 1)]
     workshop_workers: usize,
     /// Memory of each such process, in MiB of address space.
@@ -91,6 +104,12 @@ struct Serve {
     /// What to log: error, warn, info, debug or trace, also per module.
     #[arg(long, env = "RECONVERGE_LOG", default_value = "info")]
     log: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum VerifyWhen {
+    Later,
+    Inline,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -169,6 +188,12 @@ async fn serve_until_told(serve: &Serve, storage: RedbStorage) -> Result<(), Str
         ping_interval: Duration::from_secs(serve.ping_interval_s),
         idle_timeout: Duration::from_secs(serve.idle_timeout_s),
         sending_bytes_max: serve.sending_mib * 1024 * 1024,
+        verify: match serve.verify {
+            VerifyWhen::Later => Verify::Later,
+            VerifyWhen::Inline => Verify::Inline,
+        },
+        verify_lag: Duration::from_secs(serve.verify_lag_s),
+        verify_lag_changes: serve.verify_lag_changes,
         workshop: workshop::WorkshopConfig {
             workers: serve.workshop_workers.max(1),
             memory_bytes_max: serve.workshop_memory_mib * 1024 * 1024,

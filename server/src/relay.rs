@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use reconverge::id::{ConnectionId, PeerId};
 use reconverge::native::Committer;
@@ -18,6 +19,7 @@ use tracing::{info, warn};
 use crate::access::Authorize;
 use crate::config::Config;
 use crate::connection::{Connection, Unfinished};
+use crate::document::Reminders;
 use crate::documents::Documents;
 use crate::http;
 use crate::large::Large;
@@ -64,6 +66,8 @@ pub(crate) struct Shared {
     received_kib: Arc<Semaphore>,
     /// Large messages that are being sent.
     pub(crate) large: Arc<Large>,
+    /// Documents with changes to be checked.
+    pub(crate) reminders: Reminders,
     /// What has come of messages that are not whole yet.
     pub(crate) unfinished: Arc<Unfinished>,
     next_connection: AtomicU64,
@@ -160,6 +164,7 @@ impl Relay {
             received_kib: Arc::new(Semaphore::new(config.received_bytes_max / 1024)),
             unfinished: Arc::new(Unfinished::new(config.received_bytes_max)),
             large: Arc::new(Large::new(config.sending_bytes_max)),
+            reminders: Reminders::default(),
             workshop: Workshop::new(config.workshop.clone()),
             config,
             storage,
@@ -175,6 +180,7 @@ impl Relay {
         });
         shared.tasks.spawn(http::accept(shared.clone(), listener));
         shared.tasks.spawn(sweep(shared.clone()));
+        shared.tasks.spawn(remind(shared.clone()));
         Ok(Self {
             shared,
             address,
@@ -207,6 +213,29 @@ impl Relay {
         let joined = tokio::task::spawn_blocking(|| writer.join()).await;
         if !matches!(joined, Ok(Ok(()))) {
             warn!("the writer ended badly");
+        }
+    }
+}
+
+/// Tells documents when to check what is new.
+async fn remind(relay: Arc<Shared>) {
+    loop {
+        let told = async {
+            match relay.reminders.next(Instant::now()) {
+                // Nothing that comes meanwhile is due before.
+                Err(wait) => tokio::time::sleep(wait.min(relay.config.verify_lag)).await,
+                Ok(slot) => {
+                    // Many may be due at once; each is opened only when its check can begin.
+                    relay.workshop.free().await;
+                    if let Some(slot) = slot.upgrade() {
+                        slot.verify();
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = relay.stopping.cancelled() => return,
+            () = told => {}
         }
     }
 }

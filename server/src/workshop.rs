@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reconverge::history::Unpacked;
+use reconverge::contents::{Brought, Verdict};
 use reconverge::protocol::ChangeHash;
 use reconverge::storage::{DocumentKey, Storage};
 use tokio::io::AsyncReadExt;
@@ -73,27 +73,28 @@ pub(crate) enum Job {
         /// Whether the bytes of the unknown changes are wanted in any case.
         changes: bool,
     },
-    /// Fold changes into a snapshot.
-    Fold {
+    /// Check what only contents can tell, and fold all of it into a snapshot.
+    Check {
         storage: Arc<dyn Storage>,
         key: DocumentKey,
         /// Generation and size of the snapshot before.
         snapshot: Option<(u32, u64)>,
+        /// The changes after it that are stored.
         changes: Range<u32>,
-        /// The heads that must come out; so many changes as `changes` ends with.
+        /// Those that are not stored yet.
+        unsaved: Vec<Bytes>,
+        /// The heads that must come out.
         heads: Vec<ChangeHash>,
+        /// Whether the new snapshot is wanted.
+        wants_snapshot: bool,
     },
 }
 
 /// What was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Built {
-    /// The chunk covers everything that is known.
-    Covers(Unpacked),
-    /// The changes that were not known, each after its deps.
-    Changes(Vec<Bytes>),
-    /// The new snapshot, checked against what went in.
-    Snapshot(Bytes),
+    Unpacked(Brought),
+    Checked(Verdict),
 }
 
 #[derive(Debug)]
@@ -108,6 +109,11 @@ impl Workshop {
             workers: Semaphore::new(config.workers),
             config,
         }
+    }
+
+    /// Waits until a worker is free, behind those who wait already.
+    pub(crate) async fn free(&self) {
+        drop(self.workers.acquire().await);
     }
 
     /// Runs a job when there is a free worker.

@@ -1,5 +1,8 @@
 //! Chunks that no client makes: length and checksum are right, whatever is in them.
 
+use automerge::legacy::{ElementId, Key, OpId};
+use automerge::transaction::Transactable;
+use automerge::{AutoCommit, Change, ObjType, ROOT};
 use reconverge::history::leb::push_unsigned;
 use sha2::{Digest, Sha256};
 
@@ -24,4 +27,32 @@ pub fn chunk_of_hash(kind: u8, data: &[u8], hashed_kind: u8, hashed: &[u8]) -> V
     push_unsigned(&mut bytes, data.len() as u64);
     bytes.extend_from_slice(data);
     bytes
+}
+
+/// A document, a change on top of it whose structure is right and whose contents make Automerge
+/// panic, and one that an honest client makes beside it. Nothing depends on the second.
+///
+/// # Panics
+/// If Automerge took such a change after all.
+#[must_use]
+pub fn unsound() -> (Vec<Change>, Change, Change) {
+    let mut document = AutoCommit::new().with_actor([1; 16].as_slice().into());
+    let list = document.put_object(ROOT, "list", ObjType::List);
+    let list = list.expect("a map takes a list");
+    let text = document.put_object(ROOT, "text", ObjType::Text);
+    let text = text.expect("a map takes a text");
+    document.insert(&list, 0, 1).expect("in the list");
+    document.splice_text(&text, 0, 0, "x").expect("in the text");
+    document.commit();
+    let mut beside = document.fork().with_actor([2; 16].as_slice().into());
+    beside.insert(&list, 1, 2).expect("in the list");
+    let honest = beside.get_last_local_change().expect("just made");
+    let mut forged = document.fork().with_actor([3; 16].as_slice().into());
+    forged.insert(&list, 1, 3).expect("in the list");
+    let forged = forged.get_last_local_change().expect("just made");
+    let mut forged = forged.decode();
+    // Behind the text's character, which is no element of the list.
+    let character = OpId(4, [1; 16].as_slice().into());
+    forged.operations[0].key = Key::Seq(ElementId::Id(character));
+    (document.get_changes(&[]), forged.into(), honest)
 }

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use automerge::sync::{Message, State, SyncDoc};
 use automerge::{AutoCommit, Automerge, Change, ChangeHash};
 use bytes::Bytes;
+use reconverge::contents::{Brought, Check, Unsound, Verdict, unpack};
 use reconverge::history::chunk::first_document;
 use reconverge::history::leb::push_unsigned;
 use reconverge::history::{
-    Documents, Fold, History, NeedGraph, Outgoing, Peers, Record, Refusal, Unpacked,
+    Documents, Fold, History, NeedGraph, Outgoing, Peers, Quarantined, Record, Refusal, Unpacked,
 };
 use reconverge::id::{Access, ConnectionId, DocumentId, Space};
 use reconverge::protocol::{SyncMessage, encode_sync};
@@ -59,8 +60,13 @@ enum Job {
         tries: u32,
         basis: Basis,
     },
-    Fold {
-        fold: Box<Fold>,
+    Check {
+        /// If a new snapshot is wanted.
+        fold: Option<Fold>,
+        from: u32,
+        len: u32,
+        epoch: u32,
+        heads: Vec<ChangeHash>,
         snapshot: Option<Bytes>,
         changes: Vec<Bytes>,
     },
@@ -72,19 +78,15 @@ enum Built {
         from: ConnectionId,
         tries: u32,
         basis: Basis,
-        result: Result<Contents, String>,
+        result: Result<Brought, String>,
     },
-    Folded {
-        fold: Box<Fold>,
-        snapshot: Bytes,
+    Checked {
+        fold: Option<Fold>,
+        from: u32,
+        len: u32,
+        epoch: u32,
+        verdict: Verdict,
     },
-}
-
-/// What came out of an uploaded chunk.
-#[derive(Debug)]
-enum Contents {
-    Covers(Unpacked),
-    Changes(Vec<Bytes>),
 }
 
 /// What an unpacking started from. While it is the same, its result fits.
@@ -123,7 +125,9 @@ pub struct Relay {
     lines: BTreeMap<ConnectionId, Line>,
     backlog: VecDeque<Input>,
     uploads: HashMap<ConnectionId, VecDeque<Bytes>>,
-    folding: bool,
+    checking: bool,
+    /// How often stored changes were taken out, which gives others new indexes.
+    epoch: u32,
     jobs: Vec<Job>,
     fails: Option<Failure>,
     /// After a failure the owner calls [`Self::retry`]; otherwise the next turn follows at once.
@@ -139,6 +143,10 @@ pub struct Relay {
     pub graph_loads: usize,
     /// How many snapshots came from folding, and how many from uploads.
     pub snapshots: (usize, usize),
+    /// How many changes were taken out of what is stored.
+    pub taken_out: usize,
+    /// Connections that the relay closed; the owner takes them to tell the other side.
+    pub closed: Vec<ConnectionId>,
 }
 
 impl Default for Relay {
@@ -177,7 +185,8 @@ impl Relay {
             lines: BTreeMap::new(),
             backlog: VecDeque::new(),
             uploads: HashMap::new(),
-            folding: false,
+            checking: false,
+            epoch: 0,
             jobs: Vec::new(),
             fails: None,
             patient: false,
@@ -187,6 +196,8 @@ impl Relay {
             reports: Vec::new(),
             graph_loads: 0,
             snapshots: (0, 0),
+            taken_out: 0,
+            closed: Vec::new(),
         }
     }
 
@@ -276,13 +287,14 @@ impl Relay {
             refused: std::mem::take(&mut self.refused),
             graph_loads: self.graph_loads,
             snapshots: self.snapshots,
+            taken_out: self.taken_out,
             ..Self::with(self.storage.clone(), self.document)
         };
     }
 
     /// Lets go of the history, if nothing is being built.
     pub fn evict(&mut self) {
-        if self.jobs.is_empty() && self.uploads.is_empty() && !self.folding {
+        if self.jobs.is_empty() && self.uploads.is_empty() && !self.checking {
             self.park();
         }
     }
@@ -394,6 +406,11 @@ impl Relay {
                 }
             }
         };
+        for number in 0..open.history.record().quarantined {
+            let lot = self.storage.blob(self.key, Blob::Quarantine(number));
+            let lot = Quarantined::decode(&lot.unwrap()).expect("a quarantined lot");
+            open.history.quarantine(&lot);
+        }
         open.history.set_peers(std::mem::take(&mut self.parked));
         self.open = Some(open);
     }
@@ -429,7 +446,19 @@ impl Relay {
                 }
                 Ok(())
             }
-            Input::Built(Built::Folded { fold, snapshot }) => self.folded(fold, snapshot),
+            Input::Built(Built::Checked {
+                fold,
+                from,
+                len,
+                epoch,
+                verdict,
+            }) => {
+                self.checking = false;
+                if *epoch == self.epoch {
+                    self.checked(fold.as_ref(), *from, *len, verdict)?;
+                }
+                Ok(())
+            }
             Input::Built(Built::Unpacked {
                 from,
                 tries,
@@ -534,7 +563,7 @@ impl Relay {
     }
 }
 
-/// What is built: uploads and foldings.
+/// What is built: uploads, checks and foldings.
 impl Relay {
     fn unpack(&mut self, from: ConnectionId, message: Bytes, tries: u32) {
         let chunk = first_document(&message).expect("a chunk was reported");
@@ -559,29 +588,42 @@ impl Relay {
 
     /// Starts to fold everything into a new snapshot, however little it is.
     pub fn begin_fold(&mut self) {
+        self.begin_check(true);
+    }
+
+    /// Starts to check what is stored, and to fold it if `folds`.
+    pub fn begin_check(&mut self, folds: bool) {
         self.turn();
         let Some(open) = &self.open else {
             // A commit failed.
             return;
         };
-        if self.folding || !open.stored || open.history.record().folded == open.history.len() {
+        let history = &open.history;
+        let record = history.record();
+        let done = match folds {
+            true => record.folded,
+            false => history.verified(),
+        };
+        if self.checking || !open.stored || done == history.len() {
             return;
         }
-        self.folding = true;
-        let fold = Box::new(open.history.begin_fold());
-        let snapshot = match open.history.record().generation {
+        self.checking = true;
+        let snapshot = match record.generation {
             0 => None,
             generation => {
                 let blob = Blob::Snapshot(generation);
                 Some(self.storage.blob(self.key, blob).unwrap())
             }
         };
-        let range = fold.from..fold.record.folded;
-        let changes = self.storage.changes(self.key, &[range]).unwrap();
-        self.jobs.push(Job::Fold {
-            fold,
+        let range = record.folded..history.len();
+        self.jobs.push(Job::Check {
+            fold: folds.then(|| history.begin_fold()),
+            from: record.folded,
+            len: history.len(),
+            epoch: self.epoch,
+            heads: history.heads(),
             snapshot,
-            changes,
+            changes: self.storage.changes(self.key, &[range]).unwrap(),
         });
     }
 
@@ -602,41 +644,153 @@ impl Relay {
                 basis,
                 result: unpack(&chunk, &known, segment_from, changes),
             },
-            Job::Fold {
+            Job::Check {
                 fold,
+                from,
+                len,
+                epoch,
+                heads,
                 snapshot,
                 changes,
             } => {
-                let snapshot = build_fold(&fold, snapshot.as_ref(), &changes);
-                Built::Folded { fold, snapshot }
+                let check = Check {
+                    snapshot: snapshot.as_ref(),
+                    changes: &changes,
+                    heads: &heads,
+                    len,
+                    wants_snapshot: fold.is_some(),
+                };
+                Built::Checked {
+                    fold,
+                    from,
+                    len,
+                    epoch,
+                    verdict: check.run().unwrap(),
+                }
             }
         };
         self.backlog.push_back(Input::Built(built));
         self.turn();
     }
 
-    fn folded(&mut self, fold: &Fold, snapshot: &Bytes) -> Result<(), Failed> {
-        self.folding = false;
-        let mut record = fold.record.clone();
-        if record.generation != self.opened().history.record().generation + 1 {
+    fn checked(
+        &mut self,
+        fold: Option<&Fold>,
+        from: u32,
+        len: u32,
+        verdict: &Verdict,
+    ) -> Result<(), Failed> {
+        self.save()?;
+        match (verdict, fold) {
+            (Verdict::Sound(Some(snapshot)), Some(fold)) => self.folded(fold, snapshot.clone()),
+            (Verdict::Sound(_), _) => {
+                let history = &mut self.opened().history;
+                history.set_verified(len);
+                let record = history.record().clone();
+                self.commit(vec![Write::Record(record)])
+            }
+            (Verdict::Unsound(unsound), _) => self.take_out(from, unsound),
+        }
+    }
+
+    fn folded(&mut self, fold: &Fold, snapshot: Bytes) -> Result<(), Failed> {
+        if fold.record.generation != self.opened().history.record().generation + 1 {
             return Ok(());
         }
-        record.snapshot_bytes = snapshot.len() as u64;
-        self.save()?;
+        let new = NewSnapshot::folded(fold, snapshot);
         #[cfg(feature = "planted")]
-        if reconverge::planted::is(reconverge::planted::Bug::SnapshotWithoutTail) {
-            record.folded = self.opened().history.len();
-            record.rows_from = record.folded;
-        }
-        let new = NewSnapshot {
-            record: record.clone(),
-            snapshot: snapshot.clone(),
-            outline: fold.outline.clone().into(),
-            segment: fold.segment.clone().into(),
-        };
+        let new = self.planted_snapshot(new);
+        let record = new.record.clone();
         self.commit(new.into_writes())?;
         self.snapshots.0 += 1;
         self.opened().history.folded(record);
+        Ok(())
+    }
+
+    #[cfg(feature = "planted")]
+    fn planted_snapshot(&mut self, mut new: NewSnapshot) -> NewSnapshot {
+        if reconverge::planted::is(reconverge::planted::Bug::SnapshotWithoutTail) {
+            new.record.folded = self.opened().history.len();
+            new.record.rows_from = new.record.folded;
+            new.record.verified = new.record.folded;
+        }
+        new
+    }
+
+    /// Takes stored changes out, as if a check had found fault with them.
+    pub fn quarantine(&mut self, indexes: &[u32]) {
+        self.turn();
+        let from = self.history().record().folded;
+        let unsound: Vec<_> = indexes
+            .iter()
+            .map(|index| Unsound {
+                at: index - from,
+                reason: "the test says so".into(),
+            })
+            .collect();
+        let verdict = Verdict::Unsound(unsound);
+        self.backlog.push_back(Input::Built(Built::Checked {
+            fold: None,
+            from,
+            len: 0,
+            epoch: self.epoch,
+            verdict,
+        }));
+        self.turn();
+    }
+
+    fn take_out(&mut self, from: u32, unsound: &[Unsound]) -> Result<(), Failed> {
+        let folded = self.opened().history.record().folded;
+        let unsound = unsound.iter();
+        let unsound = unsound.map(|change| (from + change.at, change.reason.clone()));
+        let unsound: HashMap<u32, String> = unsound.filter(|(at, _)| *at >= folded).collect();
+        if unsound.is_empty() {
+            return Ok(());
+        }
+        let stored = self.storage.load(&self.document).unwrap().unwrap();
+        let segments = (0..stored.record.segments)
+            .map(|number| self.storage.blob(self.key, Blob::Segment(number)).unwrap());
+        let segments: Vec<_> = segments.collect();
+        let history = &mut self.opened().history;
+        let outline = stored.outline.as_deref();
+        let without = history.without(&unsound, outline, &segments, &stored.rows);
+        let without = without.expect("its parts fit together");
+        let record = history.record().clone();
+        let blob = Blob::Quarantine(record.quarantined - 1);
+        let (mut lot, mut refused) = (Vec::new(), Vec::new());
+        for out in without.taken_out {
+            refused.push((Some(out.change.hash), out.refusal.clone()));
+            lot.push(Quarantined {
+                hash: out.change.hash,
+                reason: out.refusal.to_string(),
+                sender: String::new(),
+                bytes: out.change.bytes,
+            });
+        }
+        let mut writes = vec![Write::RemoveRowsFrom(without.rows_from)];
+        let rows = without.rows.into_iter();
+        writes.extend(rows.map(|(last, row)| Write::Row { last, row }));
+        writes.push(Write::Blob(blob, Quarantined::encode(&lot).into()));
+        writes.push(Write::Record(record));
+        let connections: Vec<_> = self.lines.keys().copied().collect();
+        for connection in &connections {
+            self.report(*connection, refused.clone());
+        }
+        self.openings += 1;
+        self.epoch += 1;
+        let committed = self.commit(writes);
+        if committed.is_err() {
+            for connection in connections {
+                self.disconnect(connection);
+                self.closed.push(connection);
+            }
+        }
+        committed?;
+        self.taken_out += lot.len();
+        for change in lot {
+            self.durable.remove(&change.hash);
+        }
+        self.opened().history.committed();
         Ok(())
     }
 
@@ -645,7 +799,7 @@ impl Relay {
         from: ConnectionId,
         tries: u32,
         basis: Basis,
-        result: &Result<Contents, String>,
+        result: &Result<Brought, String>,
     ) -> Result<(), Failed> {
         let waiting = self.uploads.get(&from).and_then(|w| w.front());
         let Some(message) = waiting.cloned() else {
@@ -653,13 +807,13 @@ impl Relay {
         };
         let mut documents = Documents::Report;
         match result {
-            Ok(Contents::Covers(_)) if self.basis() != basis => {
+            Ok(Brought::All(_)) if self.basis() != basis => {
                 let chunk = first_document(&message).expect("a chunk was reported");
                 self.start_unpacking(from, chunk, tries, true);
                 return Ok(());
             }
-            Ok(Contents::Covers(unpacked)) => self.adopt(&message, unpacked)?,
-            Ok(Contents::Changes(changes)) => {
+            Ok(Brought::All(unpacked)) => self.adopt(&message, unpacked)?,
+            Ok(Brought::Changes(changes)) => {
                 let received = self.with_graph(|h| h.receive_unpacked(from, changes));
                 self.report(from, received.refused);
             }
@@ -690,20 +844,8 @@ impl Relay {
         if unpacked.len == open.history.len() {
             return Ok(());
         }
-        let mut record = open.history.record().clone();
-        record.folded = unpacked.len;
-        record.rows_from = unpacked.len;
-        record.generation += 1;
-        record.segments += 1;
-        record.snapshot_bytes = chunk.len() as u64;
-        record.heads.clone_from(&unpacked.heads);
-        let outline = Bytes::from(unpacked.outline.clone());
-        let new = NewSnapshot {
-            record: record.clone(),
-            snapshot: chunk,
-            outline: outline.clone(),
-            segment: unpacked.segment.clone().into(),
-        };
+        let new = NewSnapshot::unpacked(open.history.record(), chunk, unpacked);
+        let (record, outline) = (new.record.clone(), new.outline.clone());
         self.commit(new.into_writes())?;
         self.snapshots.1 += 1;
         let open = self.open.take().expect("it was opened before");
@@ -715,64 +857,6 @@ impl Relay {
         });
         Ok(())
     }
-}
-
-fn unpack(
-    chunk: &Bytes,
-    known: &[ChangeHash],
-    segment_from: u32,
-    want_changes: bool,
-) -> Result<Contents, String> {
-    let document = Automerge::load(chunk).map_err(|e| e.to_string())?;
-    let changes = document.get_changes(&[]);
-    let places: HashMap<ChangeHash, usize> = changes
-        .iter()
-        .enumerate()
-        .map(|(at, change)| (change.hash(), at))
-        .collect();
-    let covers = known.iter().all(|hash| places.contains_key(hash));
-    let is_known: HashSet<_> = known.iter().collect();
-    let unknown = changes.iter().filter(|c| !is_known.contains(&c.hash()));
-    let bytes = |change: &Change| Bytes::copy_from_slice(change.raw_bytes());
-    if want_changes || !covers {
-        return Ok(Contents::Changes(unknown.map(bytes).collect()));
-    }
-    let order = known.iter().map(|hash| &changes[places[hash]]);
-    let mut history = History::new(Space::default());
-    let author = ConnectionId(0);
-    history.join(author, Access::Write);
-    for change in order.chain(unknown) {
-        let received = history.receive_unpacked(author, &[bytes(change)]);
-        let received = received.expect("everything is resident");
-        if let Some((_, refusal)) = received.refused.first() {
-            return Err(refusal.to_string());
-        }
-        drop(history.take_unsaved());
-        history.committed();
-    }
-    if history.len() as usize != changes.len() {
-        return Err("a change lacks its deps".into());
-    }
-    history
-        .unpacked(segment_from)
-        .map(Contents::Covers)
-        .ok_or_else(|| "no such segment".into())
-}
-
-fn build_fold(fold: &Fold, snapshot: Option<&Bytes>, changes: &[Bytes]) -> Bytes {
-    let mut document = snapshot.map_or_else(Automerge::new, |s| Automerge::load(s).unwrap());
-    let parsed = changes
-        .iter()
-        .map(|c| Change::try_from(c.as_ref()).unwrap());
-    document.apply_changes(parsed).unwrap();
-    let mut expected: Vec<_> = fold.record.heads.iter().map(|(_, hash, _)| *hash).collect();
-    expected.sort_unstable();
-    let mut heads = document.get_heads();
-    heads.sort_unstable();
-    assert_eq!(heads, expected);
-    let changes = document.get_changes_meta(&[]);
-    assert_eq!(changes.len(), fold.record.folded as usize);
-    document.save().into()
 }
 
 /// The hashes of all changes of a document.

@@ -63,6 +63,9 @@ pub enum Refusal {
     /// An operation that Automerge does not know, or that makes no sense.
     #[error("operation without sense: {0}")]
     Operation(&'static str),
+    /// Together with its past it makes no document, which only building that document shows.
+    #[error("its contents make no document: {0}")]
+    Unsound(String),
     /// It depends on a change that was refused.
     #[error("depends on the refused change {0}")]
     DependsOnRefused(ChangeHash),

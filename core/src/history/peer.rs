@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use automerge::ChangeHash;
 
+use super::REFUSED_MAX;
 use super::graph::add_index;
 use crate::id::Access;
 
@@ -55,6 +56,8 @@ pub(crate) struct Peer {
     pub(crate) need: Vec<ChangeHash>,
     /// Hashes that it was asked for.
     pub(crate) asked: HashSet<ChangeHash>,
+    /// Changes of which it heard that they are refused.
+    pub(crate) refused: HashSet<ChangeHash>,
     /// It was sent a part, and the next one follows its answer.
     pub(crate) awaiting: bool,
     /// It must be told to forget what it sent, because that was not kept.
@@ -131,11 +134,34 @@ impl Peer {
         self.extra.retain(|had| *had >= len);
     }
 
+    /// These indexes, in order, are taken out; what was above moves down.
+    pub(crate) fn forget(&mut self, gone: &[u32]) {
+        let moved = |index: u32| index - gone.partition_point(|gone| *gone < index) as u32;
+        self.upto = moved(self.upto);
+        for range in &mut self.lacks {
+            *range = moved(range.start)..moved(range.end);
+        }
+        self.lacks.retain(|range| range.start < range.end);
+        self.extra
+            .retain(|index| gone.binary_search(index).is_err());
+        self.extra
+            .iter_mut()
+            .for_each(|index| *index = moved(*index));
+        let resent = std::mem::take(&mut self.resent).into_iter();
+        let stays = resent.filter(|index| gone.binary_search(index).is_err());
+        self.resent = stays.map(moved).collect();
+    }
+
     /// Asks for a change by name, once per connection.
     pub(crate) fn ask(&mut self, hash: ChangeHash) {
         if self.asked.len() < ASKED_MAX && self.asked.insert(hash) {
             self.need.push(hash);
         }
+    }
+
+    /// Whether it should hear that a change is refused: once per connection.
+    pub(crate) fn hears_of_refused(&mut self, hash: ChangeHash) -> bool {
+        self.refused.len() < REFUSED_MAX && self.refused.insert(hash)
     }
 
     /// Whether one more resend is allowed; counts it.
@@ -199,6 +225,22 @@ mod tests {
         assert_eq!(peer.missing(9), []);
         peer.lost(1);
         assert_eq!(peer.missing(9), [1..2]);
+    }
+
+    #[test]
+    fn what_is_above_a_forgotten_change_moves_down() {
+        let mut peer = Peer {
+            upto: 8,
+            lacks: vec![1..3, 4..5, 6..8],
+            extra: vec![9, 11],
+            resent: HashSet::from([4, 5]),
+            ..Peer::default()
+        };
+        peer.forget(&[2, 4, 9]);
+        assert_eq!(peer.upto, 6);
+        assert_eq!(peer.lacks, [1..2, 4..6]);
+        assert_eq!(peer.extra, [8]);
+        assert_eq!(peer.resent, HashSet::from([3]));
     }
 
     #[test]

@@ -133,6 +133,11 @@ pub struct Record {
     pub segments: u32,
     /// The heads of the folded changes: index, hash, counter of the last operation.
     pub heads: Vec<(u32, ChangeHash, u32)>,
+    /// The changes below this index were checked by building the document; those that are folded
+    /// always were.
+    pub verified: u32,
+    /// How many lots of quarantined changes there are.
+    pub quarantined: u32,
 }
 
 impl Record {
@@ -148,6 +153,8 @@ impl Record {
             snapshot_bytes: 0,
             segments: 0,
             heads: Vec::new(),
+            verified: 0,
+            quarantined: 0,
         }
     }
 
@@ -172,6 +179,8 @@ impl Record {
             push_unsigned(&mut out, u64::from(*from));
             push_unsigned(&mut out, *bytes);
         }
+        push_unsigned(&mut out, u64::from(self.verified));
+        push_unsigned(&mut out, u64::from(self.quarantined));
         out
     }
 
@@ -192,6 +201,7 @@ impl Record {
         let retained = 0..input.unsigned()?;
         let lot = |_| Some((input.number()?, input.unsigned()?));
         let retained = retained.map(lot).collect::<Option<_>>()?;
+        let (verified, quarantined) = (input.number()?, input.number()?);
         let record = Self {
             space,
             folded,
@@ -201,8 +211,67 @@ impl Record {
             snapshot_bytes,
             segments,
             heads,
+            verified,
+            quarantined,
         };
         input.is_empty().then_some(record)
+    }
+}
+
+/// A change that was taken out of its document: its contents made no document, or it depends on one
+/// whose contents did not. It is kept for the operator, and never taken again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Its hash.
+    pub hash: ChangeHash,
+    /// Why.
+    pub reason: String,
+    /// The peer that sent it; empty if that is not known any more.
+    pub sender: String,
+    /// The inflated chunk; empty after the operator dropped it.
+    pub bytes: Bytes,
+}
+
+impl Quarantined {
+    /// The stored form of some.
+    #[must_use]
+    pub fn encode(lot: &[Self]) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        push_unsigned(&mut out, lot.len() as u64);
+        for change in lot {
+            out.extend_from_slice(&change.hash.0);
+            let parts: [&[u8]; 3] = [
+                change.reason.as_bytes(),
+                change.sender.as_bytes(),
+                &change.bytes,
+            ];
+            for part in parts {
+                push_unsigned(&mut out, part.len() as u64);
+                out.extend_from_slice(part);
+            }
+        }
+        out
+    }
+
+    /// Reads some; their bytes share `bytes`. `None` if they are damaged.
+    #[must_use]
+    pub fn decode(bytes: &Bytes) -> Option<Vec<Self>> {
+        let mut input = Reader(bytes);
+        if input.take(1)? != [VERSION] {
+            return None;
+        }
+        let mut lot = Vec::new();
+        for _ in 0..input.unsigned()? {
+            let hash = input.hash()?;
+            let text = |bytes: &[u8]| Some(std::str::from_utf8(bytes).ok()?.to_owned());
+            lot.push(Self {
+                hash,
+                reason: text(input.prefixed()?)?,
+                sender: text(input.prefixed()?)?,
+                bytes: bytes.slice_ref(input.prefixed()?),
+            });
+        }
+        input.is_empty().then_some(lot)
     }
 }
 
@@ -245,8 +314,20 @@ mod tests {
         record.folded = 7;
         record.heads.push((6, ChangeHash([4; 32]), 9));
         record.retained.extend([(3, 70_000), (5, 1)]);
+        (record.verified, record.quarantined) = (9, 300);
         let stored = record.encode();
         assert_eq!(Record::decode(&stored), Some(record));
+        let lot = vec![Quarantined {
+            hash: ChangeHash([5; 32]),
+            reason: "Automerge panicked".into(),
+            sender: "ann".into(),
+            bytes: Bytes::from_static(b"chunk"),
+        }];
+        let kept = Bytes::from(Quarantined::encode(&lot));
+        assert_eq!(Quarantined::decode(&kept), Some(lot));
+        for cut in 0..kept.len() {
+            assert_eq!(Quarantined::decode(&kept.slice(..cut)), None);
+        }
         for cut in 0..bytes.len() {
             assert_eq!(Row::decode(&bytes.slice(..cut)), None);
         }

@@ -51,6 +51,7 @@ fn blob_key(blob: Blob) -> (u8, u32) {
         Blob::Snapshot(generation) => (1, generation),
         Blob::Outline(generation) => (2, generation),
         Blob::Segment(number) => (3, number),
+        Blob::Quarantine(number) => (4, number),
     }
 }
 
@@ -354,13 +355,18 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
                     })?;
                 }
                 Write::RemoveRowsBelow(index) => {
-                    opened(&mut rows, transaction, ROWS)?.retain_in(
-                        (key, 0, 0)..(key, *index, 0),
-                        |_, value| {
-                            change.removed += Change::entry(value);
-                            false
-                        },
-                    )?;
+                    let below = (key, 0, 0)..(key, *index, 0);
+                    opened(&mut rows, transaction, ROWS)?.retain_in(below, |_, value| {
+                        change.removed += Change::entry(value);
+                        false
+                    })?;
+                }
+                Write::RemoveRowsFrom(index) => {
+                    let from = (key, *index, 0)..=(key, u32::MAX, u32::MAX);
+                    opened(&mut rows, transaction, ROWS)?.retain_in(from, |_, value| {
+                        change.removed += Change::entry(value);
+                        false
+                    })?;
                 }
                 Write::Acknowledged { relay, heads } => {
                     opened(&mut acknowledged, transaction, ACKNOWLEDGED)?

@@ -175,6 +175,25 @@ fn rows_and_blobs_are_removed_in_order(storage: &impl Storage) {
         storage.blob(key, Blob::Segment(0)).expect("kept"),
         blob("segment")
     );
+    let writes = vec![
+        Write::Row {
+            last: 12,
+            row: row(10, 3, 10),
+        },
+        Write::RemoveRowsFrom(10),
+        Write::Row {
+            last: 11,
+            row: row(10, 2, 10),
+        },
+        Write::Blob(Blob::Quarantine(0), blob("out")),
+    ];
+    storage.commit(&[batch(3, key, writes)]).expect("commit");
+    let stored = storage.load(&id(3)).expect("load").expect("is there");
+    assert_eq!(stored.rows, [row(5, 5, 10), row(10, 2, 10)]);
+    assert_eq!(
+        storage.blob(key, Blob::Quarantine(0)).expect("kept"),
+        blob("out")
+    );
 }
 
 fn large_values_survive(storage: &impl Storage) {

@@ -174,6 +174,11 @@ impl Storage for MemoryStorage {
                             .rows
                             .retain(|(of, last), _| *of != key || last >= index);
                     }
+                    Write::RemoveRowsFrom(index) => {
+                        tables
+                            .rows
+                            .retain(|(of, last), _| *of != key || last < index);
+                    }
                     Write::Acknowledged { relay, heads } => {
                         tables
                             .acknowledged

@@ -1,16 +1,18 @@
-//! What a document has built in the workshop: uploaded chunks unpacked, its history folded into a
-//! snapshot. Both come back through the mailbox; the document goes on meanwhile.
+//! Uploaded document chunks, which the workshop unpacks. The result comes back through the mailbox;
+//! the document goes on meanwhile.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use reconverge::contents::Brought;
 use reconverge::history::chunk::first_document;
-use reconverge::history::{Documents, Fold, Unpacked};
+use reconverge::history::{Documents, Unpacked};
 use reconverge::id::ConnectionId;
 use reconverge::storage::{NewSnapshot, StorageError};
 use tracing::{info, warn};
 
+use super::verifying::Checked;
 use super::{Document, Incoming, Input, Slot};
 use crate::workshop::{Built, Job, JobError};
 
@@ -22,9 +24,6 @@ const UNPACKS_MAX: u32 = 4;
 pub(super) struct Building {
     /// Per connection the message whose chunk is being unpacked, and what came after it.
     uploads: HashMap<ConnectionId, VecDeque<Arc<Incoming>>>,
-    folding: bool,
-    /// After a fold failed, the next one waits until there is this much to fold.
-    fold_from_len: u32,
     /// How often the history was opened or given another snapshot.
     openings: u64,
 }
@@ -45,8 +44,8 @@ pub(crate) enum BuildResult {
         tries: u32,
         built: Result<Built, JobError>,
     },
-    Folded {
-        fold: Box<Fold>,
+    Checked {
+        checked: Checked,
         built: Result<Built, JobError>,
     },
 }
@@ -58,7 +57,7 @@ impl Building {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.uploads.is_empty() && !self.folding
+        self.uploads.is_empty()
     }
 
     pub(super) fn waiting_behind(
@@ -122,42 +121,14 @@ impl Document {
             let Some(built) = slot.relay.build(job).await else {
                 return;
             };
-            slot.push(Input::Built(BuildResult::Unpacked {
+            slot.push(Input::Built(Box::new(BuildResult::Unpacked {
                 from,
                 basis,
                 tries,
                 built,
-            }));
+            })));
         });
         Ok(())
-    }
-
-    /// Starts to fold the history into a new snapshot, when that pays.
-    pub(super) fn fold_if_due(&mut self, slot: &Arc<Slot>) {
-        let Some(open) = &self.history else { return };
-        let due = open.history.should_fold() && open.history.len() >= self.building.fold_from_len;
-        if !due || self.building.folding {
-            return;
-        }
-        self.building.folding = true;
-        let fold = Box::new(open.history.begin_fold());
-        let old = open.history.record();
-        let mut heads: Vec<_> = fold.record.heads.iter().map(|(_, hash, _)| *hash).collect();
-        heads.sort_unstable();
-        let job = Job::Fold {
-            storage: slot.relay.storage.clone(),
-            key: open.key,
-            snapshot: (old.generation > 0).then_some((old.generation, old.snapshot_bytes)),
-            changes: fold.from..fold.record.folded,
-            heads,
-        };
-        let slot = slot.clone();
-        slot.relay.clone().tasks.spawn(async move {
-            let Some(built) = slot.relay.build(job).await else {
-                return;
-            };
-            slot.push(Input::Built(BuildResult::Folded { fold, built }));
-        });
     }
 
     pub(super) async fn built(
@@ -166,10 +137,7 @@ impl Document {
         result: &BuildResult,
     ) -> Result<(), StorageError> {
         match result {
-            BuildResult::Folded { fold, built } => {
-                self.building.folding = false;
-                self.folded(slot, fold, built).await
-            }
+            BuildResult::Checked { checked, built } => self.checked(slot, checked, built).await,
             BuildResult::Unpacked {
                 from,
                 basis,
@@ -177,43 +145,6 @@ impl Document {
                 built,
             } => self.unpacked(slot, *from, *basis, *tries, built).await,
         }
-    }
-
-    async fn folded(
-        &mut self,
-        slot: &Arc<Slot>,
-        fold: &Fold,
-        built: &Result<Built, JobError>,
-    ) -> Result<(), StorageError> {
-        let open = self.opened();
-        let mut record = fold.record.clone();
-        if record.generation != open.history.record().generation + 1 {
-            // An uploaded chunk became the snapshot meanwhile.
-            return Ok(());
-        }
-        let snapshot = match built {
-            Ok(Built::Snapshot(snapshot)) => snapshot.clone(),
-            Ok(Built::Covers(_) | Built::Changes(_)) => return Ok(()),
-            Err(error) => {
-                self.building.fold_from_len = open.history.len().saturating_mul(2);
-                warn!(document = %slot.name, %error, "compaction failed; the history stays as it is");
-                return Ok(());
-            }
-        };
-        record.snapshot_bytes = snapshot.len() as u64;
-        info!(document = %slot.name, changes = record.folded, bytes = snapshot.len(), "compacted");
-        // What arrived in this turn is newer than the fold, and stored before it.
-        self.save(slot).await?;
-        let new = NewSnapshot {
-            record: record.clone(),
-            snapshot,
-            outline: fold.outline.clone().into(),
-            segment: fold.segment.clone().into(),
-        };
-        self.commit(slot, new.into_writes()).await?;
-        self.opened().history.folded(record);
-        self.building.history_changed();
-        Ok(())
     }
 
     async fn unpacked(
@@ -236,21 +167,25 @@ impl Document {
         let (connection, data) = (&message.from, &message.data);
         let mut documents = Documents::Report;
         match built {
-            Ok(Built::Covers(_)) if self.basis() != basis => {
+            Ok(Built::Unpacked(Brought::All(_))) if self.basis() != basis => {
                 // Something else arrived meanwhile: take only what is unknown.
                 let Some(chunk) = first_document(data) else {
                     return Ok(());
                 };
                 return self.start_unpacking(slot, from, chunk, tries, true);
             }
-            Ok(Built::Covers(unpacked)) => self.adopt(slot, data, unpacked).await?,
-            Ok(Built::Changes(changes)) => {
+            Ok(Built::Unpacked(Brought::All(unpacked))) => {
+                self.adopt(slot, data, unpacked).await?;
+            }
+            Ok(Built::Unpacked(Brought::Changes(changes))) => {
+                let len = self.opened().history.len();
                 let received = tokio::task::block_in_place(|| {
                     self.with_graph(slot, |history| history.receive_unpacked(from, changes))
                 })?;
+                self.note_senders(len, connection, &received);
                 self.report_refused(slot, connection, &received);
             }
-            Ok(Built::Snapshot(_)) => {}
+            Ok(Built::Checked(_)) => {}
             Err(error) => {
                 warn!(document = %slot.name, peer = %connection.peer, %error,
                     "uploaded document refused");
@@ -289,36 +224,20 @@ impl Document {
             return Ok(());
         };
         let open = self.opened();
-        let mut record = open.history.record().clone();
         let nothing_new = unpacked.len == open.history.len();
         if nothing_new {
             return Ok(());
         }
         info!(document = %slot.name, changes = unpacked.len, bytes = chunk.len(), "uploaded");
-        record.folded = unpacked.len;
-        record.rows_from = unpacked.len;
-        record.generation += 1;
-        record.segments += 1;
-        record.snapshot_bytes = chunk.len() as u64;
-        record.heads.clone_from(&unpacked.heads);
-        let outline = Bytes::from(unpacked.outline.clone());
-        let new = NewSnapshot {
-            record: record.clone(),
-            snapshot: chunk,
-            outline: outline.clone(),
-            segment: unpacked.segment.clone().into(),
-        };
+        let new = NewSnapshot::unpacked(open.history.record(), chunk, unpacked);
+        let (record, outline) = (new.record.clone(), new.outline.clone());
         self.commit(slot, new.into_writes()).await?;
         let open = self.history.take().expect("is open");
-        let damaged = || StorageError::Damaged {
-            document: slot.name.to_string(),
-            what: "the outline of an uploaded document",
-        };
-        let history = open.history.adopted(record, &outline).ok_or_else(damaged)?;
+        let history = open.history.adopted(record, &outline);
         self.building.history_changed();
         self.history = Some(Box::new(super::Open {
             key: open.key,
-            history,
+            history: history.ok_or_else(|| slot.damaged("the outline of an uploaded document"))?,
             stored: true,
         }));
         Ok(())

@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Write};
 
 use bytes::Bytes;
+use reconverge::contents::{Brought, Unsound, Verdict};
 use reconverge::history::Unpacked;
 use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::protocol::ChangeHash;
@@ -25,13 +26,14 @@ pub(super) enum Task {
         /// Whether the bytes of the unknown changes are wanted in any case.
         changes: bool,
     },
-    /// Fold changes into a snapshot.
-    Fold {
+    /// Check changes, and fold them into a snapshot.
+    Check {
         snapshot: Option<Bytes>,
         changes: Vec<Bytes>,
         /// The heads and the number of changes that must come out.
         heads: Vec<ChangeHash>,
         len: u32,
+        wants_snapshot: bool,
     },
 }
 
@@ -109,15 +111,18 @@ impl Job {
                 to.write_all(&head)?;
                 to.write_all(&chunk)?;
             }
-            Self::Fold {
+            Self::Check {
                 storage,
                 key,
                 snapshot,
                 changes,
+                unsaved,
                 heads,
+                wants_snapshot,
             } => {
-                head.push(b'F');
-                push_unsigned(&mut head, u64::from(changes.end));
+                head.push(if wants_snapshot { b'F' } else { b'V' });
+                let len = u64::from(changes.end) + unsaved.len() as u64;
+                push_unsigned(&mut head, len);
                 push_hashes(&mut head, &heads);
                 push_unsigned(&mut head, u64::from(snapshot.is_some()));
                 if let Some((generation, bytes)) = snapshot {
@@ -128,14 +133,16 @@ impl Job {
                         to.write_all(piece).map_err(Unfed::from)
                     })?;
                 }
-                push_unsigned(&mut head, changes.len() as u64);
+                push_unsigned(&mut head, (changes.len() + unsaved.len()) as u64);
                 to.write_all(&head)?;
-                each_change(&*storage, key, changes, |bytes| {
+                let mut change = |bytes: &[u8]| {
                     head.clear();
                     push_unsigned(&mut head, bytes.len() as u64);
                     to.write_all(&head)?;
                     to.write_all(bytes).map_err(Unfed::from)
-                })?;
+                };
+                each_change(&*storage, key, changes, &mut change)?;
+                unsaved.iter().try_for_each(|bytes| change(bytes))?;
             }
         }
         Ok(to.flush()?)
@@ -150,11 +157,12 @@ impl Task {
         let hashes = read_hashes(&mut input)?;
         let first = read_list(&mut input, bytes)?;
         Some(match kind {
-            b'F' => Self::Fold {
+            b'F' | b'V' => Self::Check {
                 snapshot: first.into_iter().next(),
                 changes: read_list(&mut input, bytes)?,
                 heads: hashes,
                 len: number,
+                wants_snapshot: kind == b'F',
             },
             _ => Self::Unpack {
                 chunk: first.into_iter().next()?,
@@ -170,7 +178,7 @@ impl Task {
 pub(super) fn encode_result(result: &Result<Built, String>) -> Vec<u8> {
     let mut out = Vec::new();
     match result {
-        Ok(Built::Covers(unpacked)) => {
+        Ok(Built::Unpacked(Brought::All(unpacked))) => {
             out.push(b'U');
             push_unsigned(&mut out, u64::from(unpacked.len));
             push_unsigned(&mut out, unpacked.heads.len() as u64);
@@ -184,13 +192,23 @@ pub(super) fn encode_result(result: &Result<Built, String>) -> Vec<u8> {
                 out.extend_from_slice(part);
             }
         }
-        Ok(Built::Changes(changes)) => {
+        Ok(Built::Unpacked(Brought::Changes(changes))) => {
             out.push(b'C');
             push_list(&mut out, changes);
         }
-        Ok(Built::Snapshot(snapshot)) => {
+        Ok(Built::Checked(Verdict::Sound(None))) => out.push(b'V'),
+        Ok(Built::Checked(Verdict::Sound(Some(snapshot)))) => {
             out.push(b'S');
             out.extend_from_slice(snapshot);
+        }
+        Ok(Built::Checked(Verdict::Unsound(changes))) => {
+            out.push(b'X');
+            push_unsigned(&mut out, changes.len() as u64);
+            for Unsound { at, reason } in changes {
+                push_unsigned(&mut out, u64::from(*at));
+                push_unsigned(&mut out, reason.len() as u64);
+                out.extend_from_slice(reason.as_bytes());
+            }
         }
         Err(reason) => {
             out.push(b'E');
@@ -208,17 +226,31 @@ pub(super) fn decode_result(bytes: &Bytes) -> Option<Result<Built, JobError>> {
             let heads = 0..input.unsigned()?;
             let head = |_| Some((input.number()?, input.hash()?, input.number()?));
             let heads = heads.map(head).collect::<Option<_>>()?;
-            let segment = input.prefixed()?.to_vec();
-            let outline = input.prefixed()?.to_vec();
-            Ok(Built::Covers(Unpacked {
+            let segment = bytes.slice_ref(input.prefixed()?);
+            let outline = bytes.slice_ref(input.prefixed()?);
+            Ok(Built::Unpacked(Brought::All(Unpacked {
                 len,
                 segment,
                 outline,
                 heads,
-            }))
+            })))
         }
-        b'C' => Ok(Built::Changes(read_list(&mut input, bytes)?)),
-        b'S' => Ok(Built::Snapshot(bytes.slice(1..))),
+        b'C' => {
+            let changes = read_list(&mut input, bytes)?;
+            Ok(Built::Unpacked(Brought::Changes(changes)))
+        }
+        b'V' => Ok(Built::Checked(Verdict::Sound(None))),
+        b'S' => Ok(Built::Checked(Verdict::Sound(Some(bytes.slice(1..))))),
+        b'X' => {
+            let changes = 0..input.unsigned()?;
+            let unsound = |_| {
+                let at = input.number()?;
+                let reason = String::from_utf8_lossy(input.prefixed()?).into_owned();
+                Some(Unsound { at, reason })
+            };
+            let changes = changes.map(unsound).collect::<Option<_>>()?;
+            Ok(Built::Checked(Verdict::Unsound(changes)))
+        }
         b'E' => Err(JobError::Refused(
             String::from_utf8_lossy(input.0).into_owned(),
         )),
@@ -291,18 +323,22 @@ mod tests {
             writes,
         };
         storage.commit(&[batch]).unwrap();
-        let fold = |snapshot, end| Job::Fold {
+        let unsaved = Bytes::from_static(b"not stored yet");
+        let fold = |snapshot: Option<_>, end| Job::Check {
             storage: storage.clone(),
             key,
-            snapshot,
             changes: 1..end,
+            unsaved: vec![unsaved.clone()],
             heads: vec![HASH],
-        };
-        let task = |snapshot| Task::Fold {
+            wants_snapshot: snapshot.is_some(),
             snapshot,
-            changes: changes[1..].to_vec(),
+        };
+        let task = |snapshot: Option<_>| Task::Check {
+            changes: [&changes[1..], std::slice::from_ref(&unsaved)].concat(),
             heads: vec![HASH],
-            len: 4,
+            len: 5,
+            wants_snapshot: snapshot.is_some(),
+            snapshot,
         };
         let bytes = snapshot.len() as u64;
         let whole = written(fold(Some((5, bytes)), 4)).unwrap();
@@ -319,15 +355,21 @@ mod tests {
     fn results_survive_the_pipe() {
         let unpacked = Unpacked {
             len: 5,
-            segment: vec![1, 2],
-            outline: vec![3],
+            segment: Bytes::from_static(&[1, 2]),
+            outline: Bytes::from_static(&[3]),
             heads: vec![(4, HASH, 700)],
         };
         let bytes = Bytes::from_static(b"bytes");
+        let unsound = Unsound {
+            at: 7,
+            reason: "Automerge panicked".into(),
+        };
         for built in [
-            Built::Covers(unpacked),
-            Built::Changes(vec![bytes.clone()]),
-            Built::Snapshot(bytes),
+            Built::Unpacked(Brought::All(unpacked)),
+            Built::Unpacked(Brought::Changes(vec![bytes.clone()])),
+            Built::Checked(Verdict::Sound(None)),
+            Built::Checked(Verdict::Sound(Some(bytes))),
+            Built::Checked(Verdict::Unsound(vec![unsound])),
         ] {
             let sent = encode_result(&Ok(built.clone()));
             assert_eq!(decode_result(&sent.into()).unwrap().unwrap(), built);

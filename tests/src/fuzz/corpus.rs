@@ -262,13 +262,19 @@ fn stored_documents() -> Vec<Vec<Vec<u8>>> {
         let _ = built.0.take_unsaved();
         built.0.committed();
         let fold = built.0.begin_fold();
-        segments.push(fold.segment);
+        segments.push(fold.segment.to_vec());
         let mut record = fold.record;
         record.snapshot_bytes = 1_000;
         let second = segments.get(1).cloned().unwrap_or_default();
         let parts = |row: Vec<u8>| {
             let (record, outline) = (record.encode(), fold.outline.clone());
-            vec![record, outline, segments[0].clone(), second.clone(), row]
+            vec![
+                record,
+                outline.to_vec(),
+                segments[0].clone(),
+                second.clone(),
+                row,
+            ]
         };
         all.push(parts(Vec::new()));
         built.0.folded(record.clone());

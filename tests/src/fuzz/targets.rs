@@ -539,7 +539,7 @@ pub fn stored(bytes: &[u8]) -> bool {
     let fold = history.begin_fold();
     let again = History::open(fold.record, Some(&fold.outline), &[]);
     let mut again = again.expect("what was folded can be opened");
-    let segments: Vec<Bytes> = segments.into_iter().chain([fold.segment.into()]).collect();
+    let segments: Vec<Bytes> = segments.into_iter().chain([fold.segment]).collect();
     if again.load_graph(&segments).is_none() {
         // The damaged record named fewer changes than the segments have.
         return false;

@@ -1,0 +1,429 @@
+//! The check of what only contents can tell, in the workshop: that all changes together make a
+//! document which clients can apply, read, save and load. What fails is taken out, with what
+//! depends on it, and kept apart: *quarantined*. When the history outweighs its snapshot, the same
+//! job folds it into a new one, so a snapshot holds only what was checked.
+//!
+//! Usually the check comes a while after changes were stored; `Verify::Inline` puts it before.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use reconverge::contents::{Unsound, Verdict};
+use reconverge::history::{Fold, Quarantined, Received, Refusal, Without};
+use reconverge::id::PeerId;
+use reconverge::protocol::ChangeHash;
+use reconverge::storage::{Blob, NewSnapshot, StorageError, Write};
+use tracing::{info, warn};
+
+use super::building::BuildResult;
+use super::{Document, Input, Open, Slot};
+use crate::connection::Connection;
+use crate::workshop::{Built, Job, JobError};
+
+/// After this many failures in a row, the time until the next check grows no more.
+const FAILURES_MAX: u32 = 6;
+
+/// For how many turns of senders a document remembers who sent what is not checked.
+const SENDERS_MAX: usize = 64 * 1024;
+
+/// What of a document is not checked.
+#[derive(Default)]
+pub(super) struct Verifying {
+    senders: Senders,
+    /// A reminder is set.
+    reminded: bool,
+    /// It came.
+    due: bool,
+    /// A check runs.
+    runs: bool,
+    failures: u32,
+    /// After a check failed, the next one folds only when there is this much to fold.
+    fold_from_len: u32,
+    /// How often stored changes were taken out, which gives others new indexes.
+    epoch: u32,
+}
+
+/// What a check began with.
+pub(crate) struct Checked {
+    epoch: u32,
+    /// The changes with these indexes.
+    from: u32,
+    len: u32,
+    /// What is stored with the new snapshot, if one is wanted.
+    fold: Option<Fold>,
+}
+
+impl Verifying {
+    /// Whether nothing is under way and nothing waits for its time.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.runs && !self.reminded
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.runs
+    }
+
+    /// The history was read from storage, with so many changes.
+    pub(super) fn opened(&mut self, len: u32) {
+        self.senders.0.retain(|(index, _)| *index < len);
+    }
+
+    pub(super) fn remind(&mut self) {
+        (self.reminded, self.due) = (false, true);
+    }
+}
+
+/// Who sent the changes that are not checked: from which index on, in order.
+#[derive(Default)]
+struct Senders(VecDeque<(u32, Option<PeerId>)>);
+
+impl Senders {
+    fn note(&mut self, index: u32, peer: Option<&PeerId>) {
+        if self.0.back().is_some_and(|last| last.0 == index) {
+            self.0.pop_back();
+        }
+        if self.0.back().is_none_or(|last| last.1.as_ref() != peer) {
+            self.0.push_back((index, peer.cloned()));
+        }
+        if self.0.len() > SENDERS_MAX {
+            self.0.pop_front();
+        }
+    }
+
+    fn of(&self, index: u32) -> &str {
+        let at = self.0.partition_point(|(from, _)| *from <= index);
+        let peer = at.checked_sub(1).and_then(|at| self.0[at].1.as_ref());
+        peer.map_or("", PeerId::as_str)
+    }
+
+    /// The changes below `upto` are checked, of `len`.
+    fn verified(&mut self, upto: u32, len: u32) {
+        if upto == len {
+            self.0 = VecDeque::new();
+        }
+        while self.0.get(1).is_some_and(|(from, _)| *from <= upto) {
+            self.0.pop_front();
+        }
+    }
+
+    /// The changes with these indexes, in order, are taken out.
+    fn taken_out(&mut self, gone: &[u32]) {
+        for (from, _) in &mut self.0 {
+            *from -= gone.partition_point(|gone| gone < from) as u32;
+        }
+    }
+}
+
+/// The documents with changes that are not checked, in the order in which they are due.
+#[derive(Debug, Default)]
+pub(crate) struct Reminders(Mutex<VecDeque<(Instant, Weak<Slot>)>>);
+
+impl Reminders {
+    fn push(&self, at: Instant, slot: &Arc<Slot>) {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = queue.partition_point(|(due, _)| *due <= at);
+        queue.insert(after, (at, Arc::downgrade(slot)));
+    }
+
+    /// The next document that is due, or how long nothing is.
+    pub(crate) fn next(&self, now: Instant) -> Result<Weak<Slot>, Duration> {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match queue.front() {
+            None => Err(Duration::MAX),
+            Some((due, _)) if *due > now => Err(*due - now),
+            Some(_) => Ok(queue.pop_front().expect("it has a front").1),
+        }
+    }
+}
+
+/// Has a history that was opened refuse what was quarantined.
+pub(super) fn recall_quarantined(slot: &Slot, open: &mut Open) -> Result<(), StorageError> {
+    for number in 0..open.history.record().quarantined {
+        let blob = Blob::Quarantine(number);
+        let lot = tokio::task::block_in_place(|| slot.relay.storage.blob(open.key, blob))?;
+        let lot = Quarantined::decode(&lot).ok_or_else(|| slot.damaged("a quarantined lot"))?;
+        open.history.quarantine(&lot);
+    }
+    Ok(())
+}
+
+impl Document {
+    /// Remembers who sent what entered, from the index `len` on.
+    pub(super) fn note_senders(&mut self, len: u32, from: &Connection, received: &Received) {
+        if received.admitted == 0 {
+            return;
+        }
+        let senders = &mut self.verifying.senders;
+        senders.note(len, Some(&from.peer));
+        for (index, other) in &received.waited {
+            let other = self.connections.get(other).map(|other| &other.peer);
+            senders.note(*index, other);
+            senders.note(index + 1, Some(&from.peer));
+        }
+    }
+
+    /// Starts a check when one is due, or sees to it that one will be.
+    pub(super) fn check_if_due(&mut self, slot: &Arc<Slot>) {
+        let Some(open) = &self.history else { return };
+        if self.verifying.runs {
+            return;
+        }
+        let (config, history) = (&slot.relay.config, &open.history);
+        let len = history.len();
+        let folds = history.should_fold() && len >= self.verifying.fold_from_len;
+        let unverified = len - history.verified();
+        let many = config.verify_lag_changes.max(len / 8);
+        let due = unverified > 0 && (self.verifying.due || unverified >= many);
+        if folds || (due && self.verifying.failures == 0) || self.verifying.due {
+            self.verifying.due = false;
+            if folds || unverified > 0 {
+                self.check(slot, folds);
+            }
+        } else if unverified > 0 && !self.verifying.reminded {
+            self.verifying.reminded = true;
+            let lag = config.verify_lag * (1 << self.verifying.failures);
+            slot.relay.reminders.push(Instant::now() + lag, slot);
+        }
+    }
+
+    fn check(&mut self, slot: &Arc<Slot>, folds: bool) {
+        self.verifying.runs = true;
+        let history = &self.opened().history;
+        let checked = Checked {
+            from: history.record().folded,
+            len: history.len(),
+            fold: folds.then(|| history.begin_fold()),
+            epoch: self.verifying.epoch,
+        };
+        let job = self.check_job(slot, folds);
+        let slot = slot.clone();
+        slot.relay.clone().tasks.spawn(async move {
+            let Some(built) = slot.relay.build(job).await else {
+                return;
+            };
+            let result = BuildResult::Checked { checked, built };
+            slot.push(Input::Built(Box::new(result)));
+        });
+    }
+
+    /// A check of everything, stored or not.
+    fn check_job(&mut self, slot: &Slot, wants_snapshot: bool) -> Job {
+        let open = self.opened();
+        let (history, record) = (&open.history, open.history.record());
+        let unsaved: Vec<Bytes> = history.unsaved().iter().map(|c| c.bytes.clone()).collect();
+        Job::Check {
+            storage: slot.relay.storage.clone(),
+            key: open.key,
+            snapshot: (record.generation > 0).then_some((record.generation, record.snapshot_bytes)),
+            changes: record.folded..history.len() - unsaved.len() as u32,
+            unsaved,
+            heads: history.heads(),
+            wants_snapshot,
+        }
+    }
+
+    pub(super) async fn checked(
+        &mut self,
+        slot: &Arc<Slot>,
+        checked: &Checked,
+        built: &Result<Built, JobError>,
+    ) -> Result<(), StorageError> {
+        self.verifying.runs = false;
+        if checked.epoch != self.verifying.epoch {
+            return Ok(());
+        }
+        let verdict = match built {
+            Ok(Built::Checked(verdict)) => verdict,
+            Ok(Built::Unpacked(_)) => return Ok(()),
+            Err(error) => {
+                let len = self.opened().history.len();
+                self.verifying.failures = FAILURES_MAX.min(self.verifying.failures + 1);
+                self.verifying.fold_from_len = len.saturating_mul(2);
+                warn!(document = %slot.name, %error,
+                    "its contents could not be checked; the history stays as it is");
+                return Ok(());
+            }
+        };
+        self.verifying.failures = 0;
+        // What arrived in this turn is newer than the check, and stored before what it found.
+        self.save(slot).await?;
+        match (verdict, &checked.fold) {
+            (Verdict::Sound(Some(snapshot)), Some(fold)) => {
+                self.folded(slot, fold, snapshot.clone()).await
+            }
+            (Verdict::Sound(_), _) => self.verified(slot, checked.len).await,
+            (Verdict::Unsound(unsound), _) => {
+                self.verifying.due = true;
+                self.take_out(slot, checked.from, unsound).await
+            }
+        }
+    }
+
+    async fn folded(
+        &mut self,
+        slot: &Arc<Slot>,
+        fold: &Fold,
+        snapshot: Bytes,
+    ) -> Result<(), StorageError> {
+        if fold.record.generation != self.opened().history.record().generation + 1 {
+            // An uploaded chunk became the snapshot meanwhile.
+            return Ok(());
+        }
+        let new = NewSnapshot::folded(fold, snapshot);
+        let mut record = new.record.clone();
+        info!(document = %slot.name, changes = record.folded, bytes = record.snapshot_bytes,
+            "compacted");
+        self.commit(slot, new.into_writes()).await?;
+        let history = &mut self.opened().history;
+        record.verified = record.verified.max(history.verified());
+        let len = history.len();
+        self.verifying.senders.verified(record.verified, len);
+        self.opened().history.folded(record);
+        self.building.history_changed();
+        Ok(())
+    }
+
+    async fn verified(&mut self, slot: &Arc<Slot>, upto: u32) -> Result<(), StorageError> {
+        let history = &mut self.opened().history;
+        if upto <= history.verified() {
+            return Ok(());
+        }
+        history.set_verified(upto);
+        let record = Write::Record(history.record().clone());
+        let len = history.len();
+        self.verifying.senders.verified(upto, len);
+        self.commit(slot, vec![record]).await
+    }
+
+    /// Checks what is not checked yet, before it is stored or served.
+    pub(super) async fn verify_inline(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
+        while self.opened().history.verified() < self.opened().history.len() {
+            let job = self.check_job(slot, false);
+            let Some(built) = slot.relay.build(job).await else {
+                return Err(StorageError::Closed);
+            };
+            let history = &mut self.opened().history;
+            let (from, len) = (history.record().folded, history.len());
+            let unsaved = history.unsaved().len() as u32;
+            let unsound = match built {
+                Ok(Built::Checked(Verdict::Unsound(unsound))) => unsound,
+                Ok(_) => {
+                    history.set_verified(len);
+                    self.verifying.senders.verified(len, len);
+                    Vec::new()
+                }
+                // That says nothing of the changes.
+                Err(error @ JobError::Spawn(_)) => return Err(StorageError::failed(error)),
+                Err(error) if unsaved == 0 => {
+                    warn!(document = %slot.name, %error,
+                        "what was stored before could not be checked, and is served unchecked");
+                    history.set_verified(len);
+                    Vec::new()
+                }
+                Err(error) => {
+                    let reason = format!("it could not be checked: {error}");
+                    let at = len - unsaved - from..len - from;
+                    let unsound = |at| Unsound {
+                        at,
+                        reason: reason.clone(),
+                    };
+                    at.map(unsound).collect()
+                }
+            };
+            if !unsound.is_empty() {
+                self.take_out(slot, from, &unsound).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out changes, counted from the index `from`, and what depends on them. What of them was
+    /// stored is quarantined.
+    async fn take_out(
+        &mut self,
+        slot: &Arc<Slot>,
+        from: u32,
+        unsound: &[Unsound],
+    ) -> Result<(), StorageError> {
+        let folded = self.opened().history.record().folded;
+        let unsound: HashMap<u32, String> = unsound
+            .iter()
+            .map(|change| (from + change.at, change.reason.clone()))
+            // An uploaded chunk that was loaded has it meanwhile.
+            .filter(|(index, _)| *index >= folded)
+            .collect();
+        if unsound.is_empty() {
+            return Ok(());
+        }
+        let open = self.opened();
+        let stored_len = open.history.len() - open.history.unsaved().len() as u32;
+        let without = tokio::task::block_in_place(|| {
+            let segments = open.segments(slot)?;
+            let stored = slot.relay.storage.load(&slot.id)?;
+            let (outline, rows) =
+                stored.map_or_else(Default::default, |stored| (stored.outline, stored.rows));
+            let without = open
+                .history
+                .without(&unsound, outline.as_deref(), &segments, &rows);
+            without.ok_or_else(|| slot.damaged("its parts do not fit together"))
+        })?;
+        self.report_taken_out(slot, &without, &unsound);
+        let gone: Vec<u32> = without.taken_out.iter().map(|out| out.index).collect();
+        let lot: Vec<Quarantined> = without
+            .taken_out
+            .into_iter()
+            .filter(|out| out.index < stored_len)
+            .map(|out| Quarantined {
+                hash: out.change.hash,
+                reason: out.refusal.to_string(),
+                sender: self.verifying.senders.of(out.index).to_owned(),
+                bytes: out.change.bytes,
+            })
+            .collect();
+        self.verifying.senders.taken_out(&gone);
+        if lot.is_empty() {
+            return Ok(());
+        }
+        self.verifying.epoch += 1;
+        self.building.history_changed();
+        let record = self.opened().history.record().clone();
+        let blob = Blob::Quarantine(record.quarantined - 1);
+        let mut writes = vec![Write::RemoveRowsFrom(without.rows_from)];
+        let rows = without.rows.into_iter();
+        writes.extend(rows.map(|(last, row)| Write::Row { last, row }));
+        writes.push(Write::Blob(blob, Quarantined::encode(&lot).into()));
+        writes.push(Write::Record(record));
+        let committed = self.commit(slot, writes).await;
+        if committed.is_err() {
+            // What is known of them counts with the new indexes, and the old ones may be stored.
+            for connection in self.connections.values() {
+                connection.outbox.close(1011, "storage failed");
+            }
+        }
+        committed?;
+        self.opened().history.committed();
+        self.concerned = super::Concerned::All;
+        Ok(())
+    }
+
+    fn report_taken_out(&self, slot: &Slot, without: &Without, unsound: &HashMap<u32, String>) {
+        let mut refused: Vec<(Option<ChangeHash>, Refusal)> = Vec::new();
+        for out in &without.taken_out {
+            if unsound.contains_key(&out.index) {
+                let sender = self.verifying.senders.of(out.index);
+                warn!(document = %slot.name, peer = sender, change = %out.change.hash,
+                    reason = %out.refusal, "change taken out");
+            }
+            refused.push((Some(out.change.hash), out.refusal.clone()));
+        }
+        let depend = without.taken_out.len().saturating_sub(unsound.len());
+        if depend > 0 {
+            warn!(document = %slot.name, changes = depend, "taken out with them, since they depend on them");
+        }
+        for connection in self.connections.values() {
+            connection.refused(&slot.name, &refused);
+        }
+    }
+}

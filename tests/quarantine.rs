@@ -1,0 +1,346 @@
+//! Aim: a change whose structure is right and whose contents make no document harms nobody for
+//! longer than the stated lag, and with `--verify inline` nobody at all; what does not depend on
+//! it goes on.
+//!
+//! Method: the turn around a history with Automerge's own clients, from seeds; and the relay as a
+//! process. `RECONVERGE_QUARANTINE_SEED` repeats one run.
+
+#![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
+
+use automerge::legacy::{Key, ObjectId};
+use automerge::transaction::Transactable;
+use automerge::{AutoCommit, Change, ChangeHash, ROOT};
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use reconverge::contents::{Check, Verdict};
+use reconverge::id::{Access, DocumentId};
+use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope};
+use reconverge_tests::forge;
+use reconverge_tests::light::{self, Client, Document, PATIENCE};
+use reconverge_tests::process::Relay;
+use reconverge_tests::world::{self, Core, Failure, Kept, World, hashes, sync_message};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+
+#[test]
+fn what_is_taken_out_leaves_the_rest_whole() {
+    let repeated = std::env::var("RECONVERGE_QUARANTINE_SEED").ok();
+    let repeated = repeated.and_then(|seed| seed.parse::<u64>().ok());
+    let seeds = repeated.map_or(0..1_000, |seed| seed..seed + 1);
+    let mut taken_out = 0;
+    for seed in seeds {
+        let run = std::panic::catch_unwind(|| run(seed));
+        taken_out +=
+            run.unwrap_or_else(|_| panic!("failed with RECONVERGE_QUARANTINE_SEED={seed}"));
+    }
+    println!("{taken_out} changes taken out");
+    assert!(repeated.is_some() || taken_out > 1_000);
+}
+
+/// Takes changes out of a history that is being edited, as if the check had found fault with them.
+fn run(seed: u64) -> usize {
+    let mut world = World::new(seed);
+    for _ in 0..3 {
+        world.add_writer();
+    }
+    world.add_client(Core::Old, Access::Write);
+    world.add_client(Core::Current, Access::Read);
+    for _ in 0..100 {
+        event(&mut world);
+    }
+    let fresh = world.add_writer();
+    // Twice: a relay that was opened again knows what it took out.
+    for _ in 0..2 {
+        for at in 0..world.clients.len() {
+            world.connect(at);
+            let connection = world.clients[at].connection.unwrap();
+            world.relay.set_room(connection, 8);
+        }
+        world.settle(2_000);
+        let stored = hashes(&world.relay.stored());
+        assert_eq!(stored.len(), world.relay.history().len() as usize);
+        for client in &mut world.clients {
+            let has = hashes(client.doc.document());
+            assert!(stored.is_subset(&has), "a client lacks something");
+        }
+        assert_eq!(hashes(world.clients[fresh].doc.document()), stored);
+        world.restart();
+    }
+    world.relay.taken_out
+}
+
+fn event(world: &mut World) {
+    let at = world.random.below(world.clients.len() as u64) as usize;
+    match world.random.below(36) {
+        // One who has nothing of what was taken out.
+        35 if world.clients.len() < 9 => {
+            let fresh = world.add_writer();
+            world.connect(fresh);
+        }
+        30..35 => {
+            if let Some(connection) = world.clients[at].connection {
+                let room = world.random.below(3) as usize;
+                world.relay.set_room(connection, room);
+            }
+        }
+        0..12 if world.clients[at].access == Access::Write => {
+            let n = world.random.number();
+            world.edit(at, |doc| {
+                doc.put(ROOT, format!("{}", n % 5), n as i64).unwrap()
+            });
+        }
+        12..18 => {
+            for _ in 0..world.random.below(8) {
+                world.step();
+            }
+        }
+        18..21 => world.connect(at),
+        21 => world.disconnect(at, Kept::State),
+        22 => world.disconnect(at, Kept::Nothing),
+        23 => world.restart(),
+        24 => world.relay.evict(),
+        25 => world.relay.begin_fold(),
+        26 => world.relay.begin_check(false),
+        27 => take_out(world),
+        28 => {
+            let failure = [Failure::Nothing, Failure::Written][world.random.below(2) as usize];
+            world.relay.turn();
+            world.relay.fail_next_commit(failure);
+            take_out(world);
+        }
+        _ => {
+            world.step();
+        }
+    }
+}
+
+fn take_out(world: &mut World) {
+    world.relay.turn();
+    let (from, to) = {
+        let history = world.relay.history();
+        (history.record().folded, history.len())
+    };
+    if from == to {
+        return;
+    }
+    let mut any = || from + world.random.below(u64::from(to - from)) as u32;
+    let indexes = [any(), any()];
+    world.relay.quarantine(&indexes);
+    for connection in std::mem::take(&mut world.relay.closed) {
+        let closed = |client: &world::Client| client.connection == Some(connection);
+        if let Some(at) = world.clients.iter().position(closed) {
+            world.disconnect(at, Kept::State);
+        }
+    }
+}
+
+#[test]
+fn the_check_names_the_change_at_fault_and_no_other() {
+    let (first, unsound, honest) = forge::unsound();
+    let mut changes: Vec<_> = first.iter().collect();
+    changes.extend([&unsound, &honest]);
+    let at = first.len() as u32;
+    let verdict = check(&changes, &[unsound.hash(), honest.hash()]);
+    let Verdict::Unsound(found) = verdict else {
+        panic!("{verdict:?}");
+    };
+    assert_eq!(found.iter().map(|found| found.at).collect::<Vec<_>>(), [at]);
+    assert!(found[0].reason.contains("panicked"), "{}", found[0].reason);
+    changes.remove(at as usize);
+    assert!(matches!(
+        check(&changes, &[honest.hash()]),
+        Verdict::Sound(Some(_))
+    ));
+}
+
+fn check(changes: &[&Change], heads: &[ChangeHash]) -> Verdict {
+    let bytes = |change: &&Change| Bytes::copy_from_slice(change.raw_bytes());
+    let changes: Vec<Bytes> = changes.iter().map(bytes).collect();
+    let mut heads = heads.to_vec();
+    heads.sort_unstable();
+    let check = Check {
+        snapshot: None,
+        changes: &changes,
+        heads: &heads,
+        len: changes.len() as u32,
+        wants_snapshot: true,
+    };
+    check.run().unwrap()
+}
+
+const DOCUMENT: [u8; 16] = [9; 16];
+
+fn document() -> DocumentId {
+    DocumentId::new(&DOCUMENT).unwrap()
+}
+
+fn light_change(change: &Change) -> light::Change {
+    light::Change {
+        hash: change.hash(),
+        bytes: Bytes::copy_from_slice(change.raw_bytes()),
+    }
+}
+
+/// A peer that says that it understands what is refused.
+struct Told {
+    stream: WebSocketStream<TcpStream>,
+    name: &'static str,
+}
+
+impl Told {
+    async fn join(relay: &Relay, name: &'static str) -> Self {
+        let url = relay.url();
+        let address = url.trim_start_matches("ws://").trim_end_matches('/');
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = tokio_tungstenite::client_async(&url, stream).await.unwrap();
+        let mut told = Self { stream, name };
+        let metadata = PeerMetadata {
+            reconverge: 1,
+            ..PeerMetadata::default()
+        };
+        told.say(&Message::Join {
+            sender: name,
+            metadata,
+            speaks_v1: true,
+        })
+        .await;
+        told
+    }
+
+    async fn say(&mut self, message: &Message<'_>) {
+        let frame = Frame::Binary(protocol::encode(message).into());
+        self.stream.send(frame).await.unwrap();
+    }
+
+    async fn sync(&mut self, heads: &[ChangeHash], changes: &[&[u8]]) {
+        let data = sync_message(heads, &[], changes);
+        let envelope = SyncEnvelope {
+            sender: self.name,
+            target: "",
+            document: document().to_string().into(),
+            data: &data,
+            request: false,
+        };
+        self.say(&Message::Sync(envelope)).await;
+    }
+
+    /// Waits until it hears that a change is refused; the reason.
+    async fn refused(&mut self, hash: ChangeHash) -> String {
+        let refused = async {
+            loop {
+                let frame = self.stream.next().await.unwrap().unwrap().into_data();
+                if let Ok(Message::Refused(refused)) = protocol::decode(&frame)
+                    && refused.hashes.contains(&hash)
+                {
+                    return refused.reason.to_owned();
+                }
+            }
+        };
+        let refused = tokio::time::timeout(PATIENCE, refused).await;
+        refused.unwrap_or_else(|_| panic!("{} hears nothing of {hash}", self.name))
+    }
+}
+
+/// Everything that a client gets that comes now.
+async fn fetched(relay: &Relay, name: &str, heads: &[ChangeHash]) -> AutoCommit {
+    let mut fresh = Client::connect(&relay.url(), name).await.unwrap();
+    let at = fresh.open(Document::new(document()).keeping());
+    fresh
+        .until(|client| client.document(at).heads() == heads)
+        .await
+        .unwrap();
+    AutoCommit::load(fresh.document(at).kept()).unwrap()
+}
+
+fn sorted<const N: usize>(mut heads: [ChangeHash; N]) -> [ChangeHash; N] {
+    heads.sort_unstable();
+    heads
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn later_an_unsound_change_is_taken_out_and_refused_for_good() {
+    let (first, unsound, honest) = forge::unsound();
+    let mut relay = Relay::start_with(&["--verify-lag-s", "1"]);
+    let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
+    let at = editor.open(Document::created(
+        document(),
+        first.iter().map(light_change),
+    ));
+    editor.until_acked(at).await.unwrap();
+    let mut mallory = Told::join(&relay, "mallory").await;
+    mallory
+        .sync(&[unsound.hash()], &[unsound.raw_bytes()])
+        .await;
+    editor
+        .until(|editor| editor.document(at).has(&unsound.hash()))
+        .await
+        .unwrap();
+    // Stored and passed on; what is made beside it and after it is too.
+    let mut after = unsound.decode();
+    (after.seq, after.deps) = (after.seq + 1, vec![unsound.hash()]);
+    after.start_op = after.start_op.checked_add(1).unwrap();
+    after.operations[0].key = Key::Map("after".into());
+    after.operations[0].obj = ObjectId::Root;
+    after.operations[0].insert = false;
+    let after = Change::from(after);
+    mallory.sync(&[after.hash()], &[after.raw_bytes()]).await;
+    editor.write(at, light_change(&honest));
+    let reason = mallory.refused(unsound.hash()).await;
+    assert!(reason.contains("make no document"), "{reason}");
+    editor
+        .until(|editor| editor.document(at).relay_heads() == Some(&[honest.hash()]))
+        .await
+        .unwrap();
+    let log = relay.log();
+    let line = log.lines().find(|line| line.contains("change taken out"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    let hash = unsound.hash().to_string();
+    assert!(line.contains("mallory") && line.contains(&hash), "{line}");
+
+    for (round, name) in [(0, "one"), (1, "two")] {
+        let mut document = fetched(&relay, name, &[honest.hash()]).await;
+        assert_eq!(hashes(document.document()).len(), first.len() + 1);
+        // Whoever sends it again hears why not, also after the relay was killed.
+        let mut again = Told::join(&relay, ["three", "four"][round]).await;
+        again.sync(&[unsound.hash()], &[unsound.raw_bytes()]).await;
+        assert!(
+            again
+                .refused(unsound.hash())
+                .await
+                .contains("make no document")
+        );
+        again.sync(&[after.hash()], &[after.raw_bytes()]).await;
+        again.refused(after.hash()).await;
+        relay.kill();
+        relay.start_again();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inline_an_unsound_change_is_never_stored_nor_passed_on() {
+    let (first, unsound, honest) = forge::unsound();
+    let mut relay = Relay::start_with(&["--verify", "inline"]);
+    let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
+    let at = editor.open(Document::created(
+        document(),
+        first.iter().map(light_change),
+    ));
+    editor.until_acked(at).await.unwrap();
+    let mut mallory = Told::join(&relay, "mallory").await;
+    // In one message with a good one, which stays.
+    let heads = sorted([unsound.hash(), honest.hash()]);
+    let changes = [unsound.raw_bytes(), honest.raw_bytes()];
+    mallory.sync(&heads, &changes).await;
+    let reason = mallory.refused(unsound.hash()).await;
+    assert!(reason.contains("make no document"), "{reason}");
+    editor
+        .until(|editor| editor.document(at).heads() == [honest.hash()])
+        .await
+        .unwrap();
+    assert!(!editor.document(at).has(&unsound.hash()));
+    relay.kill();
+    relay.start_again();
+    let mut document = fetched(&relay, "fresh", &[honest.hash()]).await;
+    assert_eq!(hashes(document.document()).len(), first.len() + 1);
+}
