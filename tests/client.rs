@@ -9,13 +9,14 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use automerge::transaction::Transactable;
-use automerge::{Automerge, ChangeHash, ObjType, ROOT, ReadDoc};
+use automerge::{Automerge, AutomergeError, ChangeHash, ObjType, ROOT, ReadDoc};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use reconverge::engine::{FindError, Status};
 use reconverge::id::DocumentId;
 use reconverge::native::{DocHandle, Repo, SyncError};
 use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope, encode_sync};
+use reconverge_tests::light;
 use reconverge_tests::process::Relay;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
@@ -195,6 +196,60 @@ async fn a_relay_that_is_killed_comes_back_with_all_that_was_saved() {
     assert_eq!(get(&of_eve, "offline"), Some(2));
 }
 
+/// A copy of the process wrote another change under the same actor, and the relay has that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_actor_was_reused_is_made_again_by_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client.redb");
+    let mut relay = Relay::start();
+    let url = relay.url();
+    let build = async || {
+        let builder = Repo::builder().relay(&url).file(&file);
+        builder.build().await.unwrap()
+    };
+    let repo = build().await;
+    let document = repo.create().unwrap();
+    put(&document, "n", 0);
+    synced(&document).await;
+    let (heads, url) = (document.heads().unwrap(), document.url());
+    let saved = repo.export(&url).await.unwrap();
+    relay.kill();
+    put(&document, "n", 1);
+    put(&document, "again", 1);
+    repo.shutdown().await.unwrap();
+    drop((document, repo));
+    relay.start_again();
+
+    let mut copy = Automerge::load(&saved).unwrap();
+    let last = copy.get_last_local_change();
+    let actor = copy.get_change_by_hash(&heads[0]).or(last).unwrap();
+    copy.set_actor(actor.actor_id().clone());
+    copy.transact::<_, _, AutomergeError>(|tx| tx.put(ROOT, "copy", 1))
+        .unwrap();
+    let other = copy.get_last_local_change().unwrap();
+    assert_eq!(other.seq(), actor.seq() + 1);
+    let id: DocumentId = url.parse().unwrap();
+    let mut forger = light::Client::connect(&relay.url(), "copy").await.unwrap();
+    let at = forger.open(light::Document::resumed(id, heads));
+    forger.write(at, (&other).into());
+    in_time("the copy's change", forger.until_acked(at))
+        .await
+        .unwrap();
+
+    let again = build().await;
+    let bob = client(&relay).await;
+    let of_bob = in_time("find", bob.find(&url)).await.unwrap();
+    for (key, value) in [("copy", 1), ("n", 1), ("again", 1)] {
+        has(&of_bob, key, value).await;
+    }
+    let document = in_time("find", again.find(&url)).await.unwrap();
+    synced(&document).await;
+    assert_eq!(document.heads().unwrap(), of_bob.heads().unwrap());
+    put(&document, "n", 2);
+    has(&of_bob, "n", 2).await;
+    again.shutdown().await.unwrap();
+}
+
 /// The relay with a disk and access that change on command.
 struct FaultyRelay {
     child: Child,
@@ -329,7 +384,7 @@ async fn documents_are_imported_looked_back_at_exported_and_deleted() {
         .unwrap();
     let mut saved = Automerge::new();
     let text = saved
-        .transact::<_, _, automerge::AutomergeError>(|tx| {
+        .transact::<_, _, AutomergeError>(|tx| {
             let text = tx.put_object(ROOT, "text", ObjType::Text)?;
             tx.splice_text(&text, 0, 0, &"word ".repeat(2000))?;
             Ok(text)

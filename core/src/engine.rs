@@ -14,6 +14,8 @@
 //! * **The status is what relays acknowledged.** A relay's sync heads are on its disk. Those that
 //!   are known here are stored per relay; they make the next connection cheap, and they say which
 //!   documents are *in the outbox*: those are synced at the next start, opened or not.
+//! * **No edit is lost to a fork.** A change that no relay can take, because a copy of this process
+//!   made another under the same actor and sequence number, is made again under a new actor.
 //! * **Every queue has a limit.** A relay has at most [`FRAMES_MAX`] frames on their way; what
 //!   comes meanwhile becomes one message per document when there is room.
 //! * **Documents stay** until they are deleted or the engine ends: a relay that counts on a
@@ -39,13 +41,13 @@ use automerge::transaction::Transaction;
 use bytes::Bytes;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
-pub use document::{FindError, Status};
+pub use document::{FindError, MADE_AGAIN_MAX, Status};
 pub use frame::Frame;
 pub use link::{CONNECT_TIMEOUT, FRAMES_MAX, PING_AFTER, PRESENCE_MAX, SILENCE_MAX};
 pub use load::{Loaded, load, load_graph};
 
 use backoff::Random;
-use document::{Document, Greeted, Opened, Phase};
+use document::{Document, Greeted, Opened, Phase, Refused};
 use link::{Link, Relay, State};
 
 use crate::id::{ConnectionId, DocumentId, PeerId};
@@ -618,7 +620,13 @@ impl Engine {
                     && (refused.hashes.is_empty()
                         || refused.hashes.iter().any(|hash| opened.replica.knows(hash)))
                 {
-                    found.relays[relay.0].refused = Some(refused.reason.to_owned());
+                    if !refused.hashes.is_empty() {
+                        found.note_refusal(refused.reason);
+                    }
+                    found.relays[relay.0].refused = Some(Refused {
+                        reason: refused.reason.to_owned(),
+                        changes: refused.hashes,
+                    });
                     self.due.insert(document);
                 }
             }
@@ -712,6 +720,7 @@ impl Engine {
             let of_relay = &mut found.relays[relay.0];
             of_relay.greeted = Greeted::No;
             of_relay.unavailable = false;
+            of_relay.reset = false;
             if let Some(connection) = connection {
                 found.forget_messages(connection);
                 if let Some(opened) = &mut found.opened {

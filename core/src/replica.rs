@@ -14,7 +14,9 @@
 //!
 //! Absent: clocks, sockets, files, and the bytes of stored changes; [`Piece`] names those.
 
-use std::collections::VecDeque;
+mod again;
+
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use automerge::transaction::{CommitOptions, Transaction};
@@ -303,6 +305,81 @@ impl Replica {
         };
         let hash = document.empty_commit(CommitOptions::default().with_time(time_s));
         self.own.push_back(change_bytes(document, &hash));
+    }
+}
+
+/// Making changes again.
+impl Replica {
+    /// Makes changes again that no relay can take, because another change has their actor and
+    /// sequence number, together with all that hang on them: under other actors, in the place of
+    /// what they were. The contents stay as they are; names of objects that those changes made do
+    /// not. Only changes for which `is_refused` says so count, and of them only those that no relay
+    /// has: that lie in the past of none of the heads in `acknowledged`. Whether there were any.
+    ///
+    /// The replica is as one that was imported then: nothing of it is stored, no relay has joined,
+    /// and the first commit replaces all that was stored.
+    ///
+    /// # Errors
+    /// When the contents cannot be built, or a relay would not take them. The replica is as it was.
+    pub fn make_again(
+        &mut self,
+        acknowledged: &[ChangeHash],
+        is_refused: impl Fn(&Change) -> bool,
+    ) -> Result<bool, ContentsError> {
+        self.build()?;
+        self.settle()?;
+        let document = self.document().expect("just built");
+        let known = |hash: &&ChangeHash| document.get_change_meta_by_hash(hash).is_some();
+        let acknowledged: Vec<_> = acknowledged.iter().filter(known).copied().collect();
+        let mut unacknowledged = document.get_changes(&acknowledged);
+        unacknowledged.retain(is_refused);
+        let roots: HashSet<_> = unacknowledged.iter().map(Change::hash).collect();
+        let Some(first) = unacknowledged.first() else {
+            return Ok(false);
+        };
+        let actor = again::actor_after(&first.hash(), self.actor.to_bytes());
+        let (stay, made) = again::make_again(document.get_changes(&[]), &roots);
+        let mut replica = match Self::of_changes(actor.clone(), stay.clone(), &made)? {
+            Some(replica) => replica,
+            None => {
+                let all: Vec<_> = stay.into_iter().chain(made).collect();
+                let replica = Self::of_changes(actor, all, &[])?;
+                replica.expect("nothing has to be looked up for no changes")
+            }
+        };
+        if self.stored {
+            let writes = replica.adopted.get_or_insert_default();
+            writes.insert(0, Write::RemoveDocument);
+        }
+        *self = replica;
+        Ok(true)
+    }
+
+    /// A document with `folded` in its snapshot and `after` as rows, all of it to be stored in one
+    /// commit. `None` if that commit would have to wait for the graph.
+    fn of_changes(
+        actor: ActorId,
+        folded: Vec<Change>,
+        after: &[Change],
+    ) -> Result<Option<Self>, ContentsError> {
+        let mut replica = Self::new(actor);
+        if !folded.is_empty() {
+            let mut document = Automerge::new();
+            contents::guard(|| document.apply_changes(folded)).map_err(ContentsError)?;
+            let chunk = document.save().into();
+            replica.adopt(document, chunk)?;
+        }
+        let Contents::Built { document, .. } = &mut replica.contents else {
+            unreachable!("made so");
+        };
+        let applied = contents::guard(|| document.apply_changes(after.iter().cloned()));
+        applied.map_err(ContentsError)?;
+        replica.own = after.iter().map(contents::bytes_of).collect();
+        let entered = replica.enter_own().is_ok();
+        if let Some(fault) = &replica.fault {
+            return Err(ContentsError::of(fault));
+        }
+        Ok(entered.then_some(replica))
     }
 }
 

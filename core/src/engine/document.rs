@@ -1,7 +1,7 @@
 //! One document of the engine: its replica, what is on its way to storage, and what each relay
 //! acknowledged.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -12,6 +12,14 @@ use crate::history::Record;
 use crate::id::{ConnectionId, DocumentIdError};
 use crate::replica::Replica;
 use crate::storage::{Batch, DocumentKey, StorageError};
+
+/// How often a document's changes are made again before some relay has everything; a relay that
+/// refuses them all the same is believed then.
+pub const MADE_AGAIN_MAX: u32 = 3;
+
+/// Most refusals of a document that wait to be looked at, and the longest of them, in bytes.
+const REFUSALS_MAX: usize = 64;
+const REFUSAL_BYTES_MAX: usize = 256;
 
 /// What is true of a document's changes, computed from what relays acknowledged and never from a
 /// socket being open.
@@ -95,6 +103,10 @@ pub(super) struct Document {
     pub(super) in_outbox: bool,
     /// Messages wait until the folded part of the graph is read.
     pub(super) needs_graph: bool,
+    /// Refusals that may be of changes which are to be made again.
+    pub(super) refusals: BTreeSet<String>,
+    /// How often changes were made again since a relay had everything.
+    pub(super) made_again: u32,
     pub(super) deleting: bool,
     pub(super) status: Option<Status>,
 }
@@ -125,9 +137,19 @@ pub(super) struct OfRelay {
     pub(super) greeted: Greeted,
     /// It said, on this connection, that nobody has the document.
     pub(super) unavailable: bool,
-    /// Why it does not take some change of ours. Relays say so once, so this outlives the
-    /// connection; it ends when the relay has everything after all.
-    pub(super) refused: Option<String>,
+    /// What it sent on this connection is not here any more: it is asked for it again.
+    pub(super) reset: bool,
+    /// What it does not take of ours. Relays say so once, so this outlives the connection; it
+    /// ends when the relay has everything after all.
+    pub(super) refused: Option<Refused>,
+}
+
+/// Why a relay does not take some changes.
+#[derive(Debug, Clone)]
+pub(super) struct Refused {
+    pub(super) reason: String,
+    /// Some of them; none if it did not say which.
+    pub(super) changes: Vec<ChangeHash>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +184,8 @@ impl Document {
             acknowledgements_due: None,
             in_outbox: false,
             needs_graph: false,
+            refusals: BTreeSet::new(),
+            made_again: 0,
             deleting: false,
             status: None,
         }
@@ -194,6 +218,14 @@ impl Document {
         let heads = opened.replica.heads();
         let covered = |relay: &OfRelay| relay.covers(&heads);
         opened.replica.has_own() || self.relays.is_empty() || !self.relays.iter().all(covered)
+    }
+
+    /// Keeps the words of a refusal until the turn that looks for changes to make again.
+    pub(super) fn note_refusal(&mut self, reason: &str) {
+        let fits = reason.len() <= REFUSAL_BYTES_MAX && self.refusals.len() < REFUSALS_MAX;
+        if fits && self.made_again < MADE_AGAIN_MAX {
+            self.refusals.insert(reason.to_owned());
+        }
     }
 
     pub(super) fn take_message(&mut self) -> Option<(ConnectionId, Bytes)> {

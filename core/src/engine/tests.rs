@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use automerge::marks::{ExpandMark, Mark};
 use automerge::transaction::Transactable;
-use automerge::{ActorId, Automerge, AutomergeError, ChangeHash, ROOT, ReadDoc};
+use automerge::{
+    ActorId, Automerge, AutomergeError, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValue,
+};
 use bytes::Bytes;
 
 use super::backoff::Random;
 use super::*;
 use crate::history::leb::push_unsigned;
-use crate::history::{Documents, History};
+use crate::history::{Documents, History, Refusal};
 use crate::id::{Access, Space};
 use crate::protocol::{Flags, SyncEnvelope, SyncMessage};
 use crate::session::{Event, Session};
@@ -21,11 +24,17 @@ use crate::storage::{MemoryStorage, Storage};
 #[derive(Default)]
 struct TestRelay {
     down: bool,
+    /// Lets nobody in but this client.
+    only: Option<usize>,
     /// Takes in and does not commit, so names nothing new.
     held: bool,
     rejects: bool,
-    /// Takes no change, and says so.
-    refuses: bool,
+    /// Takes no change, and says so, for this reason.
+    refuses: Option<&'static str>,
+    /// Says that each change's actor was used by others, and takes none.
+    claims_reuse: bool,
+    /// Keeps to itself what it refuses.
+    mute: bool,
     documents: BTreeMap<DocumentId, Kept>,
     sessions: HashMap<Line, Session>,
     /// Sync messages that came, by size.
@@ -36,6 +45,16 @@ struct TestRelay {
 struct Kept {
     history: Option<History>,
     changes: Vec<Bytes>,
+}
+
+fn refused(document: DocumentId, hashes: Vec<ChangeHash>, reason: &str) -> Vec<u8> {
+    protocol::encode(&Message::Refused(protocol::Refused {
+        sender: "relay",
+        target: "",
+        document: document.to_string().into(),
+        hashes,
+        reason,
+    }))
 }
 
 /// A connection of a client to a relay.
@@ -238,7 +257,9 @@ impl World {
         match output {
             Output::Connect(relay, connection) => {
                 client.connects.push(self.now);
-                let input = if self.relays[relay.0].down {
+                let relay_is = &self.relays[relay.0];
+                let away = relay_is.down || relay_is.only.is_some_and(|only| only != at);
+                let input = if away {
                     Input::Closed(connection, Closed::Lost)
                 } else {
                     client.lines.insert(connection, relay.0);
@@ -377,15 +398,24 @@ impl TestRelay {
 
     fn receive(&mut self, from: Line, document: DocumentId, data: &[u8]) -> Vec<(Line, Vec<u8>)> {
         let message = SyncMessage::decode(data).unwrap();
-        if self.refuses && !message.changes.is_empty() {
-            let refused = protocol::encode(&Message::Refused(protocol::Refused {
-                sender: "relay",
-                target: "",
-                document: document.to_string().into(),
-                hashes: message.heads,
-                reason: "it was told to",
-            }));
-            return vec![(from, refused)];
+        if let Some(reason) = self.refuses
+            && !message.changes.is_empty()
+        {
+            return vec![(from, refused(document, message.heads, reason))];
+        }
+        if self.claims_reuse && !message.changes.is_empty() {
+            let answer = |chunk: &&[u8]| {
+                let change = automerge::Change::try_from(*chunk).unwrap();
+                let reused = Refusal::ActorReused {
+                    actor: change.actor_id().to_hex_string(),
+                    seq: change.seq(),
+                };
+                (
+                    from,
+                    refused(document, vec![change.hash()], &reused.to_string()),
+                )
+            };
+            return message.changes.iter().map(answer).collect();
         }
         let kept = self.documents.entry(document).or_default();
         let history = kept
@@ -395,13 +425,14 @@ impl TestRelay {
         if !history.peers().any(|joined| joined == peer) {
             history.join(peer, Access::Write);
         }
-        let received = history.receive(peer, &message, Documents::Report).unwrap();
+        let mut received = history.receive(peer, &message, Documents::Report).unwrap();
         if received.unpack {
             for chunk in &message.changes {
                 if let Ok(document) = Automerge::load(chunk) {
                     for change in document.get_changes(&[]) {
                         let bytes = [Bytes::copy_from_slice(change.raw_bytes())];
-                        history.receive_unpacked(peer, &bytes).unwrap();
+                        let unpacked = history.receive_unpacked(peer, &bytes).unwrap();
+                        received.refused.extend(unpacked.refused);
                     }
                 }
             }
@@ -409,7 +440,19 @@ impl TestRelay {
                 .receive(peer, &message, Documents::Unpacked)
                 .unwrap();
         }
-        assert_eq!(received.refused, [], "an engine's change is refused");
+        let mut answers = Vec::new();
+        if let Some((_, refusal)) = received.refused.first() {
+            assert!(
+                matches!(
+                    refusal,
+                    Refusal::ActorReused { .. } | Refusal::DependsOnRefused(_)
+                ),
+                "an engine's change is refused: {refusal}"
+            );
+            let hashes = received.refused.iter().filter_map(|(hash, _)| *hash);
+            let refused = refused(document, hashes.collect(), &refusal.to_string());
+            answers.extend((!self.mute).then_some((from, refused)));
+        }
         if history.is_empty() && message.heads.is_empty() && history.poll_unavailable(peer) {
             let unavailable = protocol::encode(&Message::DocUnavailable {
                 sender: "relay",
@@ -418,7 +461,8 @@ impl TestRelay {
             });
             return vec![(from, unavailable)];
         }
-        self.turn(document)
+        answers.extend(self.turn(document));
+        answers
     }
 
     fn turn(&mut self, document: DocumentId) -> Vec<(Line, Vec<u8>)> {
@@ -855,7 +899,7 @@ fn a_refused_change_is_reported_and_taken_by_another_relay() {
     let mut world = World::new(2);
     let ann = world.join(&storage());
     world.cut(1);
-    world.relays[0].refuses = true;
+    world.relays[0].refuses = Some("it was told to");
     let id = world.create(ann);
     world.run(MOMENT);
     let refused = Status::Refused("it was told to".into());
@@ -864,13 +908,184 @@ fn a_refused_change_is_reported_and_taken_by_another_relay() {
         Status::Offline,
         "the other may take it"
     );
-    world.relays[1].refuses = true;
+    world.relays[1].refuses = Some("it was told to");
     world.relays[1].down = false;
     world.run(LONG);
     assert_eq!(world.status(ann, id), refused);
     world.cut(1);
-    world.relays[1].refuses = false;
+    world.relays[1].refuses = None;
     world.relays[1].down = false;
+    world.run(LONG);
+    assert_eq!(world.status(ann, id), Status::Saved);
+}
+
+/// A process with a document is copied while it runs: both copies write on under one actor.
+fn copied(world: &mut World, relays: usize) -> (usize, usize, DocumentId, ObjId) {
+    let (ann, bob) = (world.join(&storage()), world.join(&storage()));
+    let (actor, id) = (world.actor(), DocumentId::new(&[77; 16]).unwrap());
+    let mut text = ROOT;
+    for client in [ann, bob] {
+        let mut replica = Replica::new(actor.clone());
+        let begin = |tx: &mut Transaction<'_>| {
+            tx.put(ROOT, "n", ScalarValue::counter(0))?;
+            let text = tx.put_object(ROOT, "text", ObjType::Text)?;
+            tx.splice_text(&text, 0, 0, "begun").map(|()| text)
+        };
+        text = replica.change(0, begin).unwrap().0;
+        let client = &mut world.clients[client];
+        client.engine.create(id, client.storage.new_key(), replica);
+    }
+    world.run(LONG);
+    assert_eq!(world.heads(ann, id), world.heads(bob, id));
+    (0..relays).for_each(|relay| assert_eq!(world.relays[relay].has(id), world.heads(ann, id)));
+    (ann, bob, id, text)
+}
+
+fn write(world: &mut World, client: usize, id: DocumentId, text: &ObjId, word: &str) {
+    let edit = |tx: &mut Transaction<'_>| -> Result<(), AutomergeError> {
+        tx.increment(ROOT, "n", 1)?;
+        let end = tx.length(text);
+        tx.splice_text(text, end, 0, word)?;
+        tx.mark(
+            text,
+            Mark::new(word.into(), true, end, end + 1),
+            ExpandMark::None,
+        )
+    };
+    let changed = world.clients[client].engine.change(&id, 0, edit);
+    changed.expect("ready").expect("valid");
+}
+
+fn text_of(world: &World, client: usize, id: DocumentId) -> (String, i64, usize) {
+    let document = world.clients[client].engine.document(&id).unwrap();
+    let (_, text) = document.get(ROOT, "text").unwrap().unwrap();
+    let (n, _) = document.get(ROOT, "n").unwrap().unwrap();
+    let marks = document.marks(&text).unwrap().len();
+    (document.text(&text).unwrap(), n.as_i64().unwrap(), marks)
+}
+
+/// Ann's change is the one that the relay has; Bob's is made again.
+#[test]
+fn a_change_under_a_reused_actor_is_made_again_and_not_lost() {
+    for mute in [false, true] {
+        let mut world = World::new(1);
+        let (ann, bob, id, text) = copied(&mut world, 1);
+        world.relays[0].mute = mute;
+        world.cut(0);
+        write(&mut world, ann, id, &text, " ann");
+        write(&mut world, bob, id, &text, " bob");
+        world.run(MOMENT);
+        write(&mut world, bob, id, &text, " bob2");
+        world.run(MOMENT);
+        world.relays[0].down = false;
+        world.relays[0].only = Some(ann);
+        world.run(LONG);
+        world.relays[0].only = None;
+        world.run(LONG);
+        let (said, n, marks) = text_of(&world, bob, id);
+        assert_eq!(n, 3, "mute: {mute}");
+        assert_eq!(marks, 3);
+        for part in ["begun", " ann", " bob", " bob2"] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert_eq!(text_of(&world, ann, id), (said, n, marks));
+        for client in [ann, bob] {
+            assert_eq!(world.status(client, id), Status::Saved);
+            assert_eq!(world.heads(client, id), world.relays[0].has(id));
+            assert_eq!(world.clients[client].storage.outbox().unwrap(), []);
+        }
+        // Both write on, and what was made again is what is stored.
+        for client in [ann, bob] {
+            world.put(client, id, "on", 1);
+            world.run(LONG);
+        }
+        let heads = world.heads(bob, id);
+        let again = world.restart(bob);
+        world.clients[again].engine.find(id);
+        world.run(LONG);
+        assert_eq!(world.heads(again, id), heads);
+        assert_eq!(world.heads(ann, id), heads);
+        assert_eq!(world.status(again, id), Status::Saved);
+    }
+}
+
+#[test]
+fn a_crash_before_what_is_made_again_is_stored_changes_nothing() {
+    let mut heads = Vec::new();
+    for crash in [false, true] {
+        let mut world = World::new(1);
+        let (ann, mut bob, id, text) = copied(&mut world, 1);
+        world.cut(0);
+        write(&mut world, ann, id, &text, " ann");
+        write(&mut world, bob, id, &text, " bob");
+        world.run(MOMENT);
+        world.relays[0].down = false;
+        world.relays[0].only = Some(ann);
+        world.run(LONG);
+        world.relays[0].only = None;
+        if crash {
+            world.clients[bob].held = true;
+            world.run(LONG);
+            assert!(!world.clients[bob].waiting.is_empty(), "made again");
+            bob = world.restart(bob);
+            // Nobody opens it.
+            world.run(LONG);
+            assert_eq!(world.clients[bob].storage.outbox().unwrap(), []);
+            world.clients[bob].engine.find(id);
+        }
+        world.run(LONG);
+        assert_eq!(world.status(bob, id), Status::Saved);
+        assert_eq!(world.heads(bob, id), world.relays[0].has(id));
+        assert_eq!(text_of(&world, ann, id), text_of(&world, bob, id));
+        heads.push(world.heads(bob, id));
+    }
+    assert_eq!(
+        heads[0], heads[1],
+        "made again twice, it is the same change"
+    );
+}
+
+#[test]
+fn what_another_relay_has_is_not_made_again() {
+    let mut world = World::new(2);
+    let (ann, bob, id, text) = copied(&mut world, 2);
+    world.cut(0);
+    world.cut(1);
+    write(&mut world, ann, id, &text, " ann");
+    write(&mut world, bob, id, &text, " bob");
+    for (relay, only) in [(0, ann), (1, bob)] {
+        world.relays[relay].down = false;
+        world.relays[relay].only = Some(only);
+    }
+    world.run(LONG);
+    let heads = [ann, bob].map(|client| world.heads(client, id));
+    world.relays.iter_mut().for_each(|relay| relay.only = None);
+    world.run(LONG);
+    for (client, heads) in [ann, bob].into_iter().zip(heads) {
+        assert_eq!(world.heads(client, id), heads);
+        assert_eq!(world.status(client, id), Status::Saved, "one relay has it");
+    }
+    let said: usize = world.relays.iter().map(|relay| relay.received.len()).sum();
+    world.run(LONG);
+    let after: usize = world.relays.iter().map(|relay| relay.received.len()).sum();
+    assert_eq!(after, said, "they fall silent");
+}
+
+#[test]
+fn a_relay_that_refuses_again_what_was_made_again_is_believed() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    world.relays[0].claims_reuse = true;
+    let id = world.create(ann);
+    world.run(LONG);
+    assert!(matches!(world.status(ann, id), Status::Refused(_)));
+    let messages = world.relays[0].received.len();
+    assert!(messages <= 4 * (1 + MADE_AGAIN_MAX as usize), "{messages}");
+    world.run(LONG);
+    assert_eq!(world.relays[0].received.len(), messages);
+    world.cut(0);
+    world.relays[0].claims_reuse = false;
+    world.relays[0].down = false;
     world.run(LONG);
     assert_eq!(world.status(ann, id), Status::Saved);
 }

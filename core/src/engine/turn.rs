@@ -4,15 +4,16 @@
 //! sending, so that a document which is edited without pause is sent without pause too: what is
 //! edited while a commit is on its way waits for the next turn.
 
-use crate::history::{NeedGraph, Record};
+use automerge::{Change, ChangeHash};
+use bytes::Bytes;
+
+use crate::history::{NeedGraph, Record, Refusal};
 use crate::id::{ConnectionId, DocumentId};
 use crate::protocol::SyncMessage;
 use crate::replica::Replica;
 use crate::storage::{Batch, StorageError, Write, damaged};
 
-use bytes::Bytes;
-
-use super::document::{Document, Greeted, Opened, Phase, Storing};
+use super::document::{Document, Greeted, MADE_AGAIN_MAX, Opened, Phase, Storing};
 use super::frame::SyncFrame;
 use super::link::{Link, Relay, State};
 use super::{
@@ -114,7 +115,7 @@ impl Engine {
         let Some(storing) = document.storing.take() else {
             return;
         };
-        if storing.batch.writes.contains(&Write::RemoveDocument) {
+        if storing.batch.writes == [Write::RemoveDocument] {
             self.documents.remove(&id);
             // It left the stored outbox too; found again, it must be put there anew.
             self.outbox.remove(&id);
@@ -188,6 +189,7 @@ impl Engine {
         if matches!(document.phase, Phase::Failed(_)) {
             return;
         }
+        self.make_again(id, document);
         let writes = self.unsaved(document);
         if !writes.is_empty() {
             self.store(id, document, writes, None);
@@ -231,7 +233,14 @@ impl Engine {
             match SyncMessage::decode(data) {
                 Err(_) => self.broken.push(relay),
                 Ok(message) => match opened.replica.receive(from, &message) {
-                    Ok(_) => self.note_acknowledged(id, document, relay, from),
+                    Ok(received) => {
+                        for (_, refusal) in &received.refused {
+                            if matches!(refusal, Refusal::ActorReused { .. }) {
+                                document.note_refusal(&refusal.to_string());
+                            }
+                        }
+                        self.note_acknowledged(id, document, relay, from);
+                    }
                     Err(NeedGraph) => {
                         needs_graph = true;
                         break;
@@ -254,6 +263,55 @@ impl Engine {
         if needs_graph {
             self.ask_for_graph(id, document);
         }
+    }
+
+    /// Makes changes again that no relay can take, because another change has their actor and
+    /// sequence number: a relay said so of ours, or sent the other one.
+    fn make_again(&mut self, id: DocumentId, document: &mut Document) {
+        let being_read = |link: &Link| link.reads.contains_key(&id);
+        let wait =
+            document.needs_graph || self.relays.iter().filter_map(Relay::link).any(being_read);
+        let Some(opened) = &mut document.opened else {
+            return;
+        };
+        if document.refusals.is_empty() || wait {
+            return;
+        }
+        let refusals = std::mem::take(&mut document.refusals);
+        let acknowledged = document.relays.iter().flat_map(|relay| &relay.acknowledged);
+        let acknowledged: Vec<ChangeHash> = acknowledged.copied().collect();
+        let is_refused = |change: &Change| {
+            let reused = Refusal::ActorReused {
+                actor: change.actor_id().to_hex_string(),
+                seq: change.seq(),
+            };
+            refusals.contains(&reused.to_string())
+        };
+        match opened.replica.make_again(&acknowledged, is_refused) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(_) => {
+                // The relay's word stands.
+                document.made_again = MADE_AGAIN_MAX;
+                return;
+            }
+        }
+        document.made_again += 1;
+        document.in_outbox = false;
+        let replica = &mut opened.replica;
+        for (relay, of_relay) in self.relays.iter().zip(&mut document.relays) {
+            of_relay.dirty = !of_relay.acknowledged.is_empty();
+            let stands = |hash: &ChangeHash| replica.knows(hash);
+            of_relay.refused.take_if(|refused| {
+                !refused.changes.is_empty() && !refused.changes.iter().any(stands)
+            });
+            if let Some(link) = relay.link() {
+                replica.join(link.connection);
+                of_relay.reset = of_relay.greeted != Greeted::No;
+                of_relay.greeted = Greeted::No;
+            }
+        }
+        self.outputs.push_back(Output::Changed(id));
     }
 
     fn ask_for_graph(&mut self, id: DocumentId, document: &mut Document) {
@@ -411,7 +469,7 @@ impl Engine {
                 } else {
                     Ok(replica.poll_send(connection))
                 };
-                let (outgoing, pieces) = match sent {
+                let (mut outgoing, pieces) = match sent {
                     Ok(Some(sent)) => sent,
                     Ok(None) => break,
                     Err(NeedGraph) => {
@@ -419,6 +477,10 @@ impl Engine {
                         break;
                     }
                 };
+                if begin && std::mem::take(&mut of_relay.reset) {
+                    let flags = outgoing.flags.as_mut().expect("a greeting has flags");
+                    flags.sync_reset = true;
+                }
                 if begin || offer {
                     of_relay.greeted = if stored {
                         Greeted::Heads
@@ -495,6 +557,9 @@ impl Engine {
             Phase::Ready => self.status_of(document),
             Phase::Loading | Phase::Searching | Phase::Unavailable => return,
         };
+        if status == Status::Saved {
+            document.made_again = 0;
+        }
         if document.status.as_ref() != Some(&status) {
             document.status = Some(status.clone());
             self.outputs.push_back(Output::Status(id, status));
@@ -508,11 +573,18 @@ impl Engine {
         let Some(replica) = document.opened.as_ref().map(|opened| &opened.replica) else {
             return Status::Offline;
         };
+        let mut links = self.relays.iter().filter_map(Relay::link);
+        if !document.refusals.is_empty() && links.next().is_some() {
+            // What is refused may be made again.
+            return Status::Saving;
+        }
         let (mut reason, mut hope) = (None, false);
         for (relay, of_relay) in self.relays.iter().zip(&document.relays) {
             match &relay.state {
                 State::Refused(why) => reason = Some(why.clone()),
-                _ if of_relay.refused.is_some() => reason.clone_from(&of_relay.refused),
+                _ if let Some(refused) = &of_relay.refused => {
+                    reason = Some(refused.reason.clone());
+                }
                 State::Open(link) if replica.is_refused_by(link.connection) => {
                     reason = Some("the relay takes no changes from us".to_owned());
                 }

@@ -353,6 +353,18 @@ fn a_removed_document_leaves_nothing(storage: &impl Storage) {
     assert_eq!(other.rows, [row(0, 1, 10)]);
     assert_eq!(storage.acknowledged(keys[1]).expect("read").len(), 1);
     assert!(storage.blob(keys[1], Blob::Snapshot(1)).is_ok());
+    // What follows in the same batch takes its place.
+    let mut again = all(1);
+    again.writes[1] = Write::Row {
+        last: 4,
+        row: row(4, 1, 10),
+    };
+    again.writes.insert(0, Write::RemoveDocument);
+    storage.commit(&[again]).expect("commit");
+    let replaced = storage.load(&id(1)).expect("load").expect("is there");
+    assert_eq!(replaced.rows, [row(4, 1, 10)]);
+    assert_eq!(storage.outbox().expect("read"), [id(1)]);
+    assert_eq!(storage.acknowledged(keys[1]).expect("read").len(), 1);
 }
 
 /// One thread writes the same number of rows into two documents; whoever reads finds them equal

@@ -1,0 +1,191 @@
+//! Making changes again under other actors.
+//!
+//! Two copies of one process (a machine restored from a snapshot while it ran) write different
+//! changes under the same actor and sequence number. Only one of the two can be in a document.
+//! Whoever has the other one makes it again, and with it all that hangs on it: the same operations
+//! with the same counters, under an actor that nobody used. What names an operation that is made
+//! again names it under its new actor, so nothing of what was meant is lost.
+//!
+//! The new actor follows from the change. So whoever makes the same change again makes the same
+//! one, however often and wherever.
+
+use std::collections::{HashMap, HashSet};
+
+use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId};
+use automerge::{ActorId, Change, ChangeHash};
+use sha2::{Digest, Sha256};
+
+/// Makes those of `roots` and all that hang on them again. Gives back the changes that stay and
+/// those that were made; as in `changes`, each comes after those that it depends on, and what was
+/// made after all that stays.
+pub(super) fn make_again(
+    changes: Vec<Change>,
+    roots: &HashSet<ChangeHash>,
+) -> (Vec<Change>, Vec<Change>) {
+    let mut again = Again::default();
+    let (mut stay, mut made) = (Vec::new(), Vec::new());
+    for change in changes {
+        let hangs = |dep: &ChangeHash| again.hashes.contains_key(dep);
+        if roots.contains(&change.hash()) || change.deps().iter().any(hangs) {
+            made.push(again.make(&change));
+        } else {
+            stay.push(change);
+        }
+    }
+    (stay, made)
+}
+
+/// An actor that follows from a change and from what it is for.
+pub(super) fn actor_after(change: &ChangeHash, purpose: &[u8]) -> ActorId {
+    let digest = Sha256::new()
+        .chain_update(b"again")
+        .chain_update(change.0)
+        .chain_update(purpose)
+        .finalize();
+    ActorId::from(&digest[..16])
+}
+
+#[derive(Default)]
+struct Again {
+    /// What became of the changes that were made again.
+    hashes: HashMap<ChangeHash, ChangeHash>,
+    actors: HashMap<ActorId, Renamed>,
+}
+
+/// An actor whose changes are made again from some point on.
+struct Renamed {
+    /// Its first operation that is made again.
+    from: u64,
+    actor: ActorId,
+    /// How many changes the new actor has.
+    seq: u64,
+}
+
+impl Again {
+    fn make(&mut self, change: &Change) -> Change {
+        let renamed = self
+            .actors
+            .entry(change.actor_id().clone())
+            .or_insert_with(|| Renamed {
+                from: change.start_op().get(),
+                actor: actor_after(&change.hash(), b""),
+                seq: 0,
+            });
+        renamed.seq += 1;
+        let mut expanded = change.decode();
+        expanded.actor_id = renamed.actor.clone();
+        expanded.seq = renamed.seq;
+        for dep in &mut expanded.deps {
+            *dep = self.hashes.get(dep).copied().unwrap_or(*dep);
+        }
+        expanded.deps.sort_unstable();
+        for operation in &mut expanded.operations {
+            self.rename(operation);
+        }
+        let made = Change::from(expanded);
+        self.hashes.insert(change.hash(), made.hash());
+        made
+    }
+
+    fn rename(&self, operation: &mut Op) {
+        if let ObjectId::Id(id) = &mut operation.obj {
+            self.rename_id(id);
+        }
+        if let Key::Seq(ElementId::Id(id)) = &mut operation.key {
+            self.rename_id(id);
+        }
+        let preds = operation.pred.iter().cloned().map(|mut id| {
+            self.rename_id(&mut id);
+            id
+        });
+        operation.pred = preds.collect();
+    }
+
+    fn rename_id(&self, id: &mut OpId) {
+        if let Some(renamed) = self.actors.get(&id.1)
+            && id.0 >= renamed.from
+        {
+            id.1 = renamed.actor.clone();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use automerge::marks::{ExpandMark, Mark};
+    use automerge::transaction::Transactable;
+    use automerge::{Automerge, AutomergeError, ObjType, ROOT, ReadDoc, ScalarValue};
+
+    use super::*;
+
+    /// A document with every kind of operation in it, by two actors.
+    fn document() -> Automerge {
+        let mut document = Automerge::new().with_actor(ActorId::from([1; 16]));
+        let made = document.transact::<_, _, AutomergeError>(|tx| {
+            let text = tx.put_object(ROOT, "text", ObjType::Text)?;
+            tx.splice_text(&text, 0, 0, "hello world")?;
+            tx.put(ROOT, "n", ScalarValue::counter(5))?;
+            tx.put(ROOT, "bytes", vec![1u8, 2, 3])?;
+            let list = tx.put_object(ROOT, "list", ObjType::List)?;
+            tx.insert(&list, 0, 1.5)?;
+            tx.insert(&list, 1, true)?;
+            let map = tx.insert_object(&list, 2, ObjType::Map)?;
+            tx.put(&map, "when", ScalarValue::Timestamp(7))?;
+            Ok((text, list))
+        });
+        let (text, list) = made.unwrap().result;
+        let mut other = document.fork().with_actor(ActorId::from([2; 16]));
+        other
+            .transact::<_, _, AutomergeError>(|tx| tx.splice_text(&text, 5, 6, " there"))
+            .unwrap();
+        document
+            .transact::<_, _, AutomergeError>(|tx| {
+                tx.increment(ROOT, "n", 3)?;
+                let bold = Mark::new("bold".into(), true, 0, 5);
+                tx.mark(&text, bold, ExpandMark::Both)?;
+                tx.delete(&list, 0)?;
+                tx.delete(ROOT, "bytes")
+            })
+            .unwrap();
+        document.merge(&mut other).unwrap();
+        document
+            .transact::<_, _, AutomergeError>(|tx| {
+                tx.unmark(&text, "bold", 1, 2, ExpandMark::None)?;
+                tx.increment(ROOT, "n", -1)?;
+                tx.insert(&list, 1, "last")
+            })
+            .unwrap();
+        document
+    }
+
+    #[test]
+    fn a_change_that_is_decoded_and_made_again_is_the_same() {
+        for change in document().get_changes(&[]) {
+            let again = Change::from(change.decode());
+            assert_eq!(again.raw_bytes(), change.raw_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_made_again_says_the_same_under_another_actor() {
+        let document = document();
+        let changes = document.get_changes(&[]);
+        for first in &changes {
+            let roots = HashSet::from([first.hash()]);
+            let (stay, made) = make_again(changes.clone(), &roots);
+            let mut again = Automerge::new();
+            again.apply_changes(stay.clone()).unwrap();
+            again.apply_changes(made.clone()).unwrap();
+            assert_eq!(again.hydrate(None), document.hydrate(None));
+            let (_, text) = document.get(ROOT, "text").unwrap().unwrap();
+            let (_, text_again) = again.get(ROOT, "text").unwrap().unwrap();
+            let marks = document.marks(&text).unwrap();
+            assert_eq!(again.marks(&text_again).unwrap(), marks);
+            assert_eq!(stay.len() + made.len(), changes.len());
+            let known: HashSet<_> = changes.iter().map(Change::actor_id).collect();
+            assert!(made.iter().all(|made| !known.contains(made.actor_id())));
+            let twice = make_again(changes.clone(), &roots);
+            assert_eq!((stay, made), twice);
+        }
+    }
+}
