@@ -5,16 +5,21 @@
 //! cargo run --release -p reconverge-examples --bin chat -- ws://127.0.0.1:3030 bob automerge:...
 //! ```
 //!
-//! Lines that are typed while the relay is away are sent when it is back.
+//! Lines that are typed while the relay is away are sent when it is back. At the end the chat waits
+//! for it no longer than [`PATIENCE`], because it keeps nothing itself.
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::time::Duration;
 
 use automerge::transaction::{Transactable, Transaction};
 use automerge::{Automerge, AutomergeError, ObjType, ROOT, ReadDoc, Value};
 use futures::StreamExt;
 use reconverge::native::{DocHandle, Repo};
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
+
+/// How long the end waits for the relay.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -44,8 +49,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             Ok(()) = status.changed() => eprintln!("[{}]", *status.borrow_and_update()),
         }
     }
-    // Nothing that was said is lost when the terminal closes.
-    chat.when_synced().await?;
+    // Nothing that was said is lost when the terminal closes, if the relay takes it in time.
+    let synced = tokio::time::timeout(PATIENCE, chat.when_synced()).await;
+    synced.map_err(|_| "the relay is away: what was said last is lost")??;
     show_new(&chat, &mut shown)?;
     repo.shutdown().await?;
     Ok(())

@@ -28,7 +28,7 @@
 //! groups commits, and the client for services,
 //! `native::Repo`.
 //!
-//! Absent on purpose: access tokens, TLS.
+//! Absent on purpose: what an access token means, TLS of a server.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,7 @@
 //! The parts that touch the operating system: storage in redb, the writer that groups commits, and
 //! the client for services, [`Repo`] and [`DocHandle`].
 
+mod address;
 mod committer;
 mod driver;
 mod handle;
@@ -9,10 +10,11 @@ mod repo;
 mod socket;
 mod space;
 
+pub use address::AddressError;
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer};
 pub use handle::{
     Broadcast, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry, SyncError,
     UpdateError,
 };
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};
-pub use repo::{ImportError, Repo, RepoBuilder};
+pub use repo::{BuildError, FLUSH_MAX, ImportError, Repo, RepoBuilder};

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::address::Address;
 use super::handle::{Broadcast, EPHEMERAL_MAX};
 use super::socket::{self, FAREWELL, Order};
 use super::{COMMIT_BATCHES_MAX, Committer};
@@ -179,7 +180,7 @@ impl State {
 pub(super) async fn drive(
     shared: Arc<Shared>,
     storage: Arc<dyn Storage>,
-    urls: Vec<Arc<str>>,
+    addresses: Vec<Address>,
     committer: Committer,
     mut stop: oneshot::Receiver<()>,
 ) {
@@ -187,7 +188,7 @@ pub(super) async fn drive(
     let (inputs, mut received) = mpsc::channel(INPUTS_MAX);
     let mut driver = Driver {
         storage,
-        urls,
+        addresses,
         committer,
         inputs,
         lines: HashMap::new(),
@@ -249,7 +250,7 @@ impl Drop for End {
 
 struct Driver {
     storage: Arc<dyn Storage>,
-    urls: Vec<Arc<str>>,
+    addresses: Vec<Address>,
     committer: Committer,
     inputs: mpsc::Sender<Input>,
     lines: HashMap<ConnectionId, mpsc::Sender<Order>>,
@@ -262,10 +263,10 @@ impl Driver {
             Output::Connect(relay, connection) => {
                 let (orders, receiver) = mpsc::channel(ORDERS_MAX);
                 self.lines.insert(connection, orders);
-                let (url, storage) = (self.urls[relay.0].clone(), self.storage.clone());
+                let (address, storage) = (self.addresses[relay.0].clone(), self.storage.clone());
                 let inputs = self.inputs.clone();
                 self.tasks
-                    .spawn(socket::run(url, connection, storage, receiver, inputs));
+                    .spawn(socket::run(address, connection, storage, receiver, inputs));
             }
             Output::Disconnect(connection) => {
                 self.lines.remove(&connection);

@@ -1,13 +1,16 @@
 //! A client for services: documents, kept in a file, synced with relays.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use automerge::transaction::Transaction;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::address::{Address, AddressError, without_token};
 use super::driver::{self, Shared, new_actor};
 use super::handle::{ChangeError, DocHandle, Gone};
 use super::{CACHE_BYTES_DEFAULT, Committer, RedbStorage};
@@ -15,6 +18,10 @@ use crate::engine::{Config, Engine, FindError, Input};
 use crate::id::{DocumentId, PeerId};
 use crate::replica::{ContentsError, Replica};
 use crate::storage::{MemoryStorage, Storage, StorageError, damaged};
+
+/// How long [`Repo::shutdown`] waits for what is not stored yet. What relays send without pause
+/// may keep a document from ever being stored whole.
+pub const FLUSH_MAX: Duration = Duration::from_secs(10);
 
 /// Documents of this process, in agreement with those of other peers.
 ///
@@ -67,11 +74,23 @@ pub struct RepoBuilder {
     storage: Option<Arc<dyn Storage>>,
     file: Option<PathBuf>,
     peer: Option<PeerId>,
+    token: Option<Token>,
+    /// In PEM.
+    roots: Vec<Vec<u8>>,
+}
+
+/// What a client shows to relays.
+struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
 }
 
 impl RepoBuilder {
-    /// Syncs with the relay at this WebSocket url. May be called several times: every document
-    /// then goes to every relay, and from one to the other.
+    /// Syncs with the relay at this WebSocket url (`ws://` or `wss://`). May be called several
+    /// times: every document then goes to every relay, and from one to the other.
     pub fn relay(mut self, url: &str) -> Self {
         self.relays.push(url.to_owned());
         self
@@ -97,13 +116,33 @@ impl RepoBuilder {
         self
     }
 
+    /// Shows this token to every relay, as `Authorization: Bearer`. Without TLS, whoever is on the
+    /// way can read it.
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(Token(token.to_owned()));
+        self
+    }
+
+    /// Trusts these certificates, in PEM, for `wss://` relays, beside those of the system. May be
+    /// called several times.
+    pub fn root_certificates(mut self, pem: &[u8]) -> Self {
+        self.roots.push(pem.to_owned());
+        self
+    }
+
     /// Opens the storage and starts to sync, in tasks of the tokio runtime that this runs in.
     /// Relays need not be there.
     ///
     /// # Errors
-    /// When the storage cannot be opened or read.
-    pub async fn build(self) -> Result<Repo, StorageError> {
+    /// When the urls, the token or the certificates are of no use; when the storage cannot be
+    /// opened or read.
+    pub async fn build(self) -> Result<Repo, BuildError> {
         let (storage, file) = (self.storage, self.file);
+        let names: Vec<Arc<str>> = self
+            .relays
+            .iter()
+            .map(|url| without_token(url).into())
+            .collect();
         let keeps = storage.is_some() || file.is_some();
         let open = move || -> Result<_, StorageError> {
             let id = uuid::Uuid::new_v4().to_string();
@@ -115,8 +154,15 @@ impl RepoBuilder {
             let outbox = storage.outbox()?;
             Ok((storage, outbox))
         };
-        let opened = tokio::task::spawn_blocking(open).await;
-        let (storage, outbox) = opened.map_err(StorageError::failed)??;
+        let (relays, token, roots) = (self.relays, self.token, self.roots);
+        let prepare = move || -> Result<_, BuildError> {
+            let token = token.as_ref().map(|token| token.0.as_str());
+            // The system's certificates are read, which may block.
+            let addresses = Address::all(&relays, token, &roots)?;
+            Ok((addresses, open()?))
+        };
+        let prepared = tokio::task::spawn_blocking(prepare).await;
+        let (addresses, (storage, outbox)) = prepared.map_err(StorageError::failed)??;
         let (committer, writer) =
             Committer::start(storage.clone()).map_err(StorageError::failed)?;
         let random = uuid::Uuid::new_v4();
@@ -131,14 +177,13 @@ impl RepoBuilder {
                 "".into()
             },
             session: uuid::Uuid::new_v4().to_string(),
-            relays: self.relays.iter().map(|url| name_of(url)).collect(),
+            relays: names,
             seed: random.as_u64_pair().1,
         });
-        engine.handle(std::time::Duration::ZERO, Input::Outbox(outbox));
+        engine.handle(Duration::ZERO, Input::Outbox(outbox));
         let shared = Arc::new(Shared::new(engine, storage.clone()));
         let (stop, stopped) = oneshot::channel();
-        let urls = self.relays.into_iter().map(Into::into).collect();
-        let driver = driver::drive(shared.clone(), storage, urls, committer, stopped);
+        let driver = driver::drive(shared.clone(), storage, addresses, committer, stopped);
         let driver = tokio::spawn(driver);
         let tasks = Mutex::new(Some(Tasks {
             stop,
@@ -155,21 +200,16 @@ impl RepoBuilder {
     }
 }
 
-/// The name under which a relay's acknowledgements are kept: its url without the token, which
-/// changes and is a secret.
-fn name_of(url: &str) -> Arc<str> {
-    let Some((place, query)) = url.split_once('?') else {
-        return url.into();
-    };
-    let kept: Vec<_> = query
-        .split('&')
-        .filter(|pair| !pair.starts_with("token="))
-        .collect();
-    if kept.is_empty() {
-        place.into()
-    } else {
-        format!("{place}?{}", kept.join("&")).into()
-    }
+/// Why a client was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// It cannot speak to the relays that it was given.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The storage cannot be opened or read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// Why bytes were not imported.
@@ -348,10 +388,10 @@ impl Repo {
 
     /// Takes no more changes, stores what is not stored yet, closes all connections and ends the
     /// client; its file is free then. What relays did not acknowledge is sent by the next run on
-    /// the same storage.
+    /// the same storage. Waits for no relay, and at most [`FLUSH_MAX`] for what is not stored.
     ///
     /// # Errors
-    /// When storage fails; the client is ended all the same.
+    /// When storage fails or takes too long; the client is ended all the same.
     pub async fn shutdown(&self) -> Result<(), StorageError> {
         let tasks = self
             .running
@@ -367,7 +407,8 @@ impl Repo {
             state.storage = None;
             state.finders.clear();
         }
-        let flushed = self.flush().await;
+        let flushed = tokio::time::timeout(FLUSH_MAX, self.flush()).await;
+        let flushed = flushed.unwrap_or_else(|late| Err(StorageError::failed(late)));
         drop(tasks.stop);
         // If the driver panicked, its tasks are gone too.
         let _ = tasks.driver.await;
@@ -396,21 +437,4 @@ impl Repo {
 pub(super) fn unix_seconds() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |since| since.as_secs().cast_signed())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_relays_name_has_no_secret_in_it() {
-        for (url, name) in [
-            ("ws://a/", "ws://a/"),
-            ("ws://a/?space=x", "ws://a/?space=x"),
-            ("ws://a/?token=s", "ws://a/"),
-            ("ws://a/?token=s&space=x", "ws://a/?space=x"),
-        ] {
-            assert_eq!(&*name_of(url), name);
-        }
-    }
 }

@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 
+use super::address::{Address, distrust};
 use crate::engine::{CONNECT_TIMEOUT, Closed, Frame, Input};
 use crate::id::ConnectionId;
 use crate::protocol::MESSAGE_BYTES_MAX;
@@ -30,13 +31,13 @@ pub(super) enum Order {
 
 /// Runs one connection until it ends, and says why.
 pub(super) async fn run(
-    url: Arc<str>,
+    address: Address,
     connection: ConnectionId,
     storage: Arc<dyn Storage>,
     orders: mpsc::Receiver<Order>,
     inputs: mpsc::Sender<Input>,
 ) {
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(&url)).await;
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(&address)).await;
     let closed = match connected.unwrap_or(Err(Closed::Lost)) {
         Ok(socket) => {
             // The driver may be gone; then nobody listens any more, here and below.
@@ -53,16 +54,20 @@ pub(super) async fn run(
     let _ = inputs.send(Input::Closed(connection, closed)).await;
 }
 
-async fn connect(url: &str) -> Result<Socket, Closed> {
+async fn connect(address: &Address) -> Result<Socket, Closed> {
     let mut config = WebSocketConfig::default();
     config.max_message_size = Some(MESSAGE_BYTES_MAX);
     config.max_frame_size = Some(MESSAGE_BYTES_MAX);
     // Small messages must not wait for each other's acknowledgements.
     let without_delay = true;
-    match connect_async_with_config(url, Some(config), without_delay).await {
+    let (request, tls) = address.request();
+    let connecting = connect_async_tls_with_config(request, Some(config), without_delay, Some(tls));
+    match connecting.await {
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::Error::Http(response)) => Err(refusal(response.status())),
-        Err(error @ tungstenite::Error::Url(_)) => Err(Closed::Refused(error.to_string())),
+        Err(tungstenite::Error::Io(error)) => {
+            Err(distrust(&error).map_or(Closed::Lost, Closed::Refused))
+        }
         Err(_) => Err(Closed::Lost),
     }
 }
