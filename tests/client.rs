@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use reconverge::engine::{FindError, Status};
 use reconverge::id::DocumentId;
-use reconverge::native::{AddressError, BuildError, DocHandle, Repo, SyncError};
+use reconverge::native::{AddressError, BuildError, DocHandle, Gone, Repo, SyncError};
 use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope, encode_sync};
 use reconverge_tests::light;
 use reconverge_tests::process::Relay;
@@ -374,6 +374,33 @@ async fn one_client_joins_two_relays() {
     has(&of_bob, "n", 3).await;
     first.start_again();
     has(&of_ann, "n", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_heard_after_the_end() {
+    let repo = Repo::builder().build().await.unwrap();
+    let (deleted, kept) = (repo.create().unwrap(), repo.create().unwrap());
+    put(&deleted, "n", 1);
+    for (document, deletes) in [(&deleted, true), (&kept, false)] {
+        let before = (document.changes(), document.ephemeral(), document.status());
+        if deletes {
+            repo.delete(&document.url()).await.unwrap();
+        } else {
+            in_time("shutdown", repo.shutdown()).await.unwrap();
+        }
+        let after = (document.changes(), document.ephemeral(), document.status());
+        for (mut changes, mut ephemeral, mut status) in [before, after] {
+            let ended = async {
+                // What changed before the end may still be told.
+                while changes.next().await.is_some() {}
+                while ephemeral.next().await.is_some() {}
+                while status.changed().await.is_ok() {}
+            };
+            in_time("the end", ended).await;
+        }
+        let synced = in_time("the end", document.when_synced()).await;
+        assert_eq!(synced, Err(SyncError::Gone(Gone)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

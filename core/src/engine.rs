@@ -437,6 +437,12 @@ impl Engine {
         self.documents.keys()
     }
 
+    /// Whether a document is open, in whatever state.
+    #[must_use]
+    pub fn is_open(&self, document: &DocumentId) -> bool {
+        self.documents.contains_key(document)
+    }
+
     /// Whether a relay's connection is open, as far as is known.
     #[must_use]
     pub fn is_connected(&self, relay: RelayId) -> bool {

@@ -59,6 +59,19 @@ pub(super) struct Watchers {
     pub(super) stored: watch::Sender<(u64, Option<StorageError>)>,
 }
 
+impl Watchers {
+    fn new(engine: &Engine, id: DocumentId) -> Self {
+        let heads = engine.document(&id).map(Automerge::get_heads);
+        let status = engine.status(&id).cloned().unwrap_or(Status::Offline);
+        Self {
+            heads: watch::Sender::new(heads.unwrap_or_default()),
+            status: watch::Sender::new(status),
+            ephemeral: broadcast::Sender::new(EPHEMERAL_MAX),
+            stored: watch::Sender::new((0, None)),
+        }
+    }
+}
+
 impl Shared {
     pub(super) fn new(engine: Engine, storage: Arc<dyn Storage>) -> Self {
         Self {
@@ -90,18 +103,14 @@ impl State {
         self.engine.document(id)
     }
 
-    pub(super) fn watchers(&mut self, id: DocumentId) -> &Watchers {
-        let engine = &self.engine;
-        self.watchers.entry(id).or_insert_with(|| {
-            let heads = engine.document(&id).map(Automerge::get_heads);
-            let status = engine.status(&id).cloned().unwrap_or(Status::Offline);
-            Watchers {
-                heads: watch::Sender::new(heads.unwrap_or_default()),
-                status: watch::Sender::new(status),
-                ephemeral: broadcast::Sender::new(EPHEMERAL_MAX),
-                stored: watch::Sender::new((0, None)),
-            }
-        })
+    /// Looks at those who want to hear of a document. Of one that is not here any more there is
+    /// nothing to hear: who listens then hears the end at once.
+    pub(super) fn watch<T>(&mut self, id: DocumentId, look: impl FnOnce(&Watchers) -> T) -> T {
+        let new = || Watchers::new(&self.engine, id);
+        if self.ended || !self.engine.is_open(&id) {
+            return look(&new());
+        }
+        look(self.watchers.entry(id).or_insert_with(new))
     }
 
     /// Tells those who watch what is so now.

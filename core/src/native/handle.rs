@@ -116,7 +116,7 @@ pub struct HistoryEntry {
 impl DocHandle {
     pub(super) fn new(repo: Repo, id: DocumentId) -> Self {
         // So that nothing that comes from now on is missed.
-        repo.shared().state().watchers(id);
+        repo.shared().state().watch(id, |_| ());
         Self { repo, id }
     }
 
@@ -272,13 +272,8 @@ impl DocHandle {
     /// ends when the document is deleted or the client is shut down.
     #[must_use]
     pub fn changes(&self) -> BoxStream<'static, Changed> {
-        let mut heads = self
-            .repo
-            .shared()
-            .state()
-            .watchers(self.id)
-            .heads
-            .subscribe();
+        let mut state = self.repo.shared().state();
+        let mut heads = state.watch(self.id, |watchers| watchers.heads.subscribe());
         let before = heads.borrow_and_update().clone();
         stream::unfold((heads, before), |(mut heads, before)| async move {
             heads.changed().await.ok()?;
@@ -300,10 +295,11 @@ impl DocHandle {
     }
 
     /// What others broadcast from now on. Who is slow loses the oldest beyond [`EPHEMERAL_MAX`].
+    /// The stream ends when the document is deleted or the client is shut down.
     #[must_use]
     pub fn ephemeral(&self) -> BoxStream<'static, Broadcast> {
         let mut state = self.repo.shared().state();
-        let heard = state.watchers(self.id).ephemeral.subscribe();
+        let heard = state.watch(self.id, |watchers| watchers.ephemeral.subscribe());
         stream::unfold(heard, |mut heard| async move {
             loop {
                 match heard.recv().await {
@@ -316,11 +312,12 @@ impl DocHandle {
         .boxed()
     }
 
-    /// What is true of the document's changes, now and from now on.
+    /// What is true of the document's changes, now and from now on. Nothing changes any more when
+    /// the document is deleted or the client is shut down.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         let mut state = self.repo.shared().state();
-        state.watchers(self.id).status.subscribe()
+        state.watch(self.id, |watchers| watchers.status.subscribe())
     }
 
     /// Waits until some relay has on its disk everything that the document has here.

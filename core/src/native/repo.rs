@@ -376,7 +376,7 @@ impl Repo {
                 if state.ended {
                     return Err(StorageError::Closed);
                 }
-                state.watchers(id).stored.subscribe()
+                state.watch(id, |watchers| watchers.stored.subscribe())
             };
             if let Some(error) = &stored.borrow().1 {
                 return Err(error.clone());
