@@ -288,6 +288,18 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// When reading fails or finds damage.
     fn outbox(&self) -> Result<Vec<DocumentId>, StorageError>;
 
+    /// Says for which relays the outbox speaks from now on. If one of them was not named the last
+    /// time, every document is put into the outbox, in one commit: what that relay acknowledged,
+    /// if anything, is older than the last changes. A backend without this leaves documents to be
+    /// sent to a new relay when they are opened.
+    ///
+    /// # Errors
+    /// When anything failed; call it again.
+    fn name_relays(&self, relays: &[Arc<str>]) -> Result<(), StorageError> {
+        let _ = relays;
+        Ok(())
+    }
+
     /// Writes all batches, or none of them.
     ///
     /// # Errors

@@ -120,6 +120,7 @@ impl World {
 
     fn join(&mut self, storage: &Arc<MemoryStorage>) -> usize {
         let config = self.config(self.relays.len());
+        storage.name_relays(&config.relays).unwrap();
         let mut engine = Engine::new(config);
         engine.handle(self.now, Input::Outbox(storage.outbox().unwrap()));
         self.clients.push(Client {
@@ -765,6 +766,41 @@ fn a_client_carries_documents_between_two_relays() {
     world.put(bob, id, "n", 3);
     world.run(LONG);
     assert_eq!(world.relays[0].has(id), world.heads(bob, id));
+}
+
+#[test]
+fn a_relay_that_is_added_gets_everything_though_nobody_opens_it() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    let ids = [(); 40].map(|()| world.create(ann));
+    world.run(LONG);
+    assert_eq!(world.clients[ann].storage.outbox().unwrap(), []);
+    world.relays.push(TestRelay {
+        down: true,
+        ..TestRelay::default()
+    });
+    let second = world.restart(ann);
+    world.run(LONG);
+    // It was away the first time.
+    world.relays[1].down = false;
+    let third = world.restart(second);
+    world.run(LONG);
+    for id in ids {
+        assert_eq!(world.relays[1].has(id), world.relays[0].has(id));
+    }
+    assert!(world.clients[third].found.is_empty(), "nobody asked");
+    assert_eq!(world.clients[third].storage.outbox().unwrap(), []);
+    // Without it for a while, with nothing new: the outbox is soon empty again.
+    world.cut(1);
+    let mut away = world.relays.pop().unwrap();
+    away.down = false;
+    let fourth = world.restart(third);
+    world.run(LONG);
+    world.relays.push(away);
+    let fifth = world.restart(fourth);
+    assert_eq!(world.clients[fifth].storage.outbox().unwrap().len(), 40);
+    world.run(LONG);
+    assert_eq!(world.clients[fifth].storage.outbox().unwrap(), []);
 }
 
 #[test]

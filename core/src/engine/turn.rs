@@ -76,6 +76,12 @@ impl Engine {
             key: loaded.key,
             replica,
         });
+        if document.in_outbox && !document.belongs_in_outbox() {
+            // A relay that was away for a while has everything all the same.
+            let due = self.now + ACKNOWLEDGEMENT_DELAY;
+            document.acknowledgements_due = Some(due);
+            self.timers.insert((due, id));
+        }
     }
 
     pub(super) fn graph_loaded(

@@ -46,6 +46,9 @@ const ACKNOWLEDGED: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::n
 /// Documents with changes that some relay has not acknowledged.
 const OUTBOX: TableDefinition<'_, &[u8], ()> = TableDefinition::new("outbox");
 
+/// The key in `meta` of the relays for which the outbox speaks: their names, one a line.
+const RELAYS: &str = "relays";
+
 fn blob_key(blob: Blob) -> (u8, u32) {
     match blob {
         Blob::Snapshot(generation) => (1, generation),
@@ -609,6 +612,45 @@ impl Storage for RedbStorage {
             let ids: Option<Vec<_>> = read().map_err(StorageError::failed)?.into_iter().collect();
             ids.ok_or_else(|| damaged("outbox", "a document's id"))
         })
+    }
+
+    fn name_relays(&self, relays: &[Arc<str>]) -> Result<(), StorageError> {
+        let mut relays = relays.to_vec();
+        relays.sort_unstable();
+        relays.dedup();
+        let named = self.read(|transaction| {
+            let read = || -> Result<_, redb::Error> {
+                let named = transaction.open_table(META)?.get(RELAYS)?;
+                Ok(named.map_or_else(String::new, |names| {
+                    String::from_utf8_lossy(names.value()).into_owned()
+                }))
+            };
+            read().map_err(StorageError::failed)
+        })?;
+        let lines = relays.join("\n");
+        if lines == named {
+            return Ok(());
+        }
+        let is_new = |relay: &Arc<str>| named.lines().all(|line| *line != **relay);
+        let all = relays.iter().any(is_new);
+        let database = self.database();
+        let Some(database) = &*database else {
+            return Err(StorageError::failed(Reopening));
+        };
+        let transaction = begin(database)?;
+        let write = || -> Result<(), redb::Error> {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(RELAYS, lines.as_bytes())?;
+            if all {
+                let mut outbox = transaction.open_table(OUTBOX)?;
+                for entry in transaction.open_table(DOCUMENTS)?.iter()? {
+                    outbox.insert(entry?.0.value(), ())?;
+                }
+            }
+            Ok(())
+        };
+        write().map_err(StorageError::failed)?;
+        transaction.commit().map_err(StorageError::failed)
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {

@@ -143,6 +143,7 @@ impl RepoBuilder {
             .iter()
             .map(|url| without_token(url).into())
             .collect();
+        let named = names.clone();
         let keeps = storage.is_some() || file.is_some();
         let open = move || -> Result<_, StorageError> {
             let id = uuid::Uuid::new_v4().to_string();
@@ -151,6 +152,7 @@ impl RepoBuilder {
                 (None, Some(path)) => Arc::new(RedbStorage::open(&path, CACHE_BYTES_DEFAULT, &id)?),
                 (None, None) => Arc::new(MemoryStorage::new(&id)),
             };
+            storage.name_relays(&named)?;
             let outbox = storage.outbox()?;
             Ok((storage, outbox))
         };

@@ -24,6 +24,7 @@ pub fn check<S: Storage>(empty: impl Fn() -> Arc<S>) {
     parts_make_the_whole(&*empty());
     what_clients_keep_is_read(&*empty());
     a_removed_document_leaves_nothing(&*empty());
+    a_new_relay_gets_every_document(&*empty());
     readers_see_whole_commits(&empty());
 }
 
@@ -365,6 +366,39 @@ fn a_removed_document_leaves_nothing(storage: &impl Storage) {
     assert_eq!(replaced.rows, [row(4, 1, 10)]);
     assert_eq!(storage.outbox().expect("read"), [id(1)]);
     assert_eq!(storage.acknowledged(keys[1]).expect("read").len(), 1);
+}
+
+fn a_new_relay_gets_every_document(storage: &impl Storage) {
+    let name = |relays: &[&str]| {
+        let relays: Vec<Arc<str>> = relays.iter().map(|relay| (*relay).into()).collect();
+        storage.name_relays(&relays).expect("commit");
+    };
+    let empty_outbox = || {
+        for n in [1, 2] {
+            let stored = storage.load(&id(n)).expect("load").expect("is there");
+            let taken_out = vec![Write::Outbox(false)];
+            let taken_out = batch(n, stored.key, taken_out);
+            storage.commit(&[taken_out]).expect("commit");
+        }
+    };
+    name(&["a"]);
+    let record = || vec![Write::Record(Record::new(Space::default()))];
+    let batches = [1, 2].map(|n| batch(n, storage.new_key(), record()));
+    storage.commit(&batches).expect("commit");
+    name(&["a"]);
+    assert_eq!(storage.outbox().expect("read"), []);
+    name(&["b", "a"]);
+    assert_eq!(storage.outbox().expect("read"), [id(1), id(2)]);
+    empty_outbox();
+    name(&["a", "b"]);
+    name(&["b"]);
+    assert_eq!(storage.outbox().expect("read"), [], "none is new");
+    name(&["a", "b"]);
+    assert_eq!(
+        storage.outbox().expect("read"),
+        [id(1), id(2)],
+        "it was away"
+    );
 }
 
 /// One thread writes the same number of rows into two documents; whoever reads finds them equal

@@ -31,6 +31,7 @@ struct Tables {
     blobs: HashMap<(DocumentKey, Blob), Bytes>,
     acknowledged: BTreeMap<(DocumentKey, Arc<str>), Vec<ChangeHash>>,
     outbox: BTreeSet<DocumentId>,
+    relays: BTreeSet<Arc<str>>,
 }
 
 impl MemoryStorage {
@@ -148,6 +149,17 @@ impl Storage for MemoryStorage {
 
     fn outbox(&self) -> Result<Vec<DocumentId>, StorageError> {
         Ok(self.tables().outbox.iter().copied().collect())
+    }
+
+    fn name_relays(&self, relays: &[Arc<str>]) -> Result<(), StorageError> {
+        let relays: BTreeSet<_> = relays.iter().cloned().collect();
+        let mut tables = self.tables();
+        if !relays.is_subset(&tables.relays) {
+            let all: Vec<_> = tables.documents.keys().copied().collect();
+            tables.outbox.extend(all);
+        }
+        tables.relays = relays;
+        Ok(())
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
