@@ -8,13 +8,15 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use automerge::transaction::Transactable;
-use automerge::{Automerge, AutomergeError, ChangeHash, ObjType, ROOT, ReadDoc};
+use automerge::transaction::{Transactable, Transaction};
+use automerge::{Automerge, AutomergeError, ChangeHash, ObjType, PatchAction, ROOT, ReadDoc};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use reconverge::engine::{FindError, Status};
 use reconverge::id::DocumentId;
-use reconverge::native::{AddressError, BuildError, DocHandle, Gone, Repo, SyncError};
+use reconverge::native::{
+    AddressError, BuildError, CHANGES_MAX, Changed, DocHandle, Gone, Repo, SyncError,
+};
 use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope, encode_sync};
 use reconverge_tests::light;
 use reconverge_tests::process::Relay;
@@ -374,6 +376,80 @@ async fn one_client_joins_two_relays() {
     has(&of_bob, "n", 3).await;
     first.start_again();
     has(&of_ann, "n", 3).await;
+}
+
+/// A text that follows patches, and knows nothing else.
+#[derive(Default)]
+struct Follower {
+    text: String,
+    heads: Vec<ChangeHash>,
+    items: usize,
+}
+
+impl Follower {
+    fn take(&mut self, changed: &Changed) {
+        assert_eq!(changed.before, self.heads, "no gap");
+        self.heads.clone_from(&changed.after);
+        self.items += 1;
+        for patch in &changed.patches {
+            match &patch.action {
+                PatchAction::SpliceText { index, value, .. } => {
+                    self.text.insert_str(*index, &value.make_string());
+                }
+                PatchAction::DeleteSeq { index, length } => {
+                    self.text.replace_range(*index..index + length, "");
+                }
+                action => panic!("{action:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_applies_the_patches_sees_what_the_document_shows() {
+    let relay = Relay::start();
+    let (ann, bob) = (client(&relay).await, client(&relay).await);
+    let of_ann = ann.create_with(|tx| tx.put_object(ROOT, "text", ObjType::Text));
+    let of_ann = of_ann.unwrap();
+    let of_bob = in_time("find", bob.find(&of_ann.url())).await.unwrap();
+    let text = of_ann.read(|doc| doc.get(ROOT, "text").unwrap().unwrap().1);
+    let text = text.unwrap();
+    let shown = |document: &DocHandle| document.read(|doc| doc.text(&text).unwrap()).unwrap();
+    let new = || Follower {
+        heads: of_ann.heads().unwrap(),
+        ..Follower::default()
+    };
+    let (mut awake, mut asleep) = (new(), new());
+    let (mut changes, mut late) = (of_ann.changes(), of_ann.changes());
+    for n in 0..3 * CHANGES_MAX {
+        let type_at = |document: &DocHandle, at: usize, word: &str, deleted: isize| {
+            let splice = |tx: &mut Transaction<'_>| tx.splice_text(&text, at, deleted, word);
+            document.change(splice).unwrap();
+        };
+        let end = shown(&of_ann).len();
+        type_at(&of_ann, end / 2, "abc", isize::from(end > 4));
+        type_at(&of_bob, 0, "x", 0);
+        if n % 3 == 0 {
+            awake.take(&in_time("a change", changes.next()).await.unwrap());
+        }
+    }
+    synced(&of_ann).await;
+    synced(&of_bob).await;
+    let agree = async {
+        while of_ann.heads().unwrap() != of_bob.heads().unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    in_time("agreement", agree).await;
+    let heads = of_ann.read(Automerge::get_heads).unwrap();
+    for (follower, changes) in [(&mut awake, &mut changes), (&mut asleep, &mut late)] {
+        while follower.heads != heads {
+            follower.take(&in_time("a change", changes.next()).await.unwrap());
+        }
+        assert_eq!(follower.text, shown(&of_ann));
+    }
+    assert!(awake.items > asleep.items, "who is late gets it as one");
+    assert_eq!(asleep.items, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,8 +36,8 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use automerge::Automerge;
 use automerge::transaction::Transaction;
+use automerge::{Automerge, Patch};
 use bytes::Bytes;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
@@ -407,6 +407,25 @@ impl Engine {
             self.due.insert(*document);
         }
         Some(Ok(result))
+    }
+
+    /// From now on, or no longer, remembers what changes in a document's contents. Who wants that
+    /// must [`Self::take_patches`] at each [`Output::Changed`].
+    pub fn observe(&mut self, document: &DocumentId, observed: bool) {
+        if let Some(opened) = self.opened_mut(document) {
+            opened.replica.observe(observed);
+        }
+    }
+
+    /// What changed in a document's contents since this was last called, in the order in which the
+    /// patches apply; nothing unless it is observed.
+    pub fn take_patches(&mut self, document: &DocumentId) -> Vec<Patch> {
+        let opened = self.opened_mut(document);
+        opened.map_or_else(Vec::new, |opened| opened.replica.take_patches())
+    }
+
+    fn opened_mut(&mut self, document: &DocumentId) -> Option<&mut Opened> {
+        self.documents.get_mut(document)?.opened.as_mut()
     }
 
     /// A document's status; `None` before it is ready.

@@ -13,8 +13,8 @@ mod space;
 pub use address::AddressError;
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer};
 pub use handle::{
-    Broadcast, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry, SyncError,
-    UpdateError,
+    Broadcast, CHANGES_MAX, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry,
+    SyncError, UpdateError,
 };
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};
 pub use repo::{BuildError, FLUSH_MAX, ImportError, Repo, RepoBuilder};

@@ -20,7 +20,7 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use automerge::transaction::{CommitOptions, Transaction};
-use automerge::{ActorId, Automerge, Change, ChangeHash, ReadDoc};
+use automerge::{ActorId, Automerge, Change, ChangeHash, Patch, PatchLog, ReadDoc};
 use bytes::Bytes;
 
 use crate::contents::{self, NOBODY};
@@ -51,6 +51,8 @@ pub struct Replica {
     adopted: Option<Vec<Write>>,
     /// Why an own change cannot be kept.
     fault: Option<Refusal>,
+    /// What changed in the contents since it was last taken, if somebody wants to know.
+    patches: Option<Vec<Patch>>,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,7 @@ impl Replica {
             actor,
             own: VecDeque::new(),
             fault: None,
+            patches: None,
             given: 0,
             stored: false,
             adopted: None,
@@ -129,6 +132,7 @@ impl Replica {
             actor,
             own: VecDeque::new(),
             fault: None,
+            patches: None,
             stored: true,
             adopted: None,
         })
@@ -245,8 +249,13 @@ impl Replica {
             .map(|bytes| Change::try_from(bytes.as_ref()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| ContentsError::of(&error))?;
+        let mut log = PatchLog::new(self.patches.is_some());
         // What a relay sent must not end the client.
-        contents::guard(|| document.apply_changes(changes)).map_err(ContentsError)?;
+        let applied = contents::guard(|| document.apply_changes_log_patches(changes, &mut log));
+        applied.map_err(ContentsError)?;
+        if let Some(patches) = &mut self.patches {
+            patches.extend(document.make_patches(&mut log));
+        }
         let mut heads = document.get_heads();
         heads.sort_unstable();
         if self.own.is_empty() && heads != self.history.heads() {
@@ -262,6 +271,26 @@ impl Replica {
             Contents::Built { document, .. } => Some(document),
             Contents::Unbuilt { .. } => None,
         }
+    }
+
+    /// From now on, or no longer, remembers what changes in the contents, for
+    /// [`Self::take_patches`].
+    pub fn observe(&mut self, observed: bool) {
+        match (&self.patches, observed) {
+            (None, true) => self.patches = Some(Vec::new()),
+            (Some(_), false) => self.patches = None,
+            _ => {}
+        }
+    }
+
+    /// What changed in the contents since this was last called, in the order in which the patches
+    /// apply; nothing if that was not remembered. After [`Self::make_again`], all that there is:
+    /// it takes the place of what was.
+    pub fn take_patches(&mut self) -> Vec<Patch> {
+        self.patches
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     /// Edits the document, as one change made at `time_s` (seconds since 1970). Whether there was
@@ -280,7 +309,9 @@ impl Replica {
         let Contents::Built { document, .. } = &mut self.contents else {
             panic!("only what is built is edited");
         };
-        let mut transaction = document.transaction();
+        let log = PatchLog::new(self.patches.is_some());
+        let transaction = document.transaction_log_patches(log);
+        let mut transaction = transaction.expect("an empty log fits every document");
         let result = match edit(&mut transaction) {
             Ok(result) => result,
             Err(error) => {
@@ -288,7 +319,10 @@ impl Replica {
                 return Err(error);
             }
         };
-        let (made, _) = transaction.commit_with(CommitOptions::default().with_time(time_s));
+        let (made, mut log) = transaction.commit_with(CommitOptions::default().with_time(time_s));
+        if let Some(patches) = &mut self.patches {
+            patches.extend(document.make_patches(&mut log));
+        }
         if let Some(hash) = made {
             self.own.push_back(change_bytes(document, &hash));
         }
@@ -339,6 +373,7 @@ impl Replica {
         };
         let actor = again::actor_after(&first.hash(), self.actor.to_bytes());
         let (stay, made) = again::make_again(document.get_changes(&[]), &roots);
+        let observed = self.patches.is_some();
         let mut replica = match Self::of_changes(actor.clone(), stay.clone(), &made)? {
             Some(replica) => replica,
             None => {
@@ -351,6 +386,9 @@ impl Replica {
             let writes = replica.adopted.get_or_insert_default();
             writes.insert(0, Write::RemoveDocument);
         }
+        // The objects have other names now, so all that there is takes the place of what was.
+        let anew = observed.then(|| replica.document().map(Automerge::current_state));
+        replica.patches = anew.map(Option::unwrap_or_default);
         *self = replica;
         Ok(true)
     }

@@ -154,8 +154,47 @@ fn costs(changes: &str, saved: &[u8], rounds: usize, setting: &Setting, report: 
     );
     row("acknowledgement", String::new(), summary(acks));
     row("remote keystroke", String::new(), summary(remote));
+    let (mut diffs, mut observed, mut observed_remote) = (vec![], vec![], vec![]);
+    for round in 0..rounds {
+        let before = replica.heads();
+        if round == 0 {
+            replica.observe(true);
+        }
+        let started = Instant::now();
+        let edit = |tx: &mut automerge::transaction::Transaction<'_>| {
+            tx.splice_text(&text, middle, 0, "x")
+        };
+        replica.change(0, edit).unwrap();
+        assert_eq!(replica.take_patches().len(), 1);
+        observed.push(started.elapsed());
+        replica.enter_own().unwrap();
+        let message = typed(&mut other, &text, middle + rounds + round);
+        let started = Instant::now();
+        let message = SyncMessage::decode(&message).unwrap();
+        replica.receive(RELAY, &message).unwrap();
+        assert!(replica.settle().unwrap());
+        assert_eq!(replica.take_patches().len(), 1);
+        observed_remote.push(started.elapsed());
+        let _ = replica.take_unsaved();
+        replica.committed();
+        let _ = replica.poll_send(RELAY);
+        if round < 20 {
+            let heads = replica.heads();
+            let started = Instant::now();
+            assert!(!replica.document().unwrap().diff(&before, &heads).is_empty());
+            diffs.push(started.elapsed());
+        }
+    }
+    replica.observe(false);
+    row("keystroke and its patch", String::new(), summary(observed));
+    row(
+        "remote keystroke and its patch",
+        String::new(),
+        summary(observed_remote),
+    );
+    row("patches of both by a diff", String::new(), summary(diffs));
     let messages: Vec<_> = (0..100)
-        .map(|n| typed(&mut other, &text, middle + rounds + n))
+        .map(|n| typed(&mut other, &text, middle + 2 * rounds + n))
         .collect();
     let started = Instant::now();
     for message in &messages {

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::address::Address;
-use super::handle::{Broadcast, EPHEMERAL_MAX};
+use super::handle::{Broadcast, CHANGES_MAX, Changed, EPHEMERAL_MAX};
 use super::socket::{self, FAREWELL, Order};
 use super::{COMMIT_BATCHES_MAX, Committer};
 use crate::engine::{self, Engine, FRAMES_MAX, FindError, Input, Output, Status};
@@ -52,7 +52,9 @@ pub(super) struct State {
 /// Those who want to hear of a document.
 #[derive(Debug)]
 pub(super) struct Watchers {
-    pub(super) heads: watch::Sender<Vec<ChangeHash>>,
+    pub(super) changes: broadcast::Sender<Arc<Changed>>,
+    /// The heads of the contents as they were last told.
+    pub(super) heads: Vec<ChangeHash>,
     pub(super) status: watch::Sender<Status>,
     pub(super) ephemeral: broadcast::Sender<Broadcast>,
     /// How often everything was stored, and the last failure since.
@@ -64,7 +66,8 @@ impl Watchers {
         let heads = engine.document(&id).map(Automerge::get_heads);
         let status = engine.status(&id).cloned().unwrap_or(Status::Offline);
         Self {
-            heads: watch::Sender::new(heads.unwrap_or_default()),
+            changes: broadcast::Sender::new(CHANGES_MAX),
+            heads: heads.unwrap_or_default(),
             status: watch::Sender::new(status),
             ephemeral: broadcast::Sender::new(EPHEMERAL_MAX),
             stored: watch::Sender::new((0, None)),
@@ -113,19 +116,39 @@ impl State {
         look(self.watchers.entry(id).or_insert_with(new))
     }
 
+    /// Begins to remember what changes in a document, and gives the heads from which on.
+    pub(super) fn listen(
+        &mut self,
+        id: DocumentId,
+    ) -> (Vec<ChangeHash>, broadcast::Receiver<Arc<Changed>>) {
+        self.engine.observe(&id, true);
+        self.watch(id, |watchers| {
+            (watchers.heads.clone(), watchers.changes.subscribe())
+        })
+    }
+
     /// Tells those who watch what is so now.
-    pub(super) fn publish(&self, id: DocumentId) {
+    pub(super) fn publish(&mut self, id: DocumentId) {
         let heads = self.engine.document(&id).map(Automerge::get_heads);
         let status = self.engine.status(&id).cloned();
-        let Some(watchers) = self.watchers.get(&id) else {
+        let Some(watchers) = self.watchers.get_mut(&id) else {
             return;
         };
-        if let Some(heads) = heads {
-            watchers.heads.send_if_modified(|before| {
-                let changed = *before != heads;
-                *before = heads;
-                changed
-            });
+        if let Some(heads) = heads
+            && watchers.heads != heads
+        {
+            let before = std::mem::replace(&mut watchers.heads, heads.clone());
+            if watchers.changes.receiver_count() > 0 {
+                let patches = self.engine.take_patches(&id);
+                // Nobody minds if the last listener has just gone.
+                let _ = watchers.changes.send(Arc::new(Changed {
+                    before,
+                    after: heads,
+                    patches,
+                }));
+            } else {
+                self.engine.observe(&id, false);
+            }
         }
         if let Some(status) = status {
             watchers.status.send_if_modified(|before| {

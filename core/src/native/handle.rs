@@ -1,5 +1,7 @@
 //! One open document.
 
+use std::sync::{Arc, Weak};
+
 use automerge::transaction::Transaction;
 use automerge::{ActorId, Automerge, AutomergeError, ChangeHash, Patch};
 use autosurgeon::{Hydrate, HydrateError, Reconcile, ReconcileError};
@@ -8,12 +10,16 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::{broadcast, watch};
 
+use super::driver::Shared;
 use super::repo::{Repo, unix_seconds};
 use crate::engine::Status;
 use crate::id::{DocumentId, PeerId};
 
 /// Presence messages that wait for a slow listener; when there are more, the oldest are lost.
 pub const EPHEMERAL_MAX: usize = 64;
+
+/// Changes of a document that wait for a slow listener; when there are more, they become one.
+pub const CHANGES_MAX: usize = 64;
 
 /// A document that is ready: its contents are here, and follow what others write.
 ///
@@ -81,12 +87,20 @@ pub enum SyncError {
 }
 
 /// A document changed, here or elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Changed {
-    /// The heads that were reported before.
+    /// The heads before: those after the item before this one.
     pub before: Vec<ChangeHash>,
-    /// The heads now. [`DocHandle::diff`] says what lies between.
+    /// The heads now.
     pub after: Vec<ChangeHash>,
+    /// What lies between: the contents at `before` with these patches, one after the other, are
+    /// the contents at `after`. The changes that they come from may be several, of several
+    /// authors; within one change they are in the order in which it was written.
+    ///
+    /// When changes had to be made again under another actor, their objects have new names and
+    /// `before` is not in the document any more; then these patches make everything anew, in the
+    /// place of what was.
+    pub patches: Vec<Patch>,
 }
 
 /// What somebody broadcast.
@@ -268,21 +282,23 @@ impl DocHandle {
         self.read(|document| document.diff(before, after))
     }
 
-    /// Changes from now on, made here or elsewhere. Who is slow gets several as one. The stream
-    /// ends when the document is deleted or the client is shut down.
+    /// Changes from now on, made here or elsewhere, in the order in which the contents took them:
+    /// each begins where the one before ended. What came together is one item; who is slow, by
+    /// more than [`CHANGES_MAX`] items, gets all that was missed as one. The stream ends when the
+    /// document is deleted or the client is shut down.
     #[must_use]
-    pub fn changes(&self) -> BoxStream<'static, Changed> {
-        let mut state = self.repo.shared().state();
-        let mut heads = state.watch(self.id, |watchers| watchers.heads.subscribe());
-        let before = heads.borrow_and_update().clone();
-        stream::unfold((heads, before), |(mut heads, before)| async move {
-            heads.changed().await.ok()?;
-            let after = heads.borrow_and_update().clone();
-            let change = Changed {
-                before,
-                after: after.clone(),
-            };
-            Some((change, (heads, after)))
+    pub fn changes(&self) -> BoxStream<'static, Arc<Changed>> {
+        let (heads, heard) = self.repo.shared().state().listen(self.id);
+        let listener = Listener {
+            // The stream must not keep the client running.
+            shared: Arc::downgrade(self.repo.shared()),
+            id: self.id,
+            heads,
+            heard,
+        };
+        stream::unfold(listener, |mut listener| async move {
+            let changed = listener.next().await?;
+            Some((changed, listener))
         })
         .boxed()
     }
@@ -341,5 +357,46 @@ impl DocHandle {
             }
             watched.changed().await.map_err(|_| Gone)?;
         }
+    }
+}
+
+/// Who listens to the changes of a document.
+struct Listener {
+    shared: Weak<Shared>,
+    id: DocumentId,
+    /// Those after the last item.
+    heads: Vec<ChangeHash>,
+    heard: broadcast::Receiver<Arc<Changed>>,
+}
+
+impl Listener {
+    async fn next(&mut self) -> Option<Arc<Changed>> {
+        let changed = match self.heard.recv().await {
+            Ok(changed) => changed,
+            Err(broadcast::error::RecvError::Closed) => return None,
+            Err(broadcast::error::RecvError::Lagged(_)) => self.catch_up()?,
+        };
+        self.heads.clone_from(&changed.after);
+        Some(changed)
+    }
+
+    /// All that was missed, as one.
+    fn catch_up(&mut self) -> Option<Arc<Changed>> {
+        let shared = self.shared.upgrade()?;
+        let mut state = shared.state();
+        let (after, heard) = state.listen(self.id);
+        self.heard = heard;
+        let document = state.document(&self.id)?;
+        let is_here = |hash: &ChangeHash| document.get_change_meta_by_hash(hash).is_some();
+        let patches = if self.heads.iter().all(is_here) {
+            document.diff(&self.heads, &after)
+        } else {
+            document.current_state()
+        };
+        Some(Arc::new(Changed {
+            before: self.heads.clone(),
+            after,
+            patches,
+        }))
     }
 }

@@ -232,7 +232,7 @@ impl Repo {
         RepoBuilder::default()
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.running.shared
     }
 
