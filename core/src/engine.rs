@@ -47,14 +47,14 @@ pub use link::{CONNECT_TIMEOUT, FRAMES_MAX, PING_AFTER, PRESENCE_MAX, SILENCE_MA
 pub use load::{Loaded, load, load_graph};
 
 use backoff::Random;
-use document::{Document, Greeted, Opened, Phase, Refused};
+use document::{Document, Greeted, Opened, Phase, REFUSAL_BYTES_MAX};
 use link::{Link, Relay, State};
 
 use crate::id::{ConnectionId, DocumentId, PeerId};
 use crate::protocol::{self, Ephemeral, Message};
 use crate::replica::Replica;
 use crate::session::{ClientSession, Local, ServerEvent};
-use crate::storage::{Batch, DocumentKey, StorageError};
+use crate::storage::{Batch, DocumentKey, Refused, StorageError};
 
 /// Acknowledgements are written this long after they came, unless something else is written
 /// sooner. Losing them costs the next connection some bytes, nothing else.
@@ -648,10 +648,12 @@ impl Engine {
                     if !refused.hashes.is_empty() {
                         found.note_refusal(refused.reason);
                     }
-                    found.relays[relay.0].refused = Some(Refused {
-                        reason: refused.reason.to_owned(),
+                    let end = refused.reason.floor_char_boundary(REFUSAL_BYTES_MAX);
+                    found.relays[relay.0].set_refused(Some(Refused {
+                        reason: refused.reason[..end].to_owned(),
                         changes: refused.hashes,
-                    });
+                    }));
+                    self.write_later(document);
                     self.due.insert(document);
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! A [`Storage`] keeps, per document, a small record, rows of changes as they arrived, and blobs:
 //! snapshots, outlines, segments of the graph. A client also keeps which heads each relay
-//! acknowledged, and which documents have changes that some relay has not acknowledged. A storage
+//! acknowledged and what it refused, and which documents have changes that some relay has not acknowledged. A storage
 //! promises three things, which [`conformance`] checks for every backend:
 //!
 //! 1. [`Storage::commit`] is atomic over all its batches and durable when it returns `Ok`.
@@ -106,6 +106,13 @@ pub enum Write {
         /// Heads that are on the relay's disk.
         heads: Vec<ChangeHash>,
     },
+    /// Replaces what a relay said it does not take; `None` if there is nothing like that any more.
+    Refused {
+        /// The name under which the client knows the relay.
+        relay: Arc<str>,
+        /// Its word.
+        refused: Option<Refused>,
+    },
     /// Puts the document into the outbox, or takes it out: it has changes that some relay has not
     /// acknowledged.
     Outbox(bool),
@@ -203,6 +210,10 @@ impl Batch {
             Write::Row { row, .. } => row.bytes(),
             Write::Blob(_, bytes) => bytes.len(),
             Write::Acknowledged { heads, .. } => 64 + 32 * heads.len(),
+            Write::Refused { refused, .. } => {
+                let bytes = |refused: &Refused| refused.reason.len() + 32 * refused.changes.len();
+                64 + refused.as_ref().map_or(0, bytes)
+            }
             Write::Record(_)
             | Write::RemoveBlob(_)
             | Write::RemoveRowsBelow(_)
@@ -229,6 +240,15 @@ pub struct Stored {
 
 /// The name of a relay, and the heads that it acknowledged of a document.
 pub type Acknowledged = (Arc<str>, Vec<ChangeHash>);
+
+/// Why a relay does not take some changes of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its words.
+    pub reason: String,
+    /// Some of the changes; none if it did not say which.
+    pub changes: Vec<ChangeHash>,
+}
 
 /// A place where documents are kept. Methods block; they are called from threads that may.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
@@ -281,6 +301,16 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When reading fails or finds damage.
     fn acknowledged(&self, key: DocumentKey) -> Result<Vec<Acknowledged>, StorageError>;
+
+    /// What relays said of a document that they do not take, in the order of the relays' names. A
+    /// backend without this forgets it.
+    ///
+    /// # Errors
+    /// When reading fails or finds damage.
+    fn refused(&self, key: DocumentKey) -> Result<Vec<(Arc<str>, Refused)>, StorageError> {
+        let _ = key;
+        Ok(Vec::new())
+    }
 
     /// The documents in the outbox, in order.
     ///

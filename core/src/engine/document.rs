@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::history::Record;
 use crate::id::{ConnectionId, DocumentIdError};
 use crate::replica::Replica;
-use crate::storage::{Batch, DocumentKey, StorageError};
+use crate::storage::{Batch, DocumentKey, Refused, StorageError};
 
 /// How often a document's changes are made again before some relay has everything; a relay that
 /// refuses them all the same is believed then.
@@ -19,7 +19,7 @@ pub const MADE_AGAIN_MAX: u32 = 3;
 
 /// Most refusals of a document that wait to be looked at, and the longest of them, in bytes.
 const REFUSALS_MAX: usize = 64;
-const REFUSAL_BYTES_MAX: usize = 256;
+pub(super) const REFUSAL_BYTES_MAX: usize = 256;
 
 /// What is true of a document's changes, computed from what relays acknowledged and never from a
 /// socket being open.
@@ -139,17 +139,11 @@ pub(super) struct OfRelay {
     pub(super) unavailable: bool,
     /// What it sent on this connection is not here any more: it is asked for it again.
     pub(super) reset: bool,
-    /// What it does not take of ours. Relays say so once, so this outlives the connection; it
-    /// ends when the relay has everything after all.
+    /// What it does not take of ours. Relays say so once, so this outlives the connection and
+    /// the run; it ends when the relay has everything after all.
     pub(super) refused: Option<Refused>,
-}
-
-/// Why a relay does not take some changes.
-#[derive(Debug, Clone)]
-pub(super) struct Refused {
-    pub(super) reason: String,
-    /// Some of them; none if it did not say which.
-    pub(super) changes: Vec<ChangeHash>,
+    /// That is not stored yet.
+    pub(super) refused_dirty: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +157,13 @@ pub(super) enum Greeted {
 }
 
 impl OfRelay {
+    pub(super) fn set_refused(&mut self, refused: Option<Refused>) {
+        if self.refused != refused {
+            self.refused = refused;
+            self.refused_dirty = true;
+        }
+    }
+
     /// Whether it has all of what these heads stand for.
     pub(super) fn covers(&self, heads: &[ChangeHash]) -> bool {
         // A head of ours has nothing above it here, so it is covered only by itself.

@@ -1,11 +1,13 @@
 //! What the shell reads for the engine. These functions block on storage.
 
+use std::sync::Arc;
+
 use automerge::ActorId;
 use bytes::Bytes;
 
 use crate::id::DocumentId;
 use crate::replica::Replica;
-use crate::storage::{Acknowledged, Blob, DocumentKey, Storage, StorageError, damaged};
+use crate::storage::{Acknowledged, Blob, DocumentKey, Refused, Storage, StorageError, damaged};
 
 /// A document out of storage, or the place for a new one.
 #[derive(Debug)]
@@ -14,6 +16,7 @@ pub struct Loaded {
     /// Without anything in it if it was never stored.
     pub(super) replica: Replica,
     pub(super) acknowledged: Vec<Acknowledged>,
+    pub(super) refused: Vec<(Arc<str>, Refused)>,
 }
 
 /// Carries out [`Output::Load`](super::Output::Load). `actor` must be one that nobody used before.
@@ -31,10 +34,12 @@ pub fn load(
             key: storage.new_key(),
             replica: Replica::new(actor),
             acknowledged: Vec::new(),
+            refused: Vec::new(),
         });
     };
     let key = stored.key;
     let acknowledged = storage.acknowledged(key)?;
+    let refused = storage.refused(key)?;
     let snapshot = match stored.record.generation {
         0 => None,
         generation => Some(storage.blob(key, Blob::Snapshot(generation))?),
@@ -50,6 +55,7 @@ pub fn load(
         key,
         replica,
         acknowledged,
+        refused,
     })
 }
 

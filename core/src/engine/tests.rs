@@ -1082,6 +1082,38 @@ fn a_crash_before_what_is_made_again_is_stored_changes_nothing() {
 }
 
 #[test]
+fn what_is_refused_is_still_so_after_a_restart() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    world.relays[0].refuses = Some("it was told to");
+    let id = world.create(ann);
+    world.run(LONG);
+    let refused = Status::Refused("it was told to".into());
+    assert_eq!(world.status(ann, id), refused);
+    // The relay says it once.
+    world.relays[0].refuses = None;
+    world.relays[0].held = true;
+    let again = world.restart(ann);
+    world.clients[again].engine.find(id);
+    world.run(LONG);
+    assert_eq!(world.status(again, id), refused);
+    world.commit_relay(0);
+    world.run(LONG);
+    assert_eq!(world.status(again, id), Status::Saved);
+    let third = world.restart(again);
+    world.clients[third].engine.find(id);
+    world.relays[0].down = true;
+    world.settle();
+    world.put(third, id, "n", 1);
+    world.run(LONG);
+    assert_eq!(
+        world.status(third, id),
+        Status::Offline,
+        "it was taken back"
+    );
+}
+
+#[test]
 fn what_another_relay_has_is_not_made_again() {
     let mut world = World::new(2);
     let (ann, bob, id, text) = copied(&mut world, 2);

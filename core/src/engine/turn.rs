@@ -11,7 +11,7 @@ use crate::history::{NeedGraph, Record, Refusal};
 use crate::id::{ConnectionId, DocumentId};
 use crate::protocol::SyncMessage;
 use crate::replica::Replica;
-use crate::storage::{Batch, StorageError, Write, damaged};
+use crate::storage::{Batch, Refused, StorageError, Write, damaged};
 
 use super::document::{Document, Greeted, MADE_AGAIN_MAX, Opened, Phase, Storing};
 use super::frame::SyncFrame;
@@ -63,6 +63,13 @@ impl Engine {
             Phase::Ready
         };
         document.in_outbox = self.outbox.contains(&id);
+        for (name, refused) in loaded.refused {
+            if let Some(at) = self.relays.iter().position(|relay| relay.name == name) {
+                // It may be of changes that were not made again yet.
+                document.note_refusal(&refused.reason);
+                document.relays[at].refused = Some(refused);
+            }
+        }
         for (name, heads) in loaded.acknowledged {
             if let Some(at) = self.relays.iter().position(|relay| relay.name == name) {
                 document.relays[at].acknowledged = heads;
@@ -78,9 +85,7 @@ impl Engine {
         });
         if document.in_outbox && !document.belongs_in_outbox() {
             // A relay that was away for a while has everything all the same.
-            let due = self.now + ACKNOWLEDGEMENT_DELAY;
-            document.acknowledgements_due = Some(due);
-            self.timers.insert((due, id));
+            self.write_later(id);
         }
     }
 
@@ -308,9 +313,13 @@ impl Engine {
         for (relay, of_relay) in self.relays.iter().zip(&mut document.relays) {
             of_relay.dirty = !of_relay.acknowledged.is_empty();
             let stands = |hash: &ChangeHash| replica.knows(hash);
-            of_relay.refused.take_if(|refused| {
+            let gone = |refused: &Refused| {
                 !refused.changes.is_empty() && !refused.changes.iter().any(stands)
-            });
+            };
+            if of_relay.refused.as_ref().is_some_and(gone) {
+                of_relay.refused = None;
+            }
+            of_relay.refused_dirty = of_relay.refused.is_some();
             if let Some(link) = relay.link() {
                 replica.join(link.connection);
                 of_relay.reset = of_relay.greeted != Greeted::No;
@@ -370,12 +379,24 @@ impl Engine {
         of_relay.acknowledged = acknowledged;
         of_relay.dirty = true;
         if of_relay.covers(&replica.heads()) {
-            of_relay.refused = None;
+            of_relay.set_refused(None);
         }
+        self.write_soon(id, document);
+    }
+
+    /// What relays say of a document is written a while after it was said.
+    fn write_soon(&mut self, id: DocumentId, document: &mut Document) {
         if document.acknowledgements_due.is_none() {
             let due = self.now + ACKNOWLEDGEMENT_DELAY;
             document.acknowledgements_due = Some(due);
             self.timers.insert((due, id));
+        }
+    }
+
+    pub(super) fn write_later(&mut self, id: DocumentId) {
+        if let Some(mut document) = self.documents.remove(&id) {
+            self.write_soon(id, &mut document);
+            self.documents.insert(id, document);
         }
     }
 
@@ -399,6 +420,12 @@ impl Engine {
                 writes.push(Write::Acknowledged {
                     relay: relay.name.clone(),
                     heads: of_relay.acknowledged.clone(),
+                });
+            }
+            if std::mem::take(&mut of_relay.refused_dirty) {
+                writes.push(Write::Refused {
+                    relay: relay.name.clone(),
+                    refused: of_relay.refused.clone(),
                 });
             }
         }

@@ -20,8 +20,8 @@ use super::space::{Change, Space};
 use crate::history::{Record, Row, decode_heads, encode_heads};
 use crate::id::DocumentId;
 use crate::storage::{
-    Acknowledged, BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write,
-    damaged, pick,
+    Acknowledged, BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Refused, Storage, StorageError,
+    Stored, Write, damaged, pick,
 };
 
 /// The version of the file's layout.
@@ -41,8 +41,11 @@ const ROWS: TableDefinition<'_, (u64, u32, u32), &[u8]> = TableDefinition::new("
 const BLOBS: TableDefinition<'_, PieceKey, &[u8]> = TableDefinition::new("blobs");
 
 /// Document, a relay's name: the heads that it acknowledged. Clients only; made when first used,
-/// as is the next.
+/// as are the next two.
 const ACKNOWLEDGED: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("acknowledged");
+/// Document, a relay's name: the changes that it does not take, as heads are stored, after their
+/// length in four bytes; then why.
+const REFUSED: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("refused");
 /// Documents with changes that some relay has not acknowledged.
 const OUTBOX: TableDefinition<'_, &[u8], ()> = TableDefinition::new("outbox");
 
@@ -178,6 +181,35 @@ impl RedbStorage {
         *self.space() = space;
         *database = Some(opened);
         Ok(())
+    }
+
+    /// What a table has of a document, by the names of relays.
+    fn by_relay<T>(
+        &self,
+        key: DocumentKey,
+        table: TableDefinition<'_, (u64, &'static str), &'static [u8]>,
+        decode: impl Fn(&[u8]) -> Option<T>,
+        what: &'static str,
+    ) -> Result<Vec<(Arc<str>, T)>, StorageError> {
+        self.read(|transaction| {
+            let read = || -> Result<Vec<_>, redb::Error> {
+                let table = match transaction.open_table(table) {
+                    Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                    opened => opened?,
+                };
+                let entries = table.range((key.0, "")..(key.0 + 1, ""))?;
+                entries
+                    .map(|entry| {
+                        let (place, bytes) = entry?;
+                        Ok((Arc::from(place.value().1), decode(bytes.value())))
+                    })
+                    .collect()
+            };
+            let entries = read().map_err(StorageError::failed)?;
+            let whole = |(relay, value): (Arc<str>, Option<T>)| Some((relay, value?));
+            let whole: Option<Vec<_>> = entries.into_iter().map(whole).collect();
+            whole.ok_or_else(|| damaged(key.0, what))
+        })
     }
 
     fn try_commit(&self, batches: &[Batch]) -> Result<Change, StorageError> {
@@ -320,7 +352,7 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
     let mut change = Change::default();
     // Most commits only add rows, and each table that is opened costs the commit a page.
     let (mut rows, mut blobs, mut records, mut documents) = (None, None, None, None);
-    let (mut acknowledged, mut outbox) = (None, None);
+    let (mut acknowledged, mut refusals, mut outbox) = (None, None, None);
     for batch in batches {
         let key = batch.key.0;
         for write in &batch.writes {
@@ -375,6 +407,16 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
                     opened(&mut acknowledged, transaction, ACKNOWLEDGED)?
                         .insert((key, &**relay), encode_heads(heads).as_slice())?;
                 }
+                Write::Refused { relay, refused } => {
+                    let refusals = opened(&mut refusals, transaction, REFUSED)?;
+                    match refused {
+                        Some(refused) => {
+                            let bytes = encode_refused(refused);
+                            refusals.insert((key, &**relay), bytes.as_slice())?;
+                        }
+                        None => drop(refusals.remove((key, &**relay))?),
+                    }
+                }
                 Write::Outbox(true) => {
                     opened(&mut outbox, transaction, OUTBOX)?
                         .insert(batch.document.as_bytes(), ())?;
@@ -398,12 +440,33 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
                         .retain_in(all_blobs, |_, value| gone(value))?;
                     opened(&mut acknowledged, transaction, ACKNOWLEDGED)?
                         .retain_in((key, "")..(key + 1, ""), |_, _| false)?;
+                    opened(&mut refusals, transaction, REFUSED)?
+                        .retain_in((key, "")..(key + 1, ""), |_, _| false)?;
                     opened(&mut outbox, transaction, OUTBOX)?.remove(batch.document.as_bytes())?;
                 }
             }
         }
     }
     Ok(change)
+}
+
+fn encode_refused(refused: &Refused) -> Vec<u8> {
+    let changes = encode_heads(&refused.changes);
+    let len = u32::try_from(changes.len()).expect("limited by the message that named them");
+    let mut bytes = len.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&changes);
+    bytes.extend_from_slice(refused.reason.as_bytes());
+    bytes
+}
+
+fn decode_refused(bytes: &[u8]) -> Option<Refused> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
+    let (changes, reason) = rest.split_at_checked(len)?;
+    Some(Refused {
+        reason: String::from_utf8(reason.to_vec()).ok()?,
+        changes: decode_heads(changes)?,
+    })
 }
 
 /// The table, opened at its first use.
@@ -576,25 +639,11 @@ impl Storage for RedbStorage {
     }
 
     fn acknowledged(&self, key: DocumentKey) -> Result<Vec<Acknowledged>, StorageError> {
-        self.read(|transaction| {
-            let read = || -> Result<Vec<_>, redb::Error> {
-                let acknowledged = match transaction.open_table(ACKNOWLEDGED) {
-                    Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-                    opened => opened?,
-                };
-                let entries = acknowledged.range((key.0, "")..(key.0 + 1, ""))?;
-                entries
-                    .map(|entry| {
-                        let (place, heads) = entry?;
-                        Ok((Arc::from(place.value().1), decode_heads(heads.value())))
-                    })
-                    .collect()
-            };
-            let entries = read().map_err(StorageError::failed)?;
-            let whole = |(relay, heads): (Arc<str>, Option<_>)| Some((relay, heads?));
-            let whole: Option<Vec<_>> = entries.into_iter().map(whole).collect();
-            whole.ok_or_else(|| damaged(key.0, "acknowledged heads"))
-        })
+        self.by_relay(key, ACKNOWLEDGED, decode_heads, "acknowledged heads")
+    }
+
+    fn refused(&self, key: DocumentKey) -> Result<Vec<(Arc<str>, Refused)>, StorageError> {
+        self.by_relay(key, REFUSED, decode_refused, "a refusal")
     }
 
     fn outbox(&self) -> Result<Vec<DocumentId>, StorageError> {

@@ -6,7 +6,7 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 
 use super::{
-    BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Storage, StorageError, Write, each_change,
+    BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Refused, Storage, StorageError, Write, each_change,
     each_piece,
 };
 use crate::history::{ObjectKind, Record, Row, StoredChange};
@@ -25,6 +25,7 @@ pub fn check<S: Storage>(empty: impl Fn() -> Arc<S>) {
     what_clients_keep_is_read(&*empty());
     a_removed_document_leaves_nothing(&*empty());
     a_new_relay_gets_every_document(&*empty());
+    refusals_are_kept_until_they_are_taken_back(&*empty());
     readers_see_whole_commits(&empty());
 }
 
@@ -292,6 +293,44 @@ fn acknowledged(relay: &str, heads: &[u8]) -> Write {
         relay: relay.into(),
         heads: heads.iter().map(|n| ChangeHash([*n; 32])).collect(),
     }
+}
+
+fn refusals_are_kept_until_they_are_taken_back(storage: &impl Storage) {
+    let keys = [storage.new_key(), storage.new_key()];
+    assert_eq!(storage.refused(keys[0]).expect("read"), []);
+    let refused = |reason: &str| Refused {
+        reason: reason.into(),
+        changes: vec![ChangeHash([7; 32])],
+    };
+    let say = |relay: &str, refused: Option<Refused>| Write::Refused {
+        relay: relay.into(),
+        refused,
+    };
+    for (n, key) in (1..).zip(keys) {
+        let record = Write::Record(Record::new(Space::default()));
+        let writes = vec![
+            record,
+            say("b", Some(refused("ü"))),
+            say("a", Some(refused(""))),
+        ];
+        storage.commit(&[batch(n, key, writes)]).expect("commit");
+    }
+    let again = vec![
+        say("b", Some(refused("anew"))),
+        say("a", None),
+        say("c", None),
+    ];
+    storage.commit(&[batch(1, keys[0], again)]).expect("commit");
+    let kept = storage.refused(keys[0]).expect("read");
+    assert_eq!(kept, [("b".into(), refused("anew"))]);
+    let other = storage.refused(keys[1]).expect("read");
+    assert_eq!(
+        other,
+        [("a".into(), refused("")), ("b".into(), refused("ü"))]
+    );
+    let remove = batch(2, keys[1], vec![Write::RemoveDocument]);
+    storage.commit(&[remove]).expect("commit");
+    assert_eq!(storage.refused(keys[1]).expect("read"), []);
 }
 
 fn what_clients_keep_is_read(storage: &impl Storage) {

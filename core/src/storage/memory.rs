@@ -9,8 +9,8 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 
 use super::{
-    Acknowledged, BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Storage, StorageError, Stored, Write,
-    damaged, pick,
+    Acknowledged, BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Refused, Storage, StorageError,
+    Stored, Write, damaged, pick,
 };
 use crate::history::{Record, Row};
 use crate::id::DocumentId;
@@ -30,6 +30,7 @@ struct Tables {
     rows: BTreeMap<(DocumentKey, u32), Row>,
     blobs: HashMap<(DocumentKey, Blob), Bytes>,
     acknowledged: BTreeMap<(DocumentKey, Arc<str>), Vec<ChangeHash>>,
+    refused: BTreeMap<(DocumentKey, Arc<str>), Refused>,
     outbox: BTreeSet<DocumentId>,
     relays: BTreeSet<Arc<str>>,
 }
@@ -58,6 +59,7 @@ impl Tables {
         self.rows.retain(|(of, _), _| *of != key);
         self.blobs.retain(|(of, _), _| *of != key);
         self.acknowledged.retain(|(of, _), _| *of != key);
+        self.refused.retain(|(of, _), _| *of != key);
         self.outbox.remove(document);
     }
 }
@@ -147,6 +149,15 @@ impl Storage for MemoryStorage {
             .collect())
     }
 
+    fn refused(&self, key: DocumentKey) -> Result<Vec<(Arc<str>, Refused)>, StorageError> {
+        let tables = self.tables();
+        let from = tables.refused.range((key, Arc::from(""))..);
+        let of_document = from.take_while(|((of, _), _)| *of == key);
+        Ok(of_document
+            .map(|((_, relay), refused)| (relay.clone(), refused.clone()))
+            .collect())
+    }
+
     fn outbox(&self) -> Result<Vec<DocumentId>, StorageError> {
         Ok(self.tables().outbox.iter().copied().collect())
     }
@@ -195,6 +206,13 @@ impl Storage for MemoryStorage {
                         tables
                             .acknowledged
                             .insert((key, relay.clone()), heads.clone());
+                    }
+                    Write::Refused { relay, refused } => {
+                        let place = (key, relay.clone());
+                        match refused {
+                            Some(refused) => tables.refused.insert(place, refused.clone()),
+                            None => tables.refused.remove(&place),
+                        };
                     }
                     Write::Outbox(true) => {
                         tables.outbox.insert(batch.document);
