@@ -453,6 +453,38 @@ async fn who_applies_the_patches_sees_what_the_document_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_without_handles_leaves_memory_and_comes_back_as_it_is_by_then() {
+    let relay = Relay::start();
+    let ann = Repo::builder().relay(&relay.url());
+    let ann = ann.release_after(Duration::from_millis(50)).build();
+    let (ann, bob) = (ann.await.unwrap(), client(&relay).await);
+    let of_ann = ann.create().unwrap();
+    put(&of_ann, "n", 1);
+    synced(&of_ann).await;
+    let (url, changes) = (of_ann.url(), of_ann.changes());
+    let of_bob = in_time("find", bob.find(&url)).await.unwrap();
+    let leaves = async |count: usize| {
+        while ann.documents_in_memory() != count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    drop(of_ann);
+    let kept = tokio::time::timeout(Duration::from_millis(300), leaves(0)).await;
+    assert!(kept.is_err(), "its changes are listened to");
+    drop(changes);
+    in_time("released", leaves(0)).await;
+    put(&of_bob, "n", 2);
+    synced(&of_bob).await;
+    in_time("released again", leaves(0)).await;
+    let again = in_time("find", ann.find(&url)).await.unwrap();
+    has(&again, "n", 2).await;
+    put(&again, "n", 3);
+    has(&of_bob, "n", 3).await;
+    synced(&again).await;
+    assert_eq!(ann.documents_in_memory(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_heard_after_the_end() {
     let repo = Repo::builder().build().await.unwrap();
     let (deleted, kept) = (repo.create().unwrap(), repo.create().unwrap());

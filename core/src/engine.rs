@@ -18,8 +18,8 @@
 //!   made another under the same actor and sequence number, is made again under a new actor.
 //! * **Every queue has a limit.** A relay has at most [`FRAMES_MAX`] frames on their way; what
 //!   comes meanwhile becomes one message per document when there is room.
-//! * **Documents stay** until they are deleted or the engine ends: a relay that counts on a
-//!   connection remembers what it sent.
+//! * **What is not used leaves memory**, and stays in sync: documents that the application let go
+//!   of, when every relay has all of them.
 //!
 //! Absent: sockets, files, clocks, randomness, threads, and waiting for anything.
 
@@ -28,6 +28,7 @@ mod document;
 mod frame;
 mod link;
 mod load;
+mod release;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -45,6 +46,7 @@ pub use document::{FindError, MADE_AGAIN_MAX, Status};
 pub use frame::Frame;
 pub use link::{CONNECT_TIMEOUT, FRAMES_MAX, PING_AFTER, PRESENCE_MAX, SILENCE_MAX};
 pub use load::{Loaded, load, load_graph};
+pub use release::RELEASE_AFTER;
 
 use backoff::Random;
 use document::{Document, Greeted, Opened, Phase, REFUSAL_BYTES_MAX};
@@ -199,6 +201,7 @@ pub struct Engine {
     /// Documents whose turn it is.
     due: BTreeSet<DocumentId>,
     timers: BTreeSet<(Duration, DocumentId)>,
+    release_after: Duration,
     /// The outbox as it was stored at the start, and what of it is not read yet.
     outbox: HashSet<DocumentId>,
     outbox_waiting: VecDeque<DocumentId>,
@@ -227,6 +230,7 @@ impl Engine {
             documents: HashMap::new(),
             due: BTreeSet::new(),
             timers: BTreeSet::new(),
+            release_after: RELEASE_AFTER,
             outbox: HashSet::new(),
             outbox_waiting: VecDeque::new(),
             loads: 0,
@@ -337,13 +341,15 @@ impl Engine {
 /// For the application.
 impl Engine {
     /// Looks for a document: here, then at the relays. [`Output::Found`] says how it went, also if
-    /// it was there already.
+    /// it was there already. It stays in memory until [`Self::let_go`].
     pub fn find(&mut self, document: DocumentId) {
         if !self.documents.contains_key(&document) {
             self.load(document, true);
         }
+        self.recall(document, true);
         let found = self.documents.get_mut(&document).expect("just inserted");
         found.wanted = true;
+        found.held = true;
         found.asked = true;
         if matches!(found.phase, Phase::Unavailable) {
             found.phase = Phase::Searching;
@@ -355,10 +361,12 @@ impl Engine {
         self.due.insert(document);
     }
 
-    /// Adds a new document, which is ready at once. `key` is its place in storage.
+    /// Adds a new document, which is ready at once. `key` is its place in storage. It stays in
+    /// memory until [`Self::let_go`].
     pub fn create(&mut self, document: DocumentId, key: DocumentKey, replica: Replica) {
         let mut new = Document::new(self.relays.len());
         new.wanted = true;
+        new.held = true;
         new.phase = Phase::Ready;
         new.opened = Some(Opened { key, replica });
         self.join_all(&mut new);
@@ -372,7 +380,7 @@ impl Engine {
         let found = self.documents.get(document)?;
         match &found.phase {
             Phase::Ready | Phase::Failed(_) => found.opened.as_ref()?.replica.document(),
-            Phase::Loading | Phase::Searching | Phase::Unavailable => None,
+            Phase::Loading | Phase::Searching | Phase::Unavailable | Phase::Released(_) => None,
         }
     }
 
@@ -513,6 +521,8 @@ impl Engine {
             return;
         };
         found.deleting = true;
+        // Its place is not known while it is released.
+        self.recall(*document, false);
         self.due.insert(*document);
     }
 }
@@ -623,6 +633,14 @@ impl Engine {
                 if found.relays[relay.0].greeted == Greeted::No || found.deleting {
                     return;
                 }
+                if let Phase::Released(heads) = &found.phase {
+                    if release::says_nothing_new(&data, heads) {
+                        found.relays[relay.0].heard = true;
+                        return;
+                    }
+                    self.recall(document, false);
+                }
+                let found = self.documents.get_mut(&document).expect("found above");
                 found.inbox_bytes += data.len();
                 found.inbox.push_back((connection, data));
                 if found.inbox_bytes > INBOX_BYTES_MAX {
@@ -747,6 +765,7 @@ impl Engine {
             let of_relay = &mut found.relays[relay.0];
             of_relay.greeted = Greeted::No;
             of_relay.unavailable = false;
+            of_relay.heard = false;
             of_relay.reset = false;
             if let Some(connection) = connection {
                 found.forget_messages(connection);

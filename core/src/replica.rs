@@ -515,6 +515,28 @@ impl Replica {
         self.history.greet(relay, acknowledged)
     }
 
+    /// Goes on with a relay that joined and was greeted by an earlier replica of this document, of
+    /// which everything is stored. If it was `heard`, it named the heads that are here.
+    ///
+    /// # Errors
+    /// [`NeedGraph`], which the heads of a whole record do not need.
+    pub fn resume(&mut self, relay: ConnectionId, heard: bool) -> Result<(), NeedGraph> {
+        let heads = self.heads();
+        // It was said, and need not be again.
+        let _ = self.history.greet(relay, &heads)?;
+        if heard {
+            let named = SyncMessage {
+                heads,
+                need: Vec::new(),
+                have: Vec::new(),
+                changes: Vec::new(),
+                flags: None,
+            };
+            self.history.receive(relay, &named, Documents::Report)?;
+        }
+        Ok(())
+    }
+
     /// Gives the history the changes that were made here.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! The native client: what an edit, a remote edit and an acknowledgement cost in documents of
-//! several sizes, how long opening takes, and how long it is from `change` to `saved`.
+//! several sizes, what they take of memory, how long opening takes, and how long it is from
+//! `change` to `saved`.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use automerge::{ActorId, Automerge, ChangeHash, ObjId, ROOT, ReadDoc};
 use reconverge::engine;
 use reconverge::history::leb::push_unsigned;
 use reconverge::id::{ConnectionId, DocumentId};
-use reconverge::native::Repo;
+use reconverge::native::{CACHE_BYTES_DEFAULT, RedbStorage, Repo};
 use reconverge::protocol::{SyncMessage, encode_sync};
 use reconverge::replica::Replica;
 use reconverge::storage::{Batch, MemoryStorage, Storage};
@@ -27,6 +29,7 @@ const RELAY: ConnectionId = ConnectionId(0);
 
 pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fault> {
     let rounds = setting.scaled(200);
+    memory(setting, report);
     let small = Trace::load(trace::PAPER).replay(10);
     costs("10", &small.saved, rounds, setting, report);
     let medium = Trace::load(trace::FRIENDS).replay(usize::MAX);
@@ -61,7 +64,7 @@ fn costs(changes: &str, saved: &[u8], rounds: usize, setting: &Setting, report: 
     let mut replica = Replica::import(saved, actor()).unwrap();
     let imported = started.elapsed();
     let key = storage.new_key();
-    store(&mut replica, &storage, id, key);
+    store(&mut replica, &*storage, id, key);
     drop(replica);
     let started = Instant::now();
     let _ = std::hint::black_box(engine::load(&*storage, &id, false, actor()).unwrap());
@@ -210,9 +213,78 @@ fn costs(changes: &str, saved: &[u8], rounds: usize, setting: &Setting, report: 
     );
 }
 
+/// The first argument of a process that opens copies of a document and says what one takes.
+pub(crate) const OPEN_COPIES: &str = "open-copies";
+
+/// What an open document takes of memory: how much more of a process that does nothing else is
+/// resident after several copies were opened, by the kernel's count.
+fn memory(setting: &Setting, report: &mut Report) {
+    let mut random = Random::new(setting.seed);
+    let mut sizes = vec![
+        ("10", Trace::load(trace::PAPER).replay(10), 2000),
+        ("26,078", Trace::load(trace::FRIENDS).replay(usize::MAX), 16),
+    ];
+    if !setting.small_only {
+        sizes.push(("259,778", trace::paper(), 4));
+    }
+    for (changes, replayed, copies) in sizes {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("client.redb");
+        let storage = RedbStorage::open(&file, CACHE_BYTES_DEFAULT, "bench").unwrap();
+        let actor = ActorId::from(random.bytes().to_vec());
+        let mut replica = Replica::import(&replayed.saved, actor).unwrap();
+        store(&mut replica, &storage, copied(), storage.new_key());
+        drop(storage);
+        let kib_of_one = |contents: bool| {
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args([OPEN_COPIES, &copies.to_string(), &contents.to_string()])
+                .arg(&file)
+                .output();
+            let output = String::from_utf8(output.unwrap().stdout).unwrap();
+            output.trim().parse::<u64>().unwrap() / copies / 1024
+        };
+        let (with, without) = (kib_of_one(true), kib_of_one(false));
+        report.row(Row {
+            what: format!("client, {changes} changes: memory of an open document"),
+            rate: format!("{with} KiB with contents, {without} without"),
+            ..Row::default()
+        });
+    }
+}
+
+fn copied() -> DocumentId {
+    DocumentId::new(&[1; 16]).unwrap()
+}
+
+/// Opens so many copies of the document in a file, and prints how many bytes more are resident.
+pub(crate) fn open_copies(mut arguments: impl Iterator<Item = String>) {
+    let mut argument = || arguments.next().unwrap();
+    let (copies, contents): (u32, bool) =
+        (argument().parse().unwrap(), argument().parse().unwrap());
+    let file = argument();
+    let storage = RedbStorage::open(file.as_ref(), CACHE_BYTES_DEFAULT, "bench").unwrap();
+    let mut random = Random::new(1);
+    let mut open = |contents: bool| {
+        let actor = ActorId::from(random.bytes().to_vec());
+        engine::load(&storage, &copied(), contents, actor).unwrap()
+    };
+    // The file's cache is warm then, and the allocator keeps little.
+    let _first = open(false);
+    let before = resident_bytes();
+    let opened: Vec<_> = (0..copies).map(|_| open(contents)).collect();
+    println!("{}", resident_bytes().saturating_sub(before));
+    drop(opened);
+}
+
+fn resident_bytes() -> u64 {
+    let counts = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = counts.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * rustix::param::page_size() as u64
+}
+
 fn store(
     replica: &mut Replica,
-    storage: &MemoryStorage,
+    storage: &dyn Storage,
     document: DocumentId,
     key: reconverge::storage::DocumentKey,
 ) {

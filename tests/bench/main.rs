@@ -91,6 +91,11 @@ impl Setting {
 }
 
 fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(client::OPEN_COPIES) {
+        client::open_copies(words);
+        return ExitCode::SUCCESS;
+    }
     let arguments = Arguments::parse();
     println!("Relay: {}. {}.", relay_executable().display(), machine());
     println!("The driver runs beside it, in one thread; what it writes was made beforehand.");

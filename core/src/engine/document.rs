@@ -79,6 +79,8 @@ pub(super) enum Phase {
     /// No relay has it.
     Unavailable,
     Ready,
+    /// Not in memory; these are its heads, which every relay has.
+    Released(Vec<ChangeHash>),
     /// Cannot go on; what is stored is left as it is.
     Failed(String),
 }
@@ -88,6 +90,12 @@ pub(super) struct Document {
     pub(super) phase: Phase,
     /// The application wants its contents.
     pub(super) wanted: bool,
+    /// The application found or created it, and did not let go of it.
+    pub(super) held: bool,
+    /// Since then nobody uses it, and nothing is to be done for it.
+    pub(super) idle_since: Option<Duration>,
+    /// It was released, and what is known of it is not read again with it.
+    pub(super) was_released: bool,
     /// The application waits to hear whether it is there.
     pub(super) asked: bool,
     pub(super) opened: Option<Opened>,
@@ -137,6 +145,8 @@ pub(super) struct OfRelay {
     pub(super) greeted: Greeted,
     /// It said, on this connection, that nobody has the document.
     pub(super) unavailable: bool,
+    /// While the document is released: it named its heads on this connection.
+    pub(super) heard: bool,
     /// What it sent on this connection is not here any more: it is asked for it again.
     pub(super) reset: bool,
     /// What it does not take of ours. Relays say so once, so this outlives the connection and
@@ -176,6 +186,9 @@ impl Document {
         Self {
             phase: Phase::Loading,
             wanted: false,
+            held: false,
+            idle_since: None,
+            was_released: false,
             asked: false,
             opened: None,
             inbox: VecDeque::new(),

@@ -1299,6 +1299,128 @@ fn a_deleted_document_is_gone_from_storage() {
     assert_eq!(world.clients[ann].storage.outbox().unwrap(), []);
 }
 
+/// Two clients with a document, of which the second let go; it is not in memory any more.
+fn released(world: &mut World) -> (usize, usize, DocumentId) {
+    let (ann, bob) = (world.join(&storage()), world.join(&storage()));
+    let id = world.create(ann);
+    world.put(ann, id, "n", 1);
+    world.run(MOMENT);
+    world.clients[bob].engine.find(id);
+    world.run(MOMENT);
+    world.clients[bob].engine.let_go(&id);
+    world.run(RELEASE_AFTER / 2);
+    assert!(!world.clients[bob].engine.is_released(&id));
+    assert_eq!(world.get(bob, id, "n"), Some(1));
+    let messages = world.relays[0].received.len();
+    world.run(LONG);
+    assert!(world.clients[bob].engine.is_released(&id));
+    assert_eq!(world.relays[0].received.len(), messages, "nobody noticed");
+    assert_eq!(world.status(bob, id), Status::Saved);
+    (ann, bob, id)
+}
+
+#[test]
+fn what_nobody_uses_leaves_memory_and_stays_in_sync() {
+    let mut world = World::new(1);
+    let (ann, bob, id) = released(&mut world);
+    world.put(ann, id, "n", 2);
+    world.run(MOMENT);
+    let stored = world.clients[bob].storage.load(&id).unwrap().unwrap();
+    let changes = stored.rows.iter().flat_map(|row| &row.changes);
+    let last = changes.last().unwrap().hash;
+    assert_eq!([last], *world.heads(ann, id), "it is stored");
+    world.run(LONG);
+    assert!(world.clients[bob].engine.is_released(&id), "again");
+    // Used again, on the same connection, of which nothing is heard meanwhile.
+    world.clients[bob].engine.find(id);
+    world.run(MOMENT);
+    assert_eq!(world.get(bob, id, "n"), Some(2));
+    world.put(bob, id, "n", 3);
+    assert_eq!(world.status(bob, id), Status::Saving);
+    world.run(MOMENT);
+    assert_eq!(world.status(bob, id), Status::Saved);
+    assert_eq!(world.get(ann, id, "n"), Some(3));
+    world.run(LONG);
+    assert!(!world.clients[bob].engine.is_released(&id), "it is used");
+    world.clients[bob].engine.delete(&id);
+    world.run(MOMENT);
+    assert_eq!(world.clients[bob].storage.load(&id).unwrap(), None);
+}
+
+#[test]
+fn a_released_document_greets_a_relay_that_comes_back() {
+    let mut world = World::new(1);
+    let (ann, bob, id) = released(&mut world);
+    world.cut(0);
+    world.relays[0].down = false;
+    world.relays[0].received.clear();
+    world.run(Duration::from_secs(40));
+    assert!(world.clients[bob].engine.is_released(&id));
+    assert!(world.relays[0].received.iter().all(|bytes| *bytes < 128));
+    assert_eq!(world.relays[0].received.len(), 2, "both, once");
+    world.put(ann, id, "n", 2);
+    world.run(MOMENT);
+    world.clients[bob].engine.find(id);
+    world.run(Duration::ZERO);
+    assert_eq!(world.get(bob, id, "n"), Some(2), "it came by itself");
+    // And with what was written while it was away.
+    world.clients[bob].engine.let_go(&id);
+    world.run(LONG);
+    assert!(world.clients[bob].engine.is_released(&id));
+    world.cut(0);
+    world.put(ann, id, "n", 3);
+    world.relays[0].down = false;
+    world.run(LONG);
+    world.cut(0);
+    world.clients[bob].engine.find(id);
+    world.run(MOMENT);
+    assert_eq!(world.get(bob, id, "n"), Some(3));
+    assert_eq!(world.heads(bob, id), world.heads(ann, id));
+}
+
+#[test]
+fn a_released_document_is_given_to_a_relay_that_lost_it() {
+    let mut world = World::new(1);
+    let (ann, bob, id) = released(&mut world);
+    let heads = world.heads(ann, id);
+    for lost_all in [false, true] {
+        world.cut(0);
+        if lost_all {
+            world.relays[0].documents.clear();
+        } else {
+            world.relays[0].restore(id, 1);
+        }
+        // Ann stays away.
+        world.relays[0].only = Some(bob);
+        world.relays[0].down = false;
+        world.run(LONG);
+        assert_eq!(world.relays[0].has(id), heads, "lost all: {lost_all}");
+        assert_eq!(world.status(bob, id), Status::Saved);
+        assert!(world.clients[bob].engine.is_released(&id));
+    }
+}
+
+#[test]
+fn what_some_relay_lacks_stays_in_memory() {
+    let mut world = World::new(2);
+    let ann = world.join(&storage());
+    world.cut(1);
+    let id = world.create(ann);
+    world.clients[ann].engine.let_go(&id);
+    world.run(LONG);
+    assert!(!world.clients[ann].engine.is_released(&id));
+    world.relays[1].down = false;
+    world.run(LONG);
+    assert!(world.clients[ann].engine.is_released(&id));
+    // What the outbox brought in leaves too.
+    world.relays.push(TestRelay::default());
+    let again = world.restart(ann);
+    world.run(MOMENT);
+    assert_eq!(world.relays[2].has(id), world.relays[0].has(id));
+    world.run(LONG);
+    assert!(world.clients[again].engine.is_released(&id));
+}
+
 #[test]
 fn thousands_of_documents_are_sent_when_the_relay_comes() {
     let mut world = World::new(1);
@@ -1345,7 +1467,7 @@ fn whatever_is_cut_all_agree_in_the_end() {
         let mut made = HashSet::new();
         for step in 0..120 {
             let at = pick(3) as usize;
-            match pick(10) {
+            match pick(11) {
                 0 => world.cut(pick(2) as usize),
                 1 | 2 => {
                     let relay = pick(2) as usize;
@@ -1359,6 +1481,15 @@ fn whatever_is_cut_all_agree_in_the_end() {
                     world.run(MOMENT);
                 }
                 4 | 5 => world.run(Duration::from_millis(pick(3000))),
+                6 => {
+                    // Released, if all is acknowledged.
+                    let engine = &mut world.clients[clients[at]].engine;
+                    engine.release_after(Duration::from_secs(1));
+                    engine.let_go(&id);
+                    world.run(Duration::from_millis(pick(5000)));
+                    world.clients[clients[at]].engine.find(id);
+                    world.run(Duration::ZERO);
+                }
                 _ => {
                     world.put(clients[at], id, &format!("{at}"), step);
                     made.extend(world.heads(clients[at], id));

@@ -62,7 +62,10 @@ impl Engine {
         } else {
             Phase::Ready
         };
-        document.in_outbox = self.outbox.contains(&id);
+        let recalled = std::mem::take(&mut document.was_released);
+        if !recalled {
+            document.in_outbox = self.outbox.contains(&id);
+        }
         for (name, refused) in loaded.refused {
             if let Some(at) = self.relays.iter().position(|relay| relay.name == name) {
                 // It may be of changes that were not made again yet.
@@ -76,8 +79,18 @@ impl Engine {
             }
         }
         let mut replica = loaded.replica;
-        for link in self.relays.iter().filter_map(Relay::link) {
+        for (relay, of_relay) in self.relays.iter().zip(&document.relays) {
+            let Some(link) = relay.link() else {
+                continue;
+            };
             replica.join(link.connection);
+            // Whom it is told of by its first message needs no word of ours.
+            if of_relay.greeted == Greeted::Heads
+                && replica.resume(link.connection, of_relay.heard).is_err()
+            {
+                document.phase = Phase::Failed("its heads are not in its record".into());
+                return;
+            }
         }
         document.opened = Some(Opened {
             key: loaded.key,
@@ -157,10 +170,12 @@ impl Engine {
             self.answer(id, &mut document);
         }
         self.set_status(id, &mut document);
+        self.release(id, &mut document);
         self.documents.insert(id, document);
     }
 
     fn run(&mut self, id: DocumentId, document: &mut Document) {
+        self.greet_released(id, document);
         let failed = matches!(document.phase, Phase::Failed(_));
         let Some(opened) = &mut document.opened else {
             if failed && document.deleting {
@@ -571,7 +586,7 @@ impl Engine {
             Phase::Ready => Ok(()),
             Phase::Unavailable => Err(FindError::Unavailable),
             Phase::Failed(reason) => Err(FindError::Damaged(reason.clone())),
-            Phase::Loading | Phase::Searching => return,
+            Phase::Loading | Phase::Searching | Phase::Released(_) => return,
         };
         document.asked = false;
         self.outputs.push_back(Output::Found(id, answer));
@@ -588,7 +603,7 @@ impl Engine {
         let status = match &document.phase {
             Phase::Failed(reason) => Status::Refused(reason.clone()),
             Phase::Ready => self.status_of(document),
-            Phase::Loading | Phase::Searching | Phase::Unavailable => return,
+            Phase::Loading | Phase::Searching | Phase::Unavailable | Phase::Released(_) => return,
         };
         if status == Status::Saved {
             document.made_again = 0;

@@ -3,7 +3,7 @@
 //! It owns every other task of the client, and never waits for one of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use automerge::{ActorId, Automerge, ChangeHash};
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// The application changed something.
     pub(super) wake: Notify,
+    /// Documents of which a last handle was dropped; whoever drops it may hold the other lock.
+    dropped: Mutex<Vec<DocumentId>>,
     started: Instant,
 }
 
@@ -43,10 +45,27 @@ pub(super) struct State {
     pub(super) finders: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), FindError>>>>,
     pub(super) deleters: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), StorageError>>>>,
     watchers: HashMap<DocumentId, Watchers>,
+    uses: HashMap<DocumentId, Weak<Use>>,
     /// `None` after the client was shut down: nothing is taken in any more, and the file is free.
     pub(super) storage: Option<Arc<dyn Storage>>,
     /// The driver has ended: nothing that is not stored will be.
     pub(super) ended: bool,
+}
+
+/// Keeps a document in memory: its handles and the streams of its news have one together.
+#[derive(Debug)]
+pub(super) struct Use {
+    shared: Weak<Shared>,
+    document: DocumentId,
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.dropped().push(self.document);
+            shared.wake.notify_one();
+        }
+    }
 }
 
 /// Those who want to hear of a document.
@@ -83,10 +102,12 @@ impl Shared {
                 finders: HashMap::new(),
                 deleters: HashMap::new(),
                 watchers: HashMap::new(),
+                uses: HashMap::new(),
                 storage: Some(storage),
                 ended: false,
             }),
             wake: Notify::new(),
+            dropped: Mutex::default(),
             started: Instant::now(),
         }
     }
@@ -98,6 +119,25 @@ impl Shared {
 
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn dropped(&self) -> MutexGuard<'_, Vec<DocumentId>> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a document that is ready in memory.
+    pub(super) fn use_of(self: &Arc<Self>, document: DocumentId) -> Arc<Use> {
+        let mut state = self.state();
+        if let Some(used) = state.uses.get(&document).and_then(Weak::upgrade) {
+            return used;
+        }
+        let used = Arc::new(Use {
+            shared: Arc::downgrade(self),
+            document,
+        });
+        state.uses.insert(document, Arc::downgrade(&used));
+        state.engine.hold(&document);
+        used
     }
 }
 
@@ -159,6 +199,24 @@ impl State {
         }
     }
 
+    /// Lets go of documents whose handles and streams are all gone.
+    fn let_go(&mut self, dropped: Vec<DocumentId>) {
+        for id in dropped {
+            let is_used = |uses: &Weak<Use>| uses.strong_count() > 0;
+            if self.uses.get(&id).is_some_and(is_used) {
+                continue;
+            }
+            self.uses.remove(&id);
+            if !self.finders.contains_key(&id) {
+                self.engine.let_go(&id);
+            }
+            let watched = |watchers: &Watchers| watchers.status.receiver_count() > 0;
+            if !self.watchers.get(&id).is_some_and(watched) {
+                self.watchers.remove(&id);
+            }
+        }
+    }
+
     /// Does what needs no IO; gives back what does.
     fn poll(&mut self) -> (Vec<Output>, Option<Duration>) {
         let mut outputs = Vec::new();
@@ -166,9 +224,12 @@ impl State {
             match self.engine.poll_output() {
                 Output::Idle { wake_at } => return (outputs, wake_at),
                 Output::Found(id, result) => {
-                    for finder in self.finders.remove(&id).unwrap_or_default() {
-                        // Whoever gave up waiting does not mind.
-                        let _ = finder.send(result.clone());
+                    let finders = self.finders.remove(&id).unwrap_or_default();
+                    let tell = |finder: oneshot::Sender<_>| finder.send(result.clone()).is_ok();
+                    let told = finders.into_iter().filter_map(|f| tell(f).then_some(()));
+                    if told.count() == 0 {
+                        // Whoever looked for it gave up waiting.
+                        self.let_go(vec![id]);
                     }
                 }
                 Output::Changed(id) | Output::Status(id, _) => self.publish(id),
@@ -229,7 +290,9 @@ pub(super) async fn drive(
     let mut batch = Vec::new();
     loop {
         let (outputs, wake_at) = {
+            let dropped = std::mem::take(&mut *shared.dropped());
             let mut state = shared.state();
+            state.let_go(dropped);
             let now = shared.now();
             if batch.is_empty() {
                 state.engine.handle(now, Input::Tick);

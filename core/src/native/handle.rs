@@ -10,7 +10,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::{broadcast, watch};
 
-use super::driver::Shared;
+use super::driver::{Shared, Use};
 use super::repo::{Repo, unix_seconds};
 use crate::engine::Status;
 use crate::id::{DocumentId, PeerId};
@@ -23,7 +23,10 @@ pub const CHANGES_MAX: usize = 64;
 
 /// A document that is ready: its contents are here, and follow what others write.
 ///
-/// Clones are the same document. A handle keeps its [`Repo`] running.
+/// Clones are the same document. A handle keeps its [`Repo`] running, and the document in memory;
+/// so do the streams of its changes and of presence. When all of them are gone, and relays have
+/// everything, the document leaves memory after a while
+/// ([`RepoBuilder::release_after`](super::RepoBuilder::release_after)) and stays in sync.
 ///
 /// ```no_run
 /// use automerge::{ROOT, ReadDoc, transaction::Transactable};
@@ -43,6 +46,7 @@ pub const CHANGES_MAX: usize = 64;
 pub struct DocHandle {
     repo: Repo,
     id: DocumentId,
+    used: Arc<Use>,
 }
 
 /// The document was deleted, or the client was shut down.
@@ -129,9 +133,8 @@ pub struct HistoryEntry {
 
 impl DocHandle {
     pub(super) fn new(repo: Repo, id: DocumentId) -> Self {
-        // So that nothing that comes from now on is missed.
-        repo.shared().state().watch(id, |_| ());
-        Self { repo, id }
+        let used = repo.shared().use_of(id);
+        Self { repo, id, used }
     }
 
     /// The document's url, by which other peers find it.
@@ -295,6 +298,7 @@ impl DocHandle {
             id: self.id,
             heads,
             heard,
+            _used: self.used.clone(),
         };
         stream::unfold(listener, |mut listener| async move {
             let changed = listener.next().await?;
@@ -316,10 +320,11 @@ impl DocHandle {
     pub fn ephemeral(&self) -> BoxStream<'static, Broadcast> {
         let mut state = self.repo.shared().state();
         let heard = state.watch(self.id, |watchers| watchers.ephemeral.subscribe());
-        stream::unfold(heard, |mut heard| async move {
+        let listener = (heard, self.used.clone());
+        stream::unfold(listener, |(mut heard, used)| async move {
             loop {
                 match heard.recv().await {
-                    Ok(message) => return Some((message, heard)),
+                    Ok(message) => return Some((message, (heard, used))),
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
@@ -367,6 +372,7 @@ struct Listener {
     /// Those after the last item.
     heads: Vec<ChangeHash>,
     heard: broadcast::Receiver<Arc<Changed>>,
+    _used: Arc<Use>,
 }
 
 impl Listener {

@@ -14,7 +14,7 @@ use super::address::{Address, AddressError, without_token};
 use super::driver::{self, Shared, new_actor};
 use super::handle::{ChangeError, DocHandle, Gone};
 use super::{CACHE_BYTES_DEFAULT, Committer, RedbStorage};
-use crate::engine::{Config, Engine, FindError, Input};
+use crate::engine::{Config, Engine, FindError, Input, RELEASE_AFTER};
 use crate::id::{DocumentId, PeerId};
 use crate::replica::{ContentsError, Replica};
 use crate::storage::{MemoryStorage, Storage, StorageError, damaged};
@@ -77,6 +77,7 @@ pub struct RepoBuilder {
     token: Option<Token>,
     /// In PEM.
     roots: Vec<Vec<u8>>,
+    release_after: Option<Duration>,
 }
 
 /// What a client shows to relays.
@@ -127,6 +128,13 @@ impl RepoBuilder {
     /// called several times.
     pub fn root_certificates(mut self, pem: &[u8]) -> Self {
         self.roots.push(pem.to_owned());
+        self
+    }
+
+    /// Documents of which all handles are dropped, and of which relays have everything, leave
+    /// memory after this long; [`RELEASE_AFTER`] unless set.
+    pub fn release_after(mut self, idle: Duration) -> Self {
+        self.release_after = Some(idle);
         self
     }
 
@@ -182,6 +190,7 @@ impl RepoBuilder {
             relays: names,
             seed: random.as_u64_pair().1,
         });
+        engine.release_after(self.release_after.unwrap_or(RELEASE_AFTER));
         engine.handle(Duration::ZERO, Input::Outbox(outbox));
         let shared = Arc::new(Shared::new(engine, storage.clone()));
         let (stop, stopped) = oneshot::channel();
@@ -234,6 +243,14 @@ impl Repo {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.running.shared
+    }
+
+    /// How many documents are in memory.
+    #[must_use]
+    pub fn documents_in_memory(&self) -> usize {
+        let state = self.shared().state();
+        let in_memory = |id: &&DocumentId| !state.engine.is_released(id);
+        state.engine.documents().filter(in_memory).count()
     }
 
     /// The client's name among peers.

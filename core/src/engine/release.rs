@@ -1,0 +1,192 @@
+//! Documents that nobody uses leave memory, and stay in sync.
+//!
+//! A document is released when the application let go of it, everything of it is in local storage
+//! and acknowledged by every relay, and nothing happened to it for a while. What stays are its
+//! heads. They are enough to greet a relay on a new connection, and to see that a message says
+//! nothing new; whatever says more makes the document be read again, without its contents.
+//!
+//! A relay notices nothing of this: it counts on what it sent on a connection, and that is on our
+//! disk. Read again, the replica is told what each relay said.
+
+use std::time::Duration;
+
+use automerge::ChangeHash;
+
+use super::document::{Document, Greeted, Opened, Phase};
+use super::frame::SyncFrame;
+use super::link::{Link, Relay};
+use super::{Engine, Frame, Output};
+use crate::history::{Claim, Outgoing};
+use crate::id::DocumentId;
+use crate::protocol::{Flags, SyncMessage};
+use crate::storage::DocumentKey;
+
+/// A document that nobody uses stays in memory this long, unless told otherwise.
+pub const RELEASE_AFTER: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// A document that nobody uses, and to which nothing happens, leaves memory after this long
+    /// instead of [`RELEASE_AFTER`].
+    pub fn release_after(&mut self, idle: Duration) {
+        self.release_after = idle;
+    }
+
+    /// Keeps a document that is ready in memory until [`Self::let_go`].
+    pub fn hold(&mut self, document: &DocumentId) {
+        if let Some(found) = self.documents.get_mut(document) {
+            found.held = true;
+            found.wanted = true;
+            self.due.insert(*document);
+        }
+        self.recall(*document, true);
+    }
+
+    /// The application uses a document no more that it found or created: it may leave memory.
+    /// [`Self::find`] it before it is used again.
+    pub fn let_go(&mut self, document: &DocumentId) {
+        if let Some(found) = self.documents.get_mut(document) {
+            found.held = false;
+            found.wanted = false;
+            self.due.insert(*document);
+        }
+    }
+
+    /// Whether a document is open here and not in memory.
+    #[must_use]
+    pub fn is_released(&self, document: &DocumentId) -> bool {
+        let found = self.documents.get(document);
+        found.is_some_and(|found| matches!(found.phase, Phase::Released(_)))
+    }
+
+    /// Releases a document that was idle for long enough.
+    pub(super) fn release(&mut self, id: DocumentId, document: &mut Document) {
+        if !self.is_idle(id, document) {
+            document.idle_since = None;
+            return;
+        }
+        let due = *document.idle_since.get_or_insert(self.now) + self.release_after;
+        if due > self.now {
+            self.timers.insert((due, id));
+            return;
+        }
+        let Some(opened) = document.opened.take() else {
+            return;
+        };
+        document.phase = Phase::Released(opened.replica.heads());
+        document.was_released = true;
+        document.idle_since = None;
+        for (relay, of_relay) in self.relays.iter().zip(&mut document.relays) {
+            // An idle document heard of every relay that is connected.
+            of_relay.heard = relay.link().is_some();
+            if of_relay.heard {
+                of_relay.greeted = Greeted::Heads;
+            }
+        }
+    }
+
+    fn is_idle(&self, id: DocumentId, document: &Document) -> bool {
+        let used = document.held || document.asked || document.deleting;
+        let busy = !document.inbox.is_empty()
+            || document.needs_graph
+            || document.acknowledgements_due.is_some()
+            || !document.refusals.is_empty()
+            || !document.is_stored();
+        let ready = matches!(document.phase, Phase::Ready);
+        let Some(Opened { replica, .. }) = &document.opened else {
+            return false;
+        };
+        if used || busy || !ready {
+            return false;
+        }
+        let quiet = |link: &Link| {
+            let named = replica.acknowledged(link.connection);
+            // All that a relay named is here: nothing that came waits for what did not.
+            named.is_some_and(|(_, all_known)| all_known)
+                && !replica.has_news(link.connection)
+                && !link.reads.contains_key(&id)
+        };
+        let mut links = self.relays.iter().filter_map(Relay::link);
+        let acknowledged = self.relays.is_empty() || !document.belongs_in_outbox();
+        acknowledged && links.all(quiet)
+    }
+
+    /// Reads a released document again.
+    pub(super) fn recall(&mut self, id: DocumentId, contents: bool) {
+        let Some(document) = self.documents.get_mut(&id) else {
+            return;
+        };
+        if matches!(document.phase, Phase::Released(_)) {
+            document.phase = Phase::Loading;
+            self.loads += 1;
+            self.outputs.push_back(Output::Load {
+                document: id,
+                contents,
+            });
+        }
+    }
+
+    /// Tells relays that were connected anew what a released document is at.
+    pub(super) fn greet_released(&mut self, id: DocumentId, document: &mut Document) {
+        let Phase::Released(heads) = &document.phase else {
+            return;
+        };
+        for (relay, of_relay) in self.relays.iter_mut().zip(&mut document.relays) {
+            let Some(link) = relay.link_mut() else {
+                continue;
+            };
+            if of_relay.greeted != Greeted::No {
+                continue;
+            }
+            if !link.has_room() {
+                link.blocked.insert(id);
+                continue;
+            }
+            of_relay.greeted = Greeted::Heads;
+            of_relay.heard = false;
+            let frame = Frame::sync(SyncFrame {
+                sender: self.config.peer.clone(),
+                target: link.peer.clone(),
+                document: id,
+                key: NO_PLACE,
+                outgoing: greeting(heads),
+                pieces: Vec::new(),
+            });
+            link.in_flight += 1;
+            let connection = link.connection;
+            self.outputs.push_back(Output::Send(connection, frame));
+        }
+    }
+}
+
+/// Nothing is read for a greeting.
+const NO_PLACE: DocumentKey = DocumentKey(0);
+
+/// The first message of a document whose heads the other side has.
+fn greeting(heads: &[ChangeHash]) -> Outgoing {
+    Outgoing {
+        heads: heads.into(),
+        need: Vec::new(),
+        have: Claim::Filter {
+            last_sync: heads.to_vec(),
+            hashes: Vec::new(),
+        },
+        snapshot: false,
+        changes: Vec::new(),
+        flags: Some(Flags {
+            sync_reset: false,
+            read_only: false,
+            supports_sync_reset: true,
+        }),
+    }
+}
+
+/// Whether a message says of a document with these heads only that its sender has the same.
+pub(super) fn says_nothing_new(data: &[u8], heads: &[ChangeHash]) -> bool {
+    let Ok(message) = SyncMessage::decode(data) else {
+        return false;
+    };
+    let resets = message.flags.is_some_and(|flags| flags.sync_reset) || message.is_reset();
+    let mut named = message.heads;
+    named.sort_unstable();
+    named == heads && message.changes.is_empty() && message.need.is_empty() && !resets
+}
