@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use automerge::ChangeHash;
 use bytes::Bytes;
-use reconverge::history::{Record, Row, StoredChange};
+use reconverge::history::{Objects, Record, Row, StoredChange};
 use reconverge::id::{DocumentId, Space};
 use reconverge::native::RedbStorage;
 use reconverge::storage::{Batch, Blob, DocumentKey, Storage, StorageError, Write};
@@ -36,7 +36,7 @@ fn row(index: u32, size: usize) -> Row {
             hash,
             parents,
             max_op: index + 1,
-            objects: vec![],
+            objects: Objects::default(),
             bytes,
         }],
     }

@@ -12,6 +12,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use reconverge::history::CHANGE_OPS_MAX;
+use reconverge::history::leb::push_unsigned;
 use reconverge_tests::fuzz::{TARGETS, Target};
 
 /// Counts what a thread has allocated, and the most of it at a time.
@@ -170,26 +172,35 @@ fn giant_claims_allocate_no_more_than_others() {
     }
 }
 
-/// A run of a few bytes can make four million objects. Each is kept by itself, in memory and on
-/// disk.
+/// A few bytes of runs make as many objects as a change may have.
 #[test]
-#[ignore = "objects of a run are kept one by one, not as a run"]
 fn objects_take_memory_in_proportion_to_their_change() {
-    let run = |value: &[u8]| [&b"\xff\xff\xff\x00"[..], value].concat();
-    let columns = [(0x15, run(b"\x01a")), (0x42, run(&[0])), (0x56, run(&[0]))];
+    let mut count = Vec::new();
+    push_unsigned(&mut count, CHANGE_OPS_MAX);
+    // As a signed number it is the same: bit 6 of its last byte is not set.
+    let run = |value: &[u8]| [&count, value].concat();
+    let columns = [
+        (0x15, run(b"\x01a")),
+        // None inserts.
+        (0x34, count.clone()),
+        // All make maps.
+        (0x42, run(&[0])),
+        // No values, and nothing is replaced.
+        (0x56, run(&[0])),
+        (0x70, run(&[0])),
+    ];
     let mut data = vec![0, 16];
     data.extend([3; 16]);
-    data.extend([1, 100, 0, 0, 0, 3]);
-    columns
-        .iter()
-        .for_each(|(spec, column)| data.extend([*spec, column.len() as u8]));
-    columns
-        .iter()
-        .for_each(|(_, column)| data.extend_from_slice(column));
-    let target = TARGETS
-        .iter()
-        .find(|target| target.name == "change")
-        .unwrap();
-    assert!((target.run)(&data), "it enters");
-    check_memory(target, &data);
+    // The first change, from 100 on; no time, message or other actors.
+    data.extend([1, 100, 0, 0, 0, columns.len() as u8]);
+    for (spec, column) in &columns {
+        data.extend([*spec, column.len() as u8]);
+    }
+    data.extend(columns.into_iter().flat_map(|(_, column)| column));
+    let targets = || TARGETS.iter().filter(|target| target.name == "change");
+    for target in targets() {
+        assert!((target.run)(&data), "it enters");
+        check_memory(target, &data);
+    }
+    assert_eq!(targets().count(), 1);
 }

@@ -17,6 +17,7 @@ mod change;
 pub mod chunk;
 mod graph;
 pub mod leb;
+mod objects;
 mod outline;
 mod peer;
 mod stored;
@@ -32,7 +33,7 @@ use bytes::Bytes;
 pub use admission::Refusal;
 pub use change::ChangeError;
 pub use graph::NeedGraph;
-pub use outline::ObjectKind;
+pub use objects::{ObjectKind, Objects};
 pub use stored::{Quarantined, Record, Row, StoredChange, decode_heads, encode_heads};
 
 use admission::{Past, Seen};
@@ -321,7 +322,10 @@ impl History {
             let last = actor.map_or(0, |at| history.outline.actors()[at as usize].max_op());
             let fits = stored.parents.iter().all(|parent| *parent < history.len())
                 && stored.max_op == change.max_op()
-                && change.start_op > u64::from(last);
+                && change.start_op > u64::from(last)
+                && stored
+                    .objects
+                    .are_within(change.start_op..=u64::from(stored.max_op));
             if !fits {
                 return None;
             }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use automerge::ChangeHash;
 
 use super::change::{Change, ChangeError, ChangeOpId, Key};
-use super::outline::{ObjectKind, OpId, Outline};
+use super::objects::{ObjectKind, Objects};
+use super::outline::{OpId, Outline};
 use super::{CHANGE_OPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX};
 
 /// Why a change was not taken. The peer that sent it must act; sending it again does not help,
@@ -121,8 +122,8 @@ impl Past {
 /// What the document learns from an admitted change.
 #[derive(Debug)]
 pub(crate) struct Learned {
-    /// The objects it makes: counter and kind.
-    pub(crate) objects: Vec<(u32, ObjectKind)>,
+    /// The objects it makes.
+    pub(crate) objects: Objects,
 }
 
 /// Decides about a change whose deps are known and lie, with all below them, in `past`.
@@ -216,7 +217,7 @@ fn check_operations(
     change: &Change<'_>,
     outline: &Outline,
     past: &Past,
-) -> Result<Vec<(u32, ObjectKind)>, Refusal> {
+) -> Result<Objects, Refusal> {
     const INCREMENT: u64 = 5;
     const DELETE: u64 = 3;
     const MARK: u64 = 7;
@@ -230,7 +231,7 @@ fn check_operations(
         start,
         now: start,
     };
-    let mut made: Vec<(u32, ObjectKind)> = Vec::new();
+    let mut made = Objects::default();
     // Neighbouring operations mostly act on the same object.
     let mut same = (None, ObjectKind::Map);
     // A few bytes of runs can claim any number of them.
@@ -242,10 +243,7 @@ fn check_operations(
         if operation.object != same.0 {
             let id = operation.object;
             let kind = id.map_or(Some(ObjectKind::Map), |id| match resolver.resolve(id)? {
-                Reference::Own(counter) => made
-                    .binary_search_by_key(&counter, |m| m.0)
-                    .ok()
-                    .map(|at| made[at].1),
+                Reference::Own(counter) => made.kind(counter),
                 Reference::Past(id) => outline.object(id),
             });
             let unknown =
@@ -318,7 +316,7 @@ fn check_operations(
             }
         }
         if let Some(kind) = ObjectKind::made_by(operation.action) {
-            made.push((resolver.now, kind));
+            made.push(resolver.now, kind);
         }
         resolver.now += 1;
     }

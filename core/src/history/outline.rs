@@ -7,43 +7,8 @@
 use std::collections::HashMap;
 
 use super::leb::{Reader, push_unsigned};
-use super::stored::{VERSION, push_difference, read_difference};
-
-/// The kind of an object, as far as keys go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ObjectKind {
-    /// Keys are names.
-    Map,
-    /// Elements are values.
-    List,
-    /// Elements are characters.
-    Text,
-}
-
-impl ObjectKind {
-    /// The kind that an operation with this action makes.
-    pub(crate) fn made_by(action: u64) -> Option<Self> {
-        match action {
-            // 6 is a table, whose rows have names.
-            0 | 6 => Some(Self::Map),
-            2 => Some(Self::List),
-            4 => Some(Self::Text),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn byte(self) -> u8 {
-        match self {
-            Self::Map => 0,
-            Self::List => 2,
-            Self::Text => 4,
-        }
-    }
-
-    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        Self::made_by(u64::from(byte))
-    }
-}
+use super::objects::{ObjectKind, Objects};
+use super::stored::VERSION;
 
 /// An operation's id: the actor's place in the outline, and the counter.
 pub(crate) type OpId = (u32, u32);
@@ -55,6 +20,7 @@ pub(crate) struct Actor {
     pub(crate) seq: u64,
     /// Its operations' counters, as runs of first and last in rising order.
     pub(crate) runs: Vec<(u32, u32)>,
+    objects: Objects,
 }
 
 impl Actor {
@@ -80,7 +46,7 @@ impl Actor {
 pub(crate) struct Outline {
     actors: Vec<Actor>,
     by_id: HashMap<Box<[u8]>, u32>,
-    objects: HashMap<OpId, ObjectKind>,
+    objects_len: usize,
 }
 
 impl Outline {
@@ -93,7 +59,7 @@ impl Outline {
     }
 
     pub(crate) fn objects_len(&self) -> usize {
-        self.objects.len()
+        self.objects_len
     }
 
     pub(crate) fn has_op(&self, (actor, counter): OpId) -> bool {
@@ -102,8 +68,8 @@ impl Outline {
             .is_some_and(|a| a.has(counter))
     }
 
-    pub(crate) fn object(&self, id: OpId) -> Option<ObjectKind> {
-        self.objects.get(&id).copied()
+    pub(crate) fn object(&self, (actor, counter): OpId) -> Option<ObjectKind> {
+        self.actors.get(actor as usize)?.objects.kind(counter)
     }
 
     /// Takes in a change that was admitted; its actor's place.
@@ -112,7 +78,7 @@ impl Outline {
         actor: &[u8],
         start_op: u32,
         max_op: u32,
-        objects: &[(u32, ObjectKind)],
+        objects: &Objects,
     ) -> u32 {
         let place = self.place(actor);
         let entry = &mut self.actors[place as usize];
@@ -123,11 +89,8 @@ impl Outline {
                 _ => entry.runs.push((start_op, max_op)),
             }
         }
-        self.objects.extend(
-            objects
-                .iter()
-                .map(|(counter, kind)| ((place, *counter), *kind)),
-        );
+        entry.objects.extend(objects);
+        self.objects_len += objects.len();
         place
     }
 
@@ -140,6 +103,7 @@ impl Outline {
             id: id.into(),
             seq: 0,
             runs: Vec::new(),
+            objects: Objects::default(),
         });
         self.by_id.insert(id.into(), place);
         place
@@ -160,16 +124,7 @@ impl Outline {
                 push_unsigned(&mut out, u64::from(last - first));
                 above = *last;
             }
-        }
-        let mut objects: Vec<_> = self.objects.iter().collect();
-        objects.sort_unstable_by_key(|(id, _)| **id);
-        push_unsigned(&mut out, objects.len() as u64);
-        let mut above = 0;
-        for ((actor, counter), kind) in objects {
-            push_unsigned(&mut out, u64::from(*actor));
-            push_difference(&mut out, *counter, above);
-            above = *counter;
-            out.push(kind.byte());
+            actor.objects.encode(&mut out);
         }
         out
     }
@@ -187,23 +142,19 @@ impl Outline {
                 return None;
             }
             let place = outline.place(id) as usize;
-            outline.actors[place].seq = u64::from(input.number::<u32>()?);
+            let actor = &mut outline.actors[place];
+            actor.seq = u64::from(input.number::<u32>()?);
             let mut above = 0u32;
             for _ in 0..input.unsigned()? {
                 let first = above.checked_add(input.number()?)?;
                 above = first.checked_add(input.number()?)?;
-                outline.actors[place].runs.push((first, above));
+                actor.runs.push((first, above));
             }
-        }
-        let mut above = 0;
-        for _ in 0..input.unsigned()? {
-            let actor: u32 = input.number()?;
-            if actor as usize >= outline.actors.len() {
+            actor.objects = Objects::decode(&mut input)?;
+            if !actor.objects.are_within(1..=u64::from(above)) {
                 return None;
             }
-            above = read_difference(&mut input, above)?;
-            let kind = ObjectKind::from_byte(input.take(1)?[0])?;
-            outline.objects.insert((actor, above), kind);
+            outline.objects_len += actor.objects.len();
         }
         input.is_empty().then_some(outline)
     }
@@ -211,22 +162,26 @@ impl Outline {
 
 #[cfg(test)]
 mod tests {
+    use super::ObjectKind::{List, Map, Text};
     use super::*;
 
     #[test]
     fn an_outline_is_read_as_written() {
         let mut outline = Outline::default();
-        outline.add(b"ann", 1, 4, &[(1, ObjectKind::Text), (2, ObjectKind::Map)]);
-        outline.add(b"bob", 5, 5, &[]);
-        outline.add(b"ann", 6, 9, &[(9, ObjectKind::List)]);
-        outline.add(b"ann", 10, 12, &[]);
+        let none = Objects::default();
+        outline.add(b"ann", 1, 4, &Objects::from_iter([(1, Text), (2, Map)]));
+        outline.add(b"bob", 5, 5, &none);
+        outline.add(b"ann", 6, 9, &Objects::from_iter([(9, List)]));
+        outline.add(b"ann", 10, 12, &none);
         let bytes = outline.encode();
         let read = Outline::decode(&bytes).unwrap();
         assert_eq!(read.encode(), bytes);
         assert_eq!(read.actors()[0].runs, [(1, 4), (6, 12)]);
         assert!(read.has_op((0, 4)) && !read.has_op((0, 5)) && read.has_op((1, 5)));
         assert!(!read.has_op((0, 0)) && !read.has_op((0, 13)) && !read.has_op((7, 1)));
-        assert_eq!(read.object((0, 9)), Some(ObjectKind::List));
+        assert_eq!(read.object((0, 9)), Some(List));
+        assert_eq!((read.object((0, 3)), read.object((1, 1))), (None, None));
+        assert_eq!(read.objects_len(), 3);
         for cut in 0..bytes.len() {
             assert!(Outline::decode(&bytes[..cut]).is_none());
         }

@@ -12,7 +12,7 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 
 use super::leb::{Reader, push_unsigned};
-use super::outline::ObjectKind;
+use super::objects::Objects;
 use crate::id::Space;
 
 /// The version of all stored forms.
@@ -39,8 +39,8 @@ pub struct StoredChange {
     pub parents: Vec<u32>,
     /// The counter of its last operation.
     pub max_op: u32,
-    /// The objects that it makes: counter and kind.
-    pub objects: Vec<(u32, ObjectKind)>,
+    /// The objects that it makes.
+    pub objects: Objects,
     /// The inflated chunk.
     pub bytes: Bytes,
 }
@@ -72,11 +72,7 @@ impl Row {
                 push_unsigned(&mut out, u64::from(*parent));
             }
             push_unsigned(&mut out, u64::from(change.max_op));
-            push_unsigned(&mut out, change.objects.len() as u64);
-            for (counter, kind) in &change.objects {
-                push_unsigned(&mut out, u64::from(*counter));
-                out.push(kind.byte());
-            }
+            change.objects.encode(&mut out);
             push_unsigned(&mut out, change.bytes.len() as u64);
             out.extend_from_slice(&change.bytes);
         }
@@ -96,9 +92,7 @@ impl Row {
             let parents = 0..input.unsigned()?;
             let parents = parents.map(|_| input.number()).collect::<Option<_>>()?;
             let max_op = input.number()?;
-            let objects = 0..input.unsigned()?;
-            let object = |_| Some((input.number()?, ObjectKind::from_byte(input.take(1)?[0])?));
-            let objects = objects.map(object).collect::<Option<_>>()?;
+            let objects = Objects::decode(&mut input)?;
             let bytes = bytes.slice_ref(input.prefixed()?);
             changes.push(StoredChange {
                 hash,
@@ -294,6 +288,7 @@ pub fn decode_heads(bytes: &[u8]) -> Option<Vec<ChangeHash>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::objects::ObjectKind;
     use super::*;
 
     #[test]
@@ -302,7 +297,7 @@ mod tests {
             hash: ChangeHash([3; 32]),
             parents: vec![0, 5],
             max_op: 70_000,
-            objects: vec![(69_999, ObjectKind::Text)],
+            objects: Objects::from_iter([(69_999, ObjectKind::Text)]),
             bytes: Bytes::from_static(b"chunk"),
         };
         let row = Row {

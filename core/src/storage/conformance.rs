@@ -9,7 +9,7 @@ use super::{
     BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Refused, Storage, StorageError, Write, each_change,
     each_piece,
 };
-use crate::history::{ObjectKind, Record, Row, StoredChange};
+use crate::history::{ObjectKind, Objects, Record, Row, StoredChange};
 use crate::id::{DocumentId, Space};
 
 /// Runs all cases on storages that `empty` makes.
@@ -38,7 +38,7 @@ fn row(first: u32, len: u32, size: usize) -> Row {
         hash: ChangeHash([index as u8; 32]),
         parents: index.checked_sub(1).into_iter().collect(),
         max_op: index + 1,
-        objects: vec![(index, ObjectKind::Text)],
+        objects: Objects::from_iter([(index + 1, ObjectKind::Text)]),
         bytes: Bytes::from(vec![index as u8; size]),
     };
     Row {

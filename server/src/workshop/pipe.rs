@@ -262,7 +262,7 @@ pub(super) fn decode_result(bytes: &Bytes) -> Option<Result<Built, JobError>> {
 mod tests {
     use std::sync::Arc;
 
-    use reconverge::history::{Record, Row, StoredChange};
+    use reconverge::history::{Objects, Record, Row, StoredChange};
     use reconverge::id::{DocumentId, Space};
     use reconverge::storage::{Batch, DocumentKey, MemoryStorage, Storage, Write as Stored};
 
@@ -306,7 +306,7 @@ mod tests {
             hash: HASH,
             parents: Vec::new(),
             max_op: 1,
-            objects: Vec::new(),
+            objects: Objects::default(),
             bytes: bytes.clone(),
         };
         let row = Row {
