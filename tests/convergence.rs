@@ -472,6 +472,18 @@ fn what_a_failed_commit_lost_is_asked_for_again() {
     }
 }
 
+/// A message of a peer that names no heads.
+fn say(history: &mut History, from: ConnectionId, chunks: &[&[u8]]) {
+    let message = SyncMessage {
+        heads: Vec::new(),
+        need: Vec::new(),
+        have: Vec::new(),
+        changes: chunks.to_vec(),
+        flags: None,
+    };
+    history.receive(from, &message, Documents::Report).unwrap();
+}
+
 /// In one turn two changes come and a peer joins, and the commit fails; then there are fewer
 /// changes than the peer was found to lack.
 #[test]
@@ -484,16 +496,6 @@ fn what_a_failed_commit_took_away_no_peer_lacks() {
     let changes = doc.get_changes(&[]);
     let bytes: Vec<_> = changes.iter().map(|change| change.raw_bytes()).collect();
     let (writer, fresh) = (ConnectionId(1), ConnectionId(2));
-    let say = |history: &mut History, from, chunks: &[&[u8]]| {
-        let message = SyncMessage {
-            heads: Vec::new(),
-            need: Vec::new(),
-            have: Vec::new(),
-            changes: chunks.to_vec(),
-            flags: None,
-        };
-        history.receive(from, &message, Documents::Report).unwrap();
-    };
     let mut history = History::new(Space::default());
     history.join(writer, Access::Write);
     history.join(fresh, Access::Write);
@@ -522,16 +524,6 @@ fn a_reset_claims_nothing_that_the_peer_lacks() {
     let changes = doc.get_changes(&[]);
     let (hash, bytes) = (changes[0].hash(), changes[0].raw_bytes());
     let (writer, behind) = (ConnectionId(1), ConnectionId(2));
-    let say = |history: &mut History, from, chunks: &[&[u8]]| {
-        let message = SyncMessage {
-            heads: Vec::new(),
-            need: Vec::new(),
-            have: Vec::new(),
-            changes: chunks.to_vec(),
-            flags: None,
-        };
-        history.receive(from, &message, Documents::Report).unwrap();
-    };
     let mut history = History::new(Space::default());
     history.join(writer, Access::Write);
     history.join(behind, Access::Write);
