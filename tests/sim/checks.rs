@@ -147,13 +147,15 @@ impl Simulation {
                 continue;
             }
             for relay in &client.relays {
-                if self.restored.contains(relay) {
-                    // Whoever opens the document brings back what it had.
-                    continue;
-                }
                 for id in &self.documents {
                     let mut kept = client.disk.changes_of(id);
                     let engine = client.engine.as_ref();
+                    let is_open = engine.is_some_and(|engine| engine.documents().any(|d| d == id));
+                    if self.restored.contains(relay) && !is_open {
+                        // It had acknowledged all, so the document left the outbox. Nobody can
+                        // know that it was taken back before the document is opened again.
+                        continue;
+                    }
                     let open = engine.and_then(|engine| engine.document(id));
                     kept.extend(open.into_iter().flat_map(hashes));
                     assert!(
