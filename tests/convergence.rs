@@ -540,3 +540,18 @@ fn a_reset_claims_nothing_that_the_peer_lacks() {
     };
     assert_eq!((last_sync, hashes), (vec![], vec![hash]));
 }
+
+/// A relay that lost a document to an older copy asks writers for it. Readers have to hear that it
+/// is gone, or they go on to call it saved.
+#[test]
+fn a_reader_hears_that_its_relay_has_nothing() {
+    for core in [Core::Current, Core::Old] {
+        let mut world = World::new(1);
+        let reader = world.add_client(core, Access::Read);
+        world.edit(reader, |doc| doc.put(ROOT, "n", 1).unwrap());
+        world.connect(reader);
+        world.settle(8);
+        assert_eq!(world.clients[reader].state.their_heads, Some(vec![]));
+        assert!(world.relay.history().is_empty());
+    }
+}

@@ -1062,7 +1062,9 @@ impl History {
             Arc::ptr_eq(told, &self.durable_heads) || *told == self.durable_heads
         });
         let behind = !told || !peer.lacks.is_empty() || peer.upto < self.durable_len;
-        peer.reset || (!peer.awaiting && (asks || (behind && self.durable_len > 0)))
+        // Who may write is asked for what it has; who may not would believe that it is here.
+        let says = self.durable_len > 0 || (!peer.heads.is_empty() && !peer.writes());
+        peer.reset || (!peer.awaiting && (asks || (behind && says)))
     }
 
     /// About how many bytes of changes a peer lacks.
@@ -1103,7 +1105,7 @@ impl History {
             .into_iter()
             .filter(|hash| self.graph.resident(hash).is_none())
             .collect();
-        if empty && need.is_empty() {
+        if empty && need.is_empty() && (peer.writes() || peer.heads.is_empty()) {
             return None;
         }
         let missing = if peer.publishes_only {
