@@ -937,6 +937,25 @@ fn a_change_of_too_many_columns_is_not_read() {
     check(&mut doc, &with(COLUMNS_MAX + 1), &refusal);
 }
 
+/// To Automerge, what follows a group under the same attribute is a part of it: it would read no
+/// action at all where another change then builds upon the object that was made.
+#[test]
+fn a_group_that_hides_columns_is_not_read() {
+    const ACTION_GROUP: u64 = 0x40;
+    let mut doc = document();
+    let good = edit(&mut doc, |doc| {
+        doc.put_object(ROOT, "o", ObjType::Map).unwrap();
+    });
+    let hides = with_column(data_of(good.raw_bytes()), ACTION_GROUP, &ones(1));
+    let theirs = Change::try_from(&chunk(1, &hides)[..]).unwrap();
+    assert_eq!(theirs.len(), 0);
+    for group in [0x00, 0x10, 0x30, ACTION_GROUP, 0x50, 0x90, 0xa0] {
+        let hides = with_column(data_of(good.raw_bytes()), group, &ones(1));
+        let refusal = ChangeError::Malformed("a group of known columns").into();
+        check(&mut doc, &chunk(1, &hides), &refusal);
+    }
+}
+
 #[test]
 fn an_operation_of_the_highest_counter_enters_and_a_higher_one_does_not() {
     let mut doc = document();

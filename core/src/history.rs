@@ -776,8 +776,13 @@ impl History {
             return Ok(Entry::Refused(Refusal::DocumentFull("changes")));
         }
         // The last word on the format has the parser that every peer will use.
-        if let Err(error) = automerge::Change::try_from(bytes.as_ref()) {
-            return Ok(Entry::Refused(Refusal::Automerge(error.to_string())));
+        match automerge::Change::try_from(bytes.as_ref()) {
+            Ok(theirs) if theirs.len() as u64 == change.ops_len => {}
+            Ok(theirs) => {
+                let why = format!("{} operations instead of {}", theirs.len(), change.ops_len);
+                return Ok(Entry::Refused(Refusal::Automerge(why)));
+            }
+            Err(error) => return Ok(Entry::Refused(Refusal::Automerge(error.to_string()))),
         }
         let stored = StoredChange {
             hash: change.hash,

@@ -56,6 +56,12 @@ mod column {
     pub(super) const PRED_COUNTER: u32 = 0x73;
     /// The bit that marks a deflated column, which a change must not have.
     pub(super) const DEFLATED: u32 = 0x08;
+    /// The bits that say what is in a column; those above say which attribute it belongs to.
+    pub(super) const KIND: u32 = 0x07;
+    /// The kind of a column that takes those after it, of the same attribute, for its own.
+    pub(super) const GROUP: u32 = 0;
+    /// The last attribute that Automerge 0.12 knows: names of marks.
+    pub(super) const KNOWN_MAX: u32 = 0xaf;
 }
 
 impl<'a> Change<'a> {
@@ -182,6 +188,11 @@ fn read_columns<'a>(input: &mut Reader<'a>) -> Result<Vec<(u32, &'a [u8])>, Chan
         let len: usize = input.number().ok_or(MALFORMED)?;
         if spec & column::DEFLATED != 0 {
             return Err(ChangeError::Malformed("a deflated column"));
+        }
+        let is_group = spec & column::KIND == column::GROUP && spec <= column::KNOWN_MAX;
+        if is_group && spec != column::PRED_COUNT {
+            // Automerge would see fewer operations, or others, than are read here.
+            return Err(ChangeError::Malformed("a group of known columns"));
         }
         specs.push((spec, len));
     }
