@@ -8,12 +8,12 @@
 
 use automerge::sync::{State, SyncDoc};
 use automerge::transaction::Transactable;
-use automerge::{AutoCommit, ObjType, ROOT, ReadDoc, ScalarValue};
+use automerge::{AutoCommit, Change, ObjType, ROOT, ReadDoc, ScalarValue};
 use reconverge::history::{Claim, Documents, History, RETAINED_BYTES};
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::SyncMessage;
 use reconverge_tests::Random;
-use reconverge_tests::world::{Core, Failure, Kept, World};
+use reconverge_tests::world::{Core, Failure, Kept, World, sync_message};
 
 /// What happens in one run before everybody comes together.
 const EVENTS: usize = 80;
@@ -554,4 +554,38 @@ fn a_reader_hears_that_its_relay_has_nothing() {
         assert_eq!(world.clients[reader].state.their_heads, Some(vec![]));
         assert!(world.relay.history().is_empty());
     }
+}
+
+/// Somebody sent the newest change without those below it, and left. Who has them all names only
+/// the newest.
+#[test]
+fn what_an_orphan_lacks_is_asked_of_everybody_who_names_it() {
+    let mut doc = AutoCommit::new();
+    for n in 0..3 {
+        doc.put(ROOT, "n", n).unwrap();
+        doc.commit();
+    }
+    let changes = doc.get_changes(&[]);
+    let bytes: Vec<_> = changes.iter().map(|change| change.raw_bytes()).collect();
+    let hashes: Vec<_> = changes.iter().map(Change::hash).collect();
+    let mut history = History::new(Space::default());
+    let (gone, honest) = (ConnectionId(1), ConnectionId(2));
+    history.join(gone, Access::Write);
+    say(&mut history, gone, &bytes[2..]);
+    history.leave(gone);
+    history.join(honest, Access::Write);
+    let names = |chunks: &[&[u8]]| sync_message(&hashes[2..], &[], chunks);
+    let mut hear = |message: &[u8]| {
+        let message = SyncMessage::decode(message).unwrap();
+        history
+            .receive(honest, &message, Documents::Report)
+            .unwrap();
+        drop(history.take_unsaved());
+        history.committed();
+        history.poll_send(honest).unwrap().need
+    };
+    assert_eq!(hear(&names(&[])), [hashes[1]]);
+    assert_eq!(hear(&names(&bytes[1..2])), [hashes[0]]);
+    assert_eq!(hear(&names(&bytes[..1])), []);
+    assert_eq!(history.len(), 3);
 }

@@ -662,7 +662,7 @@ impl History {
             Entry::Waits => {}
             Entry::Entered => {
                 received.admitted += 1;
-                self.admit_waiting(hash, received)?;
+                self.admit_waiting(from, hash, received)?;
             }
             Entry::Refused(refusal) => {
                 if let Some(peer) = self.peers.get_mut(&from) {
@@ -686,9 +686,10 @@ impl History {
         }
     }
 
-    /// Admits the orphans that waited for a change that entered.
+    /// Admits the orphans that waited for a change that entered, and that a peer sent.
     fn admit_waiting(
         &mut self,
+        from: ConnectionId,
         entered: ChangeHash,
         received: &mut Received,
     ) -> Result<(), NeedGraph> {
@@ -704,7 +705,7 @@ impl History {
                         // Wait on, so that receiving again after loading finds them.
                         waiting.push(orphan);
                         for orphan in waiting {
-                            self.orphans.insert(hash, orphan);
+                            self.orphans.insert(orphan);
                         }
                         return Err(NeedGraph);
                     }
@@ -714,7 +715,13 @@ impl History {
                         entered.push(orphan.hash);
                     }
                     Ok(Entry::Refused(refusal)) => self.refuse(orphan.hash, refusal, received),
-                    Ok(Entry::Known | Entry::Waits) => {}
+                    Ok(Entry::Waits) => {
+                        let missing = self.orphans.missing_for(orphan.hash);
+                        if let Some(peer) = self.peers.get_mut(&from) {
+                            peer.ask(missing);
+                        }
+                    }
+                    Ok(Entry::Known) => {}
                 }
             }
         }
@@ -817,14 +824,12 @@ impl History {
             }
         }
         if fits {
-            self.orphans.insert(
+            self.orphans.insert(Orphan {
+                hash: change.hash,
                 missing,
-                Orphan {
-                    hash: change.hash,
-                    bytes,
-                    from,
-                },
-            );
+                bytes,
+                from,
+            });
         }
         Entry::Waits
     }
@@ -951,8 +956,9 @@ impl History {
             peer.lost(if in_snapshot { 0 } else { index });
         }
         for hash in unknown {
-            if !self.refused.contains(&hash) && !self.orphans.by_hash.contains_key(&hash) {
-                peer.ask(hash);
+            if !self.refused.contains(&hash) {
+                // Whoever sent an orphan may be gone, or never meant to send what it lacks.
+                peer.ask(self.orphans.missing_for(hash));
             }
         }
         Ok(())
@@ -1643,6 +1649,8 @@ impl Recent {
 #[derive(Debug)]
 struct Orphan {
     hash: ChangeHash,
+    /// The dep that it waits for.
+    missing: ChangeHash,
     bytes: Bytes,
     from: ConnectionId,
 }
@@ -1659,8 +1667,16 @@ impl Orphans {
         self.by_hash.len() < ORPHANS_MAX && self.bytes + bytes <= ORPHAN_BYTES_MAX
     }
 
-    fn insert(&mut self, missing: ChangeHash, orphan: Orphan) {
-        let (hash, len) = (orphan.hash, orphan.bytes.len());
+    /// The change that must come before this one can enter; this one, if it is not here.
+    fn missing_for(&self, mut hash: ChangeHash) -> ChangeHash {
+        while let Some(orphan) = self.by_hash.get(&hash) {
+            hash = orphan.missing;
+        }
+        hash
+    }
+
+    fn insert(&mut self, orphan: Orphan) {
+        let (hash, missing, len) = (orphan.hash, orphan.missing, orphan.bytes.len());
         if self.by_hash.insert(hash, orphan).is_none() {
             self.bytes += len;
             self.waiting_for.entry(missing).or_default().push(hash);
