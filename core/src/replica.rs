@@ -20,7 +20,7 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use automerge::transaction::{CommitOptions, Transaction};
-use automerge::{ActorId, Automerge, Change, ChangeHash, Patch, PatchLog, ReadDoc};
+use automerge::{ActorId, Automerge, AutomergeError, Change, ChangeHash, Patch, PatchLog, ReadDoc};
 use bytes::Bytes;
 
 use crate::contents::{self, NOBODY};
@@ -251,10 +251,13 @@ impl Replica {
             .map_err(|error| ContentsError::of(&error))?;
         let mut log = PatchLog::new(self.patches.is_some());
         // What a relay sent must not end the client.
-        let applied = contents::guard(|| document.apply_changes_log_patches(changes, &mut log));
-        applied.map_err(ContentsError)?;
+        let applied = contents::guard(|| {
+            document.apply_changes_log_patches(changes, &mut log)?;
+            Ok::<_, AutomergeError>(document.make_patches(&mut log))
+        });
+        let made = applied.map_err(ContentsError)?;
         if let Some(patches) = &mut self.patches {
-            patches.extend(document.make_patches(&mut log));
+            patches.extend(made);
         }
         let mut heads = document.get_heads();
         heads.sort_unstable();
