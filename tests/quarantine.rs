@@ -17,7 +17,7 @@ use reconverge::id::{Access, DocumentId};
 use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope};
 use reconverge_tests::forge;
 use reconverge_tests::light::{self, Client, Document, PATIENCE};
-use reconverge_tests::process::Relay;
+use reconverge_tests::process::{Relay, relay_executable};
 use reconverge_tests::world::{self, Core, Failure, Kept, World, hashes, sync_message};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -313,8 +313,52 @@ async fn later_an_unsound_change_is_taken_out_and_refused_for_good() {
         again.sync(&[after.hash()], &[after.raw_bytes()]).await;
         again.refused(after.hash()).await;
         relay.kill();
+        if round == 0 {
+            operate(&relay, &unsound, &after);
+        }
         relay.start_again();
     }
+}
+
+/// What an operator does with what was taken out, while the relay is stopped.
+fn operate(relay: &Relay, unsound: &Change, after: &Change) {
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(relay_executable());
+        command.arg("quarantine").arg("--data").arg(relay.data());
+        let output = command.args(arguments).output().unwrap();
+        let words = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(words).unwrap())
+    };
+    let id = document().to_string();
+    let (done, list) = run(&["list"]);
+    assert!(done, "{list}");
+    let lines: Vec<_> = list.lines().collect();
+    assert_eq!(lines.len(), 2, "{list}");
+    let line = |change: &Change| {
+        format!(
+            "{id} {} {} mallory ",
+            change.hash(),
+            change.raw_bytes().len()
+        )
+    };
+    assert!(lines[0].starts_with(&line(unsound)), "{list}");
+    assert!(lines[1].starts_with(&line(after)), "{list}");
+    let file = relay.data().join("taken-out");
+    let to = file.to_str().unwrap();
+    assert!(run(&["export", &format!("automerge:{id}"), "--to", to]).0);
+    let expected = [unsound.raw_bytes(), after.raw_bytes()].concat();
+    assert_eq!(std::fs::read(&file).unwrap(), expected);
+    let (done, again) = run(&["export", &id, "--to", to]);
+    assert!(!done && again.contains("cannot write"), "{again}");
+    assert!(run(&["drop", &id]).0);
+    let (_, list) = run(&["list"]);
+    let dropped = format!("{id} {} 0 mallory ", unsound.hash());
+    assert!(list.starts_with(&dropped), "{list}");
+    let (done, unknown) = run(&["drop", "4NMNnkMhL8jXrdJ9jamS58PAVdXu"]);
+    assert!(
+        !done && unknown.contains("no quarantined changes"),
+        "{unknown}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

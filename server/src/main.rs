@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod quarantine;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +38,15 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<Serve>),
+    /// Show, export or drop the changes that were taken out of documents because their contents
+    /// made no document. Stop the relay first.
+    Quarantine {
+        /// Folder of the relay's file.
+        #[arg(long, env = "RECONVERGE_DATA", default_value = "./data")]
+        data: PathBuf,
+        #[command(subcommand)]
+        action: quarantine::Action,
+    },
     /// Builds one document under limits; started by the relay itself.
     #[command(name = workshop::SUBCOMMAND, hide = true)]
     Workshop {
@@ -127,6 +138,13 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("workshop: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Command::Quarantine { data, action } => match quarantine::run(&data, &action) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                eprintln!("quarantine: {reason}");
                 ExitCode::FAILURE
             }
         },

@@ -718,6 +718,36 @@ impl Storage for RedbStorage {
 }
 
 impl RedbStorage {
+    /// The documents that have quarantined changes, and how many lots of them.
+    ///
+    /// # Errors
+    /// When reading fails or finds damage.
+    pub fn quarantined(&self) -> Result<Vec<(DocumentId, DocumentKey, u32)>, StorageError> {
+        self.read(|transaction| {
+            let read = || -> Result<_, redb::Error> {
+                let records = transaction.open_table(RECORDS)?;
+                let mut found = Vec::new();
+                for entry in transaction.open_table(DOCUMENTS)?.iter()? {
+                    let (document, key) = entry?;
+                    let record = records.get(key.value())?;
+                    let record = record.map(|bytes| Record::decode(bytes.value()));
+                    let document = DocumentId::new(document.value());
+                    found.push((document, DocumentKey(key.value()), record.flatten()));
+                }
+                Ok(found)
+            };
+            let mut quarantined = Vec::new();
+            for (document, key, record) in read().map_err(StorageError::failed)? {
+                let document = document.map_err(|_| damaged(key.0, "its id"))?;
+                let record = record.ok_or_else(|| damaged(document, "its record"))?;
+                if record.quarantined > 0 {
+                    quarantined.push((document, key, record.quarantined));
+                }
+            }
+            Ok(quarantined)
+        })
+    }
+
     /// Bytes of what is stored, without redb's own structure and free pages.
     ///
     /// # Errors
