@@ -346,6 +346,7 @@ impl Engine {
         if !self.documents.contains_key(&document) {
             self.load(document, true);
         }
+        self.reread(document);
         self.recall(document, true);
         let found = self.documents.get_mut(&document).expect("just inserted");
         found.wanted = true;

@@ -14,7 +14,7 @@ use automerge::ChangeHash;
 
 use super::document::{Document, Greeted, Opened, Phase};
 use super::frame::SyncFrame;
-use super::link::{Link, Relay};
+use super::link::Relay;
 use super::{Engine, Frame, Output};
 use crate::history::{Claim, Outgoing};
 use crate::id::DocumentId;
@@ -60,15 +60,33 @@ impl Engine {
 
     /// Releases a document that was idle for long enough.
     pub(super) fn release(&mut self, id: DocumentId, document: &mut Document) {
-        if !self.is_idle(id, document) {
+        let everywhere = self.relays.is_empty() || !document.belongs_in_outbox();
+        if document.held || document.asked || !everywhere || !self.is_still(id, document) {
             document.idle_since = None;
             return;
         }
         let due = *document.idle_since.get_or_insert(self.now) + self.release_after;
         if due > self.now {
             self.timers.insert((due, id));
-            return;
+        } else {
+            self.put_away(document);
         }
+    }
+
+    /// Lets a document whose contents are wanted and not built be read again with them, if nothing
+    /// is to be done for it: to build them here would hold up all other documents.
+    pub(super) fn reread(&mut self, id: DocumentId) {
+        let Some(mut document) = self.documents.remove(&id) else {
+            return;
+        };
+        let unbuilt = |opened: &Opened| opened.replica.document().is_none();
+        if document.opened.as_ref().is_some_and(unbuilt) && self.is_still(id, &document) {
+            self.put_away(&mut document);
+        }
+        self.documents.insert(id, document);
+    }
+
+    fn put_away(&self, document: &mut Document) {
         let Some(opened) = document.opened.take() else {
             return;
         };
@@ -76,7 +94,7 @@ impl Engine {
         document.was_released = true;
         document.idle_since = None;
         for (relay, of_relay) in self.relays.iter().zip(&mut document.relays) {
-            // An idle document heard of every relay that is connected.
+            // Every relay that is connected was heard.
             of_relay.heard = relay.link().is_some();
             if of_relay.heard {
                 of_relay.greeted = Greeted::Heads;
@@ -84,10 +102,12 @@ impl Engine {
         }
     }
 
-    fn is_idle(&self, id: DocumentId, document: &Document) -> bool {
-        let used = document.held || document.asked || document.deleting;
+    /// Whether everything of a document is in local storage and at all relays that are connected,
+    /// and nothing is on its way.
+    fn is_still(&self, id: DocumentId, document: &Document) -> bool {
         let busy = !document.inbox.is_empty()
             || document.needs_graph
+            || document.deleting
             || document.acknowledgements_due.is_some()
             || !document.refusals.is_empty()
             || !document.is_stored();
@@ -95,19 +115,22 @@ impl Engine {
         let Some(Opened { replica, .. }) = &document.opened else {
             return false;
         };
-        if used || busy || !ready {
+        if busy || !ready {
             return false;
         }
-        let quiet = |link: &Link| {
+        let heads = replica.heads();
+        let mut relays = self.relays.iter().zip(&document.relays);
+        relays.all(|(relay, of_relay)| {
+            let Some(link) = relay.link() else {
+                return true;
+            };
             let named = replica.acknowledged(link.connection);
             // All that a relay named is here: nothing that came waits for what did not.
             named.is_some_and(|(_, all_known)| all_known)
+                && of_relay.covers(&heads)
                 && !replica.has_news(link.connection)
                 && !link.reads.contains_key(&id)
-        };
-        let mut links = self.relays.iter().filter_map(Relay::link);
-        let acknowledged = self.relays.is_empty() || !document.belongs_in_outbox();
-        acknowledged && links.all(quiet)
+        })
     }
 
     /// Reads a released document again.

@@ -76,6 +76,8 @@ struct Client {
     statuses: Vec<Status>,
     heard: Vec<Bytes>,
     connects: Vec<Duration>,
+    /// Whether contents were built with each document that was read.
+    loads: Vec<bool>,
 }
 
 struct World {
@@ -134,6 +136,7 @@ impl World {
             statuses: Vec::new(),
             heard: Vec::new(),
             connects: Vec::new(),
+            loads: Vec::new(),
         });
         self.clients.len() - 1
     }
@@ -296,6 +299,7 @@ impl World {
             }
             Output::Load { document, contents } => {
                 let actor = self.actor();
+                self.clients[at].loads.push(contents);
                 let storage = self.clients[at].storage.clone();
                 let loaded = load(&*storage, &document, contents, actor);
                 self.to_clients
@@ -1397,6 +1401,34 @@ fn a_released_document_is_given_to_a_relay_that_lost_it() {
         assert_eq!(world.relays[0].has(id), heads, "lost all: {lost_all}");
         assert_eq!(world.status(bob, id), Status::Saved);
         assert!(world.clients[bob].engine.is_released(&id));
+    }
+}
+
+/// In a large document they take a second, in which all others would wait.
+#[test]
+fn contents_are_built_by_whoever_reads_and_not_by_the_engine() {
+    for away in [true, false] {
+        let mut world = World::new(1);
+        world.relays[0].down = true;
+        let ann = world.join(&storage());
+        let id = world.create(ann);
+        world.put(ann, id, "n", 1);
+        world.run(MOMENT);
+        // The outbox brings it in without contents.
+        world.relays[0].down = away;
+        let ann = world.restart(ann);
+        world.run(LONG / 3);
+        assert_eq!(world.clients[ann].loads, [false]);
+        world.clients[ann].engine.find(id);
+        world.run(Duration::ZERO);
+        assert_eq!(world.clients[ann].loads, [false, true]);
+        assert_eq!(world.get(ann, id, "n"), Some(1));
+        world.put(ann, id, "n", 2);
+        world.relays[0].down = false;
+        world.run(LONG);
+        assert_eq!(world.status(ann, id), Status::Saved);
+        assert_eq!(world.relays[0].has(id), world.heads(ann, id));
+        assert_eq!(world.clients[ann].storage.outbox().unwrap(), []);
     }
 }
 
