@@ -9,11 +9,12 @@
 
 use automerge::legacy::{Key, ObjectId};
 use automerge::transaction::Transactable;
-use automerge::{AutoCommit, Change, ChangeHash, ROOT};
+use automerge::{AutoCommit, Automerge, Change, ChangeHash, ROOT, ReadDoc};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use reconverge::contents::{Check, Verdict};
 use reconverge::id::{Access, DocumentId};
+use reconverge::native::Repo;
 use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope};
 use reconverge_tests::forge;
 use reconverge_tests::light::{self, Client, Document, PATIENCE};
@@ -387,4 +388,57 @@ async fn inline_an_unsound_change_is_never_stored_nor_passed_on() {
     relay.start_again();
     let mut document = fetched(&relay, "fresh", &[honest.hash()]).await;
     assert_eq!(hashes(document.document()).len(), first.len() + 1);
+}
+
+/// The relay passes it on, since it checks much later; our client does not need that check.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_goes_on_without_an_unsound_change() {
+    let (first, unsound, honest) = forge::unsound();
+    let relay = Relay::start_with(&["--verify-lag-s", "3600"]);
+    let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
+    let at = editor.open(Document::created(
+        document(),
+        first.iter().map(light_change),
+    ));
+    editor.until_acked(at).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client.redb");
+    let open = || Repo::builder().relay(&relay.url()).file(&file).build();
+    let repo = open().await.unwrap();
+    let url = format!("automerge:{}", document());
+    let ours = repo.find(&url).await.unwrap();
+    let mut changes = ours.changes();
+    let mut mallory = Told::join(&relay, "mallory").await;
+    mallory
+        .sync(&[unsound.hash()], &[unsound.raw_bytes()])
+        .await;
+    editor
+        .until(|editor| editor.document(at).has(&unsound.hash()))
+        .await
+        .unwrap();
+    editor.write(at, light_change(&honest));
+    editor.until_acked(at).await.unwrap();
+    let has = |hash: ChangeHash| {
+        let has = |doc: &Automerge| doc.get_change_meta_by_hash(&hash).is_some();
+        ours.read(has).unwrap_or(false)
+    };
+    let seen = async {
+        while !has(honest.hash()) {
+            changes.next().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.unwrap();
+    assert!(!has(unsound.hash()));
+    ours.change(|tx| tx.put(ROOT, "ours", 1)).unwrap();
+    let synced = tokio::time::timeout(PATIENCE, ours.when_synced()).await;
+    synced.unwrap().unwrap();
+    repo.shutdown().await.unwrap();
+
+    let repo = open().await.unwrap();
+    let again = repo.find(&url).await.unwrap();
+    let value = again.read(|doc| doc.get(ROOT, "ours").unwrap().is_some());
+    assert!(value.unwrap());
+    let has_unsound = |doc: &Automerge| doc.get_change_meta_by_hash(&unsound.hash()).is_some();
+    assert!(!again.read(has_unsound).unwrap());
+    repo.shutdown().await.unwrap();
 }

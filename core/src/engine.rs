@@ -24,6 +24,7 @@
 //! Absent: sockets, files, clocks, randomness, threads, and waiting for anything.
 
 mod backoff;
+mod check;
 mod document;
 mod frame;
 mod link;
@@ -42,10 +43,11 @@ use automerge::{Automerge, Patch};
 use bytes::Bytes;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
+pub use check::{Folded, Folding, fold};
 pub use document::{FindError, MADE_AGAIN_MAX, Status};
 pub use frame::Frame;
 pub use link::{CONNECT_TIMEOUT, FRAMES_MAX, PING_AFTER, PRESENCE_MAX, SILENCE_MAX};
-pub use load::{Loaded, load, load_graph};
+pub use load::{Loaded, Reading, load, load_graph};
 pub use release::RELEASE_AFTER;
 
 use backoff::Random;
@@ -117,6 +119,8 @@ pub enum Input {
     Loaded(DocumentId, Result<Box<Loaded>, StorageError>),
     /// The answer to [`Output::LoadGraph`].
     Graph(DocumentId, Result<Vec<Bytes>, StorageError>),
+    /// The answer to [`Output::Fold`].
+    Folded(DocumentId, Result<Folded, StorageError>),
     /// The answer to [`Output::Store`].
     Stored(DocumentId, Result<(), StorageError>),
     /// Time went by.
@@ -147,8 +151,8 @@ pub enum Output {
     Load {
         /// The document.
         document: DocumentId,
-        /// Whether the application will want its contents.
-        contents: bool,
+        /// What the application will want of it.
+        contents: Reading,
     },
     /// Read a document's graph by [`load_graph`].
     LoadGraph {
@@ -159,6 +163,8 @@ pub enum Output {
         /// How many segments there are.
         segments: u32,
     },
+    /// Fold a document's history by [`fold`].
+    Fold(DocumentId, Box<Folding>),
     /// Commit this.
     Store(Batch),
     /// Committing failed and is tried again: the document's changes are in memory only.
@@ -206,6 +212,8 @@ pub struct Engine {
     outbox: HashSet<DocumentId>,
     outbox_waiting: VecDeque<DocumentId>,
     loads: usize,
+    /// How many foldings were begun.
+    foldings: u64,
     /// Relays that sent a document what is no sync message.
     broken: Vec<RelayId>,
     outputs: VecDeque<Output>,
@@ -234,6 +242,7 @@ impl Engine {
             outbox: HashSet::new(),
             outbox_waiting: VecDeque::new(),
             loads: 0,
+            foldings: 0,
             broken: Vec::new(),
             outputs: VecDeque::new(),
             presence_count: 0,
@@ -273,6 +282,7 @@ impl Engine {
             }
             Input::Loaded(document, loaded) => self.loaded(document, loaded),
             Input::Graph(document, segments) => self.graph_loaded(document, segments),
+            Input::Folded(document, folded) => self.folded(document, folded),
             Input::Stored(document, result) => self.stored(document, result),
             Input::Tick => {}
         }
@@ -344,10 +354,10 @@ impl Engine {
     /// it was there already. It stays in memory until [`Self::let_go`].
     pub fn find(&mut self, document: DocumentId) {
         if !self.documents.contains_key(&document) {
-            self.load(document, true);
+            self.load(document, Reading::Contents);
         }
         self.reread(document);
-        self.recall(document, true);
+        self.recall(document, Reading::Contents);
         let found = self.documents.get_mut(&document).expect("just inserted");
         found.wanted = true;
         found.held = true;
@@ -523,7 +533,7 @@ impl Engine {
         };
         found.deleting = true;
         // Its place is not known while it is released.
-        self.recall(*document, false);
+        self.recall(*document, Reading::History);
         self.due.insert(*document);
     }
 }
@@ -639,7 +649,7 @@ impl Engine {
                         found.relays[relay.0].heard = true;
                         return;
                     }
-                    self.recall(document, false);
+                    self.recall(document, Reading::History);
                 }
                 let found = self.documents.get_mut(&document).expect("found above");
                 found.inbox_bytes += data.len();

@@ -25,7 +25,9 @@ use bytes::Bytes;
 
 use crate::contents::{self, NOBODY};
 use crate::history::chunk::{Chunk, ChunkKind};
-use crate::history::{Documents, History, NeedGraph, Outgoing, Received, Record, Refusal};
+use crate::history::{
+    Documents, Fold, History, NeedGraph, Outgoing, Quarantined, Received, Record, Refusal,
+};
 use crate::id::{Access, ConnectionId, Space};
 use crate::protocol::SyncMessage;
 use crate::storage::{NewSnapshot, Stored, Write};
@@ -47,7 +49,7 @@ pub struct Replica {
     given: u32,
     /// Whether the document's record is in storage, or will be with what was taken.
     stored: bool,
-    /// A chunk became the snapshot; this makes it so in storage.
+    /// A chunk became the snapshot, or changes were taken out; this makes it so in storage.
     adopted: Option<Vec<Write>>,
     /// Why an own change cannot be kept.
     fault: Option<Refusal>,
@@ -162,6 +164,12 @@ impl Replica {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.history.is_empty() && self.own.is_empty()
+    }
+
+    /// How many changes there are, but for own ones that the history has not got yet.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.history.len()
     }
 
     /// Whether changes were made or came that are not stored.
@@ -286,6 +294,18 @@ impl Replica {
         }
     }
 
+    /// Begins to remember what changes, with all that there is in the place of what was before.
+    pub fn observe_anew(&mut self) {
+        let state = self.document().map(Automerge::current_state);
+        self.patches = Some(state.unwrap_or_default());
+    }
+
+    /// Whether [`Self::take_patches`] gives what changed.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        self.patches.is_some()
+    }
+
     /// What changed in the contents since this was last called, in the order in which the patches
     /// apply; nothing if that was not remembered. After [`Self::make_again`], all that there is:
     /// it takes the place of what was.
@@ -389,9 +409,10 @@ impl Replica {
             let writes = replica.adopted.get_or_insert_default();
             writes.insert(0, Write::RemoveDocument);
         }
-        // The objects have other names now, so all that there is takes the place of what was.
-        let anew = observed.then(|| replica.document().map(Automerge::current_state));
-        replica.patches = anew.map(Option::unwrap_or_default);
+        if observed {
+            // The objects have other names now.
+            replica.observe_anew();
+        }
         *self = replica;
         Ok(true)
     }
@@ -449,22 +470,25 @@ impl Replica {
         self.history.committed();
     }
 
-    /// When the changes after the snapshot outweigh it: what replaces both by a new snapshot, and
-    /// the record to report to [`Self::folded`] when that is on disk. Only for a replica whose
-    /// contents are built and of which everything is stored.
+    /// What folding the history needs, if that pays now. Only for a replica whose contents are
+    /// built and of which everything is stored.
     #[must_use]
-    pub fn begin_fold(&self) -> Option<(Record, Vec<Write>)> {
-        let Contents::Built { document, pending } = &self.contents else {
+    pub fn begin_fold(&self) -> Option<Fold> {
+        let Contents::Built { pending, .. } = &self.contents else {
             return None;
         };
         let settled = pending.is_empty() && !self.is_unsaved();
-        if !settled || !self.history.should_fold() {
-            return None;
-        }
-        let fold = self.history.begin_fold();
-        let snapshot = Bytes::from(document.save());
-        let new = NewSnapshot::folded(&fold, snapshot);
-        Some((new.record.clone(), new.into_writes()))
+        (settled && self.history.should_fold()).then(|| self.history.begin_fold())
+    }
+
+    /// Never takes these changes, which were quarantined before.
+    pub fn quarantine(&mut self, lot: &[Quarantined]) {
+        self.history.quarantine(lot);
+    }
+
+    /// What lies in storage is replaced by this, with the next commit; until then nothing is sent.
+    pub(crate) fn rewrite(&mut self, writes: Vec<Write>) {
+        self.adopted = Some(writes);
     }
 
     /// The fold is on disk.

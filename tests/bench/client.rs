@@ -67,7 +67,9 @@ fn costs(changes: &str, saved: &[u8], rounds: usize, setting: &Setting, report: 
     store(&mut replica, &*storage, id, key);
     drop(replica);
     let started = Instant::now();
-    let _ = std::hint::black_box(engine::load(&*storage, &id, false, actor()).unwrap());
+    let _ = std::hint::black_box(
+        engine::load(&*storage, &id, engine::Reading::History, actor()).unwrap(),
+    );
     let without_contents = started.elapsed();
     let stored = storage.load(&id).unwrap().unwrap();
     let snapshot = storage
@@ -259,17 +261,20 @@ fn copied() -> DocumentId {
 /// Opens so many copies of the document in a file, and prints how many bytes more are resident.
 pub(crate) fn open_copies(mut arguments: impl Iterator<Item = String>) {
     let mut argument = || arguments.next().unwrap();
-    let (copies, contents): (u32, bool) =
-        (argument().parse().unwrap(), argument().parse().unwrap());
+    let copies: u32 = argument().parse().unwrap();
+    let contents = match argument().parse().unwrap() {
+        true => engine::Reading::Contents,
+        false => engine::Reading::History,
+    };
     let file = argument();
     let storage = RedbStorage::open(file.as_ref(), CACHE_BYTES_DEFAULT, "bench").unwrap();
     let mut random = Random::new(1);
-    let mut open = |contents: bool| {
+    let mut open = |contents| {
         let actor = ActorId::from(random.bytes().to_vec());
         engine::load(&storage, &copied(), contents, actor).unwrap()
     };
     // The file's cache is warm then, and the allocator keeps little.
-    let _first = open(false);
+    let _first = open(engine::Reading::History);
     let before = resident_bytes();
     let opened: Vec<_> = (0..copies).map(|_| open(contents)).collect();
     println!("{}", resident_bytes().saturating_sub(before));

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use automerge::{ActorId, ChangeHash};
-use reconverge::engine::{Closed, Frame, Input, load, load_graph};
+use reconverge::engine::{Closed, Folding, Frame, Input, Reading, fold, load, load_graph};
 use reconverge::id::{Access, ConnectionId, DocumentId};
 use reconverge::storage::DocumentKey;
 use reconverge_tests::Random;
@@ -34,8 +34,9 @@ enum Event {
     RelayNotices(WireId),
     Pong(WireId),
     Commits(usize, u64),
-    Loads(usize, u64, DocumentId, bool),
+    Loads(usize, u64, DocumentId, Reading),
     LoadsGraph(usize, u64, DocumentId, DocumentKey, u32),
+    Folds(usize, u64, DocumentId, Box<Folding>),
     Wakes(usize, u64),
     JobEnds(usize, u64, DocumentId),
     Grace(usize, u64, DocumentId, WireId, u32),
@@ -200,6 +201,12 @@ impl Simulation {
                 if self.clients[client].life == life {
                     let graph = load_graph(&*self.clients[client].disk, key, segments);
                     self.feed(client, Input::Graph(document, graph));
+                }
+            }
+            Event::Folds(client, life, document, folding) => {
+                if self.clients[client].life == life {
+                    let folded = fold(&*self.clients[client].disk, &folding);
+                    self.feed(client, Input::Folded(document, folded));
                 }
             }
             Event::Wakes(client, life) => {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::history::Record;
 use crate::id::{ConnectionId, DocumentIdError};
 use crate::replica::Replica;
-use crate::storage::{Batch, DocumentKey, Refused, StorageError};
+use crate::storage::{Batch, DocumentKey, NewSnapshot, Refused, StorageError};
 
 /// How often a document's changes are made again before some relay has everything; a relay that
 /// refuses them all the same is believed then.
@@ -109,6 +109,16 @@ pub(super) struct Document {
     pub(super) acknowledgements_due: Option<Duration>,
     /// It is in the stored outbox.
     pub(super) in_outbox: bool,
+    /// Something in it makes no document: it is stored, and the document read again without it.
+    pub(super) is_unsound: bool,
+    /// It is read again for that; whether its changes were observed.
+    pub(super) reread: Option<bool>,
+    /// Its history is being folded, for the time of this number.
+    pub(super) folding: Option<u64>,
+    /// What came of it.
+    pub(super) new_snapshot: Option<Box<NewSnapshot>>,
+    /// After a fold failed, the next one waits until there is this much to fold.
+    pub(super) fold_from_len: u32,
     /// Messages wait until the folded part of the graph is read.
     pub(super) needs_graph: bool,
     /// Refusals that may be of changes which are to be made again.
@@ -197,6 +207,11 @@ impl Document {
             storing: None,
             acknowledgements_due: None,
             in_outbox: false,
+            is_unsound: false,
+            reread: None,
+            folding: None,
+            new_snapshot: None,
+            fold_from_len: 0,
             needs_graph: false,
             refusals: BTreeSet::new(),
             made_again: 0,

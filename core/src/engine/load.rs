@@ -5,6 +5,7 @@ use std::sync::Arc;
 use automerge::ActorId;
 use bytes::Bytes;
 
+use super::check;
 use crate::id::DocumentId;
 use crate::replica::Replica;
 use crate::storage::{Acknowledged, Blob, DocumentKey, Refused, Storage, StorageError, damaged};
@@ -19,6 +20,17 @@ pub struct Loaded {
     pub(super) refused: Vec<(Arc<str>, Refused)>,
 }
 
+/// What of a document is built when it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Nothing: it is only synced.
+    History,
+    /// Its contents.
+    Contents,
+    /// Its contents, after a check, because something in it makes no document.
+    Sound,
+}
+
 /// Carries out [`Output::Load`](super::Output::Load). `actor` must be one that nobody used before.
 ///
 /// # Errors
@@ -26,7 +38,7 @@ pub struct Loaded {
 pub fn load(
     storage: &dyn Storage,
     document: &DocumentId,
-    contents: bool,
+    contents: Reading,
     actor: ActorId,
 ) -> Result<Loaded, StorageError> {
     let Some(stored) = storage.load(document)? else {
@@ -44,9 +56,23 @@ pub fn load(
         0 => None,
         generation => Some(storage.blob(key, Blob::Snapshot(generation))?),
     };
-    let replica = Replica::open(stored, snapshot, actor);
-    let mut replica = replica.ok_or_else(|| damaged(document, "its parts do not fit together"))?;
-    if contents {
+    let quarantined = check::quarantined(storage, document, &stored)?;
+    let replica = match contents {
+        Reading::Sound => None,
+        Reading::History | Reading::Contents => {
+            let replica = Replica::open(stored, snapshot.clone(), actor.clone());
+            let unfit = || damaged(document, "its parts do not fit together");
+            let mut replica = replica.ok_or_else(unfit)?;
+            let builds = contents == Reading::History || replica.build().is_ok();
+            builds.then_some(replica)
+        }
+    };
+    let mut replica = match replica {
+        Some(replica) => replica,
+        None => check::sound(storage, document, snapshot, actor)?,
+    };
+    replica.quarantine(&quarantined);
+    if contents != Reading::History {
         replica
             .build()
             .map_err(|_| damaged(document, "its contents cannot be built"))?;

@@ -14,8 +14,7 @@ use automerge::ChangeHash;
 
 use super::document::{Document, Greeted, Opened, Phase};
 use super::frame::SyncFrame;
-use super::link::Relay;
-use super::{Engine, Frame, Output};
+use super::{Engine, Frame, Output, Reading};
 use crate::history::{Claim, Outgoing};
 use crate::id::DocumentId;
 use crate::protocol::{Flags, SyncMessage};
@@ -38,7 +37,7 @@ impl Engine {
             found.wanted = true;
             self.due.insert(*document);
         }
-        self.recall(*document, true);
+        self.recall(*document, Reading::Contents);
     }
 
     /// The application uses a document no more that it found or created: it may leave memory.
@@ -108,6 +107,9 @@ impl Engine {
         let busy = !document.inbox.is_empty()
             || document.needs_graph
             || document.deleting
+            || document.is_unsound
+            || document.folding.is_some()
+            || document.new_snapshot.is_some()
             || document.acknowledgements_due.is_some()
             || !document.refusals.is_empty()
             || !document.is_stored();
@@ -134,7 +136,7 @@ impl Engine {
     }
 
     /// Reads a released document again.
-    pub(super) fn recall(&mut self, id: DocumentId, contents: bool) {
+    pub(super) fn recall(&mut self, id: DocumentId, contents: Reading) {
         let Some(document) = self.documents.get_mut(&id) else {
             return;
         };

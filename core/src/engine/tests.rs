@@ -299,7 +299,7 @@ impl World {
             }
             Output::Load { document, contents } => {
                 let actor = self.actor();
-                self.clients[at].loads.push(contents);
+                self.clients[at].loads.push(contents != Reading::History);
                 let storage = self.clients[at].storage.clone();
                 let loaded = load(&*storage, &document, contents, actor);
                 self.to_clients
@@ -313,6 +313,11 @@ impl World {
                 let graph = load_graph(&*client.storage, key, segments);
                 self.to_clients
                     .push_back((at, Input::Graph(document, graph)));
+            }
+            Output::Fold(document, folding) => {
+                let folded = fold(&*client.storage, &folding);
+                self.to_clients
+                    .push_back((at, Input::Folded(document, folded)));
             }
             Output::Store(batch) if client.held => client.waiting.push(batch),
             Output::Store(batch) => self.commit(at, &batch),

@@ -17,7 +17,7 @@ use super::document::{Document, Greeted, MADE_AGAIN_MAX, Opened, Phase, Storing}
 use super::frame::SyncFrame;
 use super::link::{Link, Relay, State};
 use super::{
-    ACKNOWLEDGEMENT_DELAY, Engine, FindError, Frame, LOADS_MAX, Loaded, Output, RelayId,
+    ACKNOWLEDGEMENT_DELAY, Engine, FindError, Frame, LOADS_MAX, Loaded, Output, Reading, RelayId,
     STORE_AGAIN_AFTER, Status,
 };
 
@@ -26,7 +26,7 @@ const ACKNOWLEDGED_MAX: usize = 256;
 
 /// Storage answers.
 impl Engine {
-    pub(super) fn load(&mut self, document: DocumentId, contents: bool) {
+    pub(super) fn load(&mut self, document: DocumentId, contents: Reading) {
         self.documents
             .insert(document, Document::new(self.relays.len()));
         self.loads += 1;
@@ -38,7 +38,7 @@ impl Engine {
             && let Some(document) = self.outbox_waiting.pop_front()
         {
             if !self.documents.contains_key(&document) {
-                self.load(document, false);
+                self.load(document, Reading::History);
             }
         }
     }
@@ -91,6 +91,12 @@ impl Engine {
                 document.phase = Phase::Failed("its heads are not in its record".into());
                 return;
             }
+        }
+        if let Some(observed) = document.reread.take() {
+            if observed {
+                replica.observe_anew();
+            }
+            self.outputs.push_back(Output::Changed(id));
         }
         document.opened = Some(Opened {
             key: loaded.key,
@@ -189,10 +195,9 @@ impl Engine {
         if document.wanted
             && !failed
             && opened.replica.document().is_none()
-            && let Err(error) = opened.replica.build()
+            && opened.replica.build().is_err()
         {
-            document.phase = Phase::Failed(error.to_string());
-            return;
+            document.is_unsound = true;
         }
         if let Some(storing) = &mut document.storing {
             if storing.again_at.is_some_and(|at| at <= self.now) {
@@ -210,25 +215,35 @@ impl Engine {
         if failed || document.deleting {
             return;
         }
-        self.send(id, document);
-        self.take_in(id, document);
+        if !document.is_unsound {
+            self.send(id, document);
+            self.take_in(id, document);
+        }
         if matches!(document.phase, Phase::Failed(_)) {
             return;
         }
-        self.make_again(id, document);
+        if !document.is_unsound {
+            self.make_again(id, document);
+        }
         let writes = self.unsaved(document);
         if !writes.is_empty() {
             self.store(id, document, writes, None);
             return;
         }
-        self.send(id, document);
-        let is_read = |link: &Link| link.reads.contains_key(&id);
-        if !self.relays.iter().filter_map(Relay::link).any(is_read)
-            && let Some(opened) = &document.opened
-            && let Some((record, writes)) = opened.replica.begin_fold()
-        {
-            self.store(id, document, writes, Some(record));
+        if document.is_unsound {
+            if !self.is_being_read(id) {
+                self.reread_sound(id, document);
+            }
+            return;
         }
+        self.send(id, document);
+        self.fold(id, document);
+    }
+
+    /// Whether something that is being sent is still to be read from storage.
+    pub(super) fn is_being_read(&self, id: DocumentId) -> bool {
+        let is_read = |link: &Link| link.reads.contains_key(&id);
+        self.relays.iter().filter_map(Relay::link).any(is_read)
     }
 
     /// Takes in own changes and messages, and brings the contents up to them, all at once.
@@ -281,8 +296,8 @@ impl Engine {
         match opened.replica.settle() {
             Ok(true) => self.outputs.push_back(Output::Changed(id)),
             Ok(false) => {}
-            Err(error) => {
-                document.phase = Phase::Failed(error.to_string());
+            Err(_) => {
+                document.is_unsound = true;
                 return;
             }
         }
@@ -294,9 +309,7 @@ impl Engine {
     /// Makes changes again that no relay can take, because another change has their actor and
     /// sequence number: a relay said so of ours, or sent the other one.
     fn make_again(&mut self, id: DocumentId, document: &mut Document) {
-        let being_read = |link: &Link| link.reads.contains_key(&id);
-        let wait =
-            document.needs_graph || self.relays.iter().filter_map(Relay::link).any(being_read);
+        let wait = document.needs_graph || self.is_being_read(id);
         let Some(opened) = &mut document.opened else {
             return;
         };
@@ -322,6 +335,8 @@ impl Engine {
                 return;
             }
         }
+        document.folding = None;
+        document.new_snapshot = None;
         document.made_again += 1;
         document.in_outbox = false;
         let replica = &mut opened.replica;
@@ -452,7 +467,7 @@ impl Engine {
         writes
     }
 
-    fn store(
+    pub(super) fn store(
         &mut self,
         id: DocumentId,
         document: &mut Document,

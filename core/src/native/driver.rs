@@ -386,6 +386,13 @@ impl Driver {
                     move |graph| Input::Graph(document, graph),
                 );
             }
+            Output::Fold(document, folding) => {
+                let storage = self.storage.clone();
+                self.spawn_blocking(
+                    move || engine::fold(&*storage, &folding),
+                    move |folded| Input::Folded(document, folded),
+                );
+            }
             Output::Store(batch) => {
                 let (committer, inputs) = (self.committer.clone(), self.inputs.clone());
                 // At most one per document, and at most so many wait for the writer.

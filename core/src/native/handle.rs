@@ -49,7 +49,8 @@ pub struct DocHandle {
     used: Arc<Use>,
 }
 
-/// The document was deleted, or the client was shut down.
+/// The document was deleted, or the client was shut down. Or, for a moment, it is being read again
+/// without a change that made no document; [`DocHandle::changes`] tells when it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the document is gone: it was deleted, or its contents cannot be used")]
 pub struct Gone;

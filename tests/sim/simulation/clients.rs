@@ -146,6 +146,11 @@ impl Simulation {
                 self.count("a client loaded a graph");
                 self.after(delay, Event::LoadsGraph(at, life, document, key, segments));
             }
+            Output::Fold(document, folding) => {
+                self.count("a client's document folded");
+                // The longer it takes, the more comes meanwhile.
+                self.after(delay * 4, Event::Folds(at, life, document, folding));
+            }
             Output::Store(batch) => {
                 self.clients[at].commits.push_back(batch);
                 self.after(delay, Event::Commits(at, life));

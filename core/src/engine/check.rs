@@ -1,0 +1,268 @@
+//! Folding a document's history, and what is done about changes that make no document.
+//!
+//! Both need the document built from what lies in storage, which is done where storage is read, not
+//! under the engine's lock. A fold is a check as in a relay: the snapshot that takes the place of
+//! changes was loaded again and compared.
+//!
+//! When Automerge does not take what a relay sent, or what was to be folded, all of it is put into
+//! local storage nevertheless, because something of ours may be among it. Then the document is read
+//! again: [`load`](super::load) finds the changes at fault, takes them out with what depends on
+//! them, and quarantines them. They are refused from then on, whichever relay sends them.
+
+use std::collections::HashMap;
+
+use automerge::{ActorId, ChangeHash};
+use bytes::Bytes;
+
+use super::document::{Document, Greeted, Opened, Phase};
+use super::{Engine, Output, Reading};
+use crate::contents::{Check, Verdict};
+use crate::history::{Fold, History, Quarantined};
+use crate::id::DocumentId;
+use crate::replica::Replica;
+use crate::storage::{
+    Blob, DocumentKey, NewSnapshot, Storage, StorageError, Stored, Write, damaged,
+};
+
+/// What is to be folded into a new snapshot.
+#[derive(Debug)]
+pub struct Folding {
+    number: u64,
+    key: DocumentKey,
+    /// Of the snapshot that it comes after; 0 if there is none.
+    generation: u32,
+    fold: Fold,
+    heads: Vec<ChangeHash>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Folded {
+    number: u64,
+    found: Found,
+}
+
+#[derive(Debug)]
+enum Found {
+    New(Box<NewSnapshot>),
+    Unsound,
+    /// It could not be folded, for a reason that lies not in the changes.
+    Nothing,
+}
+
+/// Carries out [`Output::Fold`].
+///
+/// # Errors
+/// When reading fails.
+pub fn fold(storage: &dyn Storage, folding: &Folding) -> Result<Folded, StorageError> {
+    let (fold, key) = (&folding.fold, folding.key);
+    let snapshot = match folding.generation {
+        0 => None,
+        generation => Some(storage.blob(key, Blob::Snapshot(generation))?),
+    };
+    let range = fold.from..fold.record.folded;
+    let check = Check {
+        snapshot: snapshot.as_ref(),
+        changes: &storage.changes(key, std::slice::from_ref(&range))?,
+        heads: &folding.heads,
+        len: range.end,
+        wants_snapshot: true,
+    };
+    let found = match check.run() {
+        Ok(Verdict::Sound(Some(snapshot))) => {
+            Found::New(Box::new(NewSnapshot::folded(fold, snapshot)))
+        }
+        Ok(Verdict::Unsound(_)) => Found::Unsound,
+        Ok(Verdict::Sound(None)) | Err(_) => Found::Nothing,
+    };
+    Ok(Folded {
+        number: folding.number,
+        found,
+    })
+}
+
+/// Most rounds of taking changes out of one document; each takes out as many as a check finds.
+const ROUNDS_MAX: usize = 64;
+
+/// A replica without the changes that make no document, which its first commit quarantines.
+pub(super) fn sound(
+    storage: &dyn Storage,
+    document: &DocumentId,
+    snapshot: Option<Bytes>,
+    actor: ActorId,
+) -> Result<Replica, StorageError> {
+    let unfit = || damaged(document, "its parts do not fit together");
+    let stored = storage.load(document)?.ok_or_else(unfit)?;
+    let (key, outline, mut rows) = (stored.key, stored.outline, stored.rows);
+    let segments = super::load_graph(storage, key, stored.record.segments)?;
+    let history = History::open(stored.record, outline.as_deref(), &rows);
+    let mut history = history.ok_or_else(unfit)?;
+    let mut rows_from = u32::MAX;
+    let mut writes = Vec::new();
+    let mut quarantined = Vec::new();
+    for _ in 0..ROUNDS_MAX {
+        let changes = rows.iter().flat_map(|row| &row.changes);
+        let changes: Vec<Bytes> = changes.map(|change| change.bytes.clone()).collect();
+        let check = Check {
+            snapshot: snapshot.as_ref(),
+            changes: &changes,
+            heads: &history.heads(),
+            len: history.len(),
+            wants_snapshot: false,
+        };
+        let unsound = match check.run() {
+            Ok(Verdict::Unsound(unsound)) => unsound,
+            Ok(Verdict::Sound(_)) => break,
+            Err(_) => return Err(damaged(document, "its contents cannot be built")),
+        };
+        let from = history.record().folded;
+        let unsound = unsound.into_iter();
+        let unsound: HashMap<u32, String> = unsound.map(|c| (from + c.at, c.reason)).collect();
+        let without = history.without(&unsound, outline.as_deref(), &segments, &rows);
+        let without = without.ok_or_else(unfit)?;
+        history.committed();
+        let mut index = from;
+        rows.retain(|row| {
+            index += row.changes.len() as u32;
+            index <= without.rows_from
+        });
+        rows.extend(without.rows.into_iter().map(|(_, row)| row));
+        rows_from = rows_from.min(without.rows_from);
+        let lot: Vec<_> = without
+            .taken_out
+            .into_iter()
+            .map(|out| Quarantined {
+                hash: out.change.hash,
+                reason: out.refusal.to_string(),
+                sender: String::new(),
+                bytes: out.change.bytes,
+            })
+            .collect();
+        let blob = Blob::Quarantine(history.record().quarantined - 1);
+        writes.push(Write::Blob(blob, Quarantined::encode(&lot).into()));
+        quarantined.extend(lot);
+    }
+    let record = history.record().clone();
+    if !writes.is_empty() {
+        writes.push(Write::RemoveRowsFrom(rows_from));
+        let mut end = record.folded;
+        for row in &rows {
+            end += row.changes.len() as u32;
+            if end > rows_from {
+                let (last, row) = (end - 1, row.clone());
+                writes.push(Write::Row { last, row });
+            }
+        }
+        writes.push(Write::Record(record.clone()));
+    }
+    let stored = Stored {
+        key,
+        record,
+        outline,
+        rows,
+    };
+    let replica = Replica::open(stored, snapshot, actor);
+    let mut replica = replica.ok_or_else(unfit)?;
+    if !writes.is_empty() {
+        replica.quarantine(&quarantined);
+        replica.rewrite(writes);
+    }
+    Ok(replica)
+}
+
+/// What was quarantined before.
+pub(super) fn quarantined(
+    storage: &dyn Storage,
+    document: &DocumentId,
+    stored: &Stored,
+) -> Result<Vec<Quarantined>, StorageError> {
+    let mut all = Vec::new();
+    for number in 0..stored.record.quarantined {
+        let lot = storage.blob(stored.key, Blob::Quarantine(number))?;
+        let lot = Quarantined::decode(&lot);
+        all.extend(lot.ok_or_else(|| damaged(document, "a quarantined lot"))?);
+    }
+    Ok(all)
+}
+
+impl Engine {
+    /// Has the history folded when that pays, or stores what came of it.
+    pub(super) fn fold(&mut self, id: DocumentId, document: &mut Document) {
+        let Some(Opened { key, replica }) = &document.opened else {
+            return;
+        };
+        if let Some(new) = document.new_snapshot.take() {
+            if self.is_being_read(id) {
+                document.new_snapshot = Some(new);
+                return;
+            }
+            let record = new.record.clone();
+            self.store(id, document, new.into_writes(), Some(record));
+            return;
+        }
+        if document.folding.is_some() || replica.len() < document.fold_from_len {
+            return;
+        }
+        let Some(fold) = replica.begin_fold() else {
+            return;
+        };
+        self.foldings += 1;
+        document.folding = Some(self.foldings);
+        self.outputs.push_back(Output::Fold(
+            id,
+            Box::new(Folding {
+                number: self.foldings,
+                key: *key,
+                generation: replica.record().generation,
+                fold,
+                heads: replica.heads(),
+            }),
+        ));
+    }
+
+    pub(super) fn folded(&mut self, id: DocumentId, folded: Result<Folded, StorageError>) {
+        let Some(document) = self.documents.get_mut(&id) else {
+            return;
+        };
+        let (Some(opened), Some(number)) = (&document.opened, document.folding) else {
+            return;
+        };
+        let found = match folded {
+            // What it was begun for is not there any more.
+            Ok(folded) if folded.number != number => return,
+            Ok(folded) => folded.found,
+            Err(_) => Found::Nothing,
+        };
+        document.folding = None;
+        match found {
+            Found::New(new) => document.new_snapshot = Some(new),
+            Found::Unsound => document.is_unsound = true,
+            Found::Nothing => document.fold_from_len = opened.replica.len().saturating_mul(2),
+        }
+        self.due.insert(id);
+    }
+
+    /// Reads a document again in which something makes no document, when all of it is stored.
+    pub(super) fn reread_sound(&mut self, id: DocumentId, document: &mut Document) {
+        let opened = document.opened.take();
+        document.reread = opened.map(|opened| opened.replica.is_observed());
+        document.is_unsound = false;
+        document.needs_graph = false;
+        document.folding = None;
+        document.new_snapshot = None;
+        document.was_released = true;
+        for (relay, of_relay) in self.relays.iter().zip(&mut document.relays) {
+            if relay.link().is_some() {
+                // It counts on what it sent; what was taken out is refused when it comes again.
+                of_relay.reset = of_relay.greeted != Greeted::No;
+                of_relay.greeted = Greeted::No;
+            }
+        }
+        document.phase = Phase::Loading;
+        self.loads += 1;
+        self.outputs.push_back(Output::Load {
+            document: id,
+            contents: Reading::Sound,
+        });
+    }
+}
