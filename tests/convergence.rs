@@ -589,3 +589,30 @@ fn what_an_orphan_lacks_is_asked_of_everybody_who_names_it() {
     assert_eq!(hear(&names(&bytes[..1])), []);
     assert_eq!(history.len(), 3);
 }
+
+/// What does not fit into one message goes in parts, each after the answer to the one before. Two
+/// peers may have got the same from elsewhere meanwhile, so that a part has nothing new.
+#[test]
+fn a_part_with_nothing_new_is_answered_too() {
+    let mut doc = AutoCommit::new();
+    for n in 0..3 {
+        doc.put(ROOT, "n", n).unwrap();
+        doc.commit();
+    }
+    let changes = doc.get_changes(&[]);
+    let bytes: Vec<_> = changes.iter().map(|change| change.raw_bytes()).collect();
+    let (writer, relay) = (ConnectionId(1), ConnectionId(2));
+    let mut history = History::new(Space::default());
+    history.join(writer, Access::Write);
+    say(&mut history, writer, &bytes[..2]);
+    drop(history.take_unsaved());
+    history.committed();
+    history.join(relay, Access::Write);
+    for part in [&bytes[..1], &bytes[1..2]] {
+        let message = sync_message(&[changes[2].hash()], &[], part);
+        let message = SyncMessage::decode(&message).unwrap();
+        history.receive(relay, &message, Documents::Report).unwrap();
+        assert!(history.poll_send(relay).is_some());
+        assert_eq!(history.poll_send(relay), None);
+    }
+}

@@ -126,6 +126,7 @@ pub struct History {
     recent: Recent,
     orphans: Orphans,
     refused: RefusedSet,
+    message_bytes_max: u64,
     /// Boxed, because most documents have one peer and a map has room for four.
     peers: HashMap<ConnectionId, Box<Peer>>,
 }
@@ -287,6 +288,7 @@ impl History {
             recent: Recent::default(),
             orphans: Orphans::default(),
             refused: RefusedSet::default(),
+            message_bytes_max: SYNC_BYTES_MAX as u64,
             peers: HashMap::new(),
         };
         history.durable_heads = history.sorted_heads();
@@ -360,6 +362,11 @@ impl History {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Puts at most so many bytes of changes into one message, instead of [`SYNC_BYTES_MAX`].
+    pub fn set_message_bytes_max(&mut self, max: u64) {
+        self.message_bytes_max = max;
     }
 
     /// The heads of what is stored, in order.
@@ -914,6 +921,10 @@ impl History {
         let len = self.len();
         let peer = self.peers.get_mut(&from).expect("looked up above");
         peer.awaiting = false;
+        if peer.writes() && message.have.is_empty() && !message.changes.is_empty() {
+            // More follows our answer, also if nothing of this was new.
+            peer.told = None;
+        }
         peer.heads.clone_from(&message.heads);
         if message.heads.is_empty() {
             peer.told_unavailable = false;
@@ -1217,13 +1228,14 @@ impl History {
                 .collect();
             (
                 after,
-                (SYNC_BYTES_MAX as u64).saturating_sub(self.record.snapshot_bytes),
+                self.message_bytes_max
+                    .saturating_sub(self.record.snapshot_bytes),
             )
         } else {
             // Of folded changes that are not resident, only the sum of the sizes is known.
             let hidden = missing.first().is_some_and(|m| m.start < self.graph.base());
             let hidden = if hidden { self.retained_bytes() } else { 0 };
-            (missing, (SYNC_BYTES_MAX as u64).saturating_sub(hidden))
+            (missing, self.message_bytes_max.saturating_sub(hidden))
         };
         if reaches_below && budget == 0 {
             return (true, Vec::new(), missing);
@@ -1561,6 +1573,7 @@ impl History {
     pub fn adopted(self, record: Record, outline: &[u8]) -> Option<Self> {
         let mut adopted = Self::open(record, Some(outline), &[])?;
         adopted.refused = self.refused;
+        adopted.message_bytes_max = self.message_bytes_max;
         adopted.peers = self.peers;
         Some(adopted)
     }

@@ -86,10 +86,17 @@ impl Peer {
 
     /// Notes that it has a change, which it sent or named.
     pub(crate) fn has(&mut self, index: u32) {
-        if index >= self.upto
-            && let Err(at) = self.extra.binary_search(&index)
-        {
-            self.extra.insert(at, index);
+        if index >= self.upto {
+            if let Err(at) = self.extra.binary_search(&index) {
+                self.extra.insert(at, index);
+            }
+            return;
+        }
+        let at = self.lacks.partition_point(|range| range.end <= index);
+        if let Some(range) = self.lacks.get(at).filter(|range| range.start <= index) {
+            let around = [range.start..index, index + 1..range.end];
+            let left = around.into_iter().filter(|range| !range.is_empty());
+            self.lacks.splice(at..=at, left);
         }
     }
 
