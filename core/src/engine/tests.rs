@@ -1458,6 +1458,37 @@ fn what_some_relay_lacks_stays_in_memory() {
     assert!(world.clients[again].engine.is_released(&id));
 }
 
+/// It left the stored outbox with everything else of it, so it must be put there anew.
+#[test]
+fn a_document_that_was_deleted_and_found_again_enters_the_outbox() {
+    let mut world = World::new(1);
+    let storage = storage();
+    let ann = world.join(&storage);
+    let id = world.create(ann);
+    world.put(ann, id, "n", 1);
+    world.run(MOMENT);
+    world.cut(0);
+    world.put(ann, id, "n", 2);
+    world.run(MOMENT);
+    assert_eq!(storage.outbox().unwrap(), [id]);
+    // The outbox of the start names it, until it is deleted.
+    let ann = world.restart(ann);
+    world.run(MOMENT);
+    world.clients[ann].engine.delete(&id);
+    world.run(MOMENT);
+    assert_eq!(storage.outbox().unwrap(), []);
+    world.relays[0].down = false;
+    world.run(LONG);
+    world.clients[ann].engine.find(id);
+    world.run(MOMENT);
+    assert_eq!(world.get(ann, id, "n"), Some(1));
+    assert_eq!(world.status(ann, id), Status::Saved);
+    world.cut(0);
+    world.put(ann, id, "n", 3);
+    world.run(MOMENT);
+    assert_eq!(storage.outbox().unwrap(), [id]);
+}
+
 #[test]
 fn thousands_of_documents_are_sent_when_the_relay_comes() {
     let mut world = World::new(1);
