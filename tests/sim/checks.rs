@@ -9,6 +9,7 @@ use reconverge::id::DocumentId;
 use reconverge::protocol::{self, Message, SyncMessage};
 use reconverge_tests::world::hashes;
 
+use crate::hostile;
 use crate::network::{Party, WireId};
 use crate::simulation::Simulation;
 
@@ -22,6 +23,15 @@ fn carried(message: &SyncMessage<'_>) -> HashSet<ChangeHash> {
         }
     }
     found
+}
+
+/// Of two changes by one actor under one number only one is here.
+fn check_numbers(document: &Automerge) {
+    let mut numbers = HashSet::new();
+    for change in document.get_changes_meta(&[]) {
+        let number = (change.actor.clone(), change.seq);
+        assert!(numbers.insert(number), "two changes have one number");
+    }
 }
 
 /// At any moment.
@@ -80,6 +90,13 @@ impl Simulation {
     /// to have.
     pub(crate) fn check_sent(&mut self, relay: usize, wire: WireId, id: DocumentId, data: &[u8]) {
         let message = SyncMessage::decode(data).expect("a relay speaks the protocol");
+        let bytes: usize = message.changes.iter().map(|chunk| chunk.len()).sum();
+        let largest = message.changes.iter().map(|chunk| chunk.len()).max();
+        let max = self.relays[relay].message_bytes_max as usize + largest.unwrap_or(0);
+        assert!(bytes <= max, "{bytes} bytes in one message");
+        if message.have.is_empty() && !message.changes.is_empty() {
+            self.count("a message that is not the last");
+        }
         let of_relay = &mut self.relays[relay];
         assert!(
             of_relay.disk.has(&id, &message.heads),
@@ -106,6 +123,43 @@ impl Simulation {
                 given.contains(hash) || document.get_change_by_hash(hash).is_some(),
                 "relay {relay} claims that client {client} has {hash}"
             );
+        }
+    }
+
+    /// What comes as presence was said by that peer on that document, and comes once and in order.
+    pub(crate) fn check_heard(&mut self, at: usize, id: DocumentId, sender: &str, data: &[u8]) {
+        if sender == hostile::NAME {
+            return;
+        }
+        let number = data.try_into().map(u64::from_le_bytes);
+        let number = number.expect("no client broadcasts anything but numbers");
+        let said = &self.said[number as usize];
+        assert_eq!(
+            (said.0, said.1.as_str()),
+            (id, sender),
+            "another's presence"
+        );
+        let client = &mut self.clients[at];
+        assert_ne!(client.name, sender, "client {at} hears itself");
+        let last = client.heard.insert(sender.to_owned(), number);
+        assert!(
+            last.is_none_or(|last| last < number),
+            "client {at} hears {number} after {last:?}"
+        );
+        self.heard.insert((at, number));
+        self.count("a presence message heard");
+    }
+
+    /// When all is well, all hear what one of them broadcasts.
+    pub(crate) fn check_audience(&self, from: usize, id: DocumentId, number: u64) {
+        let relays = &self.clients[from].relays;
+        for (at, client) in self.clients.iter().enumerate() {
+            let engine = client.engine.as_ref().expect("all run");
+            let shares = client.relays.iter().any(|relay| relays.contains(relay));
+            if at != from && shares && engine.document(&id).is_some() {
+                let heard = self.heard.contains(&(at, number));
+                assert!(heard, "client {at} does not hear client {from}");
+            }
         }
     }
 
@@ -147,7 +201,7 @@ impl Simulation {
                 continue;
             }
             for relay in &client.relays {
-                for id in &self.documents {
+                for id in self.documents.iter().filter(|id| !self.forked.contains(id)) {
                     let mut kept = client.disk.changes_of(id);
                     let engine = client.engine.as_ref();
                     let is_open = engine.is_some_and(|engine| engine.documents().any(|d| d == id));
@@ -182,6 +236,20 @@ impl Simulation {
             .iter_mut()
             .map(|relay| relay.document(id).stored())
             .collect();
+        for document in &stored {
+            check_numbers(document);
+        }
+        let engines = self
+            .clients
+            .iter()
+            .filter_map(|client| client.engine.as_ref());
+        for document in engines.filter_map(|engine| engine.document(&id)) {
+            check_numbers(document);
+        }
+        if self.forked.contains(&id) {
+            // Which of two changes came first, each of them found out for itself.
+            return;
+        }
         let sorted = |document: &Automerge| {
             let mut heads = document.get_heads();
             heads.sort_unstable();

@@ -33,6 +33,10 @@ pub(crate) struct Client {
     pub(crate) opened: BTreeSet<DocumentId>,
     /// A document of it cannot go on until the next start.
     pub(crate) failed: bool,
+    /// Its name in this life.
+    pub(crate) name: String,
+    /// The last presence message of each peer that it heard in this life.
+    pub(crate) heard: HashMap<String, u64>,
 }
 
 impl Client {
@@ -48,6 +52,8 @@ impl Client {
             wakes_at: None,
             opened: BTreeSet::new(),
             failed: false,
+            name: String::new(),
+            heard: HashMap::new(),
         }
     }
 }

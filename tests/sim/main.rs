@@ -4,8 +4,8 @@
 //!
 //! `RECONVERGE_SIM_SEED` repeats one seed, `RECONVERGE_SIM_SEEDS` says how many are run.
 //!
-//! Absent: presence, remote heads and quarantine; a relay whose limits of memory are reached; a
-//! client with a stock Automerge, which `convergence` has.
+//! Absent: remote heads, which only the relay's shell and stock clients know; quarantine; a relay
+//! whose limits of memory are reached; a client with a stock Automerge, which `convergence` has.
 
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
@@ -82,7 +82,8 @@ fn run_all(seeds: Range<u64>, prepare: impl Fn() + Sync) -> Result<Counts, u64> 
 }
 
 /// What every campaign of some length must have met, or it proves less than it says.
-const MET: [&str; 20] = [
+const MET: [&str; 23] = [
+    "a change under the number of another",
     "a client loaded a graph",
     "a client separated from a relay",
     "a client stopped",
@@ -97,6 +98,8 @@ const MET: [&str; 20] = [
     "a full connection",
     "a hostile frame",
     "a job of the workshop",
+    "a message that is not the last",
+    "a presence message heard",
     "a relay crashed in a commit",
     "a relay restored from an older copy",
     "a relay's commit failed",

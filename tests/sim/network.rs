@@ -11,6 +11,9 @@ use reconverge::id::{ConnectionId, DocumentId};
 /// A connection's name on the relay's side, and in the simulation.
 pub(crate) type WireId = u64;
 
+/// Most frames that a wire takes on before the relay has to wait.
+pub(crate) const WINDOW_MAX: usize = 4;
+
 /// Who is at the client's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Party {
@@ -43,8 +46,11 @@ pub(crate) struct Wire {
     pub(crate) relay_open: bool,
     pub(crate) up: Way,
     pub(crate) down: Way,
-    /// How long the client's machine takes for a frame.
+    /// How long the client's machine takes to send a frame, and to read one.
     pub(crate) frame_takes: Duration,
+    pub(crate) reading_takes: Duration,
+    /// Frames that it takes on before the relay has to wait.
+    pub(crate) window: usize,
     /// When the client's last frame leaves its machine.
     pub(crate) leaving_until: Duration,
     /// Frames that left the engine and were not reported as sent.
@@ -56,7 +62,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(party: Party, relay: usize, frame_takes: Duration) -> Self {
+    pub(crate) fn new(party: Party, relay: usize) -> Self {
         Self {
             party,
             relay,
@@ -64,7 +70,9 @@ impl Wire {
             relay_open: false,
             up: Way::default(),
             down: Way::default(),
-            frame_takes,
+            frame_takes: Duration::ZERO,
+            reading_takes: Duration::ZERO,
+            window: WINDOW_MAX,
             leaving_until: Duration::ZERO,
             unsent: 0,
             given: HashMap::new(),

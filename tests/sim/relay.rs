@@ -6,7 +6,7 @@ use std::sync::Arc;
 use automerge::ChangeHash;
 use bytes::Bytes;
 use reconverge::id::{Access, ConnectionId, DocumentId, PeerId};
-use reconverge::protocol::{self, Message, Refused, SyncEnvelope, SyncMessage};
+use reconverge::protocol::{self, Ephemeral, Message, Refused, SyncEnvelope, SyncMessage};
 use reconverge::session::{Event, Local, Session};
 use reconverge_tests::world;
 
@@ -15,6 +15,9 @@ use crate::network::WireId;
 
 /// Most messages of a document that wait for one connection.
 const ROOM: usize = 8;
+
+/// Most presence messages that wait for one connection, as in the relay.
+const PRESENCE_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -29,6 +32,8 @@ pub(crate) struct Relay {
     pub(crate) named: HashMap<DocumentId, HashSet<ChangeHash>>,
     /// What it had before an older copy took the place of its disk.
     pub(crate) lost: HashMap<DocumentId, HashSet<ChangeHash>>,
+    /// Most bytes of changes in one message.
+    pub(crate) message_bytes_max: u64,
 }
 
 #[derive(Debug)]
@@ -37,6 +42,7 @@ pub(crate) struct Peer {
     name: Option<PeerId>,
     access: Access,
     pub(crate) answers: VecDeque<Bytes>,
+    presence: VecDeque<Bytes>,
 }
 
 /// A sync message's document and bytes.
@@ -55,7 +61,7 @@ pub(crate) enum Then {
 }
 
 impl Relay {
-    pub(crate) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str, message_bytes_max: u64) -> Self {
         Self {
             name: name.to_owned(),
             disk: Disk::holding(name, &[]),
@@ -65,6 +71,7 @@ impl Relay {
             peers: BTreeMap::new(),
             named: HashMap::new(),
             lost: HashMap::new(),
+            message_bytes_max,
         }
     }
 
@@ -78,6 +85,7 @@ impl Relay {
             name: None,
             access,
             answers: VecDeque::new(),
+            presence: VecDeque::new(),
         };
         self.peers.insert(wire, peer);
     }
@@ -98,10 +106,9 @@ impl Relay {
     }
 
     pub(crate) fn document(&mut self, id: DocumentId) -> &mut world::Relay {
-        let disk = &self.disk;
-        self.documents
-            .entry(id)
-            .or_insert_with(|| world::Relay::on(disk.clone(), id))
+        let (disk, max) = (&self.disk, self.message_bytes_max);
+        let open = || world::Relay::on(disk.clone(), id).with_message_bytes_max(max);
+        self.documents.entry(id).or_insert_with(open)
     }
 
     pub(crate) fn receive(&mut self, wire: WireId, frame: &Bytes) -> Then {
@@ -132,7 +139,36 @@ impl Relay {
                 document.receive(connection, &data);
                 if asks { Then::Asked(id) } else { Then::Turned }
             }
+            Ok(Event::Ephemeral(ephemeral)) => {
+                self.broadcast(wire, &ephemeral);
+                Then::Turned
+            }
             Ok(_) => Then::Nothing,
+        }
+    }
+
+    /// Passes presence on to all who speak of the document, if its sender does.
+    fn broadcast(&mut self, from: WireId, ephemeral: &Ephemeral<'_>) {
+        let document = ephemeral.document.parse::<DocumentId>();
+        let Some(document) = document.ok().and_then(|id| self.documents.get(&id)) else {
+            return;
+        };
+        let audience: Vec<_> = document.connections().map(|to| to.0).collect();
+        if !audience.contains(&from) {
+            return;
+        }
+        for to in audience.into_iter().filter(|to| *to != from) {
+            let Some(peer) = self.peers.get_mut(&to) else {
+                continue;
+            };
+            let message = Message::Ephemeral(Ephemeral {
+                target: peer.name.as_ref().map_or("", PeerId::as_str),
+                ..ephemeral.clone()
+            });
+            peer.presence.push_back(protocol::encode(&message).into());
+            if peer.presence.len() > PRESENCE_MAX {
+                peer.presence.pop_front();
+            }
         }
     }
 
@@ -193,6 +229,7 @@ impl Relay {
             }));
             return Some((frame.into(), Some((*id, data))));
         }
-        None
+        let presence = self.peers.get_mut(&wire)?.presence.pop_front()?;
+        Some((presence, None))
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use automerge::{ActorId, ChangeHash};
 use reconverge::engine::{Closed, Folding, Frame, Input, Reading, fold, load, load_graph};
 use reconverge::id::{Access, ConnectionId, DocumentId};
+use reconverge::protocol::SYNC_BYTES_MAX;
 use reconverge::storage::DocumentKey;
 use reconverge_tests::Random;
 
@@ -65,11 +66,21 @@ pub(crate) struct Simulation {
     pub(crate) forbidden: HashMap<DocumentId, HashSet<ChangeHash>>,
     /// Whether there is a hostile peer, and whether it may write.
     hostile: Option<Access>,
-    hostile_wire: Option<WireId>,
+    /// Whether it makes other changes under the numbers of honest ones, and of which documents.
+    forges: bool,
+    pub(crate) forked: BTreeSet<DocumentId>,
+    /// Its connections by relay.
+    hostile_wires: BTreeMap<usize, WireId>,
     overheard: Vec<Vec<u8>>,
+    /// What was broadcast, by number: on which document, by whom.
+    pub(crate) said: Vec<(DocumentId, String)>,
+    /// Who heard which of it.
+    pub(crate) heard: BTreeSet<(usize, u64)>,
     sync_messages: usize,
     slowness_ms: u64,
     peers_made: u64,
+    /// The documents that a client deleted, found again or not.
+    deleted: BTreeSet<(usize, DocumentId)>,
     /// A relay was restored from an older copy.
     pub(crate) restored: BTreeSet<usize>,
     pub(crate) counts: Counts,
@@ -87,12 +98,18 @@ impl Simulation {
             _ => Some(Access::Write),
         };
         let slowness_ms = [2, 50, 1500][random.below(3) as usize];
+        let forges = random.below(8) == 0;
+        let message_bytes_max = match random.below(3) {
+            0 => 2000 + random.below(4000),
+            _ => SYNC_BYTES_MAX as u64,
+        };
+        let relay = |n| Relay::new(&name(n), message_bytes_max);
         let mut simulation = Self {
             now: Duration::ZERO,
             events: BTreeMap::new(),
             events_made: 0,
             clients: Vec::new(),
-            relays: (0..relays).map(|n| Relay::new(&name(n))).collect(),
+            relays: (0..relays).map(relay).collect(),
             wires: BTreeMap::new(),
             wires_made: 0,
             cuts: BTreeMap::new(),
@@ -100,11 +117,16 @@ impl Simulation {
             made: HashMap::new(),
             forbidden: HashMap::new(),
             hostile,
-            hostile_wire: None,
+            forges,
+            forked: BTreeSet::new(),
+            hostile_wires: BTreeMap::new(),
             overheard: Vec::new(),
+            said: Vec::new(),
+            heard: BTreeSet::new(),
             sync_messages: 0,
             slowness_ms,
             peers_made: 0,
+            deleted: BTreeSet::new(),
             restored: BTreeSet::new(),
             counts: Counts::new(),
             trace: seed,
@@ -130,7 +152,7 @@ impl Simulation {
         simulation
     }
 
-    fn count(&mut self, what: &'static str) {
+    pub(crate) fn count(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
     }
 

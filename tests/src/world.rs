@@ -20,7 +20,7 @@ use reconverge::history::{
     Documents, Fold, History, NeedGraph, Outgoing, Peers, Quarantined, Record, Refusal, Unpacked,
 };
 use reconverge::id::{Access, ConnectionId, DocumentId, Space};
-use reconverge::protocol::{SyncMessage, encode_sync};
+use reconverge::protocol::{SYNC_BYTES_MAX, SyncMessage, encode_sync};
 use reconverge::storage::{Batch, Blob, DocumentKey, MemoryStorage, NewSnapshot, Storage, Write};
 
 use crate::Random;
@@ -133,6 +133,7 @@ pub struct Relay {
     /// After a failure the owner calls [`Self::retry`]; otherwise the next turn follows at once.
     patient: bool,
     waits: bool,
+    message_bytes_max: u64,
     /// Everything that is in storage, noted when it is written.
     durable: HashSet<ChangeHash>,
     /// What was refused so far.
@@ -191,6 +192,7 @@ impl Relay {
             fails: None,
             patient: false,
             waits: false,
+            message_bytes_max: SYNC_BYTES_MAX as u64,
             durable: HashSet::new(),
             refused: Vec::new(),
             reports: Vec::new(),
@@ -228,6 +230,18 @@ impl Relay {
         if let Some(open) = &mut self.open {
             open.history.leave(connection);
         }
+    }
+
+    /// The connections that spoke of the document.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        self.lines.keys().copied()
+    }
+
+    /// How many bytes of changes are put into one message, before the document is opened.
+    #[must_use]
+    pub fn with_message_bytes_max(mut self, max: u64) -> Self {
+        self.message_bytes_max = max;
+        self
     }
 
     /// How many messages wait for a connection.
@@ -411,6 +425,7 @@ impl Relay {
             let lot = Quarantined::decode(&lot.unwrap()).expect("a quarantined lot");
             open.history.quarantine(&lot);
         }
+        open.history.set_message_bytes_max(self.message_bytes_max);
         open.history.set_peers(std::mem::take(&mut self.parked));
         self.open = Some(open);
     }

@@ -26,6 +26,8 @@ impl Simulation {
         client.life += 1;
         client.engine = Some(Engine::new(config));
         client.failed = false;
+        client.name = format!("peer-{}", self.peers_made);
+        client.heard.clear();
         client.wakes_at = None;
         let outbox = client.disk.outbox().expect("the disk is read");
         self.feed(at, Input::Outbox(outbox));
@@ -166,13 +168,21 @@ impl Simulation {
                     );
                 }
             }
-            Output::Deleted(_) => self.count("a document deleted"),
+            Output::Deleted(id) => {
+                self.deleted.insert((at, id));
+                self.count("a document deleted");
+            }
             Output::Status(_, status) => match status {
                 Status::Saved => self.count("a document saved"),
                 Status::Refused(_) => self.count("a document refused"),
                 _ => {}
             },
-            Output::Found(..) | Output::Changed(_) | Output::Ephemeral { .. } => {}
+            Output::Ephemeral {
+                document,
+                sender,
+                data,
+            } => self.check_heard(at, document, sender.as_str(), &data),
+            Output::Found(..) | Output::Changed(_) => {}
             Output::Idle { .. } => unreachable!("handled by the caller"),
         }
     }
@@ -210,6 +220,17 @@ impl Simulation {
         let engine = client.engine.as_mut().expect("it runs");
         engine.find(id);
         self.drain(at);
+    }
+
+    pub(super) fn broadcast(&mut self, at: usize, id: DocumentId) {
+        let client = &mut self.clients[at];
+        if let Some(engine) = &mut client.engine
+            && engine.document(&id).is_some()
+        {
+            engine.broadcast(&id, &self.said.len().to_le_bytes());
+            self.said.push((id, client.name.clone()));
+            self.drain(at);
+        }
     }
 
     pub(super) fn edit(&mut self, at: usize, id: DocumentId) {

@@ -7,6 +7,9 @@ use super::Simulation;
 /// Enough for both sides to notice what is dead, and for the longest wait before the next try.
 const HEALING: Duration = Duration::from_secs(240);
 
+/// How long presence takes at most from one slow machine to another.
+const HEARING: Duration = Duration::from_secs(20);
+
 /// How long nobody may say anything when there is nothing left to say.
 const QUIET: Duration = Duration::from_secs(120);
 
@@ -18,7 +21,8 @@ impl Simulation {
     pub(crate) fn heal(&mut self) {
         self.cuts.clear();
         self.hostile = None;
-        if let Some(wire) = self.hostile_wire {
+        let hostile_wires = self.hostile_wires.values().copied();
+        for wire in hostile_wires.collect::<Vec<_>>() {
             self.client_closes(wire);
         }
         for relay in &mut self.relays {
@@ -57,5 +61,21 @@ impl Simulation {
         self.run(QUIET);
         assert_eq!(self.sync_messages, before, "they go on though all is said");
         self.check_all();
+        self.all_hear_of_each_other();
+    }
+
+    /// What a client broadcasts when all is well, everybody hears who shares a relay with it.
+    fn all_hear_of_each_other(&mut self) {
+        let documents = self.documents.clone();
+        for at in 0..self.clients.len() {
+            for id in &documents {
+                let first = self.said.len() as u64;
+                self.broadcast(at, *id);
+                self.run(HEARING);
+                for number in first..self.said.len() as u64 {
+                    self.check_audience(at, *id, number);
+                }
+            }
+        }
     }
 }

@@ -33,12 +33,13 @@ impl Simulation {
             };
             self.run(Duration::from_millis(pause));
         }
-        // Now and then it is on a full connection that everything comes to rest.
-        let at = self.any_client();
-        if let Some(id) = self.any_document()
-            && self.random.below(2) == 0
-        {
-            self.burst(at, id);
+        // It is on full connections, mostly, that everything comes to rest.
+        for at in 0..self.clients.len() {
+            if let Some(id) = self.any_document()
+                && self.random.below(4) > 0
+            {
+                self.burst(at, id);
+            }
         }
     }
 
@@ -47,6 +48,10 @@ impl Simulation {
         for _ in 0..2 * FRAMES_MAX {
             self.edit(at, id);
             self.run(Duration::from_millis(self.slowness_ms));
+        }
+        // What goes by the same connection keeps it full without being of any document.
+        for _ in 0..2 * FRAMES_MAX {
+            self.broadcast(at, id);
         }
         for other in self.documents.clone() {
             self.edit(at, other);
@@ -72,7 +77,7 @@ impl Simulation {
         let relay = self.random.below(self.relays.len() as u64) as usize;
         let document = self.any_document();
         let runs = self.clients[at].engine.is_some();
-        let step = self.random.below(100);
+        let step = self.random.below(108);
         self.note(step);
         match (step, document) {
             (0..=7, _)
@@ -178,7 +183,12 @@ impl Simulation {
             (93, Some(id)) if self.relays[relay].up => {
                 self.relays[relay].document(id).evict();
             }
-            (94..=99, Some(_)) => self.attack(),
+            (94..=103, Some(_)) => self.attack(relay),
+            (104..=107, Some(id)) if runs => {
+                for _ in 0..=self.random.below(2 * FRAMES_MAX as u64) {
+                    self.broadcast(at, id);
+                }
+            }
             _ => {}
         }
     }
@@ -202,16 +212,32 @@ impl Simulation {
         }
     }
 
-    fn attack(&mut self) {
-        if self.hostile.is_none() || !self.relays[0].up {
+    fn attack(&mut self, relay: usize) {
+        if self.hostile.is_none() || !self.relays[relay].up {
             return;
         }
-        let Some(wire) = self.hostile_wire else {
-            self.hostile_wire = Some(self.connect(Party::Hostile, 0));
+        let Some(wire) = self.hostile_wires.get(&relay).copied() else {
+            let wire = self.connect(Party::Hostile, relay);
+            self.hostile_wires.insert(relay, wire);
             return;
         };
         for _ in 0..=self.random.below(3) {
-            let (frame, made) = hostile::frame(&mut self.random, &self.documents, &self.overheard);
+            let forks = self.forges && self.random.below(3) == 0;
+            let forked = hostile::forked(&mut self.random, &self.overheard).filter(|_| forks);
+            let (frame, made) = match forked {
+                Some((frame, document, hash)) => {
+                    self.count("a change under the number of another");
+                    if self.hostile == Some(Access::Write) {
+                        self.forked.insert(document);
+                    }
+                    (frame, Some((document, hash)))
+                }
+                None => {
+                    let clients = self.clients.iter().map(|client| client.name.as_str());
+                    let names: Vec<_> = clients.collect();
+                    hostile::frame(&mut self.random, &self.documents, &self.overheard, &names)
+                }
+            };
             if let Some((document, hash)) = made {
                 let changes = if self.hostile == Some(Access::Write) {
                     &mut self.made

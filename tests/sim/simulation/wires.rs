@@ -10,11 +10,8 @@ use reconverge::protocol::{self, Message};
 use super::relays::GRACE;
 use super::{Event, Simulation};
 use crate::hostile;
-use crate::network::{Direction, Party, Way, Wire, WireId};
+use crate::network::{Direction, Party, WINDOW_MAX, Way, Wire, WireId};
 use crate::relay::Then;
-
-/// Frames that the network takes on before the relay has to wait.
-const WINDOW: usize = 4;
 
 /// Two pings and a second without a sign of life, as in the relay.
 const RELAY_PATIENCE: Duration = Duration::from_secs(41);
@@ -32,13 +29,21 @@ impl Simulation {
     pub(super) fn connect(&mut self, party: Party, relay: usize) -> WireId {
         self.wires_made += 1;
         let id = self.wires_made;
-        let slow = self.random.below(3) == 0;
-        let frame_takes_ms = if slow { self.random.below(3000) } else { 0 };
-        let frame_takes = Duration::from_millis(frame_takes_ms);
-        self.wires.insert(id, Wire::new(party, relay, frame_takes));
+        let mut wire = Wire::new(party, relay);
+        wire.frame_takes = self.slowness(3000);
+        wire.reading_takes = self.slowness(300);
+        wire.window = 1 + self.random.below(WINDOW_MAX as u64) as usize;
+        self.wires.insert(id, wire);
         let delay = self.delay();
         self.after(delay, Event::Connected(id));
         id
+    }
+
+    /// How long a machine takes for a frame: most take no time.
+    fn slowness(&mut self, ms_max: u64) -> Duration {
+        let slow = self.random.below(2) == 0;
+        let ms = if slow { self.random.below(ms_max) } else { 0 };
+        Duration::from_millis(ms)
     }
 
     pub(super) fn connected(&mut self, id: WireId) {
@@ -59,7 +64,7 @@ impl Simulation {
         self.relays[relay].open(id, access);
         if let Some((client, connection)) = self.owner(id) {
             self.feed(client, Input::Connected(connection));
-        } else if self.hostile_wire == Some(id) {
+        } else if self.hostile_wires.get(&relay) == Some(&id) {
             self.transmit(id, Direction::Up, hostile::join().into());
         }
     }
@@ -71,7 +76,12 @@ impl Simulation {
         };
         let reads = frame.reads();
         let bytes = frame.encode(&*self.clients[client].disk);
-        let bytes = bytes.expect("what a frame names stays until it is sent");
+        let Ok(bytes) = bytes else {
+            // What it names stays until it is sent, unless the document was deleted.
+            assert!(self.deleted.contains(&(client, reads.expect("it reads"))));
+            self.client_notices(id);
+            return;
+        };
         let wire = self.wires.get_mut(&id).expect("has an owner");
         if wire.up.dead {
             // The socket takes no more.
@@ -95,10 +105,14 @@ impl Simulation {
         let Some(wire) = self.wires.get_mut(&id) else {
             return;
         };
+        let takes = match direction {
+            Direction::Up => Duration::ZERO,
+            Direction::Down => wire.reading_takes,
+        };
         let way: &mut Way = wire.way(direction);
         way.frames.push_back(frame);
         if !way.dead {
-            way.busy_until = way.busy_until.max(now + delay);
+            way.busy_until = (way.busy_until + takes).max(now + delay);
             let at = way.busy_until;
             self.at(at, Event::Arrives(id, direction));
         }
@@ -161,7 +175,7 @@ impl Simulation {
         if let Party::Client(client, _, connection) = wire.party {
             self.clients[client].wires.remove(&connection);
         } else {
-            self.hostile_wire = None;
+            self.hostile_wires.retain(|_, wire| *wire != id);
         }
         if !wire.relay_open {
             self.wires.remove(&id);
@@ -204,7 +218,7 @@ impl Simulation {
             let Some(wire) = self.wires.get(&id).filter(|wire| wire.relay_open) else {
                 return;
             };
-            if wire.down.frames.len() >= WINDOW {
+            if wire.down.frames.len() >= wire.window {
                 return;
             }
             let Some((frame, sync)) = self.relays[relay].next_frame(id) else {
