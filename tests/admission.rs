@@ -27,7 +27,7 @@ use reconverge::history::{
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::{Flags, SyncMessage};
 use reconverge_tests::Random;
-use reconverge_tests::forge::{chunk, chunk_of_hash};
+use reconverge_tests::forge::{self, chunk, chunk_of_hash};
 
 const PEER: ConnectionId = ConnectionId(1);
 
@@ -1282,6 +1282,53 @@ fn operations_that_automerge_cannot_keep_are_refused() {
         entered.push("an element that is no element");
     }
     assert_eq!(entered, Vec::<&str>::new());
+}
+
+/// A hundred bytes may have operations for a second; a message of 64 KiB must not have them for a
+/// quarter of an hour.
+#[test]
+fn a_message_has_no_more_operations_than_can_be_taken_in() {
+    let bombs: Vec<_> = (1..4)
+        .map(|actor| chunk(1, &forge::objects(actor, CHANGE_OPS_MAX)))
+        .collect();
+    let chunks: Vec<&[u8]> = bombs.iter().map(Vec::as_slice).collect();
+    let message = SyncMessage {
+        heads: vec![HEAD],
+        need: Vec::new(),
+        have: Vec::new(),
+        changes: chunks,
+        flags: Some(Flags {
+            supports_sync_reset: true,
+            ..Flags::default()
+        }),
+    };
+    let mut history = history();
+    let light = history.receive_light(PEER, &message, Documents::Report);
+    let light = light.unwrap();
+    assert!(light.heavy && light.refused.is_empty() && history.is_empty());
+    for taken in 1..4 {
+        let received = history.receive(PEER, &message, Documents::Report);
+        let received = received.unwrap();
+        assert_eq!((received.admitted, history.len()), (1, taken));
+        let rest = (taken < 3).then_some((None, Refusal::MessageOperations));
+        assert_eq!(received.refused, rest.into_iter().collect::<Vec<_>>());
+        assert!(commit(&mut history).is_some());
+        // Its sender sends again what was left out.
+        let answer = history.poll_send(PEER).unwrap();
+        assert_eq!(
+            answer.flags.is_some_and(|flags| flags.sync_reset),
+            taken < 3
+        );
+    }
+    // A few operations are no trouble.
+    let few = chunk(1, &forge::objects(9, 1000));
+    let message = SyncMessage {
+        changes: vec![&few],
+        ..message
+    };
+    let light = history.receive_light(PEER, &message, Documents::Report);
+    let light = light.unwrap();
+    assert!(!light.heavy && light.admitted == 1, "{light:?}");
 }
 
 /// References of any kind to any operation, right and wrong: whether an element is of this list, or

@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use reconverge::history::CHANGE_OPS_MAX;
-use reconverge::history::leb::push_unsigned;
+use reconverge_tests::forge;
 use reconverge_tests::fuzz::{TARGETS, Target};
 
 /// Counts what a thread has allocated, and the most of it at a time.
@@ -175,28 +175,7 @@ fn giant_claims_allocate_no_more_than_others() {
 /// A few bytes of runs make as many objects as a change may have.
 #[test]
 fn objects_take_memory_in_proportion_to_their_change() {
-    let mut count = Vec::new();
-    push_unsigned(&mut count, CHANGE_OPS_MAX);
-    // As a signed number it is the same: bit 6 of its last byte is not set.
-    let run = |value: &[u8]| [&count, value].concat();
-    let columns = [
-        (0x15, run(b"\x01a")),
-        // None inserts.
-        (0x34, count.clone()),
-        // All make maps.
-        (0x42, run(&[0])),
-        // No values, and nothing is replaced.
-        (0x56, run(&[0])),
-        (0x70, run(&[0])),
-    ];
-    let mut data = vec![0, 16];
-    data.extend([3; 16]);
-    // The first change, from 100 on; no time, message or other actors.
-    data.extend([1, 100, 0, 0, 0, columns.len() as u8]);
-    for (spec, column) in &columns {
-        data.extend([*spec, column.len() as u8]);
-    }
-    data.extend(columns.into_iter().flat_map(|(_, column)| column));
+    let data = forge::objects(3, CHANGE_OPS_MAX);
     let targets = || TARGETS.iter().filter(|target| target.name == "change");
     for target in targets() {
         assert!((target.run)(&data), "it enters");

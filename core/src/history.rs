@@ -60,6 +60,10 @@ pub const CHANGE_ACTORS_MAX: usize = 16 * 1024;
 /// number, and every peer would have to build them.
 pub const CHANGE_OPS_MAX: u64 = 4 * 1024 * 1024;
 
+/// Operations of the changes in one message up to which taking them in is short: about 20 ms, most
+/// of it in Automerge's parser. A hundred bytes may have [`CHANGE_OPS_MAX`] of them.
+pub const LIGHT_OPS_MAX: u64 = 64 * 1024;
+
 /// Most actors of a document.
 pub const DOCUMENT_ACTORS_MAX: usize = 1024 * 1024;
 
@@ -127,6 +131,10 @@ pub struct History {
     orphans: Orphans,
     refused: RefusedSet,
     message_bytes_max: u64,
+    /// How many operations may still be taken in with this message.
+    ops_left: u64,
+    /// What was found in a message whose taking in was interrupted, and is received again.
+    interrupted: Received,
     /// Boxed, because most documents have one peer and a map has room for four.
     peers: HashMap<ConnectionId, Box<Peer>>,
 }
@@ -144,6 +152,10 @@ pub struct Received {
     /// of the message was taken in: unpack the chunk first, then receive the message again with
     /// [`Documents::Unpacked`].
     pub unpack: bool,
+    /// Whether more remains to be done than [`History::receive_light`] does: receive the message
+    /// again by [`History::receive`], where that holds up nobody. What was found so far is said
+    /// then.
+    pub heavy: bool,
 }
 
 /// What to do about document chunks in a message.
@@ -289,6 +301,8 @@ impl History {
             orphans: Orphans::default(),
             refused: RefusedSet::default(),
             message_bytes_max: SYNC_BYTES_MAX as u64,
+            ops_left: u64::MAX,
+            interrupted: Received::default(),
             peers: HashMap::new(),
         };
         history.durable_heads = history.sorted_heads();
@@ -522,9 +536,71 @@ impl History {
         message: &SyncMessage<'_>,
         documents: Documents,
     ) -> Result<Received, NeedGraph> {
-        let mut received = Received::default();
-        if self.is_mere_acknowledgement(from, message) {
+        let bytes: usize = message.changes.iter().map(|bytes| bytes.len()).sum();
+        self.ops_left = CHANGE_OPS_MAX + bytes as u64;
+        let mut received = self.take(from, message, documents)?;
+        if std::mem::take(&mut received.heavy) {
+            received.refused.push((None, Refusal::MessageOperations));
+            if let Some(peer) = self.peers.get_mut(&from)
+                && !peer.reset
+                && peer.may_resend()
+            {
+                peer.reset = true;
+            }
+            self.learn(from, message)?;
+        }
+        Ok(received)
+    }
+
+    /// The same, unless that would take long.
+    ///
+    /// # Errors
+    /// As for [`Self::receive`].
+    pub fn receive_light(
+        &mut self,
+        from: ConnectionId,
+        message: &SyncMessage<'_>,
+        documents: Documents,
+    ) -> Result<Received, NeedGraph> {
+        self.ops_left = LIGHT_OPS_MAX;
+        let mut received = self.take(from, message, documents)?;
+        if !received.heavy {
             return Ok(received);
+        }
+        received.heavy = false;
+        self.interrupted = received;
+        Ok(Received {
+            heavy: true,
+            ..Received::default()
+        })
+    }
+
+    /// Takes in as much as [`Self::ops_left`] allows.
+    fn take(
+        &mut self,
+        from: ConnectionId,
+        message: &SyncMessage<'_>,
+        documents: Documents,
+    ) -> Result<Received, NeedGraph> {
+        let mut received = std::mem::take(&mut self.interrupted);
+        let taken = self.take_into(from, message, documents, &mut received);
+        self.ops_left = u64::MAX;
+        if taken.is_err() {
+            self.interrupted = received;
+            return Err(NeedGraph);
+        }
+        Ok(received)
+    }
+
+    fn take_into(
+        &mut self,
+        from: ConnectionId,
+        message: &SyncMessage<'_>,
+        documents: Documents,
+        received: &mut Received,
+    ) -> Result<(), NeedGraph> {
+        if self.is_mere_acknowledgement(from, message) {
+            return Ok(());
         }
         let writes = self.peers.get(&from).is_some_and(|peer| peer.writes());
         #[cfg(feature = "planted")]
@@ -533,13 +609,12 @@ impl History {
             received.refused.push((None, Refusal::ReadOnly));
         }
         if writes {
-            self.admit_chunks(from, message, documents, &mut received)?;
-            if received.unpack {
-                return Ok(received);
+            self.admit_chunks(from, message, documents, received)?;
+            if received.unpack || received.heavy {
+                return Ok(());
             }
         }
-        self.learn(from, message)?;
-        Ok(received)
+        self.learn(from, message)
     }
 
     /// Whether a message only confirms what its sender was told, as most messages do.
@@ -596,6 +671,9 @@ impl History {
                     ChunkKind::Document => {}
                     ChunkKind::Change | ChunkKind::DeflatedChange => {
                         self.admit_chunk(from, &chunk, received)?;
+                        if received.heavy {
+                            return Ok(());
+                        }
                     }
                 }
             }
@@ -665,8 +743,10 @@ impl History {
         };
         let (hash, bytes) = (change.hash, Bytes::copy_from_slice(&inflated));
         match self.admit(from, &change, bytes)? {
-            Entry::Known => {}
+            // Some may wait for it still, if what they were taken in with was interrupted.
+            Entry::Known => self.admit_waiting(from, hash, received)?,
             Entry::Waits => {}
+            Entry::TooHeavy => received.heavy = true,
             Entry::Entered => {
                 received.admitted += 1;
                 self.admit_waiting(from, hash, received)?;
@@ -708,13 +788,14 @@ impl History {
                 let change = Change::read_trusted(&chunk, orphan.hash).expect("was read before");
                 let entry = self.admit(orphan.from, &change, orphan.bytes.clone());
                 match entry {
-                    Err(NeedGraph) => {
-                        // Wait on, so that receiving again after loading finds them.
+                    Err(NeedGraph) | Ok(Entry::TooHeavy) => {
+                        // Wait on, so that receiving again finds them.
                         waiting.push(orphan);
                         for orphan in waiting {
                             self.orphans.insert(orphan);
                         }
-                        return Err(NeedGraph);
+                        received.heavy = entry.is_ok();
+                        return entry.map(drop);
                     }
                     Ok(Entry::Entered) => {
                         received.admitted += 1;
@@ -777,6 +858,10 @@ impl History {
                 None => return Ok(self.wait(from, change, bytes, *dep)),
             }
         }
+        if change.ops_len > self.ops_left {
+            return Ok(Entry::TooHeavy);
+        }
+        self.ops_left -= change.ops_len;
         let mut deps_max_op = 0;
         for parent in &parents {
             deps_max_op = deps_max_op.max(self.max_op(*parent)?);
@@ -1540,6 +1625,7 @@ impl History {
         for change in &self.unsaved {
             admit(&mut history, change)?;
         }
+        history.message_bytes_max = self.message_bytes_max;
         history.orphans = std::mem::take(&mut self.orphans);
         history.peers = std::mem::take(&mut self.peers);
         let refused = std::mem::take(&mut self.refused);
@@ -1623,6 +1709,8 @@ enum Entry {
     Entered,
     /// It is here already, or its sender knows that it is refused.
     Known,
+    /// It has more operations than may be taken in now.
+    TooHeavy,
     Waits,
     Refused(Refusal),
 }

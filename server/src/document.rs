@@ -485,16 +485,23 @@ impl Document {
                 history.receive(from.id, &message, documents)
             })
         };
-        let received = if data.len() > HEAVY_BYTES {
-            tokio::task::block_in_place(|| receive(self))?
-        } else {
-            receive(self)?
+        let mut received = Received {
+            heavy: data.len() > HEAVY_BYTES,
+            ..Received::default()
         };
-        if received.unpack {
-            return Ok(true);
+        if !received.heavy {
+            received = self.with_graph(slot, |history| {
+                history.receive_light(from.id, &message, documents)
+            })?;
+        }
+        if received.heavy {
+            received = tokio::task::block_in_place(|| receive(self))?;
         }
         self.note_senders(len, from, &received);
         self.report_refused(slot, from, &received);
+        if received.unpack {
+            return Ok(true);
+        }
         let empty = self.opened().history.is_empty();
         if empty && message.heads.is_empty() {
             slot.push_after(

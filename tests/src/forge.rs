@@ -56,3 +56,36 @@ pub fn unsound() -> (Vec<Change>, Change, Change) {
     forged.operations[0].key = Key::Seq(ElementId::Id(character));
     (document.get_changes(&[]), forged.into(), honest)
 }
+
+/// The data of an actor's first change, which makes this many objects, at least 64, in about 70
+/// bytes: all under one name, counted from 100.
+#[must_use]
+pub fn objects(actor: u8, count: u64) -> Vec<u8> {
+    let mut len = Vec::new();
+    push_unsigned(&mut len, count);
+    if len.last().is_some_and(|byte| byte & 0x40 != 0) {
+        // The count of a run is signed.
+        *len.last_mut().expect("looked at above") |= 0x80;
+        len.push(0);
+    }
+    let run = |value: &[u8]| [&len, value].concat();
+    let columns = [
+        (0x15, run(b"\x01a")),
+        // None inserts; that count has no sign.
+        (0x34, run(&[])),
+        // All make maps.
+        (0x42, run(&[0])),
+        // No values, and nothing is replaced.
+        (0x56, run(&[0])),
+        (0x70, run(&[0])),
+    ];
+    let mut data = vec![0, 16];
+    data.extend([actor; 16]);
+    // From 100 on; no time, message or other actors.
+    data.extend([1, 100, 0, 0, 0, columns.len() as u8]);
+    for (spec, column) in &columns {
+        data.extend([*spec, column.len() as u8]);
+    }
+    data.extend(columns.into_iter().flat_map(|(_, column)| column));
+    data
+}

@@ -487,11 +487,8 @@ impl Relay {
     fn learn(&mut self, from: ConnectionId, message: &Bytes, documents: Documents) -> bool {
         let message = SyncMessage::decode(message).unwrap();
         let received = self.with_graph(|history| history.receive(from, &message, documents));
-        let unpack = received.unpack;
-        if !unpack {
-            self.report(from, received.refused);
-        }
-        unpack
+        self.report(from, received.refused);
+        received.unpack
     }
 
     fn report(&mut self, from: ConnectionId, refused: Vec<(Option<ChangeHash>, Refusal)>) {

@@ -67,6 +67,12 @@ pub enum Refusal {
     /// Together with its past it makes no document, which only building that document shows.
     #[error("its contents make no document: {0}")]
     Unsound(String),
+    /// The changes of a message have too many operations, and some were left out. They may be sent
+    /// again.
+    #[error(
+        "the changes of one message have more operations than it may have: send them in several"
+    )]
+    MessageOperations,
     /// It depends on a change that was refused.
     #[error("depends on the refused change {0}")]
     DependsOnRefused(ChangeHash),
