@@ -112,6 +112,7 @@ impl Simulation {
         let given = wire.given.entry(id).or_default();
         given.extend(carried(&message));
         let sent = wire.taken.entry(id).or_default();
+        let named = wire.named.entry(id).or_default();
         let Some((client, _)) = owner else {
             return;
         };
@@ -124,7 +125,9 @@ impl Simulation {
                 given.contains(hash)
                     || document.get_change_by_hash(hash).is_some()
                     // Sent before the document was deleted there, and found again since.
-                    || sent.contains(hash),
+                    || sent.contains(hash)
+                    // Named before it was made again under another actor.
+                    || named.contains(hash),
                 "relay {relay} claims that client {client} has {hash}"
             );
         }
@@ -182,6 +185,8 @@ impl Simulation {
         let document = sync.document.parse().expect("a client names documents");
         let taken = wire.taken.entry(document).or_default();
         taken.extend(carried(&message));
+        let named = wire.named.entry(document).or_default();
+        named.extend(&message.heads);
         let of_relay = &self.relays[relay];
         let lost = of_relay.lost.get(&document);
         for hash in message.have.iter().flat_map(|have| &have.last_sync) {

@@ -59,6 +59,8 @@ pub(crate) struct Wire {
     pub(crate) given: HashMap<DocumentId, HashSet<ChangeHash>>,
     /// What the relay received on it.
     pub(crate) taken: HashMap<DocumentId, HashSet<ChangeHash>>,
+    /// The heads that the client named on it.
+    pub(crate) named: HashMap<DocumentId, HashSet<ChangeHash>>,
 }
 
 impl Wire {
@@ -77,6 +79,7 @@ impl Wire {
             unsent: 0,
             given: HashMap::new(),
             taken: HashMap::new(),
+            named: HashMap::new(),
         }
     }
 

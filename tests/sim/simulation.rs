@@ -50,7 +50,7 @@ pub(crate) type Counts = BTreeMap<&'static str, u64>;
 #[derive(Debug)]
 pub(crate) struct Simulation {
     random: Random,
-    now: Duration,
+    pub(crate) now: Duration,
     events: BTreeMap<(Duration, u64), Event>,
     events_made: u64,
     pub(crate) clients: Vec<Client>,

@@ -197,6 +197,7 @@ impl Engine {
             && opened.replica.document().is_none()
             && opened.replica.build().is_err()
         {
+            document.phase = Phase::Loading;
             document.is_unsound = true;
         }
         if let Some(storing) = &mut document.storing {
@@ -297,6 +298,8 @@ impl Engine {
             Ok(true) => self.outputs.push_back(Output::Changed(id)),
             Ok(false) => {}
             Err(_) => {
+                // Nobody reads or edits what Automerge left half done.
+                document.phase = Phase::Loading;
                 document.is_unsound = true;
                 return;
             }
