@@ -138,7 +138,7 @@ fn take_out(world: &mut World) {
 
 #[test]
 fn the_check_names_the_change_at_fault_and_no_other() {
-    let (first, unsound, honest) = forge::unsound();
+    let (first, unsound, honest) = forge::unsound([1; 16]);
     let mut changes: Vec<_> = first.iter().collect();
     changes.extend([&unsound, &honest]);
     let at = first.len() as u32;
@@ -261,7 +261,7 @@ fn sorted<const N: usize>(mut heads: [ChangeHash; N]) -> [ChangeHash; N] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn later_an_unsound_change_is_taken_out_and_refused_for_good() {
-    let (first, unsound, honest) = forge::unsound();
+    let (first, unsound, honest) = forge::unsound([1; 16]);
     let mut relay = Relay::start_with(&["--verify-lag-s", "1"]);
     let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
     let at = editor.open(Document::created(
@@ -364,7 +364,7 @@ fn operate(relay: &Relay, unsound: &Change, after: &Change) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn inline_an_unsound_change_is_never_stored_nor_passed_on() {
-    let (first, unsound, honest) = forge::unsound();
+    let (first, unsound, honest) = forge::unsound([1; 16]);
     let mut relay = Relay::start_with(&["--verify", "inline"]);
     let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
     let at = editor.open(Document::created(
@@ -393,7 +393,7 @@ async fn inline_an_unsound_change_is_never_stored_nor_passed_on() {
 /// The relay passes it on, since it checks much later; our client does not need that check.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_goes_on_without_an_unsound_change() {
-    let (first, unsound, honest) = forge::unsound();
+    let (first, unsound, honest) = forge::unsound([1; 16]);
     let relay = Relay::start_with(&["--verify-lag-s", "3600"]);
     let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
     let at = editor.open(Document::created(

@@ -54,6 +54,7 @@ use backoff::Random;
 use document::{Document, Greeted, Opened, Phase, REFUSAL_BYTES_MAX};
 use link::{Link, Relay, State};
 
+use crate::history::UNSOUND;
 use crate::id::{ConnectionId, DocumentId, PeerId};
 use crate::protocol::{self, Ephemeral, Message};
 use crate::replica::Replica;
@@ -678,10 +679,18 @@ impl Engine {
                         found.note_refusal(refused.reason);
                     }
                     let end = refused.reason.floor_char_boundary(REFUSAL_BYTES_MAX);
-                    found.relays[relay.0].set_refused(Some(Refused {
+                    let refused = Refused {
                         reason: refused.reason[..end].to_owned(),
                         changes: refused.hashes,
-                    }));
+                    };
+                    let of_relay = &mut found.relays[relay.0];
+                    // Said again, it was looked into before.
+                    if refused.reason.starts_with(UNSOUND)
+                        && of_relay.refused.as_ref() != Some(&refused)
+                    {
+                        found.is_unsound = true;
+                    }
+                    of_relay.set_refused(Some(refused));
                     self.write_later(document);
                     self.due.insert(document);
                 }

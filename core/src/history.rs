@@ -31,6 +31,7 @@ use automerge::sync::BloomFilter;
 use bytes::Bytes;
 
 pub use admission::Refusal;
+pub(crate) use admission::UNSOUND;
 pub use change::ChangeError;
 pub use graph::NeedGraph;
 pub use objects::{ObjectKind, Objects};

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use reconverge::history::Row;
 use reconverge::id::DocumentId;
 use reconverge::storage::{
-    Acknowledged, Batch, Blob, DocumentKey, MemoryStorage, Storage, StorageError, Stored, Write,
+    Acknowledged, Batch, Blob, DocumentKey, MemoryStorage, Refused, Storage, StorageError, Stored,
+    Write,
 };
 use reconverge_tests::world::{Failure, hashes};
 
@@ -142,13 +143,17 @@ impl Disk {
                     .entry(batch.document)
                     .or_default()
                     .extend(row.changes.iter().map(|change| change.hash)),
-                Write::Blob(Blob::Snapshot(_), _) => {
+                Write::Blob(Blob::Snapshot(_), _) | Write::RemoveRowsFrom(_) => {
                     let stored = self.tables.load(&batch.document).expect("does not fail");
-                    let stored = stored.expect("a snapshot has a record");
-                    let blob = Blob::Snapshot(stored.record.generation);
-                    let snapshot = self.tables.blob(stored.key, blob).expect("was written");
-                    let snapshot = Automerge::load(&snapshot).expect("was built here");
-                    let mut all = hashes(&snapshot);
+                    let stored = stored.expect("it has a record");
+                    let mut all = match stored.record.generation {
+                        0 => HashSet::new(),
+                        generation => {
+                            let blob = Blob::Snapshot(generation);
+                            let snapshot = self.tables.blob(stored.key, blob).expect("is there");
+                            hashes(&Automerge::load(&snapshot).expect("was built here"))
+                        }
+                    };
                     let after = stored.rows.iter().flat_map(|row| &row.changes);
                     all.extend(after.map(|change| change.hash));
                     state.changes.insert(batch.document, all);
@@ -179,6 +184,10 @@ impl Storage for Disk {
             return Err(StorageError::failed(io::Error::other("as it was told")));
         }
         self.tables.load(document)
+    }
+
+    fn refused(&self, key: DocumentKey) -> Result<Vec<(Arc<str>, Refused)>, StorageError> {
+        self.tables.refused(key)
     }
 
     fn blob(&self, key: DocumentKey, blob: Blob) -> Result<Bytes, StorageError> {

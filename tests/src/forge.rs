@@ -2,7 +2,7 @@
 
 use automerge::legacy::{ElementId, Key, OpId};
 use automerge::transaction::Transactable;
-use automerge::{AutoCommit, Change, ObjType, ROOT};
+use automerge::{ActorId, AutoCommit, Change, ObjType, ROOT};
 use reconverge::history::leb::push_unsigned;
 use sha2::{Digest, Sha256};
 
@@ -30,13 +30,19 @@ pub fn chunk_of_hash(kind: u8, data: &[u8], hashed_kind: u8, hashed: &[u8]) -> V
 }
 
 /// A document, a change on top of it whose structure is right and whose contents make Automerge
-/// panic, and one that an honest client makes beside it. Nothing depends on the second.
+/// panic, and one that an honest client makes beside it; by `author` and two others. Nothing
+/// depends on the second.
 ///
 /// # Panics
 /// If Automerge took such a change after all.
 #[must_use]
-pub fn unsound() -> (Vec<Change>, Change, Change) {
-    let mut document = AutoCommit::new().with_actor([1; 16].as_slice().into());
+pub fn unsound(author: [u8; 16]) -> (Vec<Change>, Change, Change) {
+    let by = |n: u8| {
+        let mut author = author;
+        author[0] = author[0].wrapping_add(n);
+        ActorId::from(author)
+    };
+    let mut document = AutoCommit::new().with_actor(by(0));
     let list = document.put_object(ROOT, "list", ObjType::List);
     let list = list.expect("a map takes a list");
     let text = document.put_object(ROOT, "text", ObjType::Text);
@@ -44,15 +50,15 @@ pub fn unsound() -> (Vec<Change>, Change, Change) {
     document.insert(&list, 0, 1).expect("in the list");
     document.splice_text(&text, 0, 0, "x").expect("in the text");
     document.commit();
-    let mut beside = document.fork().with_actor([2; 16].as_slice().into());
+    let mut beside = document.fork().with_actor(by(1));
     beside.insert(&list, 1, 2).expect("in the list");
     let honest = beside.get_last_local_change().expect("just made");
-    let mut forged = document.fork().with_actor([3; 16].as_slice().into());
+    let mut forged = document.fork().with_actor(by(2));
     forged.insert(&list, 1, 3).expect("in the list");
     let forged = forged.get_last_local_change().expect("just made");
     let mut forged = forged.decode();
     // Behind the text's character, which is no element of the list.
-    let character = OpId(4, [1; 16].as_slice().into());
+    let character = OpId(4, by(0));
     forged.operations[0].key = Key::Seq(ElementId::Id(character));
     (document.get_changes(&[]), forged.into(), honest)
 }

@@ -170,7 +170,7 @@ impl Relay {
     pub fn on(storage: Arc<dyn Storage>, document: DocumentId) -> Self {
         let mut relay = Self::with(storage, document);
         relay.patient = true;
-        relay.durable = hashes(&relay.stored());
+        relay.durable = relay.stored_hashes();
         relay
     }
 
@@ -353,6 +353,23 @@ impl Relay {
         document
     }
 
+    /// The hashes of everything that is in storage, also of what makes no document.
+    fn stored_hashes(&self) -> HashSet<ChangeHash> {
+        let Some(stored) = self.storage.load(&self.document).unwrap() else {
+            return HashSet::new();
+        };
+        let mut all = match stored.record.generation {
+            0 => HashSet::new(),
+            generation => {
+                let snapshot = self.storage.blob(stored.key, Blob::Snapshot(generation));
+                hashes(&Automerge::load(&snapshot.unwrap()).unwrap())
+            }
+        };
+        let changes = stored.rows.iter().flat_map(|row| &row.changes);
+        all.extend(changes.map(|change| change.hash));
+        all
+    }
+
     /// The record in storage.
     #[must_use]
     pub fn stored_record(&self) -> Option<Record> {
@@ -384,7 +401,7 @@ impl Relay {
     pub fn retry(&mut self) {
         self.waits = false;
         // What the commit that failed wrote all the same is found when it is read back.
-        self.durable = hashes(&self.stored());
+        self.durable = self.stored_hashes();
         self.turn();
     }
 
@@ -596,6 +613,13 @@ impl Relay {
             tries,
             basis,
         });
+    }
+
+    /// Whether something that is stored is not checked yet, as far as is known without opening.
+    #[must_use]
+    pub fn is_unverified(&self) -> bool {
+        let history = self.open.as_ref().map(|open| &open.history);
+        history.is_some_and(|history| history.verified() < history.len()) && !self.checking
     }
 
     /// Starts to fold everything into a new snapshot, however little it is.

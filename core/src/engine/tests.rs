@@ -964,6 +964,31 @@ fn a_refused_change_is_reported_and_taken_by_another_relay() {
     assert_eq!(world.status(ann, id), Status::Saved);
 }
 
+/// A relay says that something makes no document: the client looks for itself, once, and goes on
+/// if it finds nothing.
+#[test]
+fn a_document_that_a_relay_calls_unsound_is_checked() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    world.relays[0].refuses = Some("its contents make no document: says who");
+    let id = world.create(ann);
+    world.run(LONG);
+    let refused = Status::Refused("its contents make no document: says who".into());
+    assert_eq!(world.status(ann, id), refused);
+    assert_eq!(world.clients[ann].loads.len(), 1, "read again, once");
+    world.put(ann, id, "n", 1);
+    world.run(LONG);
+    assert_eq!(world.get(ann, id, "n"), Some(1));
+    let loads = world.clients[ann].loads.len();
+    world.relays[0].refuses = None;
+    world.cut(0);
+    world.relays[0].down = false;
+    world.run(LONG);
+    assert_eq!(world.status(ann, id), Status::Saved);
+    assert_eq!(world.relays[0].has(id), world.heads(ann, id));
+    assert_eq!(world.clients[ann].loads.len(), loads);
+}
+
 /// A process with a document is copied while it runs: both copies write on under one actor.
 fn copied(world: &mut World, relays: usize) -> (usize, usize, DocumentId, ObjId) {
     let (ann, bob) = (world.join(&storage()), world.join(&storage()));

@@ -15,6 +15,9 @@ use super::objects::{ObjectKind, Objects};
 use super::outline::{OpId, Outline};
 use super::{CHANGE_OPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX};
 
+/// How the reason of [`Refusal::Unsound`] begins: a peer that hears it checks its own document.
+pub(crate) const UNSOUND: &str = "its contents make no document";
+
 /// Why a change was not taken. The peer that sent it must act; sending it again does not help,
 /// except where said.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +68,7 @@ pub enum Refusal {
     #[error("operation without sense: {0}")]
     Operation(&'static str),
     /// Together with its past it makes no document, which only building that document shows.
-    #[error("its contents make no document: {0}")]
+    #[error("{UNSOUND}: {0}")]
     Unsound(String),
     /// The changes of a message have too many operations, and some were left out. They may be sent
     /// again.
