@@ -973,9 +973,22 @@ fn a_document_that_a_relay_calls_unsound_is_checked() {
     world.relays[0].refuses = Some("its contents make no document: says who");
     let id = world.create(ann);
     world.run(LONG);
-    let refused = Status::Refused("its contents make no document: says who".into());
-    assert_eq!(world.status(ann, id), refused);
+    let status = Status::Refused("its contents make no document: says who".into());
+    assert_eq!(world.status(ann, id), status);
     assert_eq!(world.clients[ann].loads.len(), 1, "read again, once");
+    // An edit of the same moment is not lost by that.
+    let frame = refused(
+        id,
+        world.heads(ann, id),
+        "its contents make no document: says another",
+    );
+    let connection = *world.clients[ann].lines.keys().next().unwrap();
+    world.put(ann, id, "same", 1);
+    let input = Input::Frame(connection, frame.into());
+    world.to_clients.push_back((ann, input));
+    world.run(LONG);
+    assert_eq!(world.get(ann, id, "same"), Some(1));
+    assert_eq!(world.clients[ann].loads.len(), 3, "for both words once");
     world.put(ann, id, "n", 1);
     world.run(LONG);
     assert_eq!(world.get(ann, id, "n"), Some(1));

@@ -216,7 +216,9 @@ impl Engine {
         if failed || document.deleting {
             return;
         }
-        if !document.is_unsound {
+        if document.is_unsound {
+            self.take_in_own(id, document);
+        } else {
             self.send(id, document);
             self.take_in(id, document);
         }
@@ -232,7 +234,7 @@ impl Engine {
             return;
         }
         if document.is_unsound {
-            if !self.is_being_read(id) {
+            if document.is_stored() && !self.is_being_read(id) {
                 self.reread_sound(id, document);
             }
             return;
@@ -247,20 +249,25 @@ impl Engine {
         self.relays.iter().filter_map(Relay::link).any(is_read)
     }
 
-    /// Takes in own changes and messages, and brings the contents up to them, all at once.
-    fn take_in(&mut self, id: DocumentId, document: &mut Document) {
-        if document.needs_graph {
-            return;
-        }
-        let Some(opened) = &mut document.opened else {
-            return;
+    /// Takes in own changes; whether all of them are.
+    fn take_in_own(&mut self, id: DocumentId, document: &mut Document) -> bool {
+        let Some(opened) = document.opened.as_mut().filter(|_| !document.needs_graph) else {
+            return false;
         };
         if opened.replica.enter_own().is_err() {
             self.ask_for_graph(id, document);
-            return;
+            return false;
         }
         if let Some(fault) = opened.replica.fault() {
             document.phase = Phase::Failed(format!("a change cannot be kept: {fault}"));
+            return false;
+        }
+        true
+    }
+
+    /// Takes in own changes and messages, and brings the contents up to them, all at once.
+    fn take_in(&mut self, id: DocumentId, document: &mut Document) {
+        if !self.take_in_own(id, document) {
             return;
         }
         let mut needs_graph = false;
