@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use automerge::transaction::Transaction;
-use automerge::{Automerge, Patch};
+use automerge::{Automerge, Change, ChangeHash};
 use bytes::Bytes;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
@@ -57,7 +57,7 @@ use link::{Link, Relay, State};
 use crate::history::UNSOUND;
 use crate::id::{ConnectionId, DocumentId, PeerId};
 use crate::protocol::{self, Ephemeral, Message};
-use crate::replica::Replica;
+use crate::replica::{ChangeOptions, ContentsError, Patches, Replica};
 use crate::session::{ClientSession, Local, ServerEvent};
 use crate::storage::{Batch, DocumentKey, Refused, StorageError};
 
@@ -396,37 +396,56 @@ impl Engine {
         }
     }
 
-    /// Edits a document that is ready, as one change made at `time_s` (seconds since 1970).
-    /// `None` if it is not ready, or was deleted.
+    /// Edits a document that is ready, as one change, which comes with the result if there was
+    /// anything to change. `None` if it is not ready, or was deleted.
     ///
     /// # Errors
     /// What `edit` returns; then nothing happened.
     pub fn change<T, E>(
         &mut self,
         document: &DocumentId,
-        time_s: i64,
+        options: ChangeOptions<'_>,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
-    ) -> Option<Result<T, E>> {
+    ) -> Option<Result<(T, Option<ChangeHash>), E>> {
+        let result = self.editable(document)?.change(options, edit);
+        if let Ok((_, Some(_))) = &result {
+            self.edited(document);
+        }
+        Some(result)
+    }
+
+    /// Takes changes of another document into one that is ready, as if they were made here; `None`
+    /// if it is not ready. Whether there was anything new. See [`Replica::merge`].
+    pub fn merge(
+        &mut self,
+        document: &DocumentId,
+        changes: Vec<Change>,
+    ) -> Option<Result<bool, ContentsError>> {
+        let result = self.editable(document)?.merge(changes);
+        if let Ok(true) = &result {
+            self.edited(document);
+        }
+        Some(result)
+    }
+
+    fn editable(&mut self, document: &DocumentId) -> Option<&mut Replica> {
         let found = self.documents.get_mut(document)?;
         if !matches!(found.phase, Phase::Ready) || found.deleting {
             return None;
         }
         let replica = &mut found.opened.as_mut()?.replica;
         replica.document()?;
-        let (result, changed) = match replica.change(time_s, edit) {
-            Ok(changed) => changed,
-            Err(error) => return Some(Err(error)),
-        };
-        if changed {
-            self.outputs.push_back(Output::Changed(*document));
-            self.update_status(*document);
-            #[cfg(feature = "planted")]
-            if crate::planted::is(crate::planted::Bug::LostDirtyFlag) {
-                return Some(Ok(result));
-            }
-            self.due.insert(*document);
+        Some(replica)
+    }
+
+    fn edited(&mut self, document: &DocumentId) {
+        self.outputs.push_back(Output::Changed(*document));
+        self.update_status(*document);
+        #[cfg(feature = "planted")]
+        if crate::planted::is(crate::planted::Bug::LostDirtyFlag) {
+            return;
         }
-        Some(Ok(result))
+        self.due.insert(*document);
     }
 
     /// From now on, or no longer, remembers what changes in a document's contents. Who wants that
@@ -437,11 +456,11 @@ impl Engine {
         }
     }
 
-    /// What changed in a document's contents since this was last called, in the order in which the
-    /// patches apply; nothing unless it is observed.
-    pub fn take_patches(&mut self, document: &DocumentId) -> Vec<Patch> {
+    /// What changed in a document's contents since this was last called; nothing unless it is
+    /// observed.
+    pub fn take_patches(&mut self, document: &DocumentId) -> Patches {
         let opened = self.opened_mut(document);
-        opened.map_or_else(Vec::new, |opened| opened.replica.take_patches())
+        opened.map_or_else(Patches::default, |opened| opened.replica.take_patches())
     }
 
     fn opened_mut(&mut self, document: &DocumentId) -> Option<&mut Opened> {
@@ -460,6 +479,13 @@ impl Engine {
         self.documents
             .get(document)
             .is_none_or(|found| found.is_stored() && found.acknowledgements_due.is_none())
+    }
+
+    /// Whether every relay has acknowledged everything of a document, and there is one.
+    #[must_use]
+    pub fn is_everywhere(&self, document: &DocumentId) -> bool {
+        let found = self.documents.get(document);
+        found.is_some_and(|found| !self.relays.is_empty() && !found.belongs_in_outbox())
     }
 
     /// Why a document cannot go on: what is not stored of it will not be.

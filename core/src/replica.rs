@@ -54,7 +54,39 @@ pub struct Replica {
     /// Why an own change cannot be kept.
     fault: Option<Refusal>,
     /// What changed in the contents since it was last taken, if somebody wants to know.
-    patches: Option<Vec<Patch>>,
+    patches: Option<Patches>,
+}
+
+/// What changed in the contents, in the order in which it applies.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Patches {
+    /// The patches.
+    pub list: Vec<Patch>,
+    /// They make the contents out of nothing, and take the place of all that was; objects may have
+    /// other names than before.
+    pub whole: bool,
+}
+
+/// What a change says of itself, and where in the history it is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ChangeOptions<'a> {
+    /// When it is made, in seconds since 1970.
+    pub time_s: i64,
+    /// What its author says of it.
+    pub message: Option<&'a str>,
+    /// The heads on which it is made, all of which must be known; the current ones unless given.
+    pub at: Option<&'a [ChangeHash]>,
+}
+
+impl ChangeOptions<'_> {
+    /// A change made now.
+    #[must_use]
+    pub fn made_at(time_s: i64) -> Self {
+        Self {
+            time_s,
+            ..Self::default()
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -265,7 +297,7 @@ impl Replica {
         });
         let made = applied.map_err(ContentsError)?;
         if let Some(patches) = &mut self.patches {
-            patches.extend(made);
+            patches.list.extend(made);
         }
         let mut heads = document.get_heads();
         heads.sort_unstable();
@@ -288,7 +320,7 @@ impl Replica {
     /// [`Self::take_patches`].
     pub fn observe(&mut self, observed: bool) {
         match (&self.patches, observed) {
-            (None, true) => self.patches = Some(Vec::new()),
+            (None, true) => self.patches = Some(Patches::default()),
             (Some(_), false) => self.patches = None,
             _ => {}
         }
@@ -297,7 +329,10 @@ impl Replica {
     /// Begins to remember what changes, with all that there is in the place of what was before.
     pub fn observe_anew(&mut self) {
         let state = self.document().map(Automerge::current_state);
-        self.patches = Some(state.unwrap_or_default());
+        self.patches = Some(Patches {
+            list: state.unwrap_or_default(),
+            whole: true,
+        });
     }
 
     /// Whether [`Self::take_patches`] gives what changed.
@@ -306,18 +341,17 @@ impl Replica {
         self.patches.is_some()
     }
 
-    /// What changed in the contents since this was last called, in the order in which the patches
-    /// apply; nothing if that was not remembered. After [`Self::make_again`], all that there is:
-    /// it takes the place of what was.
-    pub fn take_patches(&mut self) -> Vec<Patch> {
+    /// What changed in the contents since this was last called; nothing if that was not
+    /// remembered. After [`Self::make_again`], all that there is.
+    pub fn take_patches(&mut self) -> Patches {
         self.patches
             .as_mut()
             .map(std::mem::take)
             .unwrap_or_default()
     }
 
-    /// Edits the document, as one change made at `time_s` (seconds since 1970). Whether there was
-    /// anything to change comes with the result. If `edit` fails, nothing happened.
+    /// Edits the document, as one change. The change that was made comes with the result, if there
+    /// was anything to change. If `edit` fails, nothing happened.
     ///
     /// # Errors
     /// What `edit` returns.
@@ -326,14 +360,19 @@ impl Replica {
     /// Unless the contents are built.
     pub fn change<T, E>(
         &mut self,
-        time_s: i64,
+        options: ChangeOptions<'_>,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
-    ) -> Result<(T, bool), E> {
+    ) -> Result<(T, Option<ChangeHash>), E> {
         let Contents::Built { document, .. } = &mut self.contents else {
             panic!("only what is built is edited");
         };
-        let log = PatchLog::new(self.patches.is_some());
-        let transaction = document.transaction_log_patches(log);
+        // An edit of the past notes what it changes there, and not what it changes now.
+        let before = options.at.map(|_| document.get_heads());
+        let log = PatchLog::new(self.patches.is_some() && before.is_none());
+        let transaction = match options.at {
+            Some(heads) => document.transaction_at(log, heads),
+            None => document.transaction_log_patches(log),
+        };
         let mut transaction = transaction.expect("an empty log fits every document");
         let result = match edit(&mut transaction) {
             Ok(result) => result,
@@ -342,14 +381,50 @@ impl Replica {
                 return Err(error);
             }
         };
-        let (made, mut log) = transaction.commit_with(CommitOptions::default().with_time(time_s));
+        let mut commit = CommitOptions::default().with_time(options.time_s);
+        if let Some(message) = options.message {
+            commit = commit.with_message(message);
+        }
+        let (made, mut log) = transaction.commit_with(commit);
         if let Some(patches) = &mut self.patches {
-            patches.extend(document.make_patches(&mut log));
+            patches.list.extend(match before {
+                Some(before) => document.diff(&before, &document.get_heads()),
+                None => document.make_patches(&mut log),
+            });
         }
         if let Some(hash) = made {
             self.own.push_back(change_bytes(document, &hash));
         }
-        Ok((result, made.is_some()))
+        Ok((result, made))
+    }
+
+    /// Takes in changes of another document, as if they were made here. They may be here already;
+    /// what they depend on must be here or among them. Whether there was anything new.
+    ///
+    /// # Errors
+    /// When Automerge does not take them. Nothing happened then.
+    ///
+    /// # Panics
+    /// Unless the contents are built.
+    pub fn merge(&mut self, changes: Vec<Change>) -> Result<bool, ContentsError> {
+        let Contents::Built { document, .. } = &mut self.contents else {
+            panic!("only what is built is edited");
+        };
+        let is_new = |change: &Change| document.get_change_meta_by_hash(&change.hash()).is_none();
+        let new: Vec<Change> = changes.into_iter().filter(is_new).collect();
+        if new.is_empty() {
+            return Ok(false);
+        }
+        let mut log = PatchLog::new(self.patches.is_some());
+        document
+            .apply_changes_log_patches(new.iter().cloned(), &mut log)
+            .map_err(|error| ContentsError::of(&error))?;
+        if let Some(patches) = &mut self.patches {
+            patches.list.extend(document.make_patches(&mut log));
+        }
+        let bytes = |change: &Change| Bytes::copy_from_slice(change.raw_bytes());
+        self.own.extend(new.iter().map(bytes));
+        Ok(true)
     }
 
     /// Makes a change that changes nothing, so that a new document has something to sync.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use automerge::ChangeHash;
 use bytes::Bytes;
 
-use crate::history::{Fold, Record, Row, Unpacked};
+use crate::history::{Fold, Record, Row, Unpacked, decode_heads, encode_heads};
 use crate::id::DocumentId;
 
 pub use memory::MemoryStorage;
@@ -248,6 +248,34 @@ pub struct Refused {
     pub reason: String,
     /// Some of the changes; none if it did not say which.
     pub changes: Vec<ChangeHash>,
+}
+
+impl Refused {
+    /// As it is stored: the length of what follows in 4 bytes, big endian; the changes; the reason.
+    ///
+    /// # Panics
+    /// When there are more changes than any message can name.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let changes = encode_heads(&self.changes);
+        let len = u32::try_from(changes.len()).expect("limited by the message that named them");
+        let mut bytes = len.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&changes);
+        bytes.extend_from_slice(self.reason.as_bytes());
+        bytes
+    }
+
+    /// What [`Self::encode`] made; `None` for anything else.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (len, rest) = bytes.split_first_chunk()?;
+        let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
+        let (changes, reason) = rest.split_at_checked(len)?;
+        Some(Self {
+            reason: String::from_utf8(reason.to_vec()).ok()?,
+            changes: decode_heads(changes)?,
+        })
+    }
 }
 
 /// A place where documents are kept. Methods block; they are called from threads that may.

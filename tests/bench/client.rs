@@ -14,7 +14,7 @@ use reconverge::history::leb::push_unsigned;
 use reconverge::id::{ConnectionId, DocumentId};
 use reconverge::native::{CACHE_BYTES_DEFAULT, RedbStorage, Repo};
 use reconverge::protocol::{SyncMessage, encode_sync};
-use reconverge::replica::Replica;
+use reconverge::replica::{ChangeOptions, Replica};
 use reconverge::storage::{Batch, MemoryStorage, Storage};
 use reconverge_tests::Random;
 use reconverge_tests::light::Fault;
@@ -119,7 +119,7 @@ fn costs(changes: &str, saved: &[u8], rounds: usize, setting: &Setting, report: 
         let edit = |tx: &mut automerge::transaction::Transaction<'_>| {
             tx.splice_text(&text, middle + round, 0, "x")
         };
-        replica.change(0, edit).unwrap();
+        replica.change(ChangeOptions::default(), edit).unwrap();
         edits.push(started.elapsed());
         let started = Instant::now();
         replica.enter_own().unwrap();
@@ -169,8 +169,8 @@ fn costs(changes: &str, saved: &[u8], rounds: usize, setting: &Setting, report: 
         let edit = |tx: &mut automerge::transaction::Transaction<'_>| {
             tx.splice_text(&text, middle, 0, "x")
         };
-        replica.change(0, edit).unwrap();
-        assert_eq!(replica.take_patches().len(), 1);
+        replica.change(ChangeOptions::default(), edit).unwrap();
+        assert_eq!(replica.take_patches().list.len(), 1);
         observed.push(started.elapsed());
         replica.enter_own().unwrap();
         let message = typed(&mut other, &text, middle + rounds + round);
@@ -178,7 +178,7 @@ fn costs(changes: &str, saved: &[u8], rounds: usize, setting: &Setting, report: 
         let message = SyncMessage::decode(&message).unwrap();
         replica.receive(RELAY, &message).unwrap();
         assert!(replica.settle().unwrap());
-        assert_eq!(replica.take_patches().len(), 1);
+        assert_eq!(replica.take_patches().list.len(), 1);
         observed_remote.push(started.elapsed());
         let _ = replica.take_unsaved();
         replica.committed();

@@ -178,7 +178,9 @@ impl World {
 
     fn put(&mut self, client: usize, id: DocumentId, key: &str, value: i64) {
         let edit = |tx: &mut Transaction<'_>| tx.put(ROOT, key, value);
-        let changed = self.clients[client].engine.change(&id, 0, edit);
+        let changed = self.clients[client]
+            .engine
+            .change(&id, ChangeOptions::default(), edit);
         changed.expect("ready").expect("valid");
     }
 
@@ -415,7 +417,7 @@ impl TestRelay {
         }
         if self.claims_reuse && !message.changes.is_empty() {
             let answer = |chunk: &&[u8]| {
-                let change = automerge::Change::try_from(*chunk).unwrap();
+                let change = Change::try_from(*chunk).unwrap();
                 let reused = Refusal::ActorReused {
                     actor: change.actor_id().to_hex_string(),
                     seq: change.seq(),
@@ -1014,7 +1016,7 @@ fn copied(world: &mut World, relays: usize) -> (usize, usize, DocumentId, ObjId)
             let text = tx.put_object(ROOT, "text", ObjType::Text)?;
             tx.splice_text(&text, 0, 0, "begun").map(|()| text)
         };
-        text = replica.change(0, begin).unwrap().0;
+        text = replica.change(ChangeOptions::default(), begin).unwrap().0;
         let client = &mut world.clients[client];
         client.engine.create(id, client.storage.new_key(), replica);
     }
@@ -1035,7 +1037,9 @@ fn write(world: &mut World, client: usize, id: DocumentId, text: &ObjId, word: &
             ExpandMark::None,
         )
     };
-    let changed = world.clients[client].engine.change(&id, 0, edit);
+    let changed = world.clients[client]
+        .engine
+        .change(&id, ChangeOptions::default(), edit);
     changed.expect("ready").expect("valid");
 }
 

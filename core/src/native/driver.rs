@@ -179,7 +179,7 @@ impl State {
         {
             let before = std::mem::replace(&mut watchers.heads, heads.clone());
             if watchers.changes.receiver_count() > 0 {
-                let patches = self.engine.take_patches(&id);
+                let patches = self.engine.take_patches(&id).list;
                 // Nobody minds if the last listener has just gone.
                 let _ = watchers.changes.send(Arc::new(Changed {
                     before,

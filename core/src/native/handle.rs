@@ -14,6 +14,7 @@ use super::driver::{Shared, Use};
 use super::repo::{Repo, unix_seconds};
 use crate::engine::Status;
 use crate::id::{DocumentId, PeerId};
+use crate::replica::ChangeOptions;
 
 /// Presence messages that wait for a slow listener; when there are more, the oldest are lost.
 pub const EPHEMERAL_MAX: usize = 64;
@@ -185,14 +186,15 @@ impl DocHandle {
             if state.storage.is_none() {
                 return Err(ChangeError::Gone(Gone));
             }
-            let changed = state.engine.change(&self.id, unix_seconds(), edit);
+            let options = ChangeOptions::made_at(unix_seconds());
+            let changed = state.engine.change(&self.id, options, edit);
             let result = changed.ok_or(ChangeError::Gone(Gone))?;
             // Whoever looks at the status next must not see that of before.
             state.publish(self.id);
             result
         };
         self.repo.shared().wake.notify_one();
-        result.map_err(ChangeError::Edit)
+        result.map(|(result, _)| result).map_err(ChangeError::Edit)
     }
 
     /// The document as a value of a type, which reads it by `autosurgeon`.

@@ -411,7 +411,7 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
                     let refusals = opened(&mut refusals, transaction, REFUSED)?;
                     match refused {
                         Some(refused) => {
-                            let bytes = encode_refused(refused);
+                            let bytes = refused.encode();
                             refusals.insert((key, &**relay), bytes.as_slice())?;
                         }
                         None => drop(refusals.remove((key, &**relay))?),
@@ -448,25 +448,6 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
         }
     }
     Ok(change)
-}
-
-fn encode_refused(refused: &Refused) -> Vec<u8> {
-    let changes = encode_heads(&refused.changes);
-    let len = u32::try_from(changes.len()).expect("limited by the message that named them");
-    let mut bytes = len.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&changes);
-    bytes.extend_from_slice(refused.reason.as_bytes());
-    bytes
-}
-
-fn decode_refused(bytes: &[u8]) -> Option<Refused> {
-    let (len, rest) = bytes.split_first_chunk()?;
-    let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
-    let (changes, reason) = rest.split_at_checked(len)?;
-    Some(Refused {
-        reason: String::from_utf8(reason.to_vec()).ok()?,
-        changes: decode_heads(changes)?,
-    })
 }
 
 /// The table, opened at its first use.
@@ -643,7 +624,7 @@ impl Storage for RedbStorage {
     }
 
     fn refused(&self, key: DocumentKey) -> Result<Vec<(Arc<str>, Refused)>, StorageError> {
-        self.by_relay(key, REFUSED, decode_refused, "a refusal")
+        self.by_relay(key, REFUSED, Refused::decode, "a refusal")
     }
 
     fn outbox(&self) -> Result<Vec<DocumentId>, StorageError> {

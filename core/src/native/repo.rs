@@ -16,7 +16,7 @@ use super::handle::{ChangeError, DocHandle, Gone};
 use super::{CACHE_BYTES_DEFAULT, Committer, RedbStorage};
 use crate::engine::{Config, Engine, FindError, Input, RELEASE_AFTER};
 use crate::id::{DocumentId, PeerId};
-use crate::replica::{ContentsError, Replica};
+use crate::replica::{ChangeOptions, ContentsError, Replica};
 use crate::storage::{MemoryStorage, Storage, StorageError, damaged};
 
 /// How long [`Repo::shutdown`] waits for what is not stored yet. What relays send without pause
@@ -278,8 +278,8 @@ impl Repo {
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<DocHandle, ChangeError<E>> {
         let mut replica = Replica::new(new_actor());
-        let changed = replica.change(unix_seconds(), edit);
-        if !changed.map_err(ChangeError::Edit)?.1 {
+        let changed = replica.change(ChangeOptions::made_at(unix_seconds()), edit);
+        if changed.map_err(ChangeError::Edit)?.1.is_none() {
             replica.begin(unix_seconds());
         }
         self.insert(replica).ok_or(ChangeError::Gone(Gone))

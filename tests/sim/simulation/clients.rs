@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use reconverge::engine::{Config, Engine, FRAMES_MAX, Input, Output, RelayId, Status};
 use reconverge::id::{DocumentId, PeerId};
-use reconverge::replica::Replica;
+use reconverge::replica::{ChangeOptions, Replica};
 use reconverge::storage::Storage;
 use reconverge_tests::world::hashes;
 
@@ -242,7 +242,8 @@ impl Simulation {
             return;
         };
         let before: HashSet<_> = document.get_heads().into_iter().collect();
-        let Some(result) = engine.change(&id, 0, |tx| edit(tx, random)) else {
+        let Some(result) = engine.change(&id, ChangeOptions::default(), |tx| edit(tx, random))
+        else {
             return;
         };
         result.expect("the edit is valid");
