@@ -1,10 +1,24 @@
-//! The Reconverge core for browsers: one-to-one over the core, ergonomics live in TypeScript.
+//! The Reconverge core for browsers: a whole client, one-to-one over [`reconverge::engine`].
 //!
-//! For now it answers which version of the protocol and of the formats it speaks, and keeps the
-//! whole core compiling to `wasm32-unknown-unknown`.
+//! [`Client`] is an engine with its storage in memory. JavaScript hands in what happened, and
+//! carries out what comes out: sockets, timers, and writing to IndexedDB what was committed here.
+//! Everything that is not the engine's lives in TypeScript, in `wasm/js`.
+//!
+//! Times are milliseconds on a clock that does not go back, unless they are called seconds.
+//! Documents are named by base58check, changes and heads by hexadecimal hashes.
 
-use reconverge::history::History;
-use reconverge::id::{DocumentId, Space};
+#![forbid(unsafe_code)]
+
+mod cbor;
+mod client;
+mod edit;
+mod keys;
+mod patch;
+mod value;
+
+pub use client::Client;
+
+use reconverge::id::DocumentId;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// The version of the automerge-repo protocol that this build speaks.
@@ -19,11 +33,4 @@ pub fn protocol_version() -> String {
 #[must_use]
 pub fn document_id(text: &str) -> Option<String> {
     text.parse::<DocumentId>().ok().map(|id| id.to_string())
-}
-
-/// How many changes a new history has, which is none; links the whole sync core.
-#[wasm_bindgen(js_name = emptyHistoryLength)]
-#[must_use]
-pub fn empty_history_length() -> u32 {
-    History::new(Space::default()).len()
 }

@@ -1,0 +1,732 @@
+//! The engine, as JavaScript calls it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use automerge::{ActorId, Automerge, ChangeHash, Cursor, ReadDoc};
+use bytes::Bytes;
+use js_sys::{Array, Map, Uint8Array};
+use reconverge::engine::{self, Closed, Config, Engine, FindError, Input, Output, Reading, Status};
+use reconverge::id::{ConnectionId, DocumentId, PeerId};
+use reconverge::replica::{ChangeOptions, Replica};
+use reconverge::storage::{Batch, MemoryStorage, Storage, StorageError, Write};
+use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::{JsCast, JsError, JsValue};
+
+use crate::value::{array, fault, object, scalar};
+use crate::{cbor, edit, keys, patch};
+
+/// A whole client: documents, relays, status. What it keeps of the documents that are open lies in
+/// its memory too, so that reading never waits.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Client {
+    engine: Engine,
+    storage: MemoryStorage,
+    /// What of a document is wanted that JavaScript reads from storage.
+    loading: HashMap<DocumentId, Reading>,
+    /// The documents of which something is in `storage`.
+    mirrored: HashSet<DocumentId>,
+    session: String,
+}
+
+/// What went wrong in JavaScript.
+#[derive(Debug)]
+struct Reported(String);
+
+impl std::fmt::Display for Reported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Reported {}
+
+fn reported(error: String) -> StorageError {
+    StorageError::failed(Reported(error))
+}
+
+fn at(now: f64) -> Duration {
+    Duration::try_from_secs_f64(now / 1000.0).unwrap_or_default()
+}
+
+fn id_of(document: &str) -> Result<DocumentId, JsError> {
+    document.parse().map_err(fault)
+}
+
+fn connection_of(connection: f64) -> ConnectionId {
+    ConnectionId(connection as u64)
+}
+
+fn heads_of(heads: Vec<String>) -> Result<Vec<ChangeHash>, JsError> {
+    let parse = |head: String| {
+        head.parse()
+            .map_err(|_| fault(format_args!("{head:?} is no hash of a change")))
+    };
+    heads.into_iter().map(parse).collect()
+}
+
+fn strings(hashes: &[ChangeHash]) -> Vec<String> {
+    hashes.iter().map(ToString::to_string).collect()
+}
+
+fn string_array(hashes: &[ChangeHash]) -> JsValue {
+    let hashes: Array = hashes
+        .iter()
+        .map(|hash| JsValue::from(hash.to_string()))
+        .collect();
+    hashes.into()
+}
+
+/// Sixteen random bytes as a version 4 UUID, which stock clients draw too.
+fn new_id() -> DocumentId {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&ActorId::random().to_bytes()[..16]);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    DocumentId::new(&bytes).expect("16 bytes")
+}
+
+#[wasm_bindgen]
+impl Client {
+    /// A client that has done nothing yet. `relays` are the names of the relays, `session` names
+    /// this run, `seed` makes the jitter of its waits.
+    #[wasm_bindgen(constructor)]
+    pub fn new(
+        peer: &str,
+        storage_id: &str,
+        session: &str,
+        relays: Vec<String>,
+        seed: f64,
+    ) -> Result<Self, JsError> {
+        let peer = PeerId::new(peer);
+        let peer =
+            peer.ok_or_else(|| fault("a peer id has 1 to 256 bytes, and no control characters"))?;
+        let config = Config {
+            peer,
+            storage_id: storage_id.into(),
+            session: session.to_owned(),
+            relays: relays.into_iter().map(Arc::from).collect(),
+            seed: seed.to_bits(),
+        };
+        Ok(Self {
+            engine: Engine::new(config),
+            storage: MemoryStorage::new(storage_id),
+            loading: HashMap::new(),
+            mirrored: HashSet::new(),
+            session: session.to_owned(),
+        })
+    }
+
+    /// The connection is there that was asked for.
+    pub fn connected(&mut self, now: f64, connection: f64) {
+        self.handle(now, Input::Connected(connection_of(connection)));
+    }
+
+    /// A binary WebSocket message came.
+    pub fn frame(&mut self, now: f64, connection: f64, frame: Vec<u8>) {
+        self.handle(
+            now,
+            Input::Frame(connection_of(connection), Bytes::from(frame)),
+        );
+    }
+
+    /// The connection is alive.
+    pub fn pong(&mut self, now: f64, connection: f64) {
+        self.handle(now, Input::Pong(connection_of(connection)));
+    }
+
+    /// A message was handed to the socket. `reads` is what came with it.
+    pub fn sent(&mut self, now: f64, connection: f64, reads: Option<String>) {
+        let reads = reads.and_then(|document| document.parse().ok());
+        self.handle(now, Input::Sent(connection_of(connection), reads));
+    }
+
+    /// A connection ended, or did not come about; `refused` says why it will not another time.
+    pub fn closed(&mut self, now: f64, connection: f64, refused: Option<String>) {
+        let closed = refused.map_or(Closed::Lost, Closed::Refused);
+        self.handle(now, Input::Closed(connection_of(connection), closed));
+    }
+
+    /// There is a network again.
+    #[wasm_bindgen(js_name = networkAvailable)]
+    pub fn network_available(&mut self, now: f64) {
+        self.handle(now, Input::NetworkAvailable);
+    }
+
+    /// These documents are in the stored outbox; said once, at the start.
+    pub fn outbox(&mut self, now: f64, documents: Vec<String>) {
+        let documents = documents.iter().filter_map(|id| id.parse().ok()).collect();
+        self.handle(now, Input::Outbox(documents));
+    }
+
+    /// The answer to `load`: all entries of the document, as arrays of the key after the
+    /// document's id and the value; or why they could not be read.
+    pub fn loaded(
+        &mut self,
+        now: f64,
+        document: &str,
+        entries: Vec<Array>,
+        error: Option<String>,
+    ) -> Result<(), JsError> {
+        let id = id_of(document)?;
+        let result = match error {
+            Some(error) => Err(reported(error)),
+            None => self.restore(id, &entries),
+        };
+        match result {
+            Ok(()) => self.load(now, id),
+            Err(error) => {
+                self.loading.remove(&id);
+                self.handle(now, Input::Loaded(id, Err(error)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer to `store`, with what went wrong.
+    pub fn stored(
+        &mut self,
+        now: f64,
+        document: &str,
+        error: Option<String>,
+    ) -> Result<(), JsError> {
+        let result = error.map_or(Ok(()), |error| Err(reported(error)));
+        self.handle(now, Input::Stored(id_of(document)?, result));
+        Ok(())
+    }
+
+    /// Time went by.
+    pub fn tick(&mut self, now: f64) {
+        self.handle(now, Input::Tick);
+    }
+
+    /// What to do next; `HostOutput` of `wasm/js/host/output.ts`. `idle` when there is nothing.
+    pub fn poll(&mut self, now: f64) -> Result<JsValue, JsError> {
+        loop {
+            match self.engine.poll_output() {
+                Output::Load { document, contents } => {
+                    self.loading.insert(document, contents);
+                    if !self.mirrored.contains(&document) {
+                        return Ok(output("load", [("document", name(document))]));
+                    }
+                    self.load(now, document);
+                }
+                Output::LoadGraph {
+                    document,
+                    key,
+                    segments,
+                } => {
+                    let graph = engine::load_graph(&self.storage, key, segments);
+                    self.handle(now, Input::Graph(document, graph));
+                }
+                Output::Fold(document, folding) => {
+                    let folded = engine::fold(&self.storage, &folding);
+                    self.handle(now, Input::Folded(document, folded));
+                }
+                Output::Store(batch) => return Ok(self.store(&batch)),
+                Output::Idle { wake_at } => {
+                    self.forget_released();
+                    let wake_at = wake_at.map(|at| at.as_secs_f64() * 1000.0);
+                    return Ok(output("idle", [("wakeAt", wake_at.into())]));
+                }
+                Output::Connect(relay, connection) => {
+                    let (relay, connection) = ((relay.0 as f64).into(), line(connection));
+                    return Ok(output(
+                        "connect",
+                        [("relay", relay), ("connection", connection)],
+                    ));
+                }
+                Output::Disconnect(connection) => {
+                    return Ok(output("disconnect", [("connection", line(connection))]));
+                }
+                Output::Send(connection, frame) => {
+                    let reads = frame.reads().map(|document| document.to_string());
+                    let Ok(bytes) = frame.encode(&self.storage) else {
+                        // It counts as sent, so the connection must not go on.
+                        self.handle(now, Input::Closed(connection, Closed::Lost));
+                        return Ok(output("disconnect", [("connection", line(connection))]));
+                    };
+                    let bytes = Uint8Array::from(&*bytes).into();
+                    return Ok(output(
+                        "send",
+                        [
+                            ("connection", line(connection)),
+                            ("bytes", bytes),
+                            ("reads", reads.into()),
+                        ],
+                    ));
+                }
+                Output::Ping(connection) => {
+                    return Ok(output("ping", [("connection", line(connection))]));
+                }
+                Output::StoreFailed(document, error) => {
+                    let error = error.to_string().into();
+                    return Ok(output(
+                        "storeFailed",
+                        [("document", name(document)), ("error", error)],
+                    ));
+                }
+                Output::Flushed(document) => {
+                    return Ok(output("flushed", [("document", name(document))]));
+                }
+                Output::Found(document, result) => return Ok(found(document, result)),
+                Output::Changed(document) => {
+                    return Ok(output("changed", [("document", name(document))]));
+                }
+                Output::Status(document, status) => return Ok(told(document, &status)),
+                Output::Ephemeral {
+                    document,
+                    sender,
+                    data,
+                } => {
+                    // What is not CBOR is nobody's presence.
+                    if let Ok(message) = cbor::decode(&data) {
+                        let sender = sender.as_str().into();
+                        return Ok(output(
+                            "ephemeral",
+                            [
+                                ("document", name(document)),
+                                ("sender", sender),
+                                ("message", message),
+                            ],
+                        ));
+                    }
+                }
+                Output::Deleted(document) => {
+                    return Ok(output("deleted", [("document", name(document))]));
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, now: f64, input: Input) {
+        self.engine.handle(at(now), input);
+    }
+
+    /// Puts what JavaScript read where the engine reads it.
+    fn restore(&mut self, id: DocumentId, entries: &[Array]) -> Result<(), StorageError> {
+        let mut writes = Vec::new();
+        for entry in entries {
+            let key: Array = entry.get(0).unchecked_into();
+            let key: Vec<String> = key.iter().filter_map(|part| part.as_string()).collect();
+            let value: Uint8Array = entry.get(1).unchecked_into();
+            let write = keys::entry(&key, value.to_vec());
+            writes.push(write.ok_or_else(|| StorageError::Damaged {
+                document: id.to_string(),
+                what: "an entry",
+            })?);
+        }
+        if !writes.is_empty() {
+            let key = self.storage.new_key();
+            self.storage.commit(&[Batch {
+                document: id,
+                key,
+                writes,
+            }])?;
+            self.mirrored.insert(id);
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, now: f64, id: DocumentId) {
+        let reading = self.loading.remove(&id).unwrap_or(Reading::Contents);
+        let loaded = engine::load(&self.storage, &id, reading, ActorId::random());
+        self.handle(now, Input::Loaded(id, loaded.map(Box::new)));
+    }
+
+    fn store(&mut self, batch: &Batch) -> JsValue {
+        // A commit that fails is given out again until it succeeds, so this only runs ahead.
+        let committed = self.storage.commit(std::slice::from_ref(batch));
+        committed.expect("memory does not fail");
+        if batch.writes.contains(&Write::RemoveDocument) {
+            self.mirrored.remove(&batch.document);
+        } else {
+            self.mirrored.insert(batch.document);
+        }
+        let writes = keys::writes(batch).into();
+        output(
+            "store",
+            [("document", name(batch.document)), ("writes", writes)],
+        )
+    }
+
+    /// Documents that left the engine's memory leave this one too.
+    fn forget_released(&mut self) {
+        let (engine, storage) = (&self.engine, &self.storage);
+        self.mirrored.retain(|id| {
+            if !engine.is_released(id) {
+                return true;
+            }
+            if let Ok(Some(stored)) = storage.load(id) {
+                let writes = vec![Write::RemoveDocument];
+                let batch = Batch {
+                    document: *id,
+                    key: stored.key,
+                    writes,
+                };
+                storage.commit(&[batch]).expect("memory does not fail");
+            }
+            false
+        });
+    }
+}
+
+/// For the application.
+#[wasm_bindgen]
+impl Client {
+    /// Looks for a document; `found` follows.
+    pub fn find(&mut self, document: &str) -> Result<(), JsError> {
+        self.engine.find(id_of(document)?);
+        Ok(())
+    }
+
+    /// Makes a document that begins with these operations, as one change. Its id.
+    pub fn create(
+        &mut self,
+        operations: &Array,
+        names: &Map,
+        time_s: f64,
+    ) -> Result<String, JsError> {
+        let mut replica = Replica::new(ActorId::random());
+        let options = ChangeOptions::made_at(time_s as i64);
+        let made = replica.change(options, |tx| edit::apply(tx, operations, names))?;
+        if made.1.is_none() {
+            replica.begin(time_s as i64);
+        }
+        Ok(self.insert(replica))
+    }
+
+    /// Makes a document of a saved one, with its history. Its id.
+    pub fn import(&mut self, saved: &[u8], time_s: f64) -> Result<String, JsError> {
+        let mut replica = Replica::import(saved, ActorId::random()).map_err(fault)?;
+        if replica.is_empty() {
+            replica.begin(time_s as i64);
+        }
+        Ok(self.insert(replica))
+    }
+
+    fn insert(&mut self, replica: Replica) -> String {
+        let id = new_id();
+        self.engine.create(id, self.storage.new_key(), replica);
+        id.to_string()
+    }
+
+    /// Edits a document, as one change: `at` these heads, or now. The hash of the change;
+    /// `undefined` if there was nothing to change.
+    #[wasm_bindgen(js_name = change)]
+    pub fn change(
+        &mut self,
+        document: &str,
+        operations: &Array,
+        names: &Map,
+        time_s: f64,
+        message: Option<String>,
+        at: Option<Vec<String>>,
+    ) -> Result<Option<String>, JsError> {
+        let at = at.map(heads_of).transpose()?;
+        let options = ChangeOptions {
+            time_s: time_s as i64,
+            message: message.as_deref(),
+            at: at.as_deref(),
+        };
+        let id = id_of(document)?;
+        self.knows(&id, at.as_deref().unwrap_or_default())?;
+        let changed = self
+            .engine
+            .change(&id, options, |tx| edit::apply(tx, operations, names));
+        let (_, hash) = changed.ok_or_else(gone)??;
+        Ok(hash.map(|hash| hash.to_string()))
+    }
+
+    /// Whether all these heads are in a document.
+    #[wasm_bindgen(js_name = knowsHeads)]
+    pub fn knows_heads(&self, document: &str, heads: Vec<String>) -> Result<bool, JsError> {
+        Ok(self.knows(&id_of(document)?, &heads_of(heads)?).is_ok())
+    }
+
+    /// Takes all changes of another document.
+    pub fn merge(&mut self, document: &str, other: &str) -> Result<(), JsError> {
+        let changes = self.document(&id_of(other)?)?.get_changes(&[]);
+        let merged = self.engine.merge(&id_of(document)?, changes);
+        merged.ok_or_else(gone)?.map_err(fault)?;
+        Ok(())
+    }
+
+    /// From now on, or no longer, remembers what changes in a document.
+    pub fn observe(&mut self, document: &str, observed: bool) -> Result<(), JsError> {
+        self.engine.observe(&id_of(document)?, observed);
+        Ok(())
+    }
+
+    /// What changed since the last call, as an array of the operations, and whether they take the
+    /// place of all that was.
+    #[wasm_bindgen(js_name = takePatches)]
+    pub fn take_patches(&mut self, document: &str) -> Result<Array, JsError> {
+        let id = id_of(document)?;
+        let patches = self.engine.take_patches(&id);
+        let Some(document) = self.engine.document(&id) else {
+            return Ok(Array::of(&[Array::new().into(), false.into()]));
+        };
+        let operations = patch::operations(document, &patches.list);
+        Ok(Array::of(&[operations.into(), patches.whole.into()]))
+    }
+
+    /// The operations that make a document's contents, now or at these heads, out of nothing.
+    pub fn state(&self, document: &str, heads: Option<Vec<String>>) -> Result<Array, JsError> {
+        let id = id_of(document)?;
+        let document = self.document(&id)?;
+        let patches = match heads.map(heads_of).transpose()? {
+            None => document.current_state(),
+            Some(heads) => {
+                self.knows(&id, &heads)?;
+                document.diff(&[], &heads)
+            }
+        };
+        Ok(patch::operations(document, &patches))
+    }
+
+    /// The operations that lead from one state to another.
+    pub fn diff(
+        &self,
+        document: &str,
+        before: Vec<String>,
+        after: Vec<String>,
+    ) -> Result<Array, JsError> {
+        let (before, after) = (heads_of(before)?, heads_of(after)?);
+        let id = id_of(document)?;
+        self.knows(&id, &before)?;
+        self.knows(&id, &after)?;
+        let document = self.document(&id)?;
+        Ok(patch::operations(document, &document.diff(&before, &after)))
+    }
+
+    /// The heads of a document's contents.
+    pub fn heads(&self, document: &str) -> Result<Vec<String>, JsError> {
+        let mut heads = strings(&self.document(&id_of(document)?)?.get_heads());
+        heads.sort_unstable();
+        Ok(heads)
+    }
+
+    /// All changes of a document, each after those it depends on: arrays of hash, actor, sequence
+    /// number, seconds since 1970, message, deps, number of operations.
+    pub fn history(&self, document: &str) -> Result<Array, JsError> {
+        let document = self.document(&id_of(document)?)?;
+        let changes = document.get_changes_meta(&[]);
+        let row = |change: &automerge::ChangeMetadata<'_>| {
+            let message = change.message.as_deref();
+            array([
+                change.hash.to_string().into(),
+                change.actor.to_string().into(),
+                (change.seq as f64).into(),
+                (change.timestamp as f64).into(),
+                message.map_or(JsValue::UNDEFINED, JsValue::from),
+                string_array(&change.deps),
+                ((change.max_op + 1 - change.start_op) as f64).into(),
+            ])
+        };
+        Ok(changes.iter().map(row).collect())
+    }
+
+    /// A place in a list or text that stays with its element. At the end, it stays at the end.
+    pub fn cursor(
+        &self,
+        document: &str,
+        object: &str,
+        index: usize,
+        heads: Option<Vec<String>>,
+    ) -> Result<String, JsError> {
+        let heads = heads.map(heads_of).transpose()?;
+        let document = self.document(&id_of(document)?)?;
+        let object = edit::object_id(object)?;
+        let length = match &heads {
+            Some(heads) => document.length_at(&object, heads),
+            None => document.length(&object),
+        };
+        if index >= length {
+            return Ok(Cursor::End.to_string());
+        }
+        let cursor = document.get_cursor(&object, index, heads.as_deref());
+        Ok(cursor.map_err(fault)?.to_string())
+    }
+
+    /// Where a cursor is.
+    pub fn position(
+        &self,
+        document: &str,
+        object: &str,
+        cursor: &str,
+        heads: Option<Vec<String>>,
+    ) -> Result<f64, JsError> {
+        let heads = heads.map(heads_of).transpose()?;
+        let cursor =
+            Cursor::try_from(cursor).map_err(|_| fault(format_args!("{cursor:?} is no cursor")))?;
+        let document = self.document(&id_of(document)?)?;
+        let object = edit::object_id(object)?;
+        let position = document.get_cursor_position(&object, &cursor, heads.as_deref());
+        Ok(position.map_err(fault)? as f64)
+    }
+
+    /// The marks of a text: arrays of name, start, end, value.
+    pub fn marks(
+        &self,
+        document: &str,
+        object: &str,
+        heads: Option<Vec<String>>,
+    ) -> Result<Array, JsError> {
+        let document = self.document(&id_of(document)?)?;
+        let object = edit::object_id(object)?;
+        let marks = match heads.map(heads_of).transpose()? {
+            Some(heads) => document.marks_at(&object, &heads),
+            None => document.marks(&object),
+        };
+        let row = |mark: &automerge::marks::Mark| {
+            array([
+                mark.name.as_str().into(),
+                (mark.start as f64).into(),
+                (mark.end as f64).into(),
+                scalar(&mark.value),
+            ])
+        };
+        Ok(marks.map_err(fault)?.iter().map(row).collect())
+    }
+
+    /// The whole document with its history, in the form that Automerge saves.
+    pub fn save(&self, document: &str) -> Result<Uint8Array, JsError> {
+        let saved = self.document(&id_of(document)?)?.save();
+        Ok(Uint8Array::from(saved.as_slice()))
+    }
+
+    /// Keeps a document that is ready in memory, until it is let go of.
+    pub fn hold(&mut self, document: &str) -> Result<(), JsError> {
+        self.engine.hold(&id_of(document)?);
+        Ok(())
+    }
+
+    /// The application does not use a document any more.
+    #[wasm_bindgen(js_name = letGo)]
+    pub fn let_go(&mut self, document: &str) -> Result<(), JsError> {
+        self.engine.let_go(&id_of(document)?);
+        Ok(())
+    }
+
+    /// Sends plain data to all who have the document open, now or never.
+    pub fn broadcast(&mut self, document: &str, message: &JsValue) -> Result<(), JsError> {
+        let message = cbor::encode(message)?;
+        self.engine.broadcast(&id_of(document)?, &message);
+        Ok(())
+    }
+
+    /// Removes a document from local storage; `deleted` follows.
+    pub fn delete(&mut self, document: &str) -> Result<(), JsError> {
+        self.engine.delete(&id_of(document)?);
+        Ok(())
+    }
+
+    /// Writes what would be written later.
+    pub fn flush(&mut self) {
+        self.engine.flush();
+    }
+
+    /// Whether everything of a document is in local storage.
+    #[wasm_bindgen(js_name = isStored)]
+    pub fn is_stored(&self, document: &str) -> Result<bool, JsError> {
+        Ok(self.engine.is_stored(&id_of(document)?))
+    }
+
+    /// Whether every relay has acknowledged everything of a document, and there is one.
+    #[wasm_bindgen(js_name = isEverywhere)]
+    pub fn is_everywhere(&self, document: &str) -> Result<bool, JsError> {
+        Ok(self.engine.is_everywhere(&id_of(document)?))
+    }
+
+    /// A document's status, as in the output `status`; `undefined` before it is ready.
+    pub fn status(&self, document: &str) -> Result<JsValue, JsError> {
+        let id = id_of(document)?;
+        let status = self.engine.status(&id);
+        Ok(status.map_or(JsValue::UNDEFINED, |status| told(id, status)))
+    }
+
+    /// The documents that are open.
+    pub fn documents(&self) -> Vec<String> {
+        self.engine.documents().map(ToString::to_string).collect()
+    }
+
+    /// The name of this run.
+    pub fn session(&self) -> String {
+        self.session.clone()
+    }
+
+    fn document(&self, id: &DocumentId) -> Result<&Automerge, JsError> {
+        self.engine.document(id).ok_or_else(gone)
+    }
+
+    fn knows(&self, id: &DocumentId, heads: &[ChangeHash]) -> Result<(), JsError> {
+        let document = self.document(id)?;
+        let unknown = |head: &&ChangeHash| document.get_change_meta_by_hash(head).is_none();
+        match heads.iter().find(unknown) {
+            Some(head) => Err(fault(format_args!("the document has no change {head}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn gone() -> JsError {
+    fault("the document is not open")
+}
+
+fn name(document: DocumentId) -> JsValue {
+    document.to_string().into()
+}
+
+fn line(connection: ConnectionId) -> JsValue {
+    (connection.0 as f64).into()
+}
+
+fn output<const N: usize>(kind: &str, fields: [(&str, JsValue); N]) -> JsValue {
+    let output = object(fields);
+    // A plain object takes every property.
+    let _ = js_sys::Reflect::set(&output, &"type".into(), &kind.into());
+    output
+}
+
+fn told(document: DocumentId, status: &Status) -> JsValue {
+    let (state, reason) = match status {
+        Status::Saved => ("saved", None),
+        Status::Saving => ("saving", None),
+        Status::Offline => ("offline", None),
+        Status::Refused(reason) => ("refused", Some(reason.clone())),
+    };
+    output(
+        "status",
+        [
+            ("document", name(document)),
+            ("state", state.into()),
+            ("reason", reason.into()),
+        ],
+    )
+}
+
+fn found(document: DocumentId, result: Result<(), FindError>) -> JsValue {
+    let (code, error) = match result {
+        Ok(()) => (None, None),
+        Err(error) => {
+            let code = match error {
+                FindError::Unavailable => "unavailable",
+                FindError::Deleted => "deleted",
+                FindError::Storage(_) => "storage",
+                _ => "damaged",
+            };
+            (Some(code), Some(error.to_string()))
+        }
+    };
+    output(
+        "found",
+        [
+            ("document", name(document)),
+            ("code", code.into()),
+            ("error", error.into()),
+        ],
+    )
+}

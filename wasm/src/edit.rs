@@ -1,0 +1,171 @@
+//! Edits of a page, carried out in a transaction. Their form is `Operation` of
+//! `wasm/js/operations.ts`.
+
+use automerge::marks::{ExpandMark, Mark};
+use automerge::transaction::{Transactable, Transaction};
+use automerge::{ActorId, ObjId, ObjType, Prop, ROOT, ReadDoc, ScalarValue};
+use js_sys::{Array, Map};
+use wasm_bindgen::{JsCast, JsError, JsValue};
+
+use crate::value::{New, fault, read_new, read_scalar};
+
+/// Carries out `operations` in order. `names` has the real names of objects that the page named
+/// itself, and is told of those that are made now.
+pub(crate) fn apply(
+    transaction: &mut Transaction<'_>,
+    operations: &Array,
+    names: &Map,
+) -> Result<(), JsError> {
+    let mut edit = Edit { transaction, names };
+    for operation in operations.iter() {
+        let operation: Array = operation
+            .dyn_into()
+            .map_err(|_| fault("an operation is an array"))?;
+        edit.operation(&operation)?;
+    }
+    Ok(())
+}
+
+struct Edit<'a, 'b> {
+    transaction: &'a mut Transaction<'b>,
+    names: &'a Map,
+}
+
+impl Edit<'_, '_> {
+    fn operation(&mut self, operation: &Array) -> Result<(), JsError> {
+        let name = text(&operation.get(0))?;
+        let object = self.object(&operation.get(1))?;
+        match name.as_str() {
+            "put" => {
+                let prop = prop(&operation.get(2))?;
+                match read_new(&operation.get(3))? {
+                    New::Scalar(value) => self.transaction.put(object, prop, value).map_err(fault),
+                    New::Object { kind, name, text } => {
+                        let made = self.transaction.put_object(object, prop, kind);
+                        self.fill(&made.map_err(fault)?, &name, text)
+                    }
+                }
+            }
+            "insert" => {
+                let index = index(&operation.get(2))?;
+                let values: Array = operation.get(3).unchecked_into();
+                for (at, value) in values.iter().enumerate() {
+                    self.insert(&object, index + at, &value)?;
+                }
+                Ok(())
+            }
+            "delete" => match prop(&operation.get(2))? {
+                Prop::Seq(at) => {
+                    let count = index(&operation.get(3))? as isize;
+                    let nothing = std::iter::empty::<ScalarValue>();
+                    let deleted = self.transaction.splice(object, at, count, nothing);
+                    deleted.map_err(fault)
+                }
+                key @ Prop::Map(_) => self.transaction.delete(object, key).map_err(fault),
+            },
+            "splice" => {
+                let (at, deleted) = (index(&operation.get(2))?, index(&operation.get(3))?);
+                let text = text(&operation.get(4))?;
+                self.transaction
+                    .splice_text(object, at, deleted as isize, &text)
+                    .map_err(fault)
+            }
+            "increment" => {
+                let prop = prop(&operation.get(2))?;
+                let by = operation.get(3).as_f64().unwrap_or_default() as i64;
+                self.transaction.increment(object, prop, by).map_err(fault)
+            }
+            "mark" => {
+                let (start, end) = (index(&operation.get(2))?, index(&operation.get(3))?);
+                let name = text(&operation.get(4))?;
+                let value = read_scalar(&operation.get(5))?;
+                let expand = expand(&operation.get(6));
+                if value == ScalarValue::Null {
+                    self.transaction.unmark(object, &name, start, end, expand)
+                } else {
+                    let mark = Mark::new(name, value, start, end);
+                    self.transaction.mark(object, mark, expand)
+                }
+                .map_err(fault)
+            }
+            other => Err(fault(format_args!("there is no operation {other:?}"))),
+        }
+    }
+
+    fn insert(&mut self, object: &ObjId, index: usize, value: &JsValue) -> Result<(), JsError> {
+        match read_new(value)? {
+            New::Scalar(value) => self.transaction.insert(object, index, value).map_err(fault),
+            New::Object { kind, name, text } => {
+                let in_text = self.transaction.object_type(object).map_err(fault)? == ObjType::Text;
+                let made = if in_text {
+                    self.transaction.split_block(object, index)
+                } else {
+                    self.transaction.insert_object(object, index, kind)
+                };
+                self.fill(&made.map_err(fault)?, &name, text)
+            }
+        }
+    }
+
+    /// Remembers what a new object is called, and writes its text.
+    fn fill(&mut self, made: &ObjId, name: &JsValue, text: Option<String>) -> Result<(), JsError> {
+        self.names.set(name, &made.to_string().into());
+        match text {
+            Some(text) if !text.is_empty() => self
+                .transaction
+                .splice_text(made, 0, 0, &text)
+                .map_err(fault),
+            _ => Ok(()),
+        }
+    }
+
+    fn object(&self, name: &JsValue) -> Result<ObjId, JsError> {
+        let real = self.names.get(name).as_string();
+        match real {
+            Some(real) => object_id(&real),
+            None => object_id(&text(name)?),
+        }
+    }
+}
+
+/// The object that `counter@actor` or `_root` names.
+pub(crate) fn object_id(name: &str) -> Result<ObjId, JsError> {
+    if name == "_root" {
+        return Ok(ROOT);
+    }
+    let parse = || {
+        let (counter, actor) = name.split_once('@')?;
+        let actor = ActorId::try_from(actor).ok()?;
+        // The last number is only a hint.
+        Some(ObjId::Id(counter.parse().ok()?, actor, 0))
+    };
+    parse().ok_or_else(|| fault(format_args!("there is no object {name:?}")))
+}
+
+fn text(value: &JsValue) -> Result<String, JsError> {
+    let text = value.as_string();
+    text.ok_or_else(|| fault("a string is missing from an operation"))
+}
+
+fn index(value: &JsValue) -> Result<usize, JsError> {
+    match value.as_f64() {
+        Some(number) if (0.0..=f64::from(u32::MAX)).contains(&number) => Ok(number as usize),
+        _ => Err(fault("an index is missing from an operation")),
+    }
+}
+
+fn prop(value: &JsValue) -> Result<Prop, JsError> {
+    match value.as_string() {
+        Some(key) => Ok(Prop::Map(key)),
+        None => index(value).map(Prop::Seq),
+    }
+}
+
+fn expand(value: &JsValue) -> ExpandMark {
+    match value.as_string().as_deref() {
+        Some("before") => ExpandMark::Before,
+        Some("after") => ExpandMark::After,
+        Some("both") => ExpandMark::Both,
+        _ => ExpandMark::None,
+    }
+}

@@ -1,0 +1,119 @@
+//! What a client keeps, as keys and values of a storage for bytes.
+//!
+//! A key is a list of strings, as automerge-repo's storage adapters have them:
+//!
+//! * `documents`, id, `record`
+//! * `documents`, id, `row`, index of its last change
+//! * `documents`, id, `snapshot` | `outline` | `segment` | `quarantine`, number
+//! * `documents`, id, `acknowledged` | `refused`, relay
+//! * `outbox`, id
+//!
+//! Numbers have ten digits, so that they sort. The values are those of the core's file format.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use js_sys::{Array, Uint8Array};
+use reconverge::history::{Record, Row, decode_heads, encode_heads};
+use reconverge::storage::{Batch, Blob, Refused, Write};
+use wasm_bindgen::JsValue;
+
+use crate::value::object;
+
+const DOCUMENTS: &str = "documents";
+const OUTBOX: &str = "outbox";
+
+/// What a storage writes, all at once, to commit a batch; `StorageWrite` of `wasm/js/storage.ts`.
+pub(crate) fn writes(batch: &Batch) -> Array {
+    let id = batch.document.to_string();
+    batch.writes.iter().map(|write| one(&id, write)).collect()
+}
+
+fn one(id: &str, write: &Write) -> JsValue {
+    let place = |kind: &str, name: &str| key(&[DOCUMENTS, id, kind, name]);
+    match write {
+        Write::Record(record) => put(key(&[DOCUMENTS, id, "record"]), &record.encode()),
+        Write::Row { last, row } => put(place("row", &digits(*last)), &row.encode()),
+        Write::Blob(blob, bytes) => {
+            let (kind, number) = blob_name(*blob);
+            put(place(kind, &digits(number)), bytes)
+        }
+        Write::RemoveBlob(blob) => {
+            let (kind, number) = blob_name(*blob);
+            remove(place(kind, &digits(number)))
+        }
+        Write::RemoveRowsBelow(index) => object([
+            ("removeRange", key(&[DOCUMENTS, id, "row"])),
+            ("below", digits(*index).into()),
+        ]),
+        Write::RemoveRowsFrom(index) => object([
+            ("removeRange", key(&[DOCUMENTS, id, "row"])),
+            ("from", digits(*index).into()),
+        ]),
+        Write::Acknowledged { relay, heads } => {
+            put(place("acknowledged", relay), &encode_heads(heads))
+        }
+        Write::Refused { relay, refused } => match refused {
+            Some(refused) => put(place("refused", relay), &refused.encode()),
+            None => remove(place("refused", relay)),
+        },
+        Write::Outbox(true) => put(key(&[OUTBOX, id]), &[]),
+        Write::Outbox(false) => remove(key(&[OUTBOX, id])),
+        // The shell takes it out of the outbox too.
+        Write::RemoveDocument => object([("removeRange", key(&[DOCUMENTS, id]))]),
+    }
+}
+
+/// The write that put this entry there: the key after the document's id, and the value. `None` if
+/// it is damaged, or not known to this version.
+pub(crate) fn entry(key: &[String], value: Vec<u8>) -> Option<Write> {
+    let value = Bytes::from(value);
+    let name = key.get(1).map_or("", String::as_str);
+    let number = || name.parse::<u32>().ok();
+    Some(match key.first()?.as_str() {
+        "record" => Write::Record(Record::decode(&value)?),
+        "row" => Write::Row {
+            last: number()?,
+            row: Row::decode(&value)?,
+        },
+        "snapshot" => Write::Blob(Blob::Snapshot(number()?), value),
+        "outline" => Write::Blob(Blob::Outline(number()?), value),
+        "segment" => Write::Blob(Blob::Segment(number()?), value),
+        "quarantine" => Write::Blob(Blob::Quarantine(number()?), value),
+        "acknowledged" => Write::Acknowledged {
+            relay: Arc::from(name),
+            heads: decode_heads(&value)?,
+        },
+        "refused" => Write::Refused {
+            relay: Arc::from(name),
+            refused: Some(Refused::decode(&value)?),
+        },
+        _ => return None,
+    })
+}
+
+fn blob_name(blob: Blob) -> (&'static str, u32) {
+    match blob {
+        Blob::Snapshot(number) => ("snapshot", number),
+        Blob::Outline(number) => ("outline", number),
+        Blob::Segment(number) => ("segment", number),
+        Blob::Quarantine(number) => ("quarantine", number),
+    }
+}
+
+fn digits(number: u32) -> String {
+    format!("{number:010}")
+}
+
+fn key(parts: &[&str]) -> JsValue {
+    let parts: Array = parts.iter().map(|part| JsValue::from(*part)).collect();
+    parts.into()
+}
+
+fn put(key: JsValue, value: &[u8]) -> JsValue {
+    object([("put", key), ("data", Uint8Array::from(value).into())])
+}
+
+fn remove(key: JsValue) -> JsValue {
+    object([("remove", key)])
+}
