@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs all tests. Needs Rust 1.95 or later with rustfmt and clippy, a C compiler, Node.js 20.10 or
-# later and npm.
+# Runs all tests. Needs Rust 1.95 or later with rustfmt and clippy, a C compiler, Node.js 20.19 or
+# later, npm and Chromium.
 #
 # Native code is built in the release profile only, so that dependencies are compiled once.
 set -eu
@@ -22,6 +22,12 @@ announce() {
     echo "==> $(date +%H:%M:%S), after $(($(date +%s) - started)) s: $step"
 }
 
+announce "tools"
+node -e '
+    const [major, minor] = process.versions.node.split(".").map(Number)
+    process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)
+' || { echo "Node.js 20.19 or later is needed" >&2; exit 1; }
+
 announce "format"
 cargo fmt --all --check
 
@@ -38,9 +44,19 @@ if echo "$tree" | grep -E '^(tokio|redb|futures|uuid)[a-z-]* v'; then
     exit 1
 fi
 
-announce "WebAssembly"
-sh wasm/setup.sh
-cargo build --locked --profile wasm --target wasm32-unknown-unknown --package reconverge-wasm
+# Packages are not installed by "npm ci": it refuses a lock file that leaves out the optional
+# builds of other platforms, which some registries do not carry. The lock file pins all the same.
+install_packages() {
+    npm install --no-save --no-fund --no-audit
+}
+
+announce "npm package"
+(
+    cd wasm
+    install_packages
+    npm run build
+    npm run size
+)
 
 announce "documentation"
 # The binary has the name of the core; its pages would take the place of the core's.
@@ -55,9 +71,7 @@ cargo test --release --workspace --locked --features reconverge-tests/planted --
 announce "stock clients in Node.js"
 (
     cd tests/interop
-    # Not "npm ci": it refuses a lock file that leaves out the optional builds of other
-    # platforms, which some registries do not carry. The lock file pins all the same.
-    npm install --no-save --no-fund --no-audit
+    install_packages
     npm test
 )
 

@@ -1,0 +1,114 @@
+// Builds the npm package into dist/: the WebAssembly module, its glue, the code of the worker, the
+// entries and their types.
+//
+//   npm run build
+//   RECONVERGE_WASM_PROFILE=dev npm run build   quick and large, with the names of functions
+//
+// Order matters: the glue comes first, as everything imports it; the code of the worker and the
+// module in base64 become modules that the entries import.
+
+import { build } from "esbuild"
+import { spawnSync } from "node:child_process"
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const here = dirname(fileURLToPath(import.meta.url))
+const root = dirname(here)
+const js = name => join(here, "js", name)
+const dist = name => join(here, "dist", name)
+
+const TARGET = "wasm32-unknown-unknown"
+
+/** Must be there. */
+const ENTRIES = ["browser", "node", "workerd", "base64"]
+
+/** Are built when their source is there, and import the package by its name. */
+const BINDINGS = ["react", "svelte", "vue", "codemirror"]
+
+const requested = process.env.RECONVERGE_WASM_PROFILE || "release"
+const profile = { release: "wasm", dev: "wasm-dev" }[requested]
+if (profile === undefined) {
+  fail(`RECONVERGE_WASM_PROFILE is "${requested}"; it may be "release", the default, or "dev"`)
+}
+const dev = profile === "wasm-dev"
+
+function fail(message) {
+  console.error(`wasm/build.mjs: ${message}`)
+  process.exit(1)
+}
+
+function run(command, ...args) {
+  const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: "inherit" })
+  if (error) fail(`${command}: ${error.message}`)
+  if (status !== 0) fail(`'${[command, ...args].join(" ")}' ended with ${status ?? signal}`)
+}
+
+/** Where cargo puts what it builds; the environment and cargo's settings may move it. */
+function targetFolder() {
+  const args = ["metadata", "--format-version=1", "--no-deps", "--locked"]
+  const { status, stdout, stderr } = spawnSync("cargo", args, { cwd: root, encoding: "utf8" })
+  if (status !== 0) fail(`cargo metadata: ${stderr}`)
+  return JSON.parse(stdout).target_directory
+}
+
+/** Writes a module that exports one string, and its type. */
+function writeString(name, exported, text, about) {
+  writeFileSync(dist(`${name}.js`), `export const ${exported} = ${JSON.stringify(text)}\n`)
+  const type = `/** ${about} */\nexport declare const ${exported}: string\n`
+  writeFileSync(dist(`${name}.d.ts`), type)
+}
+
+const shared = {
+  bundle: true,
+  minify: true,
+  target: "es2022",
+  charset: "utf8",
+  legalComments: "none",
+  logLevel: "warning",
+  // What the package says to bundlers about dist/ is not meant for its sources.
+  ignoreAnnotations: true,
+}
+
+rmSync(dist(""), { recursive: true, force: true })
+mkdirSync(dist("core"), { recursive: true })
+
+run("sh", join(here, "setup.sh"))
+run("cargo", "build", "--locked", "--profile", profile, "--target", TARGET, "--package", "reconverge-wasm")
+run(
+  ...["cargo", "run", "--quiet", "--release", "--locked", "--package", "reconverge-xtask", "--"],
+  ...(dev ? ["--names"] : []),
+  join(targetFolder(), TARGET, profile, "reconverge_wasm.wasm"),
+  dist("core")
+)
+
+const wasm = readFileSync(dist("core/reconverge_bg.wasm"))
+writeString("wasm-base64", "base64", wasm.toString("base64"), "The module, in base64.")
+
+// A classic script, as every browser starts one from a Blob.
+const worker = await build({
+  ...shared,
+  entryPoints: [js("worker.ts")],
+  format: "iife",
+  write: false,
+})
+writeString(
+  "worker-source",
+  "source",
+  worker.outputFiles[0].text,
+  "The script of the worker; it is given the module by message."
+)
+
+run(process.execPath, join(here, "node_modules/typescript/bin/tsc"), "--project", here)
+
+const bindings = BINDINGS.filter(name => existsSync(js(`${name}.ts`)))
+await build({
+  ...shared,
+  entryPoints: [...ENTRIES, ...bindings].map(name => js(`${name}.ts`)),
+  outdir: dist(""),
+  format: "esm",
+  // What entries share is in one file, so that two of them in one app share one core.
+  splitting: true,
+  chunkNames: "shared-[hash]",
+  external: ["*.wasm", "node:*", "reconverge", "react", "svelte", "svelte/*", "vue", "@codemirror/*"],
+})

@@ -1,0 +1,77 @@
+// Says how large the built package is for the apps that load it, and fails above the limits.
+//
+//   npm run build && npm run size
+//
+// Sizes are those of files as a server sends them: raw, and in brotli at its highest level.
+
+import { build } from "esbuild"
+import { existsSync, readFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { brotliCompressSync, constants } from "node:zlib"
+
+const here = dirname(fileURLToPath(import.meta.url))
+const ENTRY = join(here, "dist/browser.js")
+const MODULE = "dist/core/reconverge_bg.wasm"
+
+const MODULE_BYTES_MAX = 1_600_000
+const MODULE_BROTLI_BYTES_MAX = 420_000
+const SCRIPTS_BROTLI_BYTES_MAX = 25_000
+
+if (!existsSync(ENTRY)) {
+  console.error("wasm/size.mjs: there is no dist/browser.js; run 'npm run build' first")
+  process.exit(1)
+}
+
+function brotliBytes(bytes) {
+  const params = {
+    [constants.BROTLI_PARAM_QUALITY]: constants.BROTLI_MAX_QUALITY,
+    [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length,
+  }
+  return brotliCompressSync(bytes, { params }).length
+}
+
+function measure(name) {
+  const bytes = readFileSync(join(here, name))
+  return { name, raw: bytes.length, brotli: brotliBytes(bytes) }
+}
+
+/** The main entry and all that it imports, at once or later; the worker's script is a part. */
+async function scripts() {
+  const { metafile } = await build({
+    absWorkingDir: here,
+    entryPoints: [ENTRY],
+    bundle: true,
+    format: "esm",
+    write: false,
+    metafile: true,
+    logLevel: "error",
+  })
+  return Object.keys(metafile.inputs).sort()
+}
+
+const module = measure(MODULE)
+const files = (await scripts()).map(measure)
+const total = {
+  name: "all scripts of the main entry",
+  raw: files.reduce((sum, { raw }) => sum + raw, 0),
+  brotli: files.reduce((sum, { brotli }) => sum + brotli, 0),
+}
+
+const row = (name, raw, brotli) =>
+  console.log(`${name.padEnd(34)}${String(raw).padStart(12)}${String(brotli).padStart(12)}`)
+const number = value => value.toLocaleString("en-US")
+row("bytes", "raw", "brotli")
+for (const { name, raw, brotli } of [module, ...files, total]) row(name, number(raw), number(brotli))
+row("at most: module", number(MODULE_BYTES_MAX), number(MODULE_BROTLI_BYTES_MAX))
+row("at most: all scripts", "", number(SCRIPTS_BROTLI_BYTES_MAX))
+
+const exceeded = [
+  ["the module, raw", module.raw, MODULE_BYTES_MAX],
+  ["the module in brotli", module.brotli, MODULE_BROTLI_BYTES_MAX],
+  ["all scripts in brotli", total.brotli, SCRIPTS_BROTLI_BYTES_MAX],
+].filter(([, bytes, max]) => bytes > max)
+for (const [what, bytes, max] of exceeded) {
+  console.error(`wasm/size.mjs: ${what}: ${number(bytes)} bytes, at most ${number(max)}`)
+}
+process.exit(exceeded.length > 0 ? 1 : 0)
