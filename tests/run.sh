@@ -78,4 +78,11 @@ announce "stock clients in Node.js"
 announce "examples"
 sh examples/run.sh
 
+announce "browser"
+(
+    cd tests/browser
+    install_packages
+    npm test
+)
+
 announce "all passed"
