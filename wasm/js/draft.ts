@@ -1,0 +1,626 @@
+/**
+ * What `change` hands out: a document that can be edited as if it were plain JavaScript. Each
+ * edit is applied to the tree at once, and noted as the operation that the host will get.
+ */
+
+import { Counter, isCounter, isImmutableString, ImmutableString } from "./counter.js"
+import { diff, snap } from "./diff.js"
+import type { Expand, NewValue, ObjectId, Operation, Prop, Scalar } from "./operations.js"
+import { child, type Entry, isNode, type ListNode, type MapNode, type Node, TextNode, type Tree } from "./tree.js"
+import type { Patch, Path } from "./types.js"
+
+/**
+ * A document, writable. Its lists have `insertAt(index, ...values)` and `deleteAt(index, count?)`
+ * too; they are not in the type, as no plain array could be assigned to such a list then.
+ */
+export type Draft<T> = unknown extends T
+    ? T
+    : T extends string | number | boolean | bigint | null | undefined | Counter | Date | Uint8Array
+      ? T
+      : T extends ImmutableString
+        ? ImmutableString | string
+        : T extends readonly (infer E)[]
+          ? Draft<E>[]
+          : { -readonly [K in keyof T]: Draft<T[K]> }
+
+/** A range of a text, in UTF-16 code units, without `end`. */
+export interface MarkRange {
+    start: number
+    end: number
+    /** What the mark's ends do when text is inserted there; by default, `after`: it grows at its end. */
+    expand?: Expand
+}
+
+/**
+ * Lets `fn` edit the document, and returns what it did, for the host. If `fn` throws or is
+ * asynchronous, the tree is as it was before.
+ *
+ * @param nextId makes a name for a new object: `~1`, `~2`, ...
+ * @param patches gets what changed, if given.
+ */
+export function change<T>(
+    tree: Tree,
+    fn: (draft: Draft<T>) => unknown,
+    nextId: () => ObjectId,
+    patches?: Patch[],
+): Operation[] {
+    tree.begin()
+    const edit = new Edit(tree, nextId, patches)
+    const patchesBefore = patches?.length
+    try {
+        const result = fn(edit.draft(tree.root) as Draft<T>) as { then?: unknown } | undefined
+        if (typeof result?.then === "function") {
+            // It goes on, and fails at its next use of the draft.
+            void Promise.resolve(result).catch(() => {})
+            throw new TypeError("a change must be synchronous: await first, then change")
+        }
+    } catch (error) {
+        tree.rollback()
+        if (patches) patches.length = patchesBefore!
+        throw error
+    } finally {
+        edit.ended = true
+    }
+    tree.commit()
+    return edit.operations
+}
+
+/** Replaces `deleted` UTF-16 code units of a text, from `index` on. An index within a pair of surrogates means its end. */
+export function splice(draft: object, path: Path, index: number, deleted: number, text = ""): void {
+    const { edit, node, at } = textAt(draft, path)
+    if (!(deleted >= 0)) throw new RangeError(`cannot delete ${deleted} characters at ${pointer(at())}`)
+    if (typeof text !== "string") throw new TypeError(`cannot insert ${describe(text)} into the text at ${pointer(at())}`)
+    checkIndex(index, node.text.length, at)
+    const start = snap(node.text, index)
+    const end = snap(node.text, Math.min(index + Math.trunc(deleted), node.text.length))
+    edit.splice(node, start, end - start, wellFormed(text))
+}
+
+/** Makes a text this one, by as few edits as are found in reasonable time. */
+export function updateText(draft: object, path: Path, text: string): void {
+    const { edit, node, at } = textAt(draft, path)
+    if (typeof text !== "string") throw new TypeError(`cannot store ${describe(text)} as the text at ${pointer(at())}`)
+    for (const { index, deleted, inserted } of diff(node.text, wellFormed(text))) {
+        edit.splice(node, index, deleted, inserted)
+    }
+}
+
+/** Marks a range of a text: as bold, as a link, ... The value `null` takes a mark away. */
+export function mark(draft: object, path: Path, range: MarkRange, name: string, value: unknown): void {
+    const { edit, node, at } = textAt(draft, path)
+    const { start, end, expand = "after" } = range
+    checkIndex(end, node.text.length, at)
+    checkIndex(start, end, at)
+    const stored = typeof value === "string" ? wellFormed(value) : edit.read(value, at, [])
+    if (stored !== null && typeof stored === "object" && ("make" in stored || "counter" in stored)) {
+        throw new TypeError(`cannot mark the text at ${pointer(at())} with ${describe(value)}: only with plain values`)
+    }
+    const [from, to] = [snap(node.text, start), snap(node.text, end)]
+    edit.apply(["mark", node.id, from, to, name, stored as Scalar, expand])
+}
+
+export function unmark(draft: object, path: Path, range: MarkRange, name: string): void {
+    mark(draft, path, range, name, null)
+}
+
+/** Begins a block, such as a paragraph, at an index of a text. It takes one place there. */
+export function splitBlock(draft: object, path: Path, index: number, block: object): void {
+    const { edit, node, at } = textAt(draft, path)
+    checkIndex(index, node.text.length, at)
+    edit.insertBlock(node, snap(node.text, index), block, at)
+}
+
+/** Removes the block at an index of a text, so that what follows it belongs to the one before. */
+export function joinBlock(draft: object, path: Path, index: number): void {
+    const { edit, node } = blockAt(draft, path, index)
+    edit.splice(node, index, 1, "")
+}
+
+/** Replaces the block at an index of a text. */
+export function updateBlock(draft: object, path: Path, index: number, block: object): void {
+    const { edit, node, at } = blockAt(draft, path, index)
+    edit.insertBlock(node, index, block, at, 1)
+}
+
+/** Inserts into a list of a draft. */
+export function insertAt<E>(list: readonly E[], index: number, ...values: E[]): void {
+    const { edit, node } = listOf(list)
+    checkIndex(index, node.items.length, () => edit.tree.path(node))
+    edit.spliceList(node, index, 0, values)
+}
+
+/** Removes from a list of a draft. */
+export function deleteAt(list: readonly unknown[], index: number, count = 1): void {
+    const { edit, node } = listOf(list)
+    const at = (): Prop[] => edit.tree.path(node)
+    checkIndex(index, node.items.length, at)
+    if (!Number.isInteger(count) || count < 0) throw new RangeError(`cannot delete ${count} elements at ${pointer(at())}`)
+    checkIndex(index + count, node.items.length, at)
+    edit.spliceList(node, index, count, [])
+}
+
+/** Where something is, when an error has to tell. */
+type Place = () => Prop[]
+
+interface Context {
+    edit: Edit
+    node: Node
+}
+
+/** What each draft object stands for. */
+const contexts = new WeakMap<object, Context>()
+
+/** One run of `change`. */
+class Edit {
+    readonly operations: Operation[] = []
+    ended = false
+    #drafts = new Map<Node | Counter, object>()
+
+    constructor(
+        readonly tree: Tree,
+        readonly nextId: () => ObjectId,
+        readonly patches: Patch[] | undefined,
+    ) {}
+
+    checkOpen(): void {
+        if (this.ended) throw new TypeError("this draft's change has ended: it cannot be used any more")
+    }
+
+    checkWritable(node: Node): void {
+        this.checkOpen()
+        if (!this.tree.has(node)) throw new TypeError("cannot edit an object that was removed from the document")
+    }
+
+    apply(...operations: Operation[]): void {
+        for (const operation of operations) {
+            this.tree.apply(operation, this.patches)
+            this.operations.push(operation)
+        }
+    }
+
+    /** The proxy for a map or list; always the same one, so that `===` and `indexOf` hold. */
+    draft(node: MapNode | ListNode): object {
+        let draft = this.#drafts.get(node)
+        if (!draft) {
+            draft =
+                node.kind === "list"
+                    ? new Proxy<unknown[]>([], new ListHandler(this, node))
+                    : new Proxy({}, new MapHandler(this, node))
+            this.#drafts.set(node, draft)
+            contexts.set(draft, { edit: this, node })
+        }
+        return draft
+    }
+
+    /** What a draft shows. */
+    show(entry: Entry | undefined, node: MapNode | ListNode, key: string): unknown {
+        if (isNode(entry)) return entry.kind === "text" ? entry.text : this.draft(entry)
+        if (entry instanceof Counter) return this.#drafts.get(entry) ?? this.keep(entry, new DraftCounter(this, node, key, entry))
+        // The view has these very objects.
+        if (entry instanceof Date) return new Date(entry)
+        if (entry instanceof Uint8Array) return entry.slice()
+        return entry
+    }
+
+    keep(counter: Counter, draft: DraftCounter): DraftCounter {
+        this.#drafts.set(counter, draft)
+        return draft
+    }
+
+    put(node: MapNode | ListNode, prop: Prop, value: unknown): void {
+        this.checkWritable(node)
+        const old = child(node, prop)
+        // As in `Object.assign(draft, { ...draft })`.
+        if (isNode(old) && isObject(value) && contexts.get(value)?.node === old) return
+        const later: Operation[] = []
+        const stored = this.read(value, () => [...this.tree.path(node), prop], later)
+        if (!same(old, stored)) this.apply(["put", node.id, prop, stored], ...later)
+    }
+
+    delete(node: MapNode | ListNode, prop: Prop): void {
+        this.checkWritable(node)
+        if (child(node, prop) !== undefined) this.apply(["delete", node.id, prop, 1])
+    }
+
+    splice(node: TextNode, index: number, deleted: number, text: string): void {
+        if (deleted > 0 || text) this.apply(["splice", node.id, index, deleted, text])
+    }
+
+    insertBlock(node: TextNode, index: number, block: object, at: Place, replaced = 0): void {
+        const later: Operation[] = []
+        const value = this.read(block, () => [...at(), index], later)
+        if (!isObject(value) || !("make" in value) || value.make !== "map") {
+            throw new TypeError(`a block must be a plain object, at ${pointer([...at(), index])}`)
+        }
+        this.splice(node, index, replaced, "")
+        this.apply(["insert", node.id, index, [value]], ...later)
+    }
+
+    spliceList(node: ListNode, index: number, deleted: number, values: readonly unknown[]): void {
+        this.checkWritable(node)
+        const later: Operation[] = []
+        const stored = values.map((value, i) => this.read(value, () => [...this.tree.path(node), index + i], later))
+        if (deleted > 0) this.apply(["delete", node.id, index, deleted])
+        if (stored.length > 0) this.apply(["insert", node.id, index, stored], ...later)
+    }
+
+    /**
+     * A value as it is stored, of its own: what the caller does with it later is of no effect.
+     *
+     * @param later gets the operations that fill it, if it is an object. Nothing is applied
+     * before all of it is known to be fine.
+     */
+    read(value: unknown, at: Place, later: Operation[], within: readonly object[] = []): NewValue {
+        switch (typeof value) {
+            case "boolean":
+                return value
+            case "string":
+                return { make: "text", id: this.nextId(), text: wellFormed(value) }
+            case "number":
+                if (!Number.isFinite(value)) throw refusal(value, at, "a number must be finite")
+                // Automerge does not know -0.
+                return value + 0
+            case "bigint":
+                if (BigInt.asIntN(64, value) !== value) throw refusal(value, at, "an integer has at most 64 bits")
+                // As it will be read.
+                return Number.isSafeInteger(Number(value)) ? Number(value) : value
+            case "undefined":
+                throw refusal(value, at, "delete the key, or store null")
+            case "object":
+                return value === null ? null : this.#readObject(value, at, later, within)
+            default:
+                throw refusal(value, at, "a document holds data only")
+        }
+    }
+
+    #readObject(value: object, at: Place, later: Operation[], within: readonly object[]): NewValue {
+        if (isCounter(value)) {
+            if (!Number.isSafeInteger(value.value)) throw refusal(value.value, at, "a counter counts whole numbers")
+            return { counter: value.value }
+        }
+        if (isImmutableString(value)) return wellFormed(value.val)
+        if (value instanceof Date) {
+            if (Number.isNaN(value.getTime())) throw refusal("an invalid date", at, "")
+            return new Date(value)
+        }
+        if (value instanceof Uint8Array) return new Uint8Array(value)
+        const context = contexts.get(value)
+        if (context) return this.read(this.#release(context, at), at, later, within)
+        if (within.includes(value)) throw refusal("an object that contains itself", at, "")
+        const inside = [...within, value]
+
+        const id = this.nextId()
+        if (Array.isArray(value)) {
+            const values: NewValue[] = []
+            if (value.length > 0) later.push(["insert", id, 0, values])
+            for (let i = 0; i < value.length; i++) values.push(this.read(value[i], () => [...at(), i], later, inside))
+            return { make: "list", id }
+        }
+        if (!isPlain(value)) throw refusal(value, at, "only plain objects, arrays, Date, Uint8Array, Counter and ImmutableString are stored")
+        for (const [key, inner] of Object.entries(value)) {
+            const place = (): Prop[] => [...at(), key]
+            const index = later.push(["put", id, checkKey(key, place), null]) - 1
+            later[index] = ["put", id, wellFormed(key), this.read(inner, place, later, inside)]
+        }
+        return { make: "map", id }
+    }
+
+    /** The contents of an object of a draft, unless it has its place in the document already. */
+    #release({ edit, node }: Context, at: Place): unknown {
+        edit.checkOpen()
+        if (edit.tree === this.tree && this.tree.has(node)) {
+            const place = pointer(this.tree.path(node))
+            throw new TypeError(
+                `cannot store the object at ${place} a second time, at ${pointer(at())}: store a copy, or remove it there first`,
+            )
+        }
+        return contents(node)
+    }
+}
+
+function contents(entry: Entry): unknown {
+    if (typeof entry === "string") return new ImmutableString(entry)
+    if (!isNode(entry)) return entry
+    if (entry.kind === "text") return entry.text
+    if (entry.kind === "list") return entry.items.map(contents)
+    return Object.fromEntries([...entry.entries].map(([key, inner]) => [key, contents(inner)]))
+}
+
+class DraftCounter extends Counter {
+    #edit: Edit
+    #node: MapNode | ListNode
+    #key: string
+    #counter: Counter
+
+    constructor(edit: Edit, node: MapNode | ListNode, key: string, counter: Counter) {
+        super(counter.value)
+        this.#edit = edit
+        this.#node = node
+        this.#key = key
+        this.#counter = counter
+    }
+
+    override increment(by = 1): void {
+        const [edit, node] = [this.#edit, this.#node]
+        edit.checkWritable(node)
+        // In a list, it may have another index by now.
+        const prop = node.kind === "list" ? node.items.indexOf(this.#counter) : this.#key
+        if (child(node, prop) !== this.#counter) throw new TypeError("cannot change a counter that was removed from the document")
+        if (!Number.isSafeInteger(by) || !Number.isSafeInteger(this.value + by)) {
+            throw new RangeError(`cannot add ${by} to the counter at ${pointer([...edit.tree.path(node), prop])}`)
+        }
+        if (by === 0) return
+        edit.apply(["increment", node.id, prop, by])
+        this.#counter = child(node, prop) as Counter
+        edit.keep(this.#counter, this)
+        ;(this as { value: number }).value = this.#counter.value
+    }
+}
+
+/** What maps and lists have in common. */
+class Handler<N extends MapNode | ListNode> {
+    constructor(
+        protected readonly edit: Edit,
+        protected readonly node: N,
+    ) {}
+
+    defineProperty(): boolean {
+        return false
+    }
+
+    preventExtensions(): boolean {
+        return false
+    }
+
+    setPrototypeOf(): boolean {
+        return false
+    }
+
+    protected open(): N {
+        this.edit.checkOpen()
+        return this.node
+    }
+
+    protected property(value: unknown): PropertyDescriptor {
+        return { value, writable: true, enumerable: true, configurable: true }
+    }
+}
+
+class MapHandler extends Handler<MapNode> implements ProxyHandler<object> {
+    get(target: object, key: string | symbol): unknown {
+        const { entries } = this.open()
+        const entry = entries.get(key as string)
+        return entry === undefined ? Reflect.get(target, key) : this.edit.show(entry, this.node, key as string)
+    }
+
+    set(_: object, key: string | symbol, value: unknown): boolean {
+        const place = (): Prop[] => [...this.edit.tree.path(this.node), String(key)]
+        this.edit.put(this.node, wellFormed(checkKey(key, place)), value)
+        return true
+    }
+
+    deleteProperty(_: object, key: string | symbol): boolean {
+        this.edit.delete(this.node, key as string)
+        return true
+    }
+
+    has(target: object, key: string | symbol): boolean {
+        return this.open().entries.has(key as string) || Reflect.has(target, key)
+    }
+
+    ownKeys(): string[] {
+        return [...this.open().entries.keys()]
+    }
+
+    getOwnPropertyDescriptor(target: object, key: string | symbol): PropertyDescriptor | undefined {
+        return this.open().entries.has(key as string) ? this.property(this.get(target, key)) : undefined
+    }
+}
+
+/** Array's own methods work on this too, by index and length; those that move elements are replaced. */
+class ListHandler extends Handler<ListNode> implements ProxyHandler<unknown[]> {
+    get(target: unknown[], key: string | symbol): unknown {
+        const { items } = this.open()
+        const index = indexOf(key)
+        if (index !== undefined) return this.edit.show(items[index], this.node, "")
+        if (key === "length") return items.length
+        return Reflect.get(Object.hasOwn(methods, key) ? methods : target, key)
+    }
+
+    set(_: unknown[], key: string | symbol, value: unknown): boolean {
+        const { items } = this.node
+        const at = (): Prop[] => this.edit.tree.path(this.node)
+        const index = key === "length" ? (value as number) : indexOf(key)
+        if (index === undefined) throw new TypeError(`cannot set ${String(key)} of the list at ${pointer(at())}`)
+        checkIndex(index, items.length, at)
+        if (key === "length") this.edit.spliceList(this.node, index, items.length - index, [])
+        else if (index === items.length) this.edit.spliceList(this.node, index, 0, [value])
+        else this.edit.put(this.node, index, value)
+        return true
+    }
+
+    /** As in Automerge, what follows moves up: a list has no holes. */
+    deleteProperty(_: unknown[], key: string | symbol): boolean {
+        this.edit.delete(this.node, indexOf(key) ?? -1)
+        return true
+    }
+
+    has(target: unknown[], key: string | symbol): boolean {
+        const index = indexOf(key)
+        if (index !== undefined) return index < this.open().items.length
+        return Object.hasOwn(methods, key) || Reflect.has(target, key)
+    }
+
+    ownKeys(): string[] {
+        return [...this.open().items.keys()].map(String).concat("length")
+    }
+
+    getOwnPropertyDescriptor(target: unknown[], key: string | symbol): PropertyDescriptor | undefined {
+        const { length } = this.open().items
+        if (key === "length") return { value: length, writable: true, enumerable: false, configurable: false }
+        return (indexOf(key) ?? length) < length ? this.property(this.get(target, key)) : undefined
+    }
+}
+
+/** The methods of draft lists that differ from Array's. */
+const methods = {
+    push(...values: unknown[]): number {
+        const { edit, node } = listOf(this)
+        edit.spliceList(node, node.items.length, 0, values)
+        return node.items.length
+    },
+
+    unshift(...values: unknown[]): number {
+        const { edit, node } = listOf(this)
+        edit.spliceList(node, 0, 0, values)
+        return node.items.length
+    },
+
+    pop(): unknown {
+        return methods.splice.call(this, -1, 1)[0]
+    },
+
+    shift(): unknown {
+        return methods.splice.call(this, 0, 1)[0]
+    },
+
+    splice(...args: [start?: number, deleted?: number, ...values: unknown[]]): unknown[] {
+        const { edit, node } = listOf(this)
+        const { length } = node.items
+        const [start, deleted, ...values] = args
+        const index = relative(start, length)
+        const count = args.length < 2 ? (args.length && length) - index : relative(Math.max(deleted ?? 0, 0), length - index)
+        const removed = node.items.slice(index, index + Math.max(count, 0)).map((entry) => edit.show(entry, node, ""))
+        edit.spliceList(node, index, removed.length, values)
+        return removed
+    },
+
+    insertAt(index: number, ...values: unknown[]): unknown {
+        insertAt(this as unknown as unknown[], index, ...values)
+        return this
+    },
+
+    deleteAt(index: number, count?: number): unknown {
+        deleteAt(this as unknown as unknown[], index, count)
+        return this
+    },
+
+    fill(value: unknown, start?: number, end?: number): unknown {
+        const { edit, node } = listOf(this)
+        const { length } = node.items
+        const to = end === undefined ? length : relative(end, length)
+        for (let index = relative(start, length); index < to; index++) edit.put(node, index, value)
+        return this
+    },
+
+    sort(): never {
+        throw immovable(this, "sort")
+    },
+
+    reverse(): never {
+        throw immovable(this, "reverse")
+    },
+
+    copyWithin(): never {
+        throw immovable(this, "copyWithin")
+    },
+}
+
+function immovable(list: object, method: string): TypeError {
+    const { edit, node } = listOf(list)
+    return new TypeError(
+        `cannot ${method} the list at ${pointer(edit.tree.path(node))}: elements have no other place to go to; ${method} a copy where it is shown, or remove elements and insert copies`,
+    )
+}
+
+/** An index as Array's methods take it: negative ones count from the end. */
+function relative(index: number | undefined, length: number): number {
+    const whole = Math.trunc(Number(index)) || 0
+    return whole < 0 ? Math.max(length + whole, 0) : Math.min(whole, length)
+}
+
+function contextOf(draft: object): Context {
+    const context = contexts.get(draft)
+    if (!context) throw new TypeError("only the draft of a change can be edited")
+    context.edit.checkOpen()
+    return context
+}
+
+function listOf(list: object): { edit: Edit; node: ListNode } {
+    const { edit, node } = contextOf(list)
+    if (node.kind !== "list") throw new TypeError(`there is no list at ${pointer(edit.tree.path(node))}`)
+    return { edit, node }
+}
+
+function textAt(draft: object, path: Path): { edit: Edit; node: TextNode; at: Place } {
+    const { edit, node } = contextOf(draft)
+    edit.checkWritable(node)
+    const entry = edit.tree.at(path, node)
+    const at = (): Prop[] => [...edit.tree.path(node), ...path]
+    if (typeof entry === "string") throw new TypeError(`the string at ${pointer(at())} is fixed: it can only be replaced`)
+    if (!(entry instanceof TextNode)) throw new TypeError(`there is no text at ${pointer(at())}`)
+    return { edit, node: entry, at }
+}
+
+function blockAt(draft: object, path: Path, index: number): { edit: Edit; node: TextNode; at: Place } {
+    const text = textAt(draft, path)
+    if (!child(text.node, index)) throw new RangeError(`there is no block at ${pointer([...text.at(), index])}`)
+    return text
+}
+
+function checkIndex(index: number, length: number, at: Place): void {
+    if (!Number.isInteger(index) || index < 0 || index > length) {
+        throw new RangeError(`there is no index ${String(index)} at ${pointer(at())}: it must be from 0 to ${length}`)
+    }
+}
+
+function checkKey(key: string | symbol, at: Place): string {
+    if (typeof key !== "string") throw new TypeError(`cannot use a symbol as a key, at ${pointer(at())}`)
+    // Automerge refuses it too: a copy of the document would get another prototype.
+    if (key === "__proto__") throw new TypeError(`cannot use __proto__ as a key, at ${pointer(at())}`)
+    return key
+}
+
+/** The index that a property names, if it is one. */
+function indexOf(key: string | symbol): number | undefined {
+    return typeof key === "string" && /^(0|[1-9]\d*)$/.test(key) ? Number(key) : undefined
+}
+
+function same(old: Entry | undefined, stored: NewValue): boolean {
+    if (!isObject(stored)) return old === stored
+    if (stored instanceof Date) return old instanceof Date && old.getTime() === stored.getTime()
+    if (stored instanceof Uint8Array) {
+        return old instanceof Uint8Array && old.length === stored.length && old.every((byte, i) => byte === stored[i])
+    }
+    // Another text object would lose what others type in this one.
+    return "make" in stored && old instanceof TextNode && old.text === stored.text && old.blocks.length === 0
+}
+
+function isObject<T>(value: T): value is T & object {
+    return typeof value === "object" && value !== null
+}
+
+/** Of this or another realm, as of an iframe. */
+function isPlain(value: object): boolean {
+    const prototype: unknown = Object.getPrototypeOf(value)
+    return prototype === null || Object.getPrototypeOf(prototype) === null
+}
+
+/** Documents hold no halves of surrogate pairs; the host would replace them likewise. */
+function wellFormed(text: string): string {
+    return text.replace(/\p{Surrogate}/gu, "\uFFFD")
+}
+
+function refusal(value: unknown, at: Place, reason: string): TypeError {
+    const what = typeof value === "string" ? value : describe(value)
+    return new TypeError(`cannot store ${what} at ${pointer(at())}${reason && `: ${reason}`}`)
+}
+
+function describe(value: unknown): string {
+    if (isObject(value)) return `an instance of ${value.constructor?.name || "an unknown class"}`
+    return typeof value === "function" || typeof value === "symbol" ? `a ${typeof value}` : String(value)
+}
+
+function pointer(path: Path): string {
+    return "/" + path.map((prop) => String(prop).replaceAll("~", "~0").replaceAll("/", "~1")).join("/")
+}

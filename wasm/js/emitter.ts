@@ -1,0 +1,94 @@
+/** How many events a slow consumer of an iteration can be behind, before it misses the oldest. */
+export const BACKLOG_MAX = 1000
+
+type Listener<T> = (event: T) => void
+
+/** Events with names. Listeners run in the order in which they came, at once. */
+export class Emitter<Events extends object> {
+    #listeners = new Map<keyof Events, Set<Listener<never>>>()
+    #ends = new Set<() => void>()
+
+    /** Returns "off". A function that listens already is not called twice. */
+    on<K extends keyof Events>(event: K, listener: Listener<Events[K]>): () => void {
+        const listeners = this.#listeners.get(event) ?? new Set()
+        this.#listeners.set(event, listeners.add(listener))
+        return () => this.off(event, listener)
+    }
+
+    off<K extends keyof Events>(event: K, listener: Listener<Events[K]>): void {
+        this.#listeners.get(event)?.delete(listener)
+    }
+
+    /** Whether anyone listens: for events that cost something to make. */
+    has(event: keyof Events): boolean {
+        return (this.#listeners.get(event)?.size ?? 0) > 0
+    }
+
+    emit<K extends keyof Events>(event: K, value: Events[K]): void {
+        const listeners = this.#listeners.get(event) as Set<Listener<Events[K]>> | undefined
+        for (const listener of [...(listeners ?? [])]) {
+            if (!listeners?.has(listener)) continue
+            try {
+                listener(value)
+            } catch (error) {
+                report(error)
+            }
+        }
+    }
+
+    /**
+     * The events from now on. A consumer that is slow gets the newest 1,000 of those that it has
+     * not taken yet. The iteration ends with `signal`, or with the emitter.
+     */
+    iterate<K extends keyof Events>(event: K, signal?: AbortSignal): AsyncIterableIterator<Events[K]> {
+        const backlog: Events[K][] = []
+        let waiting: ((result: IteratorResult<Events[K], undefined>) => void)[] = []
+        let ended = false
+
+        const off = this.on(event, (value) => {
+            const next = waiting.shift()
+            if (next) return next({ value, done: false })
+            if (backlog.push(value) > BACKLOG_MAX) backlog.shift()
+        })
+        const end = (): void => {
+            ended = true
+            off()
+            signal?.removeEventListener("abort", end)
+            this.#ends.delete(end)
+            for (const next of waiting) next({ value: undefined, done: true })
+            waiting = []
+        }
+        this.#ends.add(end)
+        if (signal?.aborted) end()
+        signal?.addEventListener("abort", end)
+
+        return {
+            next: () =>
+                new Promise((resolve) => {
+                    if (backlog.length > 0) resolve({ value: backlog.shift()!, done: false })
+                    else if (ended) resolve({ value: undefined, done: true })
+                    else waiting.push(resolve)
+                }),
+            return: async () => {
+                backlog.length = 0
+                end()
+                return { value: undefined, done: true }
+            },
+            [Symbol.asyncIterator]() {
+                return this
+            },
+        }
+    }
+
+    /** Ends all iterations, once their consumers have taken what is left, and forgets the listeners. */
+    close(): void {
+        for (const end of [...this.#ends]) end()
+        this.#listeners.clear()
+    }
+}
+
+/** As an uncaught error is: a listener's fault must not stop the others, and must not be hidden. */
+function report(error: unknown): void {
+    if (typeof reportError === "function") reportError(error)
+    else console.error(error)
+}

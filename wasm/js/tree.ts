@@ -1,0 +1,407 @@
+/**
+ * A document as the page sees it: objects by name, changed in place by operations, and shown as
+ * frozen plain data. There are no conflicts, no marks and no history here; the host has them.
+ */
+
+import { Counter } from "./counter.js"
+import { type NewValue, type ObjectId, type Operation, type Prop, ROOT } from "./operations.js"
+import type { Patch, PatchValue, Path } from "./types.js"
+
+/** An operation does not fit: the view is not what the host takes it for, and must be read anew. */
+export class ViewError extends Error {
+    override name = "ViewError"
+}
+
+/** A value that is no object; a string is a fixed one. */
+export type Leaf = null | boolean | number | bigint | string | Date | Uint8Array | Counter
+export type Entry = Leaf | Node
+export type Node = MapNode | ListNode | TextNode
+
+class ObjectNode {
+    /** Of the root, undefined. It stays when the node is removed. */
+    readonly parent: Node | undefined
+    /** Its key, if the parent is a map. */
+    readonly key: string
+    id: ObjectId
+    /** The frozen data made of it. Undefined if something in it changed since, and then so in all above it. */
+    shown: unknown
+
+    constructor(id: ObjectId, parent?: Node, key = "") {
+        this.id = id
+        this.parent = parent
+        this.key = key
+    }
+}
+
+export class MapNode extends ObjectNode {
+    readonly kind = "map"
+    readonly entries = new Map<string, Entry>()
+}
+
+export class ListNode extends ObjectNode {
+    readonly kind = "list"
+    readonly items: Entry[] = []
+}
+
+export class TextNode extends ObjectNode {
+    readonly kind = "text"
+    text = ""
+    /** The maps that stand in the text, each as one U+FFFC, in order. Replaced, not changed. */
+    blocks: readonly { readonly at: number; readonly node: Node }[] = []
+}
+
+const kinds = { map: MapNode, list: ListNode, text: TextNode }
+
+export class Tree {
+    readonly root = new MapNode(ROOT)
+    #nodes = new Map<ObjectId, Node>([[ROOT, this.root]])
+    /** What takes back the edits since `begin`, the last one first. */
+    #undo: (() => void)[] | undefined
+
+    /**
+     * The document, or an object in it, as frozen plain data; what did not change since the last
+     * time is the same object. Only dates and bytes cannot be frozen: they must not be changed.
+     */
+    view(node: Node = this.root): unknown {
+        if (node.kind === "text") return node.text
+        // What is inside first, without recursion: how deep a document is, others decide.
+        const pending: (MapNode | ListNode)[] = node.shown === undefined ? [node] : []
+        for (let top = node; pending.length > 0; top = pending[pending.length - 1]!) {
+            const { length } = pending
+            for (const inner of inside(top)) {
+                if (isNode(inner) && inner.kind !== "text" && inner.shown === undefined) pending.push(inner)
+            }
+            if (pending.length > length) continue
+            top.shown = Object.freeze(top.kind === "list" ? top.items.map(show) : showMap(top))
+            pending.pop()
+        }
+        return node.shown
+    }
+
+    /** The object of this name, if it is in the document. */
+    node(id: ObjectId): Node | undefined {
+        return this.#nodes.get(id)
+    }
+
+    /** Whether the object has not been removed. */
+    has(node: Node): boolean {
+        return this.#nodes.get(node.id) === node
+    }
+
+    /** What lies at a path from an object. An index of a text leads to the block there. */
+    at(path: Path, from: Node = this.root): Entry | undefined {
+        let entry: Entry | undefined = from
+        for (const prop of path) {
+            if (!isNode(entry)) return undefined
+            entry = child(entry, prop)
+        }
+        return entry
+    }
+
+    path(node: Node): Prop[] {
+        const path: Prop[] = []
+        for (let at: Node = node; at.parent; at = at.parent) {
+            const parent: Node = at.parent
+            path.push(parent.kind === "map" ? at.key : indexIn(parent, at))
+        }
+        return path.reverse()
+    }
+
+    /**
+     * Changes the document. Of an object that is not there nothing is changed, and false
+     * returned: an edit of this page may have removed it, before the host heard of that.
+     *
+     * @param patches gets what changed, if given.
+     * @throws ViewError if the operation does not fit what is there.
+     */
+    apply(operation: Operation, patches?: Patch[]): boolean {
+        if (!Array.isArray(operation)) throw new ViewError("what should be an operation is none")
+        const node = this.#nodes.get(operation[1])
+        if (!node) return false
+        switch (operation[0]) {
+            case "put":
+                this.#put(node, operation[2], operation[3], patches)
+                break
+            case "insert":
+                this.#insert(node, operation[2], operation[3], patches)
+                break
+            case "delete":
+                this.#delete(node, operation[2], operation[3], patches)
+                break
+            case "splice":
+                this.#splice(node, operation[2], operation[3], operation[4], patches)
+                break
+            case "increment":
+                this.#increment(node, operation[2], operation[3], patches)
+                break
+            case "mark":
+                this.#mark(node, operation, patches)
+                break
+            default:
+                throw new ViewError(`there is no operation ${String(operation[0])}`)
+        }
+        return true
+    }
+
+    /** Gives an object the name that the host has for it. */
+    rename(from: ObjectId, to: ObjectId): void {
+        const node = this.#nodes.get(from)
+        if (!node || from === to) return
+        if (this.#nodes.has(to)) throw new ViewError(`there are two objects ${to}`)
+        this.#nodes.delete(from)
+        this.#nodes.set(to, node)
+        node.id = to
+        this.#undo?.push(() => this.rename(to, from))
+    }
+
+    /** From here on, what is done can be taken back, with `rollback`, until `commit`. */
+    begin(): void {
+        if (this.#undo) throw new Error("a change of a document cannot be made within another one of it")
+        // What was never shown would not be remembered.
+        this.view()
+        this.#undo = []
+    }
+
+    commit(): void {
+        this.#undo = undefined
+    }
+
+    rollback(): void {
+        const undo = this.#undo ?? []
+        this.#undo = undefined
+        for (const step of undo.reverse()) step()
+    }
+
+    #put(node: Node, prop: Prop, value: NewValue, patches?: Patch[]): void {
+        if (node.kind === "text") throw this.#misfit(node, "put")
+        const old = this.#entry(node, prop)
+        if (node.kind === "list" && old === undefined) throw this.#misfit(node, "put", prop)
+        this.#remove(old)
+        const entry = this.#make(value, node, prop)
+        this.#set(node, prop, entry)
+        if (patches) {
+            const path = [...this.path(node), prop]
+            patches.push({ action: "put", path, value: described(entry) })
+            describeText(entry, path, patches)
+        }
+    }
+
+    #insert(node: Node, index: number, values: NewValue[], patches?: Patch[]): void {
+        if (node.kind === "map" || !Array.isArray(values)) throw this.#misfit(node, "insert")
+        this.#checkRange(node, index, 0)
+        const entries = values.map((value) => this.#make(value, node, index))
+        if (node.kind === "list") {
+            this.#replaceItems(node, index, 0, entries)
+        } else {
+            const blocks = entries.map((entry, i) => {
+                if (!(entry instanceof MapNode)) throw this.#misfit(node, "insert")
+                return { at: index + i, node: entry }
+            })
+            this.#replaceText(node, index, 0, "\uFFFC".repeat(entries.length), blocks)
+        }
+        if (patches && entries.length > 0) {
+            const path = this.path(node)
+            patches.push({ action: "insert", path: [...path, index], values: entries.map(described) })
+            entries.forEach((entry, i) => describeText(entry, [...path, index + i], patches))
+        }
+    }
+
+    #delete(node: Node, prop: Prop, count: number, patches?: Patch[]): void {
+        if (node.kind === "text") return this.#splice(node, prop as number, count, "", patches)
+        const old = this.#entry(node, prop)
+        if (node.kind === "map") {
+            if (old === undefined) return
+            this.#remove(old)
+            this.#set(node, prop, undefined)
+            patches?.push({ action: "del", path: [...this.path(node), prop] })
+        } else {
+            this.#checkRange(node, prop, count)
+            for (const item of this.#replaceItems(node, prop as number, count, [])) this.#remove(item)
+            patches?.push(deletion([...this.path(node), prop], count))
+        }
+    }
+
+    #splice(node: Node, index: number, deleted: number, text: string, patches?: Patch[]): void {
+        if (node.kind !== "text" || typeof text !== "string") throw this.#misfit(node, "splice")
+        this.#checkRange(node, index, deleted)
+        this.#replaceText(node, index, deleted, text, [])
+        if (patches) {
+            const path = [...this.path(node), index]
+            if (deleted > 0) patches.push(deletion(path, deleted))
+            if (text) patches.push({ action: "splice", path: [...path], value: text })
+        }
+    }
+
+    #increment(node: Node, prop: Prop, by: number, patches?: Patch[]): void {
+        const old = node.kind === "text" ? undefined : this.#entry(node, prop)
+        if (!(old instanceof Counter) || typeof by !== "number") throw this.#misfit(node, "increment", prop)
+        this.#set(node as MapNode | ListNode, prop, Object.freeze(new Counter(old.value + by)))
+        patches?.push({ action: "inc", path: [...this.path(node), prop], value: by })
+    }
+
+    /** Marks are not in the view. */
+    #mark(node: Node, operation: Extract<Operation, ["mark", ...unknown[]]>, patches?: Patch[]): void {
+        const [, , start, end, name, value] = operation
+        if (node.kind !== "text") throw this.#misfit(node, "mark")
+        this.#checkRange(node, start, end - start)
+        if (!patches) return
+        const path = this.path(node)
+        if (value === null) patches.push({ action: "unmark", path, name, start, end })
+        else patches.push({ action: "mark", path, marks: [{ name, start, end, value }] })
+    }
+
+    #entry(node: MapNode | ListNode, prop: Prop): Entry | undefined {
+        if (typeof prop !== (node.kind === "map" ? "string" : "number")) throw this.#misfit(node, "this", prop)
+        return child(node, prop)
+    }
+
+    #make(value: NewValue, parent: Node, prop: Prop): Entry {
+        if (typeof value !== "object" || value === null) {
+            if (value === undefined || typeof value === "function") throw this.#misfit(parent, "a value", prop)
+            return value
+        }
+        if (value instanceof Date || value instanceof Uint8Array) return value
+        if ("counter" in value) return Object.freeze(new Counter(value.counter))
+        const { make, id, text } = value
+        if (typeof id !== "string" || !Object.hasOwn(kinds, make)) throw this.#misfit(parent, "a value", prop)
+        if (this.#nodes.has(id)) throw new ViewError(`there are two objects ${id}`)
+        const node = new kinds[make](id, parent, typeof prop === "string" ? prop : "")
+        if (node.kind === "text") node.text = typeof text === "string" ? text : ""
+        this.#nodes.set(id, node)
+        this.#undo?.push(() => this.#nodes.delete(id))
+        return node
+    }
+
+    /** Forgets an object and all that is in it. */
+    #remove(entry: Entry | undefined): void {
+        const removed = isNode(entry) ? [entry] : []
+        for (const node of removed) {
+            this.#nodes.delete(node.id)
+            for (const inner of inside(node)) if (isNode(inner)) removed.push(inner)
+        }
+        if (removed.length > 0) this.#undo?.push(() => removed.forEach((node) => this.#nodes.set(node.id, node)))
+    }
+
+    #set(node: MapNode | ListNode, prop: Prop, entry: Entry | undefined): void {
+        this.#touch(node)
+        const old = child(node, prop)
+        const set = (entry: Entry | undefined): void => {
+            if (node.kind === "list") node.items[prop as number] = entry!
+            else if (entry === undefined) node.entries.delete(prop as string)
+            else node.entries.set(prop as string, entry)
+        }
+        set(entry)
+        this.#undo?.push(() => set(old))
+    }
+
+    #replaceItems(node: ListNode, index: number, deleted: number, added: Entry[]): Entry[] {
+        this.#touch(node)
+        const removed = replace(node.items, index, deleted, added)
+        this.#undo?.push(() => replace(node.items, index, added.length, removed))
+        return removed
+    }
+
+    #replaceText(node: TextNode, index: number, deleted: number, added: string, blocks: TextNode["blocks"]): void {
+        this.#touch(node.parent)
+        const { text, blocks: old } = node
+        const end = index + deleted
+        node.text = text.slice(0, index) + added + text.slice(end)
+        if (old.length + blocks.length > 0) {
+            for (const block of old) if (block.at >= index && block.at < end) this.#remove(block.node)
+            node.blocks = [
+                ...old.filter(({ at }) => at < index),
+                ...blocks,
+                ...old.filter(({ at }) => at >= end).map(({ at, node }) => ({ at: at - deleted + added.length, node })),
+            ]
+        }
+        this.#undo?.push(() => {
+            node.text = text
+            node.blocks = old
+        })
+    }
+
+    /** What was made of this object, and of those above it, no longer holds. */
+    #touch(node: Node | undefined): void {
+        // A text shows nothing of what is in its blocks.
+        for (let at = node; at && at.kind !== "text" && at.shown !== undefined; at = at.parent) {
+            const touched = at
+            const { shown } = touched
+            touched.shown = undefined
+            this.#undo?.push(() => (touched.shown = shown))
+        }
+    }
+
+    #checkRange(node: ListNode | TextNode, index: Prop, count: number): void {
+        const { length } = node.kind === "list" ? node.items : node.text
+        const fits = Number.isInteger(index) && Number.isInteger(count) && count >= 0
+        if (!fits || (index as number) < 0 || (index as number) + count > length) {
+            throw new ViewError(`there are no ${count} elements at ${index} of ${length} in ${node.id}`)
+        }
+    }
+
+    #misfit(node: Node, what: string, prop?: Prop): ViewError {
+        return new ViewError(`${what} does not fit the ${node.kind} ${node.id}${prop === undefined ? "" : ` at ${prop}`}`)
+    }
+}
+
+export function isNode(entry: Entry | undefined): entry is Node {
+    return entry instanceof ObjectNode
+}
+
+/** What a map has for a key, or a list at an index; the block at an index of a text. */
+export function child(node: Node, prop: Prop): Entry | undefined {
+    if (node.kind === "map") return node.entries.get(prop as string)
+    if (node.kind === "list") return node.items[prop as number]
+    return node.blocks.find(({ at }) => at === prop)?.node
+}
+
+function inside(node: Node): Iterable<Entry> {
+    if (node.kind === "map") return node.entries.values()
+    return node.kind === "list" ? node.items : node.blocks.map((block) => block.node)
+}
+
+/** Of objects that have been shown. */
+function show(entry: Entry): unknown {
+    if (!isNode(entry)) return entry
+    return entry.kind === "text" ? entry.text : entry.shown
+}
+
+function showMap(node: MapNode): Record<string, unknown> {
+    const object: Record<string, unknown> = {}
+    for (const [key, entry] of node.entries) {
+        // An assignment would set the prototype.
+        if (key === "__proto__") Object.defineProperty(object, key, { value: show(entry), enumerable: true })
+        else object[key] = show(entry)
+    }
+    return object
+}
+
+function indexIn(parent: ListNode | TextNode, node: Node): number {
+    if (parent.kind === "list") return parent.items.indexOf(node)
+    return parent.blocks.find((block) => block.node === node)?.at ?? -1
+}
+
+/** Like `items.splice`, which takes only some ten thousands of elements. */
+function replace<T>(items: T[], index: number, deleted: number, added: readonly T[]): T[] {
+    if (added.length < 10_000) return items.splice(index, deleted, ...added)
+    const after = items.splice(index)
+    const removed = after.splice(0, deleted)
+    for (const item of added) items.push(item)
+    for (const item of after) items.push(item)
+    return removed
+}
+
+function described(entry: Entry): PatchValue {
+    if (entry instanceof Counter) return entry.value
+    if (!isNode(entry)) return entry
+    if (entry.kind === "text") return ""
+    return entry.kind === "list" ? [] : {}
+}
+
+function describeText(entry: Entry, path: Prop[], patches: Patch[]): void {
+    if (entry instanceof TextNode && entry.text) patches.push({ action: "splice", path: [...path, 0], value: entry.text })
+}
+
+function deletion(path: Prop[], length: number): Patch {
+    return length === 1 ? { action: "del", path } : { action: "del", path, length }
+}
