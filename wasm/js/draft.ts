@@ -592,8 +592,9 @@ function same(old: Entry | undefined, stored: NewValue): boolean {
     if (stored instanceof Uint8Array) {
         return old instanceof Uint8Array && old.length === stored.length && old.every((byte, i) => byte === stored[i])
     }
+    if (!("make" in stored) || stored.make !== "text") return false
     // Another text object would lose what others type in this one.
-    return "make" in stored && old instanceof TextNode && old.text === stored.text && old.blocks.length === 0
+    return old instanceof TextNode ? old.text === stored.text && old.blocks.length === 0 : old === stored.text
 }
 
 function isObject<T>(value: T): value is T & object {

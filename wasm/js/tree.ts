@@ -261,7 +261,7 @@ export class Tree {
             return value
         }
         if (value instanceof Date || value instanceof Uint8Array) return value
-        if ("counter" in value) return Object.freeze(new Counter(value.counter))
+        if ("counter" in value && typeof value.counter === "number") return Object.freeze(new Counter(value.counter))
         const { make, id, text } = value
         if (typeof id !== "string" || !Object.hasOwn(kinds, make)) throw this.#misfit(parent, "a value", prop)
         if (this.#nodes.has(id)) throw new ViewError(`there are two objects ${id}`)

@@ -1,0 +1,80 @@
+import assert from "node:assert/strict"
+import { test } from "node:test"
+import { BACKLOG_MAX, Emitter } from "../js/emitter.js"
+
+interface Events {
+    count: number
+    end: undefined
+}
+
+test("listeners get what they asked for, until they are off", () => {
+    const emitter = new Emitter<Events>()
+    const seen: number[] = []
+    const listener = (n: number): void => void seen.push(n)
+    const off = emitter.on("count", listener)
+    emitter.on("count", (n) => {
+        if (n === 2) emitter.off("count", last)
+    })
+    const last = (n: number): void => void seen.push(n * 10)
+    emitter.on("count", last)
+    assert.ok(emitter.has("count") && !emitter.has("end"))
+    emitter.emit("count", 1)
+    emitter.emit("count", 2)
+    off()
+    emitter.emit("count", 3)
+    assert.deepEqual(seen, [1, 10, 2])
+})
+
+test("a listener's error does not stop the others, and is reported", (t) => {
+    const emitter = new Emitter<Events>()
+    const reported = t.mock.method(console, "error", () => {})
+    const seen: number[] = []
+    emitter.on("count", () => {
+        throw new Error("mine")
+    })
+    emitter.on("count", (n) => seen.push(n))
+    emitter.emit("count", 1)
+    assert.deepEqual(seen, [1])
+    assert.equal(reported.mock.callCount(), 1)
+})
+
+test("an iteration has the events from its beginning on, until it is left", async () => {
+    const emitter = new Emitter<Events>()
+    emitter.emit("count", 0)
+    const events = emitter.iterate("count")
+    emitter.emit("count", 1)
+    emitter.emit("count", 2)
+    const seen: number[] = []
+    for await (const n of events) {
+        seen.push(n)
+        if (n === 2) setTimeout(() => emitter.emit("count", 3))
+        if (n === 3) break
+    }
+    assert.deepEqual(seen, [1, 2, 3])
+    assert.ok(!emitter.has("count"))
+    assert.deepEqual(await events.next(), { value: undefined, done: true })
+})
+
+test("a slow consumer gets the newest events", async () => {
+    const emitter = new Emitter<Events>()
+    const events = emitter.iterate("count")
+    for (let n = 0; n < BACKLOG_MAX + 5; n++) emitter.emit("count", n)
+    emitter.close()
+    const seen: number[] = []
+    for await (const n of events) seen.push(n)
+    assert.deepEqual([seen.length, seen[0], seen.at(-1)], [BACKLOG_MAX, 5, BACKLOG_MAX + 4])
+})
+
+test("an iteration ends with its signal, also while it waits", async () => {
+    const emitter = new Emitter<Events>()
+    const controller = new AbortController()
+    const events = emitter.iterate("count", controller.signal)
+    const [one, two] = [events.next(), events.next()]
+    emitter.emit("count", 1)
+    controller.abort()
+    assert.deepEqual(await one, { value: 1, done: false })
+    assert.deepEqual(await two, { value: undefined, done: true })
+    assert.ok(!emitter.has("count"))
+    assert.deepEqual(await emitter.iterate("count", controller.signal).next(), { value: undefined, done: true })
+    assert.ok(!emitter.has("count"))
+})
