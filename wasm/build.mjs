@@ -110,5 +110,5 @@ await build({
   // What entries share is in one file, so that two of them in one app share one core.
   splitting: true,
   chunkNames: "shared-[hash]",
-  external: ["*.wasm", "node:*", "reconverge", "react", "svelte", "svelte/*", "vue", "@codemirror/*"],
+  external: ["*.wasm", "node:*", "ws", "reconverge", "react", "svelte", "svelte/*", "vue", "@codemirror/*"],
 })

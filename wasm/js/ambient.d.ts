@@ -9,3 +9,7 @@ declare module "*.wasm" {
 declare module "node:fs" {
   export function readFileSync(path: URL): Uint8Array<ArrayBuffer>
 }
+
+declare module "ws" {
+  export const WebSocket: typeof globalThis.WebSocket
+}

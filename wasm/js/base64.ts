@@ -1,10 +1,15 @@
-// The entry that carries the module in itself. A placeholder.
+// The entry that carries the module in itself, for bundlers that copy no files.
 
 import { base64 } from "../dist/wasm-base64.js"
-import { initSync } from "../dist/core/reconverge.js"
+import { source } from "../dist/worker-source.js"
+import { usePlatform } from "./repo.js"
 
-export { documentId, protocolVersion } from "../dist/core/reconverge.js"
+usePlatform({
+  get module() {
+    return Uint8Array.from(atob(base64), char => char.charCodeAt(0))
+  },
+  webSocket: url => new WebSocket(url),
+  workerSource: source,
+})
 
-initSync({ module: Uint8Array.from(atob(base64), char => char.charCodeAt(0)) })
-
-export const ready = async (): Promise<void> => {}
+export * from "./index.js"

@@ -1,10 +1,14 @@
-// The entry for Node.js, Deno and Bun. A placeholder.
+// The entry for Node.js, Deno and Bun. The engine runs in the caller's thread.
 
 import { readFileSync } from "node:fs"
-import { initSync } from "../dist/core/reconverge.js"
+import { WebSocket } from "ws"
+import { usePlatform } from "./repo.js"
 
-export { documentId, protocolVersion } from "../dist/core/reconverge.js"
+usePlatform({
+  get module() {
+    return readFileSync(new URL("./core/reconverge_bg.wasm", import.meta.url))
+  },
+  webSocket: url => new WebSocket(url),
+})
 
-initSync({ module: readFileSync(new URL("./core/reconverge_bg.wasm", import.meta.url)) })
-
-export const ready = async (): Promise<void> => {}
+export * from "./index.js"

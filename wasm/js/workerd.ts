@@ -1,10 +1,8 @@
-// The entry for workerd, which compiles modules ahead of time. A placeholder.
+// The entry for workerd, which compiles modules ahead of time.
 
 import module from "./core/reconverge_bg.wasm"
-import { initSync } from "../dist/core/reconverge.js"
+import { usePlatform } from "./repo.js"
 
-export { documentId, protocolVersion } from "../dist/core/reconverge.js"
+usePlatform({ module, webSocket: url => new WebSocket(url) })
 
-initSync({ module })
-
-export const ready = async (): Promise<void> => {}
+export * from "./index.js"

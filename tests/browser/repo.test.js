@@ -1,0 +1,253 @@
+// What users of the package live through: other people, no network, reloads, closed tabs, a relay
+// that dies, and a browser that keeps nothing.
+
+import assert from "node:assert/strict"
+import { until } from "../interop/lib/wait.js"
+import { story } from "./lib/world.js"
+
+/** Opens a repo in a page, as `repo`. */
+const open = (page, options) =>
+  page.evaluate(async options => {
+    window.repo = await reconverge.Repo.open(options)
+    window.problems = []
+    repo.on("problem", problem => problems.push(String(problem)))
+  }, options)
+
+/** Makes a document in a page, as `doc`, and gives its url. */
+const create = (page, initial) =>
+  page.evaluate(async initial => {
+    window.doc = await repo.create(initial)
+    return doc.url
+  }, initial)
+
+const find = (page, url) =>
+  page.evaluate(async url => {
+    window.doc = await repo.find(url)
+  }, url)
+
+const show = page => page.evaluate(() => doc.doc())
+const status = page => page.evaluate(() => doc.status.state)
+const synced = page => page.evaluate(() => doc.whenSynced())
+const flush = page => page.evaluate(() => repo.flush())
+
+/** Waits until the document of a page is as expected. */
+async function becomes(page, expected) {
+  const is = async () => JSON.stringify(await show(page)) === JSON.stringify(expected)
+  await until(`the document to be ${JSON.stringify(expected)}`, is, { seen: () => show(page) })
+}
+
+const becomesStatus = (page, expected) =>
+  until(`the status ${expected}`, async () => (await status(page)) === expected, {
+    seen: () => status(page),
+  })
+
+/** Inserts text into `doc.text`. */
+const type = (page, index, text) =>
+  page.evaluate(
+    ([index, text]) => doc.change(draft => reconverge.splice(draft, ["text"], index, 0, text)),
+    [index, text]
+  )
+
+story("two people edit a document at once", async world => {
+  const relay = await world.relay()
+  const site = await world.site()
+  const [ann, bob] = [await world.plain(site), await world.plain(site)]
+  for (const page of [ann, bob]) await open(page, { relay: relay.url })
+  const url = await create(ann, { text: "hello", by: {} })
+  await synced(ann)
+  await find(bob, url)
+  assert.deepEqual(await show(bob), { by: {}, text: "hello" })
+  await Promise.all([
+    ann.evaluate(() => {
+      for (const char of "ann: ") doc.change(d => reconverge.splice(d, ["text"], doc.doc().text.indexOf("hello"), 0, char))
+      doc.change(d => (d.by.ann = true))
+    }),
+    bob.evaluate(() => {
+      for (const char of " bob") doc.change(d => reconverge.splice(d, ["text"], doc.doc().text.length, 0, char))
+      doc.change(d => (d.by.bob = true))
+    }),
+  ])
+  const expected = { by: { ann: true, bob: true }, text: "ann: hello bob" }
+  await becomes(ann, expected)
+  await becomes(bob, expected)
+  await synced(ann)
+  await becomesStatus(ann, "saved")
+  await becomesStatus(bob, "saved")
+})
+
+story("what is edited offline is there after a reload, and merged when the relay is back", async world => {
+  const relay = await world.relay()
+  const site = await world.site()
+  const [ann, bob] = [await world.plain(site), await world.plain(site)]
+  for (const page of [ann, bob]) await open(page, { relay: relay.url })
+  const url = await create(ann, { text: "one" })
+  await synced(ann)
+  await find(bob, url)
+  await relay.kill()
+  await becomesStatus(ann, "saved")
+  await type(ann, 3, " two")
+  assert.equal(await status(ann), "offline")
+  await flush(ann)
+  await type(bob, 0, "zero ")
+  await ann.reload()
+  await ann.waitForFunction(() => window.reconverge !== undefined)
+  await open(ann, { relay: relay.url })
+  await find(ann, url)
+  assert.deepEqual(await show(ann), { text: "one two" })
+  assert.equal(await status(ann), "offline")
+  await relay.start()
+  for (const page of [ann, bob]) {
+    await page.evaluate(() => dispatchEvent(new Event("online")))
+    await becomes(page, { text: "zero one two" })
+    await becomesStatus(page, "saved")
+  }
+}, { ms: 90_000 })
+
+story("two tabs share edits without a relay, and one storage", async world => {
+  const site = await world.site()
+  const context = await world.context()
+  const [first, second] = [await world.plain(site, context), await world.plain(site, context)]
+  for (const page of [first, second]) await open(page, { relay: "ws://127.0.0.1:9" })
+  const url = await create(first, { text: "" })
+  await find(second, url)
+  await Promise.all([
+    first.evaluate(() => {
+      for (let i = 0; i < 100; i++) doc.change(d => reconverge.splice(d, ["text"], 0, 0, "a"))
+    }),
+    second.evaluate(() => {
+      for (let i = 0; i < 100; i++) doc.change(d => reconverge.splice(d, ["text"], doc.doc().text.length, 0, "b"))
+    }),
+  ])
+  const length = async page => (await show(page)).text.length
+  for (const page of [first, second]) {
+    await until("all letters in both tabs", async () => (await length(page)) === 200, { seen: () => length(page) })
+  }
+  assert.deepEqual(await show(first), await show(second))
+  assert.equal(await status(second), "offline")
+  // The host's tab goes; the other one takes over, with what it had not told.
+  await second.evaluate(() => doc.change(d => (d.last = 1)))
+  await first.close()
+  await second.evaluate(() => doc.change(d => (d.later = 2)))
+  await flush(second)
+  const third = await world.plain(site, context)
+  await open(third, { relay: "ws://127.0.0.1:9" })
+  await find(third, url)
+  const shown = await show(third)
+  assert.equal(shown.text.length, 200)
+  assert.equal(shown.last, 1)
+  assert.equal(shown.later, 2)
+  world.expect(/WebSocket connection to 'ws:\/\/127.0.0.1:9/)
+})
+
+story("what a closed tab did not send is sent by another", async world => {
+  const relay = await world.relay()
+  const site = await world.site()
+  const context = await world.context()
+  const [first, second] = [await world.plain(site, context), await world.plain(site, context)]
+  for (const page of [first, second]) await open(page, { relay: relay.url })
+  const url = await create(first, { n: 1 })
+  await synced(first)
+  await relay.kill()
+  await first.evaluate(() => doc.change(d => (d.n = 2)))
+  await flush(first)
+  await first.close()
+  await relay.start()
+  const other = await world.plain(site)
+  await open(other, { relay: relay.url })
+  await find(other, url)
+  // The second tab never opened the document.
+  await becomes(other, { n: 2 })
+})
+
+story("nothing is lost when the relay is killed under typing", async world => {
+  const relay = await world.relay()
+  const site = await world.site()
+  const [ann, bob] = [await world.plain(site), await world.plain(site)]
+  for (const page of [ann, bob]) await open(page, { relay: relay.url })
+  const url = await create(ann, { text: "" })
+  await synced(ann)
+  await find(bob, url)
+  const typing = ann.evaluate(async () => {
+    for (let i = 0; i < 300; i++) {
+      doc.change(d => reconverge.splice(d, ["text"], i, 0, String(i % 10)))
+      await new Promise(resolve => setTimeout(resolve, 10))
+    }
+  })
+  for (let kills = 0; kills < 3; kills++) {
+    await new Promise(resolve => setTimeout(resolve, 600))
+    await relay.kill()
+    await relay.start()
+  }
+  await typing
+  await synced(ann)
+  const text = Array.from({ length: 300 }, (_, i) => String(i % 10)).join("")
+  await becomes(bob, { text })
+})
+
+story("a storage that was wiped is filled again by the relay", async world => {
+  const relay = await world.relay()
+  const site = await world.site()
+  const page = await world.plain(site)
+  await open(page, { relay: relay.url })
+  const url = await create(page, { kept: "by the relay" })
+  await synced(page)
+  await page.evaluate(async () => {
+    await repo.shutdown()
+    for (const { name } of await indexedDB.databases()) indexedDB.deleteDatabase(name)
+  })
+  await page.reload()
+  await page.waitForFunction(() => window.reconverge !== undefined)
+  await open(page, { relay: relay.url })
+  await find(page, url)
+  assert.deepEqual(await show(page), { kept: "by the relay" })
+})
+
+story("a document that nobody has is unavailable", async world => {
+  const relay = await world.relay()
+  const page = await world.plain(await world.site())
+  await open(page, { relay: relay.url })
+  const code = await page.evaluate(async () => {
+    try {
+      await repo.find("automerge:2akvofn6L1o4RMUEMQi7qzwRjKWZ")
+    } catch (error) {
+      return error.code
+    }
+  })
+  assert.equal(code, "unavailable")
+})
+
+story("an edit that the page made while it was not told of others' is kept, and so are theirs", async world => {
+  const site = await world.site()
+  const context = await world.context()
+  const [first, second] = [await world.plain(site, context), await world.plain(site, context)]
+  for (const page of [first, second]) await open(page)
+  const url = await create(first, { list: [], text: "" })
+  await find(second, url)
+  const edits = 200
+  const edit = (page, name) =>
+    page.evaluate(
+      async ([name, edits]) => {
+        let seed = name.charCodeAt(0)
+        const random = n => (seed = (seed * 48271) % 2147483647) % n
+        for (let i = 0; i < edits; i++) {
+          doc.change(d => {
+            d.list.insertAt(random(d.list.length + 1), { name, i, inner: [i] })
+            reconverge.splice(d, ["text"], random(d.text.length + 1), 0, name)
+            if (i % 3 === 0) d.list[random(d.list.length)].inner.push("touched")
+            if (i % 7 === 0) d.list.deleteAt(random(d.list.length))
+          })
+          if (i % 5 === 0) await new Promise(resolve => setTimeout(resolve, 1))
+        }
+        await repo.flush()
+      },
+      [name, edits]
+    )
+  await Promise.all([edit(first, "a"), edit(second, "b")])
+  const state = page => page.evaluate(async () => JSON.stringify([await doc.heads(), doc.doc()]))
+  await until("both tabs to agree", async () => (await state(first)) === (await state(second)))
+  const { text } = await show(first)
+  assert.equal(text.length, 2 * edits)
+  // What is shown is what is stored.
+  const stored = await first.evaluate(async () => JSON.stringify(await doc.view(await doc.heads())))
+  assert.equal(stored, await first.evaluate(() => JSON.stringify(doc.doc())))
+})

@@ -1,0 +1,738 @@
+// A host: the one place of an origin where the documents of a database are. It runs the engine,
+// owns the storage and the connections to relays, and serves the pages that attach to it.
+//
+// It lives in a Worker of one page, or in the page itself where there are no Workers. When that
+// page is closed, another one starts the next host.
+
+import init, { Client, documentId } from "../../dist/core/reconverge.js"
+import type { Operation } from "../operations.js"
+import type { Storage, StorageWrite } from "../storage.js"
+import type { ChangeInfo, Heads, Mark } from "../types.js"
+import type {
+  CallName,
+  Calls,
+  ConnectionStatus,
+  DocumentStatus,
+  Edit,
+  Failure,
+  FailureCode,
+  HostMessage,
+  HostOptions,
+  Opened,
+  PageMessage,
+  Port,
+  Resume,
+} from "./protocol.js"
+import { Socket, type MakeWebSocket } from "./socket.js"
+import { View } from "./view.js"
+
+/** What a host gets from the place where it runs. */
+export interface Surroundings {
+  readonly options: HostOptions
+  readonly storage: Storage
+  readonly webSocket: MakeWebSocket
+  /** The core's module, compiled or to be. */
+  readonly module: unknown
+}
+
+/** What `Client.poll` gives. */
+type Output =
+  | { type: "idle"; wakeAt: number | undefined }
+  | { type: "connect"; relay: number; connection: number }
+  | { type: "disconnect"; connection: number }
+  | { type: "send"; connection: number; bytes: Uint8Array<ArrayBuffer>; reads: string | undefined }
+  | { type: "ping"; connection: number }
+  | { type: "load"; document: string }
+  | { type: "store"; document: string; writes: StorageWrite[] }
+  | { type: "storeFailed"; document: string; error: string }
+  | { type: "flushed"; document: string }
+  | { type: "found"; document: string; code?: FailureCode; error?: string }
+  | { type: "changed"; document: string }
+  | { type: "status"; document: string; state: DocumentStatus["state"]; reason?: string }
+  | { type: "ephemeral"; document: string; sender: string; message: unknown }
+  | { type: "deleted"; document: string }
+
+/** Somebody's call that is not answered yet. */
+interface Waiting {
+  readonly check: () => boolean
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
+}
+
+/** A document that some page has open. */
+interface Shown {
+  readonly views: Map<Page, View>
+  status: DocumentStatus
+}
+
+interface Page {
+  readonly port: Port<HostMessage, PageMessage>
+  /** Calls that may still be cancelled. */
+  readonly calls: Map<number, AbortController>
+}
+
+/** A call that failed for a reason that the caller can tell apart. */
+class CallError extends Error {
+  constructor(
+    readonly code: FailureCode,
+    message: string
+  ) {
+    super(message)
+  }
+}
+
+const DOCUMENT_GONE = "the document was deleted, or let go of"
+
+export class Host {
+  #client: Client
+  #storage: Storage
+  #options: HostOptions
+  #webSocket: MakeWebSocket
+  #sockets = new Map<number, { socket: Socket; relay: number }>()
+  #connections: ConnectionStatus[]
+  #pages = new Set<Page>()
+  #shown = new Map<string, Shown>()
+  #finders = new Map<string, ((failure?: CallError) => void)[]>()
+  #deleters = new Map<string, ((failure?: CallError) => void)[]>()
+  #waiting = new Set<Waiting>()
+  /** Documents whose last commit failed, and why. */
+  #unstored = new Map<string, string>()
+  #timer: ReturnType<typeof setTimeout> | undefined
+  #polling = false
+  #online = true
+  #closed = false
+  /** The document that the engine works on, to be named if it traps. */
+  #current: string | undefined
+  /** Called when the engine trapped; this host is of no further use. */
+  ontrap: ((document: string | undefined, error: unknown) => void) | undefined
+
+  static async start({ options, storage, webSocket, module }: Surroundings): Promise<Host> {
+    await init({ module_or_path: module as BufferSource })
+    const storageId = options.keeps ? await named(storage, ["client", "id"]) : ""
+    await nameRelays(storage, options.relays)
+    const outbox = (await storage.keys(["outbox"])).map(key => key[1] ?? "")
+    const session = crypto.getRandomValues(new Uint32Array(4)).join("-")
+    const client = new Client(options.peerId, storageId, session, [...options.relays], Math.random())
+    const host = new Host(client, storage, options, webSocket)
+    host.#run(() => client.outbox(now(), outbox))
+    return host
+  }
+
+  private constructor(client: Client, storage: Storage, options: HostOptions, webSocket: MakeWebSocket) {
+    this.#client = client
+    this.#storage = storage
+    this.#options = options
+    this.#webSocket = webSocket
+    this.#connections = options.relays.map(relay => ({ relay, state: "connecting" }))
+  }
+
+  /** Serves a page. Gives what ends that. */
+  attach(port: Port<HostMessage, PageMessage>): () => void {
+    const page: Page = { port, calls: new Map() }
+    this.#pages.add(page)
+    port.onmessage = message => this.#message(page, message)
+    port.post({ type: "welcome" })
+    for (const connection of this.#connections) port.post({ type: "connection", connection })
+    return () => this.#detach(page)
+  }
+
+  /** There may be a network again, or somebody looks at a page again. */
+  wake(): void {
+    if (this.#online) this.#run(() => this.#client.networkAvailable(now()))
+  }
+
+  /** Ends the host. What is not stored is tried to be. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    await this.#flush().catch(() => {})
+    this.#stop()
+    this.#storage.close()
+  }
+
+  #stop(): void {
+    this.#closed = true
+    clearTimeout(this.#timer)
+    for (const { socket } of this.#sockets.values()) socket.close()
+    this.#sockets.clear()
+    const closed = new CallError("closed", "the repo was shut down")
+    for (const waiting of this.#waiting) waiting.reject(closed)
+    for (const finders of [...this.#finders.values(), ...this.#deleters.values()]) {
+      for (const tell of finders) tell(closed)
+    }
+  }
+
+  #detach(page: Page): void {
+    if (!this.#pages.delete(page)) return
+    for (const call of page.calls.values()) call.abort()
+    for (const document of [...this.#shown.keys()]) this.#release(page, document)
+    page.port.close()
+  }
+
+  // The engine.
+
+  /** Does something with the engine, and what follows from it. */
+  #run<T>(action: () => T): T | undefined {
+    if (this.#closed) return undefined
+    try {
+      const result = action()
+      this.#poll()
+      return result
+    } catch (error) {
+      if (!(error instanceof WebAssembly.RuntimeError)) throw error
+      this.#stop()
+      this.ontrap?.(this.#current, error)
+      throw new CallError("failed", "the document engine failed and starts anew")
+    }
+  }
+
+  #poll(): void {
+    if (this.#polling) return
+    this.#polling = true
+    try {
+      for (;;) {
+        const output = this.#client.poll(now()) as Output
+        if ("document" in output) this.#current = output.document
+        if (output.type === "idle") {
+          this.#wakeAt(output.wakeAt)
+          break
+        }
+        this.#perform(output)
+      }
+    } finally {
+      this.#polling = false
+    }
+    for (const waiting of this.#waiting) if (waiting.check()) waiting.resolve()
+  }
+
+  #wakeAt(at: number | undefined): void {
+    clearTimeout(this.#timer)
+    if (at === undefined || this.#closed) return
+    const wait = Math.min(Math.max(at - now(), 0), 2 ** 31 - 1)
+    this.#timer = setTimeout(() => this.#run(() => this.#client.tick(now())), wait)
+  }
+
+  #perform(output: Exclude<Output, { type: "idle" }>): void {
+    switch (output.type) {
+      case "connect":
+        return this.#connect(output.relay, output.connection)
+      case "disconnect":
+        return this.#disconnect(output.connection)
+      case "send": {
+        const { connection, bytes, reads } = output
+        const sent = (): void => void this.#run(() => this.#client.sent(now(), connection, reads))
+        // Later, because the engine is being polled.
+        this.#sockets.get(connection)?.socket.send(bytes, () => queueMicrotask(sent))
+        return
+      }
+      case "ping": {
+        // A browser sends no pings. What does not wait in the socket was taken by somebody.
+        const { connection } = output
+        if (this.#sockets.get(connection)?.socket.isFlushed) this.#client.pong(now(), connection)
+        return
+      }
+      case "load":
+        return void this.#load(output.document)
+      case "store":
+        return void this.#store(output.document, output.writes)
+      case "storeFailed":
+        this.#unstored.set(output.document, output.error)
+        this.#tellStatus(output.document)
+        for (const tell of take(this.#deleters, output.document)) tell(new CallError("storage", output.error))
+        for (const view of this.#views(output.document)) view.update()
+        return
+      case "flushed":
+        if (this.#unstored.delete(output.document)) this.#tellStatus(output.document)
+        for (const view of this.#views(output.document)) {
+          view.stored()
+          view.update()
+        }
+        return
+      case "found": {
+        const { document, code, error } = output
+        const failure = code && new CallError(code, error ?? code)
+        for (const tell of take(this.#finders, document)) tell(failure)
+        this.#letGoOf(document)
+        return
+      }
+      case "changed":
+        return this.#spread(output.document)
+      case "status": {
+        const shown = this.#shown.get(output.document)
+        if (shown === undefined) return
+        shown.status = status(output)
+        return this.#tellStatus(output.document)
+      }
+      case "ephemeral": {
+        const { document, sender, message } = output
+        for (const page of this.#shown.get(document)?.views.keys() ?? []) {
+          page.port.post({ type: "ephemeral", document, sender, message })
+        }
+        return
+      }
+      case "deleted": {
+        const { document } = output
+        for (const tell of take(this.#deleters, document)) tell()
+        for (const page of this.#shown.get(document)?.views.keys() ?? []) {
+          page.port.post({ type: "deleted", document })
+        }
+        this.#shown.delete(document)
+        this.#unstored.delete(document)
+      }
+    }
+  }
+
+  #views(document: string): View[] {
+    return [...(this.#shown.get(document)?.views.values() ?? [])]
+  }
+
+  /** Tells all views of a document but one what changed in it. */
+  #spread(document: string, but?: View): void {
+    const [operations, whole] = this.#client.takePatches(document) as [Operation[], boolean]
+    for (const view of this.#views(document)) if (view !== but) view.changed(operations, whole)
+  }
+
+  /** Sends what can be sent. Views show only what is stored, so that the next host knows it too. */
+  #update(document: string): void {
+    if (!this.#client.isStored(document) && !this.#unstored.has(document)) return
+    for (const view of this.#views(document)) view.update()
+  }
+
+  #tellStatus(document: string): void {
+    const shown = this.#shown.get(document)
+    if (shown === undefined) return
+    const status = this.#status(document, shown)
+    for (const [page, { processed }] of shown.views) {
+      page.port.post({ type: "status", document, status, processed })
+    }
+  }
+
+  #status(document: string, shown: Shown): DocumentStatus {
+    const storageError = this.#unstored.get(document)
+    return storageError === undefined ? shown.status : { ...shown.status, storageError }
+  }
+
+  // Storage.
+
+  async #load(document: string): Promise<void> {
+    const entries: unknown[][] = []
+    let failure: string | undefined
+    try {
+      const chunks = await this.#storage.loadRange(["documents", document])
+      for (const { key, data } of chunks) entries.push([key.slice(2), data])
+    } catch (error) {
+      failure = words(error)
+    }
+    this.#run(() => this.#client.loaded(now(), document, entries, failure))
+  }
+
+  async #store(document: string, writes: StorageWrite[]): Promise<void> {
+    if (writes.some(write => "removeRange" in write && write.removeRange.length === 2)) {
+      writes.push({ remove: ["outbox", document] })
+    }
+    let failure: string | undefined
+    try {
+      await this.#storage.commit(writes)
+    } catch (error) {
+      failure = words(error)
+      this.#tell({ type: "problem", message: `local storage: ${failure}` })
+    }
+    this.#run(() => this.#client.stored(now(), document, failure))
+  }
+
+  #flush(): Promise<void> {
+    this.#run(() => this.#client.flush())
+    const documents = this.#client.documents()
+    const failed = (): string | undefined => documents.find(document => this.#unstored.has(document))
+    return this.#until(() => {
+      const document = failed()
+      if (document !== undefined) throw new CallError("storage", this.#unstored.get(document) ?? "")
+      return documents.every(document => this.#client.isStored(document))
+    })
+  }
+
+  /** Waits until `check` says so, which is asked after everything that happens. */
+  #until(check: () => boolean, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const end = (): void => {
+        this.#waiting.delete(waiting)
+        signal?.removeEventListener("abort", end)
+      }
+      const waiting: Waiting = {
+        check: () => {
+          try {
+            return check()
+          } catch (error) {
+            waiting.reject(error)
+            return false
+          }
+        },
+        resolve: () => (end(), resolve()),
+        reject: error => (end(), reject(error)),
+      }
+      signal?.addEventListener("abort", end)
+      this.#waiting.add(waiting)
+      if (waiting.check()) waiting.resolve()
+    })
+  }
+
+  // Relays.
+
+  #connect(relay: number, connection: number): void {
+    const url = this.#options.relays[relay] ?? ""
+    if (!this.#online) return
+    this.#connection(relay, { relay: url, state: "connecting" })
+    const socket = new Socket(this.#webSocket, url, this.#options.token, {
+      opened: () => this.#run(() => this.#client.connected(now(), connection)),
+      message: bytes => {
+        const shown = this.#connections[relay]
+        if (shown?.state !== "connected") this.#connection(relay, { relay: url, state: "connected" })
+        this.#run(() => this.#client.frame(now(), connection, bytes))
+      },
+      closed: refused => {
+        this.#sockets.delete(connection)
+        this.#connection(relay, refusal(url, refused))
+        this.#run(() => this.#client.closed(now(), connection, refused))
+      },
+    })
+    this.#sockets.set(connection, { socket, relay })
+  }
+
+  #disconnect(connection: number): void {
+    const found = this.#sockets.get(connection)
+    if (found === undefined) return
+    found.socket.close()
+    this.#sockets.delete(connection)
+    this.#connection(found.relay, refusal(this.#options.relays[found.relay] ?? "", undefined))
+  }
+
+  #connection(relay: number, connection: ConnectionStatus): void {
+    this.#connections[relay] = connection
+    this.#tell({ type: "connection", connection })
+  }
+
+  #setOnline(online: boolean): void {
+    if (online === this.#online) return
+    this.#online = online
+    if (online) return this.wake()
+    for (const [connection, { socket, relay }] of [...this.#sockets]) {
+      socket.close()
+      this.#sockets.delete(connection)
+      this.#connection(relay, refusal(this.#options.relays[relay] ?? "", undefined))
+      this.#run(() => this.#client.closed(now(), connection))
+    }
+  }
+
+  #tell(message: HostMessage): void {
+    for (const page of this.#pages) page.port.post(message)
+  }
+
+  // Pages.
+
+  #message(page: Page, message: PageMessage): void {
+    switch (message.type) {
+      case "call":
+        return void this.#answer(page, message.call, message.name, message.args)
+      case "cancel":
+        return page.calls.get(message.call)?.abort()
+      case "edit": {
+        const { document, edit, seen, named } = message
+        return this.#edit(page, document, edit, seen, named)
+      }
+      case "seen": {
+        const view = this.#shown.get(message.document)?.views.get(page)
+        view?.seen(message.update)
+        return this.#update(message.document)
+      }
+      case "broadcast": {
+        const { document, message: content } = message
+        this.#run(() => this.#client.broadcast(document, content))
+        // The other pages of this browser hear it without a relay.
+        for (const other of this.#shown.get(document)?.views.keys() ?? []) {
+          if (other === page) continue
+          other.port.post({ type: "ephemeral", document, sender: this.#options.peerId, message: content })
+        }
+        return
+      }
+      case "release":
+        return this.#release(page, message.document)
+      case "wake":
+        return this.wake()
+      case "bye":
+        return this.#detach(page)
+      case "hello":
+    }
+  }
+
+  #edit(page: Page, document: string, edit: Edit, seen: number, named: number): void {
+    const view = this.#shown.get(document)?.views.get(page)
+    if (view === undefined) return
+    this.#current = document
+    this.#run(() => {
+      if (view.edit(edit, seen, named)) return this.#spread(document, view)
+      // It changed nothing, so nothing will be told of it.
+      if (this.#client.isStored(document)) view.stored()
+      this.#tellStatus(document)
+    })
+    this.#update(document)
+  }
+
+  #release(page: Page, document: string): void {
+    const shown = this.#shown.get(document)
+    if (!shown?.views.delete(page)) return
+    if (shown.views.size === 0) this.#shown.delete(document)
+    this.#letGoOf(document)
+  }
+
+  /** Lets a document leave memory if nobody uses it. */
+  #letGoOf(document: string): void {
+    if (this.#shown.has(document) || this.#finders.has(document)) return
+    this.#client.observe(document, false)
+    queueMicrotask(() => {
+      if (!this.#shown.has(document)) this.#run(() => this.#client.letGo(document))
+    })
+  }
+
+  /** Gives a page a view of a document that is ready. */
+  #show(page: Page, document: string, heads: Heads): View {
+    let shown = this.#shown.get(document)
+    if (shown === undefined) {
+      this.#run(() => this.#client.hold(document))
+      this.#client.observe(document, true)
+      const now = this.#client.status(document) as Extract<Output, { type: "status" }> | undefined
+      shown = { views: new Map(), status: now ? status(now) : { state: "offline" } }
+      this.#shown.set(document, shown)
+    }
+    const view = new View(this.#client, document, message => page.port.post(message), heads)
+    shown.views.set(page, view)
+    return view
+  }
+
+  #opened(page: Page, document: string): Opened {
+    const heads = this.#client.heads(document)
+    this.#show(page, document, heads)
+    const operations = this.#client.state(document) as Operation[]
+    const shown = this.#shown.get(document)
+    const status = shown ? this.#status(document, shown) : ({ state: "offline" } as const)
+    return { document, heads, operations, status }
+  }
+
+  async #answer(page: Page, call: number, name: CallName, args: readonly unknown[]): Promise<void> {
+    const controller = new AbortController()
+    page.calls.set(call, controller)
+    let answer: { value?: unknown; failure?: Failure }
+    try {
+      if (this.#closed) throw new CallError("closed", "the repo was shut down")
+      const method = this.#calls[name] as (page: Page, signal: AbortSignal, ...args: unknown[]) => unknown
+      answer = { value: await method(page, controller.signal, ...args) }
+    } catch (error) {
+      const code = error instanceof CallError ? error.code : "failed"
+      answer = { failure: { code, message: words(error) } }
+    }
+    page.calls.delete(call)
+    if (this.#pages.has(page)) page.port.post({ type: "result", call, ...answer })
+  }
+
+  #calls: {
+    [N in CallName]: (
+      page: Page,
+      signal: AbortSignal,
+      ...args: Calls[N][0]
+    ) => Calls[N][1] | Promise<Calls[N][1]>
+  } = {
+    create: (page, _, operations, time) => {
+      const make = (): string => this.#client.create([...operations], new Map(), time)
+      return this.#opened(page, this.#must(make))
+    },
+    open: async (page, signal, document) => {
+      const id = parse(document)
+      await this.#find(id, signal)
+      return this.#opened(page, id)
+    },
+    resume: async (page, signal, document, resume) => {
+      await this.#find(document, signal)
+      this.#resume(page, document, resume)
+    },
+    import: (page, _, bytes, time) => this.#opened(page, this.#must(() => this.#client.import(bytes, time))),
+    clone: (page, _, document, time) => {
+      const copy = (): string => this.#client.import(this.#client.save(document), time)
+      return this.#opened(page, this.#must(copy))
+    },
+    export: async (_, signal, document) => {
+      const id = parse(document)
+      await this.#find(id, signal)
+      const bytes = this.#client.save(id)
+      this.#letGoOf(id)
+      return bytes
+    },
+    delete: async (_, signal, document) => {
+      const id = parse(document)
+      const found = this.#find(id, signal).catch((error: unknown) => {
+        if (!(error instanceof CallError) || !["unavailable", "damaged"].includes(error.code)) throw error
+      })
+      await found
+      await new Promise<void>((resolve, reject) => {
+        const tell = (failure?: CallError): void => (failure ? reject(failure) : resolve())
+        push(this.#deleters, id, tell)
+        this.#run(() => this.#client.delete(id))
+      })
+    },
+    merge: (_, __, document, other) => void this.#must(() => this.#client.merge(document, other)),
+    flush: () => this.#flush(),
+    synced: (_, signal, document, level) => {
+      const is = (): boolean => {
+        if (!this.#shown.has(document)) throw new CallError("deleted", DOCUMENT_GONE)
+        if (level === "local") return this.#client.isStored(document)
+        if (level === "replicated") return this.#client.isEverywhere(document)
+        const now = this.#client.status(document) as { state?: string } | undefined
+        return now?.state === "saved"
+      }
+      return this.#until(is, signal)
+    },
+    heads: (_, __, document) => this.#client.heads(document),
+    state: (_, __, document, heads) => this.#client.state(document, [...heads]) as Operation[],
+    diff: (_, __, document, before, after) => [
+      this.#client.state(document, [...before]) as Operation[],
+      this.#client.diff(document, [...before], [...after]) as Operation[],
+    ],
+    history: (_, __, document) => (this.#client.history(document) as HistoryRow[]).map(change),
+    changeAt: (_, __, document, heads, { operations, time, message }) => {
+      const make = (): string | undefined =>
+        this.#client.change(document, [...operations], new Map(), time, message, [...heads])
+      const hash = this.#must(make)
+      this.#update(document)
+      return hash === undefined ? heads : [hash]
+    },
+    cursor: (page, _, document, object, index) => {
+      const view = this.#view(page, document)
+      const at = view.isCurrent ? undefined : [...view.heads]
+      return this.#client.cursor(document, view.objectId(object), index, at)
+    },
+    position: (page, _, document, object, cursor) => {
+      const view = this.#view(page, document)
+      const at = view.isCurrent ? undefined : [...view.heads]
+      return this.#client.position(document, view.objectId(object), cursor, at)
+    },
+    marks: (page, _, document, object) => {
+      const view = this.#view(page, document)
+      const at = view.isCurrent ? undefined : [...view.heads]
+      const rows = this.#client.marks(document, view.objectId(object), at) as MarkRow[]
+      return rows.map(([name, start, end, value]) => ({ name, start, end, value }))
+    },
+    online: (_, __, online) => this.#setOnline(online),
+    shutdown: page => {
+      queueMicrotask(() => this.#detach(page))
+    },
+  }
+
+  /** Does something with the engine of which a result is expected. */
+  #must<T>(action: () => T): T {
+    const done = this.#run(() => ({ result: action() }))
+    if (done === undefined) throw new CallError("closed", "the repo was shut down")
+    return done.result
+  }
+
+  #view(page: Page, document: string): View {
+    const view = this.#shown.get(document)?.views.get(page)
+    if (view === undefined) throw new CallError("deleted", DOCUMENT_GONE)
+    return view
+  }
+
+  #find(document: string, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#options.avoid?.includes(document)) {
+        throw new CallError("damaged", "the document engine failed on this document")
+      }
+      const tell = (failure?: CallError): void => (failure ? reject(failure) : resolve())
+      push(this.#finders, document, tell)
+      signal.addEventListener("abort", () => {
+        const others = this.#finders.get(document)?.filter(other => other !== tell) ?? []
+        if (others.length > 0) this.#finders.set(document, others)
+        else this.#finders.delete(document)
+        this.#letGoOf(document)
+        reject(new CallError("failed", "nobody waits for it"))
+      })
+      this.#current = document
+      this.#run(() => this.#client.find(document))
+    })
+  }
+
+  /** Goes on where an earlier host ended. */
+  #resume(page: Page, document: string, { heads, edits }: Resume): void {
+    const known = this.#client.knowsHeads(document, [...heads])
+    const view = this.#show(page, document, known ? heads : this.#client.heads(document))
+    if (known) view.lag()
+    // That host's storage failed, or was wiped. The edits are tried on what there is.
+    else view.replace()
+    for (const edit of edits) this.#edit(page, document, edit, 0, 0)
+    this.#update(document)
+  }
+}
+
+type HistoryRow = [string, string, number, number, string | undefined, string[], number]
+type MarkRow = [string, number, number, Mark["value"]]
+
+function change([hash, actor, seq, time, message, deps, operations]: HistoryRow): ChangeInfo {
+  const told = { hash, actor, seq, time, deps, operations }
+  return message === undefined ? told : { ...told, message }
+}
+
+function status({ state, reason }: { state: DocumentStatus["state"]; reason?: string }): DocumentStatus {
+  return reason === undefined ? { state } : { state, reason }
+}
+
+function refusal(relay: string, reason: string | undefined): ConnectionStatus {
+  return reason === undefined ? { relay, state: "offline" } : { relay, state: "refused", reason }
+}
+
+function parse(url: string): string {
+  const id = documentId(url)
+  if (id === undefined) throw new CallError("failed", `${JSON.stringify(url)} is no url of a document`)
+  return id
+}
+
+function push<T>(map: Map<string, T[]>, key: string, value: T): void {
+  map.set(key, [...(map.get(key) ?? []), value])
+}
+
+function take<T>(map: Map<string, T[]>, key: string): T[] {
+  const taken = map.get(key) ?? []
+  map.delete(key)
+  return taken
+}
+
+function words(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+function now(): number {
+  return performance.now()
+}
+
+/** A name that the storage keeps, drawn the first time. */
+async function named(storage: Storage, key: string[]): Promise<string> {
+  const stored = await storage.load(key)
+  if (stored !== undefined) return new TextDecoder().decode(stored)
+  const drawn = [...crypto.getRandomValues(new Uint8Array(16))]
+  const name = drawn.map(byte => byte.toString(16).padStart(2, "0")).join("")
+  await storage.save(key, new TextEncoder().encode(name))
+  return name
+}
+
+/**
+ * The outbox speaks for the relays that were named. What another one has is not known, so all
+ * documents are put into the outbox for it.
+ */
+async function nameRelays(storage: Storage, relays: readonly string[]): Promise<void> {
+  const key = ["client", "relays"]
+  const stored = await storage.load(key)
+  const before = stored ? (JSON.parse(new TextDecoder().decode(stored)) as string[]) : []
+  const isNew = relays.some(relay => !before.includes(relay))
+  if (!isNew && before.length === relays.length) return
+  const writes: StorageWrite[] = [{ put: key, data: new TextEncoder().encode(JSON.stringify(relays)) }]
+  if (isNew) {
+    const ids = new Set((await storage.keys(["documents"])).map(documentKey => documentKey[1] ?? ""))
+    for (const id of ids) writes.push({ put: ["outbox", id], data: new Uint8Array() })
+  }
+  await storage.commit(writes)
+}
+

@@ -1,0 +1,66 @@
+// How pages and their host find each other.
+//
+// All tabs of an origin that open the same database ask for one Web Lock. Who gets it runs the
+// host; the lock passes on when that tab is closed, however it ends. A tab that is not the host's
+// speaks with it by a BroadcastChannel of their own. It holds a lock while it lives, by which the
+// host learns that it is gone.
+
+import type { Host } from "./host.js"
+import type { HostMessage, PageMessage, Port } from "./protocol.js"
+
+export const hostLock = (name: string): string => `reconverge:${name}`
+export const pageLock = (name: string, page: string): string => `reconverge:${name}:${page}`
+
+/** What is said on the channel of all pages. */
+export type Announcement = { readonly type: "host" } | { readonly type: "hello"; readonly page: string }
+
+export function commonChannel(name: string): BroadcastChannel {
+  return new BroadcastChannel(`reconverge:${name}`)
+}
+
+export function channelPort<Out, In>(name: string, page: string): Port<Out, In> {
+  const channel = new BroadcastChannel(`reconverge:${name}:${page}`)
+  const port: Port<Out, In> = {
+    post: message => channel.postMessage(message),
+    onmessage: undefined,
+    close: () => channel.close(),
+  }
+  channel.onmessage = ({ data }) => port.onmessage?.(data as In)
+  return port
+}
+
+/** Two ends in one thread. What is sent arrives later, in order, and must not be changed. */
+export function localPorts<A, B>(): [Port<A, B>, Port<B, A>] {
+  const link = <Out, In>(): Port<Out, In> => ({ post: () => {}, onmessage: undefined, close: () => {} })
+  const near = link<A, B>()
+  const far = link<B, A>()
+  near.post = message => queueMicrotask(() => far.onmessage?.(message))
+  far.post = message => queueMicrotask(() => near.onmessage?.(message))
+  return [near, far]
+}
+
+/** Lets the other tabs attach to a host. Gives what ends that. */
+export function serveTabs(host: Host, name: string): () => void {
+  const channel = commonChannel(name)
+  const detach = new Map<string, () => void>()
+  const gone = new AbortController()
+  channel.onmessage = ({ data }) => {
+    const message = data as Announcement
+    if (message.type !== "hello") return
+    const { page } = message
+    detach.get(page)?.()
+    const off = host.attach(channelPort<HostMessage, PageMessage>(name, page))
+    detach.set(page, off)
+    const lock = navigator.locks.request(pageLock(name, page), { signal: gone.signal }, () => {
+      if (detach.get(page) === off) detach.delete(page)
+      off()
+    })
+    // Nobody waits any more.
+    lock.catch(() => {})
+  }
+  channel.postMessage({ type: "host" } satisfies Announcement)
+  return () => {
+    gone.abort()
+    channel.close()
+  }
+}

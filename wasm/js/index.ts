@@ -1,0 +1,24 @@
+// What every entry of the package exports.
+
+export { Counter, ImmutableString } from "./counter.js"
+export {
+  deleteAt,
+  insertAt,
+  joinBlock,
+  mark,
+  splice,
+  splitBlock,
+  unmark,
+  updateBlock,
+  updateText,
+  type Draft,
+  type MarkRange,
+} from "./draft.js"
+export { DocHandle, type ChangeOptions, type HandleEvents } from "./handle.js"
+export type { ConnectionStatus, FailureCode } from "./host/protocol.js"
+export { IndexedDbStorage, requestPersistence } from "./indexeddb.js"
+export { RepoError } from "./link.js"
+export { MemoryStorage } from "./memory.js"
+export { Repo, type RepoEvents, type RepoOptions } from "./repo.js"
+export { StorageError, type Chunk, type Storage, type StorageKey, type StorageWrite } from "./storage.js"
+export type * from "./types.js"

@@ -1,0 +1,141 @@
+// Where a host runs: in a Worker if the page may start one, else here.
+
+import { Host } from "./host/host.js"
+import type { HostMessage, HostOptions, PageMessage, Port } from "./host/protocol.js"
+import { localPorts, serveTabs } from "./host/serve.js"
+import type { MakeWebSocket } from "./host/socket.js"
+import { IndexedDbStorage } from "./indexeddb.js"
+import { MemoryStorage } from "./memory.js"
+import type { Storage } from "./storage.js"
+
+/** What the entries of the package, one for each kind of runtime, give to the rest of it. */
+export interface Platform {
+  /** The core's module: its url, its bytes, or compiled. */
+  readonly module: unknown
+  readonly webSocket: MakeWebSocket
+  /** The script of the Worker; none where the host runs in the caller's thread. */
+  readonly workerSource?: string
+}
+
+export type ToWorker =
+  | { readonly type: "start"; readonly options: HostOptions; readonly module: unknown }
+  | { readonly type: "port"; readonly message: PageMessage }
+  | { readonly type: "stop" }
+
+export type FromWorker =
+  | { readonly type: "started" }
+  | { readonly type: "failed"; readonly message: string }
+  | { readonly type: "port"; readonly message: HostMessage }
+  | { readonly type: "trapped"; readonly document: string | undefined; readonly message: string }
+  | { readonly type: "stopped" }
+
+/** A host that runs, as the page that started it sees it. */
+export interface Running {
+  readonly port: Port<PageMessage, HostMessage>
+  /** Stores what is not stored, and ends the host. */
+  stop(): Promise<void>
+}
+
+export type OnTrap = (document: string | undefined, message: string) => void
+
+/** A stop that takes longer is not waited for: the tab is closing, or the disk hangs. */
+const STOP_MS_MAX = 5000
+
+export async function startHost(
+  platform: Platform,
+  options: HostOptions,
+  storage: Storage | undefined,
+  onTrap: OnTrap
+): Promise<Running> {
+  if (platform.workerSource !== undefined && storage === undefined && typeof Worker === "function") {
+    const running = await startWorker(platform.workerSource, platform.module, options, onTrap)
+    if (running !== undefined) return running
+    console.warn("reconverge: this page may not start a Worker from a blob (see worker-src of its Content-Security-Policy); large documents will block it")
+  }
+  return startHere(platform, options, storage, onTrap)
+}
+
+async function startHere(
+  { module, webSocket }: Platform,
+  options: HostOptions,
+  given: Storage | undefined,
+  onTrap: OnTrap
+): Promise<Running> {
+  const kept = (): Storage => (options.keeps ? new IndexedDbStorage({ name: options.name }) : new MemoryStorage())
+  const host = await Host.start({ options, storage: given ?? kept(), webSocket, module })
+  host.ontrap = (document, error) => onTrap(document, String(error))
+  const [port, far] = localPorts<PageMessage, HostMessage>()
+  host.attach(far)
+  const end = options.keeps && given === undefined ? serveTabs(host, options.name) : () => {}
+  return {
+    port,
+    stop: async () => {
+      end()
+      await host.close()
+    },
+  }
+}
+
+/** Undefined if there cannot be a Worker. */
+function startWorker(
+  source: string,
+  module: unknown,
+  options: HostOptions,
+  onTrap: OnTrap
+): Promise<Running | undefined> {
+  return new Promise((resolve, reject) => {
+    const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }))
+    let worker: Worker
+    try {
+      worker = new Worker(url)
+    } catch {
+      resolve(undefined)
+      return
+    } finally {
+      // It is read when the Worker is made.
+      setTimeout(() => URL.revokeObjectURL(url), 10_000)
+    }
+    const post = (message: ToWorker): void => worker.postMessage(message)
+    const port: Port<PageMessage, HostMessage> = {
+      post: message => post({ type: "port", message }),
+      onmessage: undefined,
+      close: () => {},
+    }
+    let stopped = (): void => {}
+    const running: Running = {
+      port,
+      stop: () =>
+        new Promise(done => {
+          stopped = () => {
+            worker.terminate()
+            done()
+          }
+          setTimeout(stopped, STOP_MS_MAX)
+          post({ type: "stop" })
+        }),
+    }
+    worker.onerror = event => {
+      event.preventDefault()
+      resolve(undefined)
+    }
+    worker.onmessage = ({ data }: { data: FromWorker }) => {
+      switch (data.type) {
+        case "started":
+          worker.onerror = null
+          return resolve(running)
+        case "failed":
+          worker.terminate()
+          return reject(new Error(data.message))
+        case "port":
+          return port.onmessage?.(data.message)
+        case "trapped":
+          worker.terminate()
+          return onTrap(data.document, data.message)
+        case "stopped":
+          return stopped()
+      }
+    }
+    const href = module instanceof URL ? module.href : module
+    post({ type: "start", options, module: href })
+  })
+}
