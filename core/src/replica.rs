@@ -10,17 +10,19 @@
 //! then poll. Own changes show in the document at once, and are sent when they are stored.
 //!
 //! Contents are built when they are first asked for. What arrived until then, and what arrived
-//! together, is applied at once: a single small change costs 37 ms in a document of 260,000.
+//! together, is applied at once: a single small change costs 37 ms in a document of 260,000. Small
+//! changes on top of all that is here are made here once more instead, in 0.05 ms.
 //!
 //! Absent: clocks, sockets, files, and the bytes of stored changes; [`Piece`] names those.
 
 mod again;
+mod replay;
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use automerge::transaction::{CommitOptions, Transaction};
-use automerge::{ActorId, Automerge, AutomergeError, Change, ChangeHash, Patch, PatchLog, ReadDoc};
+use automerge::{ActorId, Automerge, Change, ChangeHash, Patch, PatchLog, ReadDoc};
 use bytes::Bytes;
 
 use crate::contents::{self, NOBODY};
@@ -55,6 +57,8 @@ pub struct Replica {
     fault: Option<Refusal>,
     /// What changed in the contents since it was last taken, if somebody wants to know.
     patches: Option<Patches>,
+    /// Whether received changes are made here once more where that is faster.
+    may_replay: bool,
 }
 
 /// What changed in the contents, in the order in which it applies.
@@ -138,6 +142,7 @@ impl Replica {
             own: VecDeque::new(),
             fault: None,
             patches: None,
+            may_replay: true,
             given: 0,
             stored: false,
             adopted: None,
@@ -167,6 +172,7 @@ impl Replica {
             own: VecDeque::new(),
             fault: None,
             patches: None,
+            may_replay: true,
             stored: true,
             adopted: None,
         })
@@ -289,12 +295,10 @@ impl Replica {
             .map(|bytes| Change::try_from(bytes.as_ref()))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| ContentsError::of(&error))?;
-        let mut log = PatchLog::new(self.patches.is_some());
+        let observed = self.patches.is_some();
         // What a relay sent must not end the client.
-        let applied = contents::guard(|| {
-            document.apply_changes_log_patches(changes, &mut log)?;
-            Ok::<_, AutomergeError>(document.make_patches(&mut log))
-        });
+        let applied =
+            contents::guard(|| replay::bring_in(document, changes, observed, &mut self.may_replay));
         let made = applied.map_err(ContentsError)?;
         if let Some(patches) = &mut self.patches {
             patches.list.extend(made);
