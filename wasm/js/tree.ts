@@ -36,6 +36,8 @@ class ObjectNode {
 export class MapNode extends ObjectNode {
     readonly kind = "map"
     readonly entries = new Map<string, Entry>()
+    /** The keys as they were last shown. */
+    sorted: readonly string[] = []
 }
 
 export class ListNode extends ObjectNode {
@@ -368,7 +370,11 @@ function show(entry: Entry): unknown {
 
 function showMap(node: MapNode): Record<string, unknown> {
     const object: Record<string, unknown> = {}
-    for (const [key, entry] of node.entries) {
+    // In one order everywhere, whoever made them first.
+    const same = node.sorted.length === node.entries.size && node.sorted.every((key) => node.entries.has(key))
+    if (!same) node.sorted = [...node.entries.keys()].sort()
+    for (const key of node.sorted) {
+        const entry = node.entries.get(key)!
         // An assignment would set the prototype.
         if (key === "__proto__") Object.defineProperty(object, key, { value: show(entry), enumerable: true })
         else object[key] = show(entry)
