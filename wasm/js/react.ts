@@ -1,0 +1,331 @@
+"use client"
+
+/**
+ * Documents in React, 18 and later. A component that uses a document suspends until it is found,
+ * and throws to the nearest error boundary if it is not.
+ *
+ * Handles are found once per repo and url, however many components use them, and released when none
+ * has used them for a while.
+ */
+
+import {
+    createContext,
+    createElement,
+    useCallback,
+    useContext,
+    useEffect,
+    useMemo,
+    useRef,
+    useState,
+    useSyncExternalStore,
+    type ReactElement,
+    type ReactNode,
+} from "react"
+
+import type { Draft } from "./draft.js"
+import type { DocHandle } from "./handle.js"
+import { Presence, type PresenceChannel, type PresencePeer } from "./presence.js"
+import type { Repo } from "./repo.js"
+import type { SyncStatus } from "./types.js"
+
+/** Edits a document; all edits of `fn` are one change. */
+export type ChangeDocument<T> = (
+    fn: (draft: Draft<T>) => void,
+    options?: { message?: string },
+) => void
+
+/** What {@link usePresence} returns. */
+export interface UsedPresence<S extends object> {
+    /** The others, by a name that tells tabs apart. */
+    readonly peers: ReadonlyMap<string, PresencePeer<S>>
+    /** One's own state. */
+    readonly local: S
+    /** Changes some of one's own state, and tells the others. */
+    readonly set: (changes: Partial<S>) => void
+}
+
+/** How long a handle that no component uses is kept: long enough to come back to a page. */
+const RELEASE_MS = 30_000
+
+/** How long an error is remembered; a boundary that is reset later tries again. */
+const ERROR_MS = 1_000
+
+const RepoContext = createContext<Repo | undefined>(undefined)
+
+/** Gives the components below it a repo. */
+export function RepoProvider(props: { repo: Repo; children?: ReactNode }): ReactElement {
+    return createElement(RepoContext.Provider, { value: props.repo }, props.children)
+}
+
+/** The repo of the nearest {@link RepoProvider}. */
+export function useRepo(): Repo {
+    const repo = useContext(RepoContext)
+    if (!repo) throw new Error("no RepoProvider above this component")
+    return repo
+}
+
+/** The handle of a document; suspends until it is found. */
+export function useHandle<T>(url: string): DocHandle<T> {
+    const repo = useRepo()
+    // An entry can be given up between two renders; then there is another one.
+    const [, again] = useState(0)
+    const entry = entryOf(repo, url)
+    useEffect(() => {
+        if (entry.state === "gone") again((count) => count + 1)
+        return entry.use()
+    }, [entry])
+    const state = useSyncExternalStore(entry.subscribe, entry.stateNow, entry.stateNow)
+    if (state === "pending") throw entry.found
+    if (state === "failed") throw entry.error
+    return entry.handle as DocHandle<T>
+}
+
+/** The document, and what edits it. Renders again when the document changed. */
+export function useDocument<T>(url: string): [doc: T, change: ChangeDocument<T>]
+/**
+ * What `selector` takes from the document, and what edits it. Renders again only when that changed:
+ * it is compared by `isEqual`, which compares the elements of arrays and the values of objects one
+ * level deep unless it is given.
+ */
+export function useDocument<T, V>(
+    url: string,
+    selector: (doc: T) => V,
+    isEqual?: (one: V, other: V) => boolean,
+): [value: V, change: ChangeDocument<T>]
+export function useDocument<T, V>(
+    url: string,
+    selector?: (doc: T) => V,
+    isEqual?: (one: V, other: V) => boolean,
+): [value: T | V, change: ChangeDocument<T>] {
+    const handle = useHandle<T>(url)
+    const subscribe = useCallback((listener: () => void) => handle.on("change", listener), [handle])
+    const doc = useCallback(() => handle.doc(), [handle])
+    const select = (selector ?? ((whole: T) => whole)) as (doc: T) => T | V
+    const equal = (selector ? (isEqual ?? isShallowlyEqual) : Object.is) as (
+        one: T | V,
+        other: T | V,
+    ) => boolean
+    const value = useSelection(subscribe, doc, select, equal)
+    const change = useCallback<ChangeDocument<T>>(
+        (fn, options) => handle.change(fn, options),
+        [handle],
+    )
+    return [value, change]
+}
+
+/** How safe the document's changes are. */
+export function useSyncStatus<T>(handle: DocHandle<T>): SyncStatus {
+    const subscribe = useCallback((listener: () => void) => handle.on("status", listener), [handle])
+    const status = useCallback(() => handle.status, [handle])
+    return useSelection(subscribe, status, same, isShallowlyEqual)
+}
+
+/**
+ * Who else has the document open. All components that ask for one handle share one presence, so
+ * that they are one peer to the others; each adds what its initial state has and the others' have
+ * not.
+ */
+export function usePresence<S extends object>(
+    handle: PresenceChannel,
+    initialState: S,
+): UsedPresence<S> {
+    const shared = sharedPresence<S>(handle, initialState)
+    const initial = useRef(initialState)
+    useEffect(() => shared.use(initial.current), [shared])
+    return useSyncExternalStore(shared.subscribe, shared.now, shared.now)
+}
+
+type EntryState = "pending" | "ready" | "failed" | "gone"
+
+/** A handle on its way, in use, or kept for a while. */
+class Entry {
+    state: EntryState = "pending"
+    handle: DocHandle<unknown> | undefined
+    error: unknown
+    /** Never rejects: React would report it besides rendering the error. */
+    readonly found: Promise<void>
+    readonly #listeners = new Set<() => void>()
+    readonly #forget: () => void
+    #users = 0
+    #timer: ReturnType<typeof setTimeout> | undefined
+
+    constructor(repo: Repo, url: string, forget: () => void) {
+        this.#forget = forget
+        this.found = repo.find<unknown>(url).then(
+            (handle) => {
+                if (this.state === "gone") return handle.release()
+                this.handle = handle
+                handle.on("delete", () => this.#fail(new Error(`${url} was deleted`)))
+                this.#become("ready")
+                this.#waitForUsers()
+            },
+            (error: unknown) => this.#fail(error),
+        )
+    }
+
+    readonly stateNow = (): EntryState => (this.state === "gone" ? "pending" : this.state)
+
+    readonly subscribe = (listener: () => void): (() => void) => {
+        this.#listeners.add(listener)
+        return () => void this.#listeners.delete(listener)
+    }
+
+    /** Keeps the handle until the function that it returns is called. */
+    use(): () => void {
+        this.#users++
+        clearTimeout(this.#timer)
+        return () => {
+            this.#users--
+            this.#waitForUsers()
+        }
+    }
+
+    #waitForUsers(): void {
+        clearTimeout(this.#timer)
+        if (this.#users > 0) return
+        const ms = this.state === "failed" ? ERROR_MS : RELEASE_MS
+        this.#timer = setTimeout(() => {
+            this.#forget()
+            this.state = "gone"
+            this.handle?.release()
+        }, ms)
+    }
+
+    #fail(error: unknown): void {
+        this.error = error
+        this.#become("failed")
+        this.#waitForUsers()
+    }
+
+    #become(state: EntryState): void {
+        this.state = state
+        for (const listener of [...this.#listeners]) listener()
+    }
+}
+
+const entries = new WeakMap<Repo, Map<string, Entry>>()
+
+function entryOf(repo: Repo, url: string): Entry {
+    let ofRepo = entries.get(repo)
+    if (!ofRepo) entries.set(repo, (ofRepo = new Map()))
+    const known = ofRepo.get(url)
+    if (known) return known
+    const all = ofRepo
+    const entry: Entry = new Entry(repo, url, () => {
+        if (all.get(url) === entry) all.delete(url)
+    })
+    ofRepo.set(url, entry)
+    return entry
+}
+
+/** One presence for all components that use a handle. It exists while any of them is mounted. */
+class SharedPresence<S extends object> {
+    readonly #handle: PresenceChannel
+    readonly #listeners = new Set<() => void>()
+    #presence: Presence<S> | undefined
+    #users = 0
+    #now: UsedPresence<S>
+
+    constructor(handle: PresenceChannel, local: S) {
+        this.#handle = handle
+        this.#now = { peers: new Map(), local, set: (changes) => this.#set(changes) }
+    }
+
+    readonly now = (): UsedPresence<S> => this.#now
+
+    readonly subscribe = (listener: () => void): (() => void) => {
+        this.#listeners.add(listener)
+        return () => void this.#listeners.delete(listener)
+    }
+
+    use(initialState: S): () => void {
+        this.#users++
+        if (this.#presence) {
+            this.#set({ ...initialState, ...this.#now.local })
+        } else {
+            const state = { ...initialState, ...this.#now.local }
+            this.#presence = new Presence(this.#handle, { state })
+            this.#presence.on("change", () => this.#changed())
+            this.#changed()
+        }
+        return () => {
+            this.#users--
+            // Strict mode, and a change of pages, take it up again at once.
+            setTimeout(() => {
+                if (this.#users > 0) return
+                this.#presence?.stop()
+                this.#presence = undefined
+            })
+        }
+    }
+
+    #set(changes: Partial<S>): void {
+        if (this.#presence) this.#presence.set(changes)
+        else this.#now = { ...this.#now, local: { ...this.#now.local, ...changes } }
+        this.#changed()
+    }
+
+    #changed(): void {
+        const { peers, local } = this.#presence ?? this.#now
+        if (this.#presence && peers === this.#now.peers && local === this.#now.local) return
+        this.#now = { ...this.#now, peers, local }
+        for (const listener of [...this.#listeners]) listener()
+    }
+}
+
+const presences = new WeakMap<PresenceChannel, unknown>()
+
+function sharedPresence<S extends object>(handle: PresenceChannel, local: S): SharedPresence<S> {
+    const known = presences.get(handle) as SharedPresence<S> | undefined
+    if (known) return known
+    const shared = new SharedPresence(handle, local)
+    presences.set(handle, shared)
+    return shared
+}
+
+/**
+ * What `select` takes from a store's value: the same as before while it is equal, though the value
+ * and even `select` may be others by now.
+ */
+function useSelection<D, V>(
+    subscribe: (listener: () => void) => () => void,
+    value: () => D,
+    select: (value: D) => V,
+    isEqual: (one: V, other: V) => boolean,
+): V {
+    const shown = useRef<{ selected: V } | undefined>(undefined)
+    const snapshot = useMemo(() => {
+        let last: { value: D; selected: V } | undefined
+        return (): V => {
+            const now = value()
+            if (last && Object.is(last.value, now)) return last.selected
+            const next = select(now)
+            const before = last ?? shown.current
+            const selected = before && isEqual(before.selected, next) ? before.selected : next
+            last = { value: now, selected }
+            return selected
+        }
+    }, [value, select, isEqual])
+    const selected = useSyncExternalStore(subscribe, snapshot, snapshot)
+    useEffect(() => {
+        shown.current = { selected }
+    }, [selected])
+    return selected
+}
+
+const same = <V>(value: V): V => value
+
+function isShallowlyEqual(one: unknown, other: unknown): boolean {
+    if (Object.is(one, other)) return true
+    if (typeof one !== "object" || typeof other !== "object" || !one || !other) return false
+    const prototype: unknown = Object.getPrototypeOf(one)
+    if (prototype !== Object.getPrototypeOf(other)) return false
+    // Of other classes, the fields do not tell all.
+    if (prototype !== Object.prototype && prototype !== Array.prototype) return false
+    const keys = Object.keys(one)
+    if (keys.length !== Object.keys(other).length) return false
+    return keys.every((key) => {
+        const value = (other as Record<string, unknown>)[key]
+        return Object.hasOwn(other, key) && Object.is((one as Record<string, unknown>)[key], value)
+    })
+}
