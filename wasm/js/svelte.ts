@@ -1,0 +1,79 @@
+/**
+ * Documents as Svelte stores: `$doc` in a component, of Svelte 4 or 5, follows the document.
+ *
+ * They need nothing of Svelte itself, only what a store is: `subscribe` calls back at once and after
+ * every change, until the function that it returned is called.
+ */
+
+import type { DocHandle } from "./handle.js"
+import { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
+import type { SyncStatus } from "./types.js"
+
+/** The contract of a store that is only read. */
+export interface Readable<V> {
+    subscribe(run: (value: V) => void): () => void
+}
+
+/** The peers in a document, and one's own state. */
+export interface PresenceStore<S extends object> extends Readable<{
+    readonly peers: ReadonlyMap<string, PresencePeer<S>>
+    readonly local: S
+}> {
+    /** Changes some of one's own state, and tells the others. */
+    set(changes: Partial<S>): void
+}
+
+/** The document. Edit it by `handle.change`. */
+export function documentStore<T>(handle: DocHandle<T>): Readable<T> {
+    return {
+        subscribe(run) {
+            run(handle.doc())
+            return handle.on("change", ({ doc }) => run(doc))
+        },
+    }
+}
+
+/** How safe the document's changes are. */
+export function statusStore<T>(handle: DocHandle<T>): Readable<SyncStatus> {
+    return {
+        subscribe(run) {
+            run(handle.status)
+            return handle.on("status", run)
+        },
+    }
+}
+
+/**
+ * Who else has the document open. One is there oneself while the store has a subscriber; make one
+ * store per document, as each is a peer of its own to the others.
+ */
+export function presenceStore<S extends object>(
+    handle: PresenceChannel,
+    options: PresenceOptions<S>,
+): PresenceStore<S> {
+    const subscribers = new Set<() => void>()
+    let local = options.state
+    let presence: Presence<S> | undefined
+    const tell = (): void => [...subscribers].forEach((subscriber) => subscriber())
+    return {
+        subscribe(run) {
+            if (!presence) {
+                presence = new Presence(handle, { ...options, state: local })
+                presence.on("change", tell)
+            }
+            const subscriber = (): void => run({ peers: presence?.peers ?? new Map(), local })
+            subscribers.add(subscriber)
+            subscriber()
+            return () => {
+                if (!subscribers.delete(subscriber) || subscribers.size > 0) return
+                presence?.stop()
+                presence = undefined
+            }
+        },
+        set(changes) {
+            local = { ...local, ...changes }
+            presence?.set(changes)
+            tell()
+        },
+    }
+}

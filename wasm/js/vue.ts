@@ -1,0 +1,130 @@
+/**
+ * Documents in Vue 3. What the composables return are shallow refs: a document is frozen plain
+ * data, whose parts need not be made reactive.
+ *
+ * They listen until the component, or the effect scope, that called them is gone.
+ */
+
+import { onScopeDispose, shallowRef, toValue, watch, type MaybeRefOrGetter, type ShallowRef } from "vue"
+
+import type { Draft } from "./draft.js"
+import type { DocHandle } from "./handle.js"
+import { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
+import type { Repo } from "./repo.js"
+import type { SyncStatus } from "./types.js"
+
+/** A document on its way, or found, or not. */
+export interface UsedDocument<T> {
+    /** The document; undefined until it is found. */
+    readonly doc: Readonly<ShallowRef<T | undefined>>
+    readonly handle: Readonly<ShallowRef<DocHandle<T> | undefined>>
+    /** Why it was not found. */
+    readonly error: Readonly<ShallowRef<Error | undefined>>
+    /** Edits the document; all edits of `fn` are one change. */
+    readonly change: (fn: (draft: Draft<T>) => void, options?: { message?: string }) => void
+}
+
+/** What {@link usePresence} returns. */
+export interface UsedPresence<S extends object> {
+    /** The others, by a name that tells tabs apart. */
+    readonly peers: Readonly<ShallowRef<ReadonlyMap<string, PresencePeer<S>>>>
+    /** One's own state. */
+    readonly local: Readonly<ShallowRef<S>>
+    /** Changes some of one's own state, and tells the others. */
+    readonly set: (changes: Partial<S>) => void
+}
+
+/** Finds a document and follows it; `url` may be a ref. A url that is empty is no document. */
+export function useDocument<T>(repo: Repo, url: MaybeRefOrGetter<string | undefined>): UsedDocument<T> {
+    const doc = shallowRef<T>()
+    const handle = shallowRef<DocHandle<T>>()
+    const error = shallowRef<Error>()
+
+    watch(
+        () => toValue(url),
+        (now, _before, onCleanup) => {
+            doc.value = handle.value = error.value = undefined
+            if (!now) return
+            const ended = new AbortController()
+            onCleanup(() => ended.abort())
+            void repo.find<T>(now, { signal: ended.signal }).then(
+                (found) => {
+                    if (ended.signal.aborted) return found.release()
+                    handle.value = found
+                    doc.value = found.doc()
+                    const off = found.on("change", (event) => void (doc.value = event.doc))
+                    ended.signal.addEventListener("abort", () => {
+                        off()
+                        found.release()
+                    })
+                },
+                (reason: unknown) => {
+                    if (ended.signal.aborted) return
+                    error.value = reason instanceof Error ? reason : new Error(String(reason))
+                },
+            )
+        },
+        { immediate: true },
+    )
+    return {
+        doc,
+        handle,
+        error,
+        change(fn, options) {
+            if (!handle.value) throw new Error("the document is not there yet")
+            handle.value.change(fn, options)
+        },
+    }
+}
+
+/** How safe the document's changes are; undefined while there is no handle. */
+export function useSyncStatus<T>(
+    handle: MaybeRefOrGetter<DocHandle<T> | undefined>,
+): Readonly<ShallowRef<SyncStatus | undefined>> {
+    const status = shallowRef<SyncStatus>()
+    watch(
+        () => toValue(handle),
+        (now, _before, onCleanup) => {
+            status.value = now?.status
+            if (now) onCleanup(now.on("status", (changed) => void (status.value = changed)))
+        },
+        { immediate: true },
+    )
+    return status
+}
+
+/** Who else has the document open. One is there oneself while there is a handle. */
+export function usePresence<S extends object>(
+    handle: MaybeRefOrGetter<PresenceChannel | undefined>,
+    options: PresenceOptions<S>,
+): UsedPresence<S> {
+    const peers = shallowRef<ReadonlyMap<string, PresencePeer<S>>>(new Map())
+    const local = shallowRef(options.state) as ShallowRef<S>
+    let presence: Presence<S> | undefined
+
+    const end = (): void => {
+        presence?.stop()
+        presence = undefined
+        peers.value = new Map()
+    }
+    watch(
+        () => toValue(handle),
+        (now) => {
+            end()
+            if (!now) return
+            const begun = new Presence<S>(now, { ...options, state: local.value })
+            begun.on("change", () => void (peers.value = begun.peers))
+            presence = begun
+        },
+        { immediate: true },
+    )
+    onScopeDispose(end)
+    return {
+        peers,
+        local,
+        set(changes) {
+            local.value = { ...local.value, ...changes }
+            presence?.set(changes)
+        },
+    }
+}
