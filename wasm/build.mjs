@@ -38,18 +38,34 @@ function fail(message) {
   process.exit(1)
 }
 
-function run(command, ...args) {
-  const { status, signal, error } = spawnSync(command, args, { cwd: root, stdio: "inherit" })
+function run(command, args, env = {}) {
+  const options = { cwd: root, stdio: "inherit", env: { ...process.env, ...env } }
+  const { status, signal, error } = spawnSync(command, args, options)
   if (error) fail(`${command}: ${error.message}`)
   if (status !== 0) fail(`'${[command, ...args].join(" ")}' ended with ${status ?? signal}`)
 }
 
-/** Where cargo puts what it builds; the environment and cargo's settings may move it. */
-function targetFolder() {
-  const args = ["metadata", "--format-version=1", "--no-deps", "--locked"]
-  const { status, stdout, stderr } = spawnSync("cargo", args, { cwd: root, encoding: "utf8" })
+function metadata() {
+  const args = ["metadata", "--format-version=1", "--locked", "--filter-platform", TARGET]
+  const options = { cwd: root, encoding: "utf8", maxBuffer: 100_000_000 }
+  const { status, stdout, stderr } = spawnSync("cargo", args, options)
   if (status !== 0) fail(`cargo metadata: ${stderr}`)
-  return JSON.parse(stdout).target_directory
+  return JSON.parse(stdout)
+}
+
+/**
+ * Panics name source files: those of dependencies by the folder in which cargo keeps them on this
+ * machine, which is nobody's business and takes room.
+ */
+function withoutFolders(packages) {
+  const folders = packages
+    .filter(({ source }) => source !== null)
+    .map(({ manifest_path }) => dirname(dirname(manifest_path)))
+  const remaps = [...new Set(folders)]
+    .filter(folder => !/\s/.test(folder)) // the variable has no quotes
+    .map(folder => `--remap-path-prefix=${folder}=crates`)
+  const name = `CARGO_TARGET_${TARGET.toUpperCase().replaceAll("-", "_")}_RUSTFLAGS`
+  return { [name]: [process.env[name] ?? "", ...remaps].join(" ").trim() }
 }
 
 /** Writes a module that exports one string, and its type. */
@@ -73,14 +89,19 @@ const shared = {
 rmSync(dist(""), { recursive: true, force: true })
 mkdirSync(dist("core"), { recursive: true })
 
-run("sh", join(here, "setup.sh"))
-run("cargo", "build", "--locked", "--profile", profile, "--target", TARGET, "--package", "reconverge-wasm")
+run("sh", [join(here, "setup.sh")])
+const { packages, target_directory } = metadata()
 run(
-  ...["cargo", "run", "--quiet", "--release", "--locked", "--package", "reconverge-xtask", "--"],
-  ...(dev ? ["--names"] : []),
-  join(targetFolder(), TARGET, profile, "reconverge_wasm.wasm"),
-  dist("core")
+  "cargo",
+  ["build", "--locked", "--profile", profile, "--target", TARGET, "--package", "reconverge-wasm"],
+  withoutFolders(packages)
 )
+run("cargo", [
+  ...["run", "--quiet", "--release", "--locked", "--package", "reconverge-xtask", "--"],
+  ...(dev ? ["--names"] : []),
+  join(target_directory, TARGET, profile, "reconverge_wasm.wasm"),
+  dist("core"),
+])
 
 const wasm = readFileSync(dist("core/reconverge_bg.wasm"))
 writeString("wasm-base64", "base64", wasm.toString("base64"), "The module, in base64.")
@@ -99,7 +120,7 @@ writeString(
   "The script of the worker; it is given the module by message."
 )
 
-run(process.execPath, join(here, "node_modules/typescript/bin/tsc"), "--project", here)
+run(process.execPath, [join(here, "node_modules/typescript/bin/tsc"), "--project", here])
 
 const bindings = BINDINGS.filter(name => existsSync(js(`${name}.ts`)))
 await build({
