@@ -22,6 +22,8 @@ export interface HandleEvents<T> {
   change: ChangeEvent<T>
   status: SyncStatus
   "ephemeral-message": { senderId: string; message: unknown }
+  /** Whether there is something to take back, or to do again, changed. */
+  undoable: { canUndo: boolean; canRedo: boolean }
   /** The document was removed from this browser; the handle is of no further use. */
   delete: undefined
   /** An edit was lost: the engine did not take it, and what is shown is without it. */
@@ -64,6 +66,7 @@ export class DocHandle<T> {
   /** A new host was told what it must know, and does not know the edits since. */
   #resuming = false
   #gone = false
+  #undoable = { canUndo: false, canRedo: false }
 
   /** @internal */
   constructor(owner: HandleOwner, { document, heads, operations, status }: Opened) {
@@ -197,6 +200,29 @@ export class DocHandle<T> {
     return this.#owner.link.call("clone", [this.documentId, seconds()], { then })
   }
 
+  /**
+   * Takes back the last change of this handle that was not taken back: what others did stays, and
+   * so does what they overwrote. Edits of one text within half a second of each other are taken
+   * back together. Resolves to false if there is nothing to take back. What can be taken back is
+   * kept in memory, for the last 1,000 changes, until the page is closed.
+   */
+  undo(): Promise<boolean> {
+    return this.#owner.link.call("undo", [this.documentId, seconds()])
+  }
+
+  /** Does again what `undo` took back last, unless this handle has changed something since. */
+  redo(): Promise<boolean> {
+    return this.#owner.link.call("redo", [this.documentId, seconds()])
+  }
+
+  get canUndo(): boolean {
+    return this.#undoable.canUndo
+  }
+
+  get canRedo(): boolean {
+    return this.#undoable.canRedo
+  }
+
   /** A place in a text or list that stays with the element at `index`, whatever others edit. */
   cursor(path: Path, index: number): Promise<Cursor> {
     return this.#owner.link.call("cursor", [this.documentId, this.#object(path), index])
@@ -248,6 +274,9 @@ export class DocHandle<T> {
         return
       case "ephemeral":
         return this.#events.emit("ephemeral-message", { senderId: message.sender, message: message.message })
+      case "undoable":
+        this.#undoable = { canUndo: message.undo, canRedo: message.redo }
+        return this.#events.emit("undoable", this.#undoable)
       case "deleted":
         this.#gone = true
         this.#events.emit("delete", undefined)
@@ -260,6 +289,7 @@ export class DocHandle<T> {
     if (this.#gone) return
     this.#resuming = true
     this.#seen = 0
+    this.#undoable = { canUndo: false, canRedo: false }
     const told = this.#seq
     const resume = { heads: this.#heads, edits: [...this.#unstored] }
     const then = (): void => {

@@ -14,6 +14,7 @@ use reconverge::storage::{Batch, MemoryStorage, Storage, StorageError, Write};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsError, JsValue};
 
+use crate::undo::{Direction, Record, Undo};
 use crate::value::{array, fault, object, scalar};
 use crate::{cbor, edit, keys, patch};
 
@@ -29,6 +30,8 @@ pub struct Client {
     /// The documents of which something is in `storage`.
     mirrored: HashSet<DocumentId>,
     session: String,
+    /// What each view of a document can take back, by the number that JavaScript gave it.
+    undo: HashMap<u32, Undo>,
 }
 
 /// What went wrong in JavaScript.
@@ -116,6 +119,7 @@ impl Client {
             loading: HashMap::new(),
             mirrored: HashSet::new(),
             session: session.to_owned(),
+            undo: HashMap::new(),
         })
     }
 
@@ -391,7 +395,9 @@ impl Client {
     ) -> Result<String, JsError> {
         let mut replica = Replica::new(ActorId::random());
         let options = ChangeOptions::made_at(time_s as i64);
-        let made = replica.change(options, |tx| edit::apply(tx, operations, names))?;
+        let made = replica.change(options, |tx| {
+            edit::apply(tx, operations, names, &mut Record::new(false))
+        })?;
         if made.1.is_none() {
             replica.begin(time_s as i64);
         }
@@ -414,7 +420,11 @@ impl Client {
     }
 
     /// Edits a document, as one change: `at` these heads, or now. The hash of the change;
-    /// `undefined` if there was nothing to change.
+    /// `undefined` if there was nothing to change. What takes it back is kept for `view`.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "JavaScript has no structs to pass"
+    )]
     #[wasm_bindgen(js_name = change)]
     pub fn change(
         &mut self,
@@ -424,6 +434,8 @@ impl Client {
         time_s: f64,
         message: Option<String>,
         at: Option<Vec<String>>,
+        view: Option<u32>,
+        now: f64,
     ) -> Result<Option<String>, JsError> {
         let at = at.map(heads_of).transpose()?;
         let options = ChangeOptions {
@@ -433,11 +445,60 @@ impl Client {
         };
         let id = id_of(document)?;
         self.knows(&id, at.as_deref().unwrap_or_default())?;
-        let changed = self
-            .engine
-            .change(&id, options, |tx| edit::apply(tx, operations, names));
+        let mut record = Record::new(view.is_some());
+        let changed = self.engine.change(&id, options, |tx| {
+            edit::apply(tx, operations, names, &mut record)
+        });
         let (_, hash) = changed.ok_or_else(gone)??;
+        if let (Some(view), Some(_)) = (view, hash) {
+            self.undo.entry(view).or_default().made(record, now);
+        }
         Ok(hash.map(|hash| hash.to_string()))
+    }
+
+    /// Takes back the last edit of a view, as a change of its own; false if there is none.
+    pub fn undo(&mut self, document: &str, view: u32, time_s: f64) -> Result<bool, JsError> {
+        self.take_back(document, view, time_s, Direction::Back)
+    }
+
+    /// Does again what was taken back last; false if nothing was.
+    pub fn redo(&mut self, document: &str, view: u32, time_s: f64) -> Result<bool, JsError> {
+        self.take_back(document, view, time_s, Direction::Again)
+    }
+
+    fn take_back(
+        &mut self,
+        document: &str,
+        view: u32,
+        time_s: f64,
+        direction: Direction,
+    ) -> Result<bool, JsError> {
+        let id = id_of(document)?;
+        let Some(undo) = self.undo.get_mut(&view) else {
+            return Ok(false);
+        };
+        let engine = &mut self.engine;
+        let options = ChangeOptions::made_at(time_s as i64);
+        undo.take(direction, |taking| {
+            let changed = engine.change(&id, options, |tx| taking.run(tx));
+            changed.ok_or_else(gone)?.map_err(fault)?;
+            Ok(())
+        })
+    }
+
+    /// Whether a view can take something back, and whether it can do something again.
+    #[wasm_bindgen(js_name = undoable)]
+    #[must_use]
+    pub fn undoable(&self, view: u32) -> Vec<u8> {
+        let undo = self.undo.get(&view);
+        let can = |can: fn(&Undo) -> bool| u8::from(undo.is_some_and(can));
+        vec![can(Undo::can_undo), can(Undo::can_redo)]
+    }
+
+    /// Forgets what a view could take back.
+    #[wasm_bindgen(js_name = forgetView)]
+    pub fn forget_view(&mut self, view: u32) {
+        self.undo.remove(&view);
     }
 
     /// Whether all these heads are in a document.

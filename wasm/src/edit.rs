@@ -7,16 +7,22 @@ use automerge::{ActorId, ObjId, ObjType, Prop, ROOT, ReadDoc, ScalarValue};
 use js_sys::{Array, Map};
 use wasm_bindgen::{JsCast, JsError, JsValue};
 
+use crate::undo::Record;
 use crate::value::{New, fault, read_new, read_scalar};
 
 /// Carries out `operations` in order. `names` has the real names of objects that the page named
-/// itself, and is told of those that are made now.
+/// itself, and is told of those that are made now. `record` notes what takes them back.
 pub(crate) fn apply(
     transaction: &mut Transaction<'_>,
     operations: &Array,
     names: &Map,
+    record: &mut Record,
 ) -> Result<(), JsError> {
-    let mut edit = Edit { transaction, names };
+    let mut edit = Edit {
+        transaction,
+        names,
+        record,
+    };
     for operation in operations.iter() {
         let operation: Array = operation
             .dyn_into()
@@ -29,6 +35,7 @@ pub(crate) fn apply(
 struct Edit<'a, 'b> {
     transaction: &'a mut Transaction<'b>,
     names: &'a Map,
+    record: &'a mut Record,
 }
 
 impl Edit<'_, '_> {
@@ -38,13 +45,19 @@ impl Edit<'_, '_> {
         match name.as_str() {
             "put" => {
                 let prop = prop(&operation.get(2))?;
+                let before = self.record.before_put(self.transaction, &object, &prop);
                 match read_new(&operation.get(3))? {
-                    New::Scalar(value) => self.transaction.put(object, prop, value).map_err(fault),
+                    New::Scalar(value) => self
+                        .transaction
+                        .put(&object, prop.clone(), value)
+                        .map_err(fault)?,
                     New::Object { kind, name, text } => {
-                        let made = self.transaction.put_object(object, prop, kind);
-                        self.fill(&made.map_err(fault)?, &name, text)
+                        let made = self.transaction.put_object(&object, prop.clone(), kind);
+                        self.fill(&made.map_err(fault)?, &name, text)?;
                     }
                 }
+                self.record.put(self.transaction, &object, prop, before);
+                Ok(())
             }
             "insert" => {
                 let index = index(&operation.get(2))?;
@@ -52,38 +65,60 @@ impl Edit<'_, '_> {
                 for (at, value) in values.iter().enumerate() {
                     self.insert(&object, index + at, &value)?;
                 }
+                let count = values.length() as usize;
+                self.record
+                    .inserted(self.transaction, &object, index..index + count);
                 Ok(())
             }
             "delete" => match prop(&operation.get(2))? {
                 Prop::Seq(at) => {
-                    let count = index(&operation.get(3))? as isize;
+                    let count = index(&operation.get(3))?;
+                    self.record
+                        .before_deletion(self.transaction, &object, at..at + count);
                     let nothing = std::iter::empty::<ScalarValue>();
-                    let deleted = self.transaction.splice(object, at, count, nothing);
+                    let deleted = self.transaction.splice(object, at, count as isize, nothing);
                     deleted.map_err(fault)
                 }
-                key @ Prop::Map(_) => self.transaction.delete(object, key).map_err(fault),
+                key @ Prop::Map(_) => {
+                    let before = self.record.before_put(self.transaction, &object, &key);
+                    let deleted = self.transaction.delete(&object, key.clone());
+                    deleted.map_err(fault)?;
+                    self.record.put(self.transaction, &object, key, before);
+                    Ok(())
+                }
             },
             "splice" => {
                 let (at, deleted) = (index(&operation.get(2))?, index(&operation.get(3))?);
                 let text = text(&operation.get(4))?;
+                self.record
+                    .before_deletion(self.transaction, &object, at..at + deleted);
                 self.transaction
-                    .splice_text(object, at, deleted as isize, &text)
-                    .map_err(fault)
+                    .splice_text(&object, at, deleted as isize, &text)
+                    .map_err(fault)?;
+                let end = at + text.encode_utf16().count();
+                self.record.inserted(self.transaction, &object, at..end);
+                Ok(())
             }
             "increment" => {
                 let prop = prop(&operation.get(2))?;
                 let by = operation.get(3).as_f64().unwrap_or_default() as i64;
-                self.transaction.increment(object, prop, by).map_err(fault)
+                let added = self.transaction.increment(&object, prop.clone(), by);
+                added.map_err(fault)?;
+                self.record.incremented(self.transaction, &object, prop, by);
+                Ok(())
             }
             "mark" => {
-                let (start, end) = (index(&operation.get(2))?, index(&operation.get(3))?);
+                let range = index(&operation.get(2))?..index(&operation.get(3))?;
                 let name = text(&operation.get(4))?;
                 let value = read_scalar(&operation.get(5))?;
                 let expand = expand(&operation.get(6));
+                self.record
+                    .before_mark(self.transaction, &object, range.clone(), &name);
                 if value == ScalarValue::Null {
-                    self.transaction.unmark(object, &name, start, end, expand)
+                    self.transaction
+                        .unmark(object, &name, range.start, range.end, expand)
                 } else {
-                    let mark = Mark::new(name, value, start, end);
+                    let mark = Mark::new(name, value, range.start, range.end);
                     self.transaction.mark(object, mark, expand)
                 }
                 .map_err(fault)
@@ -96,8 +131,8 @@ impl Edit<'_, '_> {
         match read_new(value)? {
             New::Scalar(value) => self.transaction.insert(object, index, value).map_err(fault),
             New::Object { kind, name, text } => {
-                let in_text = self.transaction.object_type(object).map_err(fault)? == ObjType::Text;
-                let made = if in_text {
+                let is_text = self.transaction.object_type(object).map_err(fault)? == ObjType::Text;
+                let made = if is_text {
                     self.transaction.split_block(object, index)
                 } else {
                     self.transaction.insert_object(object, index, kind)

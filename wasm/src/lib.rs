@@ -14,6 +14,7 @@ mod client;
 mod edit;
 mod keys;
 mod patch;
+mod undo;
 mod value;
 
 pub use client::Client;

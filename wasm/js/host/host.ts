@@ -478,7 +478,10 @@ export class Host {
 
   #release(page: Page, document: string): void {
     const shown = this.#shown.get(document)
-    if (!shown?.views.delete(page)) return
+    const view = shown?.views.get(page)
+    if (!shown || !view) return
+    shown.views.delete(page)
+    this.#client.forgetView(view.number)
     if (shown.views.size === 0) this.#shown.delete(document)
     this.#letGoOf(document)
   }
@@ -597,7 +600,7 @@ export class Host {
     history: (_, __, document) => (this.#client.history(document) as HistoryRow[]).map(change),
     changeAt: (_, __, document, heads, { operations, time, message }) => {
       const make = (): string | undefined =>
-        this.#client.change(document, [...operations], new Map(), time, message, [...heads])
+        this.#client.change(document, [...operations], new Map(), time, message, [...heads], undefined, 0)
       const hash = this.#must(make)
       this.#update(document)
       return hash === undefined ? heads : [hash]
@@ -618,10 +621,20 @@ export class Host {
       const rows = this.#client.marks(document, view.objectId(object), at) as MarkRow[]
       return rows.map(([name, start, end, value]) => ({ name, start, end, value }))
     },
+    undo: (page, _, document, time) => this.#takeBack(page, document, "undo", time),
+    redo: (page, _, document, time) => this.#takeBack(page, document, "redo", time),
     online: (_, __, online) => this.#setOnline(online),
     shutdown: page => {
       queueMicrotask(() => this.#detach(page))
     },
+  }
+
+  #takeBack(page: Page, document: string, which: "undo" | "redo", time: number): boolean {
+    const view = this.#view(page, document)
+    const done = this.#must(() => this.#client[which](document, view.number, time))
+    view.tellUndoable()
+    this.#update(document)
+    return done
   }
 
   /** Does something with the engine of which a result is expected. */

@@ -58,6 +58,8 @@ export interface Calls {
   cursor: [[document: string, object: string, index: number], string]
   position: [[document: string, object: string, cursor: string], number]
   marks: [[document: string, object: string], Mark[]]
+  undo: [[document: string, time: number], boolean]
+  redo: [[document: string, time: number], boolean]
   online: [[online: boolean], void]
   shutdown: [[], void]
 }
@@ -142,6 +144,8 @@ export type HostMessage =
       readonly processed: number
     }
   | { readonly type: "ephemeral"; readonly document: string; readonly sender: string; readonly message: unknown }
+  /** Whether the page can take back an edit of its own, and do one again. */
+  | { readonly type: "undoable"; readonly document: string; readonly undo: boolean; readonly redo: boolean }
   | { readonly type: "deleted"; readonly document: string }
   | { readonly type: "connection"; readonly connection: ConnectionStatus }
   | { readonly type: "problem"; readonly message: string }

@@ -11,7 +11,12 @@ import type { Operation } from "../operations.js"
 import type { Heads } from "../types.js"
 import type { Edit, HostMessage } from "./protocol.js"
 
+let views = 0
+
 export class View {
+  /** Tells the engine whose edits to take back. */
+  readonly number = ++views
+  #undoable = [0, 0]
   /** What the page shows: the changes up to these. */
   heads: Heads
   /** What others changed since, in order. */
@@ -93,7 +98,16 @@ export class View {
     const at = this.isCurrent ? undefined : [...this.heads]
     const known = this.#names.size
     try {
-      const hash = this.client.change(this.document, [...operations], this.#names, time, message, at)
+      const hash = this.client.change(
+        this.document,
+        [...operations],
+        this.#names,
+        time,
+        message,
+        at,
+        this.number,
+        performance.now()
+      )
       const names = [...this.#names].slice(known)
       if (names.length > 0) this.#named.push({ seq, names })
       if (hash !== undefined) {
@@ -104,6 +118,7 @@ export class View {
         }
       }
       this.#unstored.push({ seq, heads: this.heads, names })
+      this.tellUndoable()
       return hash !== undefined
     } catch (error) {
       if (error instanceof WebAssembly.RuntimeError) throw error
@@ -112,6 +127,14 @@ export class View {
       this.post({ type: "rejected", document: this.document, seq, message: String(error) })
       return false
     }
+  }
+
+  /** Tells the page whether there is something to take back, if that is news. */
+  tellUndoable(): void {
+    const [undo = 0, redo = 0] = this.client.undoable(this.number)
+    if (undo === this.#undoable[0] && redo === this.#undoable[1]) return
+    this.#undoable = [undo, redo]
+    this.post({ type: "undoable", document: this.document, undo: undo === 1, redo: redo === 1 })
   }
 
   /** Everything of the document is in local storage. */

@@ -1,0 +1,613 @@
+//! Taking back one's own edits while others edit.
+//!
+//! For each operation of an edit its opposite is noted, in the names of operations, which others
+//! cannot move: the element that was inserted, the value that was written, what stood there
+//! before. Taking an edit back is an edit of its own, and notes its opposite too, which is how to
+//! do it again.
+//!
+//! What somebody else has changed since stays: a value is set back only while it is the one that
+//! was written, and only those characters are removed that are still there. What was deleted comes
+//! back under new names, so old names are looked up in `renamed`.
+//!
+//! Not taken back: marks of a text that was deleted.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use automerge::marks::{ExpandMark, Mark};
+use automerge::transaction::{Transactable, Transaction};
+use automerge::{AutomergeError, Cursor, ObjId, ObjType, Prop, ReadDoc, ScalarValue, Value};
+
+/// Most edits that can be taken back.
+const EDITS_MAX: usize = 1000;
+
+/// Edits of one text that follow each other within this time are taken back together.
+const PAUSE_MS: f64 = 500.0;
+
+/// What one page can take back, and do again.
+#[derive(Debug, Default)]
+pub(crate) struct Undo {
+    back: Vec<Edit>,
+    again: Vec<Edit>,
+    renamed: HashMap<ObjId, ObjId>,
+}
+
+#[derive(Debug)]
+struct Edit {
+    steps: Vec<Step>,
+    /// When the last of them was made.
+    at: f64,
+}
+
+/// The opposites of operations, while they are carried out; nothing if nobody will ask.
+#[derive(Debug)]
+pub(crate) struct Record {
+    steps: Option<Vec<Step>>,
+}
+
+/// An operation that can be taken back.
+#[derive(Debug)]
+enum Step {
+    Put {
+        object: ObjId,
+        key: Key,
+        /// What the value is called that was written; none if it was deleted.
+        written: Option<ObjId>,
+        before: Option<Saved>,
+    },
+    Inserted {
+        object: ObjId,
+        elements: Vec<ObjId>,
+    },
+    Deleted {
+        object: ObjId,
+        /// The element before; none at the beginning.
+        after: Option<ObjId>,
+        elements: Vec<Saved>,
+    },
+    Incremented {
+        object: ObjId,
+        key: Key,
+        by: i64,
+    },
+    Marked {
+        object: ObjId,
+        first: ObjId,
+        last: ObjId,
+        name: String,
+        before: Vec<(ObjId, ObjId, ScalarValue)>,
+    },
+}
+
+#[derive(Debug, Clone)]
+enum Key {
+    Map(String),
+    /// The element that is, or was, called so.
+    Element(ObjId),
+}
+
+/// A value that was replaced or deleted, with all that is in it and what it was called.
+#[derive(Debug, Clone)]
+pub(crate) struct Saved {
+    id: ObjId,
+    content: Content,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    Scalar(ScalarValue),
+    Map(Vec<(String, Saved)>),
+    List(Vec<Saved>),
+    Text(Vec<Saved>),
+}
+
+impl Record {
+    pub(crate) fn new(is_wanted: bool) -> Self {
+        Self {
+            steps: is_wanted.then(Vec::new),
+        }
+    }
+
+    /// The value that is about to be replaced.
+    pub(crate) fn before_put(
+        &self,
+        document: &Transaction<'_>,
+        object: &ObjId,
+        prop: &Prop,
+    ) -> Option<Saved> {
+        self.steps.as_ref()?;
+        save(document, object, prop.clone())
+    }
+
+    pub(crate) fn put(
+        &mut self,
+        document: &Transaction<'_>,
+        object: &ObjId,
+        prop: Prop,
+        before: Option<Saved>,
+    ) {
+        let Some(steps) = &mut self.steps else { return };
+        let written = id_at(document, object, prop.clone());
+        // Nothing was written where the value was the same.
+        if written.is_some() && written == before.as_ref().map(|before| before.id.clone()) {
+            return;
+        }
+        let key = match (prop, &written) {
+            (Prop::Map(key), _) => Key::Map(key),
+            (Prop::Seq(_), Some(written)) => Key::Element(written.clone()),
+            (Prop::Seq(_), None) => return,
+        };
+        steps.push(Step::Put {
+            object: object.clone(),
+            key,
+            written,
+            before,
+        });
+    }
+
+    pub(crate) fn inserted(
+        &mut self,
+        document: &Transaction<'_>,
+        object: &ObjId,
+        range: Range<usize>,
+    ) {
+        let Some(steps) = &mut self.steps else { return };
+        let elements = ids(document, object, range);
+        if !elements.is_empty() {
+            steps.push(Step::Inserted {
+                object: object.clone(),
+                elements,
+            });
+        }
+    }
+
+    pub(crate) fn before_deletion(
+        &mut self,
+        document: &Transaction<'_>,
+        object: &ObjId,
+        range: Range<usize>,
+    ) {
+        let Some(steps) = &mut self.steps else { return };
+        if range.is_empty() {
+            return;
+        }
+        let after = range.start.checked_sub(1);
+        steps.push(Step::Deleted {
+            object: object.clone(),
+            after: after.and_then(|index| id_at(document, object, index.into())),
+            elements: save_range(document, object, range),
+        });
+    }
+
+    pub(crate) fn incremented(
+        &mut self,
+        document: &Transaction<'_>,
+        object: &ObjId,
+        prop: Prop,
+        by: i64,
+    ) {
+        let Some(steps) = &mut self.steps else { return };
+        let key = match prop {
+            Prop::Map(key) => Key::Map(key),
+            Prop::Seq(_) => match id_at(document, object, prop) {
+                Some(id) => Key::Element(id),
+                None => return,
+            },
+        };
+        steps.push(Step::Incremented {
+            object: object.clone(),
+            key,
+            by,
+        });
+    }
+
+    pub(crate) fn before_mark(
+        &mut self,
+        document: &Transaction<'_>,
+        object: &ObjId,
+        range: Range<usize>,
+        name: &str,
+    ) {
+        let Some(steps) = &mut self.steps else { return };
+        let ends = |range: &Range<usize>| {
+            let first = id_at(document, object, range.start.into())?;
+            let last = id_at(document, object, range.end.checked_sub(1)?.into())?;
+            Some((first, last))
+        };
+        let Some((first, last)) = ends(&range) else {
+            return;
+        };
+        let marks = document.marks(object).unwrap_or_default();
+        let before = marks.into_iter().filter(|mark| mark.name == name);
+        let before = before.filter_map(|mark| {
+            let overlap = mark.start.max(range.start)..mark.end.min(range.end);
+            let (first, last) = (!overlap.is_empty()).then(|| ends(&overlap))??;
+            Some((first, last, mark.value))
+        });
+        let before = before.collect();
+        steps.push(Step::Marked {
+            object: object.clone(),
+            first,
+            last,
+            name: name.to_owned(),
+            before,
+        });
+    }
+}
+
+impl Undo {
+    pub(crate) fn can_undo(&self) -> bool {
+        !self.back.is_empty()
+    }
+
+    pub(crate) fn can_redo(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Keeps what takes back an edit that was made now.
+    pub(crate) fn made(&mut self, record: Record, now: f64) {
+        let Some(steps) = record.steps.filter(|steps| !steps.is_empty()) else {
+            return;
+        };
+        self.again.clear();
+        if let Some(last) = self.back.last_mut()
+            && now - last.at < PAUSE_MS
+            && typed_in(&last.steps).is_some_and(|text| typed_in(&steps) == Some(text))
+        {
+            last.steps.extend(steps);
+            last.at = now;
+            return;
+        }
+        self.back.push(Edit { steps, at: now });
+        if self.back.len() > EDITS_MAX {
+            self.back.remove(0);
+        }
+    }
+
+    /// Takes back the last edit, or does again what was taken back last; false if there is none.
+    /// `change` runs its argument in a transaction.
+    pub(crate) fn take<E>(
+        &mut self,
+        direction: Direction,
+        change: impl FnOnce(&mut Taking<'_>) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let (from, to) = match direction {
+            Direction::Back => (&mut self.back, &mut self.again),
+            Direction::Again => (&mut self.again, &mut self.back),
+        };
+        let Some(edit) = from.pop() else {
+            return Ok(false);
+        };
+        let mut taking = Taking {
+            steps: &edit.steps,
+            renamed: &mut self.renamed,
+            record: Record::new(true),
+        };
+        change(&mut taking)?;
+        to.push(Edit {
+            steps: taking.record.steps.unwrap_or_default(),
+            // Long ago, so that nothing joins it.
+            at: f64::NEG_INFINITY,
+        });
+        Ok(true)
+    }
+}
+
+/// Which way to go in the edits of a page.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Direction {
+    Back,
+    Again,
+}
+
+/// The text, if these are insertions and deletions in one.
+fn typed_in(steps: &[Step]) -> Option<&ObjId> {
+    let text = |step: &Step| match step {
+        Step::Inserted { object, .. } => Some(object.clone()),
+        Step::Deleted {
+            object, elements, ..
+        } => {
+            let is_scalar = |saved: &Saved| matches!(saved.content, Content::Scalar(_));
+            elements.iter().all(is_scalar).then(|| object.clone())
+        }
+        _ => None,
+    };
+    let first = text(steps.first()?)?;
+    if !steps.iter().all(|step| text(step).as_ref() == Some(&first)) {
+        return None;
+    }
+    match steps.first()? {
+        Step::Inserted { object, .. } | Step::Deleted { object, .. } => Some(object),
+        _ => None,
+    }
+}
+
+/// An edit that is being taken back.
+pub(crate) struct Taking<'a> {
+    steps: &'a [Step],
+    renamed: &'a mut HashMap<ObjId, ObjId>,
+    record: Record,
+}
+
+impl Taking<'_> {
+    /// Does it, in a transaction.
+    pub(crate) fn run(&mut self, document: &mut Transaction<'_>) -> Result<(), AutomergeError> {
+        self.steps
+            .iter()
+            .rev()
+            .try_for_each(|step| self.step(document, step))
+    }
+
+    fn step(&mut self, document: &mut Transaction<'_>, step: &Step) -> Result<(), AutomergeError> {
+        match step {
+            Step::Put {
+                object,
+                key,
+                written,
+                before,
+            } => {
+                let object = self.name(object);
+                let written = written.as_ref().map(|id| self.name(id));
+                let Some(prop) = self.prop(document, &object, key) else {
+                    return Ok(());
+                };
+                if id_at(document, &object, prop.clone()) != written {
+                    return Ok(());
+                }
+                let now = self.record.before_put(document, &object, &prop);
+                match before {
+                    Some(saved) => self.write(document, &object, prop.clone(), saved, false)?,
+                    None => document.delete(&object, prop.clone())?,
+                }
+                self.record.put(document, &object, prop, now);
+            }
+            Step::Inserted { object, elements } => {
+                let object = self.name(object);
+                let names = elements.iter().map(|element| self.name(element));
+                let names: Vec<_> = names.collect();
+                let mut indexes: Vec<usize> = names
+                    .iter()
+                    .filter_map(|name| index_of(document, &object, name))
+                    .collect();
+                indexes.sort_unstable();
+                while let Some(last) = indexes.pop() {
+                    let mut first = last;
+                    let end = last + width(document, &object, last);
+                    while let Some(before) = indexes.last()
+                        && before + width(document, &object, *before) == first
+                    {
+                        first = *before;
+                        indexes.pop();
+                    }
+                    self.record.before_deletion(document, &object, first..end);
+                    remove(document, &object, first..end)?;
+                }
+            }
+            Step::Deleted {
+                object,
+                after,
+                elements,
+            } => {
+                let object = self.name(object);
+                let begin = match after {
+                    None => 0,
+                    Some(after) => after_element(document, &object, &self.name(after)),
+                };
+                let mut at = begin;
+                for element in elements {
+                    self.write(document, &object, at.into(), element, true)?;
+                    at += width(document, &object, at);
+                }
+                self.record.inserted(document, &object, begin..at);
+            }
+            Step::Incremented { object, key, by } => {
+                let object = self.name(object);
+                let Some(prop) = self.prop(document, &object, key) else {
+                    return Ok(());
+                };
+                let counter = document.get(&object, prop.clone());
+                let is_counter =
+                    |value: &Value<'_>| matches!(value.as_scalar(), Some(ScalarValue::Counter(_)));
+                if counter.is_ok_and(|value| value.is_some_and(|(value, _)| is_counter(&value))) {
+                    document.increment(&object, prop.clone(), -by)?;
+                    self.record.incremented(document, &object, prop, -by);
+                }
+            }
+            Step::Marked {
+                object,
+                first,
+                last,
+                name,
+                before,
+            } => {
+                let object = self.name(object);
+                let range = |document: &Transaction<'_>, first: &ObjId, last: &ObjId| {
+                    let start = index_of(document, &object, first)?;
+                    let last = index_of(document, &object, last)?;
+                    Some(start..last + width(document, &object, last))
+                };
+                let (first, last) = (self.name(first), self.name(last));
+                let Some(whole) = range(document, &first, &last) else {
+                    return Ok(());
+                };
+                self.record
+                    .before_mark(document, &object, whole.clone(), name);
+                document.unmark(&object, name, whole.start, whole.end, ExpandMark::None)?;
+                for (first, last, value) in before {
+                    let (first, last) = (self.name(first), self.name(last));
+                    if let Some(part) = range(document, &first, &last) {
+                        let mark = Mark::new(name.clone(), value.clone(), part.start, part.end);
+                        document.mark(&object, mark, ExpandMark::None)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What something is called now.
+    fn name(&self, id: &ObjId) -> ObjId {
+        let mut name = id;
+        while let Some(next) = self.renamed.get(name) {
+            name = next;
+        }
+        name.clone()
+    }
+
+    fn prop(&self, document: &Transaction<'_>, object: &ObjId, key: &Key) -> Option<Prop> {
+        match key {
+            Key::Map(key) => Some(Prop::Map(key.clone())),
+            Key::Element(id) => index_of(document, object, &self.name(id)).map(Prop::Seq),
+        }
+    }
+
+    /// Writes back what was saved, and remembers what it is called now.
+    fn write(
+        &mut self,
+        document: &mut Transaction<'_>,
+        object: &ObjId,
+        prop: Prop,
+        saved: &Saved,
+        insert: bool,
+    ) -> Result<(), AutomergeError> {
+        let in_text = document.object_type(object)? == ObjType::Text;
+        let kind = match &saved.content {
+            Content::Scalar(_) => None,
+            Content::Map(_) => Some(ObjType::Map),
+            Content::List(_) => Some(ObjType::List),
+            Content::Text(_) => Some(ObjType::Text),
+        };
+        let made = match (kind, &saved.content, &prop) {
+            (None, Content::Scalar(ScalarValue::Str(text)), Prop::Seq(at)) if in_text => {
+                document.splice_text(object, *at, 0, text)?;
+                id_at(document, object, prop)
+            }
+            (None, Content::Scalar(value), Prop::Seq(at)) if insert => {
+                document.insert(object, *at, value.clone())?;
+                id_at(document, object, prop)
+            }
+            (None, Content::Scalar(value), _) => {
+                document.put(object, prop.clone(), value.clone())?;
+                id_at(document, object, prop)
+            }
+            (Some(_), _, Prop::Seq(at)) if in_text => Some(document.split_block(object, *at)?),
+            (Some(kind), _, Prop::Seq(at)) if insert => {
+                Some(document.insert_object(object, *at, kind)?)
+            }
+            (Some(kind), ..) => Some(document.put_object(object, prop, kind)?),
+            (None, ..) => None,
+        };
+        let Some(made) = made else { return Ok(()) };
+        match &saved.content {
+            Content::Scalar(_) => {}
+            Content::Map(entries) => {
+                for (key, value) in entries {
+                    self.write(document, &made, Prop::Map(key.clone()), value, false)?;
+                }
+            }
+            Content::List(elements) | Content::Text(elements) => {
+                let mut at = 0;
+                for element in elements {
+                    self.write(document, &made, at.into(), element, true)?;
+                    at += width(document, &made, at);
+                }
+            }
+        }
+        if made != saved.id {
+            self.renamed.insert(saved.id.clone(), made);
+        }
+        Ok(())
+    }
+}
+
+fn save(document: &Transaction<'_>, object: &ObjId, prop: Prop) -> Option<Saved> {
+    let (value, id) = document.get(object, prop).ok()??;
+    let content = match value {
+        Value::Scalar(value) => Content::Scalar(value.into_owned()),
+        Value::Object(ObjType::Map | ObjType::Table) => {
+            let keys: Vec<String> = document.keys(&id).collect();
+            let entry = |key: String| Some((key.clone(), save(document, &id, Prop::Map(key))?));
+            Content::Map(keys.into_iter().filter_map(entry).collect())
+        }
+        Value::Object(ObjType::List) => {
+            Content::List(save_range(document, &id, 0..document.length(&id)))
+        }
+        Value::Object(ObjType::Text) => {
+            Content::Text(save_range(document, &id, 0..document.length(&id)))
+        }
+    };
+    Some(Saved { id, content })
+}
+
+fn save_range(document: &Transaction<'_>, object: &ObjId, range: Range<usize>) -> Vec<Saved> {
+    let indexes = elements(document, object, range);
+    indexes
+        .filter_map(|index| save(document, object, index.into()))
+        .collect()
+}
+
+fn ids(document: &Transaction<'_>, object: &ObjId, range: Range<usize>) -> Vec<ObjId> {
+    let indexes = elements(document, object, range);
+    indexes
+        .filter_map(|index| id_at(document, object, index.into()))
+        .collect()
+}
+
+/// The indexes at which elements begin.
+fn elements<'a>(
+    document: &'a Transaction<'_>,
+    object: &'a ObjId,
+    range: Range<usize>,
+) -> impl Iterator<Item = usize> + 'a {
+    let next = move |index: &usize| Some(index + width(document, object, *index));
+    std::iter::successors(Some(range.start), next).take_while(move |index| *index < range.end)
+}
+
+/// How many indexes an element takes: two if it is a character beyond the basic plane.
+fn width(document: &Transaction<'_>, object: &ObjId, index: usize) -> usize {
+    let is_text = document.object_type(object) == Ok(ObjType::Text);
+    let text = match document.get(object, index) {
+        Ok(Some((value, _))) if is_text => value.as_str().map(|text| text.encode_utf16().count()),
+        _ => None,
+    };
+    text.unwrap_or(1).max(1)
+}
+
+fn id_at(document: &Transaction<'_>, object: &ObjId, prop: Prop) -> Option<ObjId> {
+    Some(document.get(object, prop).ok()??.1)
+}
+
+/// Where an element is, if it is still there.
+fn index_of(document: &Transaction<'_>, object: &ObjId, element: &ObjId) -> Option<usize> {
+    let index = position(document, object, &element.to_string())?;
+    (id_at(document, object, index.into()).as_ref() == Some(element)).then_some(index)
+}
+
+/// The index after an element. If it is gone, the one after what was before it.
+fn after_element(document: &Transaction<'_>, object: &ObjId, element: &ObjId) -> usize {
+    let before = position(document, object, &format!("-{element}"));
+    before.map_or(0, |index| index + width(document, object, index))
+}
+
+fn position(document: &Transaction<'_>, object: &ObjId, cursor: &str) -> Option<usize> {
+    let cursor = Cursor::try_from(cursor).ok()?;
+    document.get_cursor_position(object, &cursor, None).ok()
+}
+
+fn remove(
+    document: &mut Transaction<'_>,
+    object: &ObjId,
+    range: Range<usize>,
+) -> Result<(), AutomergeError> {
+    let count = range.len() as isize;
+    if document.object_type(object)? == ObjType::Text {
+        document.splice_text(object, range.start, count, "")
+    } else {
+        document.splice(
+            object,
+            range.start,
+            count,
+            std::iter::empty::<ScalarValue>(),
+        )
+    }
+}
