@@ -10,11 +10,9 @@ const IMMUTABLE_STRING = Symbol.for("_am_immutableString")
  * It counts in a draft only; what a document shows is frozen.
  */
 export class Counter {
-    constructor(readonly value = 0) {}
+    readonly [COUNTER] = true
 
-    get [COUNTER](): true {
-        return true
-    }
+    constructor(readonly value = 0) {}
 
     increment(_by = 1): void {
         throw new TypeError("a counter can be changed in the draft of a change only")
@@ -42,11 +40,9 @@ export class Counter {
  * Only for assigning in a draft; a document shows a plain string.
  */
 export class ImmutableString {
-    constructor(readonly val: string) {}
+    readonly [IMMUTABLE_STRING] = true
 
-    get [IMMUTABLE_STRING](): true {
-        return true
-    }
+    constructor(readonly val: string) {}
 
     toString(): string {
         return this.val

@@ -4,7 +4,7 @@
  */
 
 import { Counter } from "./counter.js"
-import { type NewObject, type NewValue, type ObjectId, type Operation, type Prop, ROOT } from "./operations.js"
+import { type NewValue, type ObjectId, type Operation, type Prop, ROOT } from "./operations.js"
 import type { Patch, PatchValue, Path } from "./types.js"
 
 /** An operation does not fit: the view is not what the host takes it for, and must be read anew. */
@@ -263,8 +263,11 @@ export class Tree {
             return value
         }
         if (value instanceof Date || value instanceof Uint8Array) return value
-        if ("counter" in value && typeof value.counter === "number") return Object.freeze(new Counter(value.counter))
-        const { make, id, text } = value as NewObject
+        if (!("make" in value)) {
+            if (typeof value.counter !== "number") throw this.#misfit(parent, "a value", prop)
+            return Object.freeze(new Counter(value.counter))
+        }
+        const { make, id, text } = value
         if (typeof id !== "string" || !Object.hasOwn(kinds, make)) throw this.#misfit(parent, "a value", prop)
         if (this.#nodes.has(id)) throw new ViewError(`there are two objects ${id}`)
         const node = new kinds[make](id, parent, typeof prop === "string" ? prop : "")
