@@ -147,8 +147,12 @@ interface Context {
     node: Node
 }
 
-/** What each draft object stands for. */
-const contexts = new WeakMap<object, Context>()
+/** Where a draft tells what it stands for. */
+const CONTEXT = Symbol()
+
+function contextIn(value: object): Context | undefined {
+    return (value as { [CONTEXT]?: Context })[CONTEXT]
+}
 
 /** One run of `change`. */
 class Edit {
@@ -171,11 +175,10 @@ class Edit {
         if (!this.tree.has(node)) throw new TypeError("cannot edit an object that was removed from the document")
     }
 
-    apply(...operations: Operation[]): void {
-        for (const operation of operations) {
-            this.tree.apply(operation, this.patches)
-            this.operations.push(operation)
-        }
+    apply(operation: Operation, later: readonly Operation[] = []): void {
+        this.tree.apply(operation, this.patches)
+        this.operations.push(operation)
+        for (const next of later) this.apply(next)
     }
 
     /** The proxy for a map or list; always the same one, so that `===` and `indexOf` hold. */
@@ -187,7 +190,6 @@ class Edit {
                     ? new Proxy<unknown[]>([], new ListHandler(this, node))
                     : new Proxy({}, new MapHandler(this, node))
             this.#drafts.set(node, draft)
-            contexts.set(draft, { edit: this, node })
         }
         return draft
     }
@@ -211,10 +213,10 @@ class Edit {
         this.checkWritable(node)
         const old = child(node, prop)
         // As in `Object.assign(draft, { ...draft })`.
-        if (isNode(old) && isObject(value) && contexts.get(value)?.node === old) return
+        if (isNode(old) && isObject(value) && contextIn(value)?.node === old) return
         const later: Operation[] = []
         const stored = this.read(value, () => [...this.tree.path(node), prop], later)
-        if (!same(old, stored)) this.apply(["put", node.id, prop, stored], ...later)
+        if (!same(old, stored)) this.apply(["put", node.id, prop, stored], later)
     }
 
     delete(node: MapNode | ListNode, prop: Prop): void {
@@ -233,7 +235,7 @@ class Edit {
             throw new TypeError(`a block must be a plain object, at ${pointer([...at(), index])}`)
         }
         this.splice(node, index, replaced, "")
-        this.apply(["insert", node.id, index, [value]], ...later)
+        this.apply(["insert", node.id, index, [value]], later)
     }
 
     spliceList(node: ListNode, index: number, deleted: number, values: readonly unknown[]): void {
@@ -241,7 +243,7 @@ class Edit {
         const later: Operation[] = []
         const stored = values.map((value, i) => this.read(value, () => [...this.tree.path(node), index + i], later))
         if (deleted > 0) this.apply(["delete", node.id, index, deleted])
-        if (stored.length > 0) this.apply(["insert", node.id, index, stored], ...later)
+        if (stored.length > 0) this.apply(["insert", node.id, index, stored], later)
     }
 
     /**
@@ -284,7 +286,7 @@ class Edit {
             return new Date(value)
         }
         if (value instanceof Uint8Array) return new Uint8Array(value)
-        const context = contexts.get(value)
+        const context = contextIn(value)
         if (context) return this.read(this.#release(context, at), at, later, within)
         if (within.includes(value)) throw refusal("an object that contains itself", at, "")
         const inside = [...within, value]
@@ -360,8 +362,8 @@ class DraftCounter extends Counter {
 /** What maps and lists have in common. */
 class Handler<N extends MapNode | ListNode> {
     constructor(
-        protected readonly edit: Edit,
-        protected readonly node: N,
+        readonly edit: Edit,
+        readonly node: N,
     ) {}
 
     defineProperty(): boolean {
@@ -388,6 +390,7 @@ class Handler<N extends MapNode | ListNode> {
 
 class MapHandler extends Handler<MapNode> implements ProxyHandler<object> {
     get(target: object, key: string | symbol): unknown {
+        if (key === CONTEXT) return this
         const { entries } = this.open()
         const entry = entries.get(key as string)
         return entry === undefined ? Reflect.get(target, key) : this.edit.show(entry, this.node, key as string)
@@ -420,6 +423,7 @@ class MapHandler extends Handler<MapNode> implements ProxyHandler<object> {
 /** Array's own methods work on this too, by index and length; those that move elements are replaced. */
 class ListHandler extends Handler<ListNode> implements ProxyHandler<unknown[]> {
     get(target: unknown[], key: string | symbol): unknown {
+        if (key === CONTEXT) return this
         const { items } = this.open()
         const index = indexOf(key)
         if (index !== undefined) return this.edit.show(items[index], this.node, "")
@@ -540,7 +544,7 @@ function relative(index: number | undefined, length: number): number {
 }
 
 function contextOf(draft: object): Context {
-    const context = contexts.get(draft)
+    const context = isObject(draft) && contextIn(draft)
     if (!context) throw new TypeError("only the draft of a change can be edited")
     context.edit.checkOpen()
     return context

@@ -23,8 +23,12 @@ class ObjectNode {
     /** Its key, if the parent is a map. */
     readonly key: string
     id: ObjectId
-    /** The frozen data made of it. Undefined if something in it changed since, and then so in all above it. */
+    /** The frozen data made of it, */
     shown: unknown
+    /** which is not up to date if this is set; it has the children that are not either. Then it is set in all above, too. */
+    stale: Node[] | undefined = []
+    /** Whether there is more to do than to show those children. */
+    changed = true
 
     constructor(id: ObjectId, parent?: Node, key = "") {
         this.id = id
@@ -65,16 +69,15 @@ export class Tree {
      * time is the same object. Only dates and bytes cannot be frozen: they must not be changed.
      */
     view(node: Node = this.root): unknown {
-        if (node.kind === "text") return node.text
         // What is inside first, without recursion: how deep a document is, others decide.
-        const pending: (MapNode | ListNode)[] = node.shown === undefined ? [node] : []
+        const pending = [node]
         for (let top = node; pending.length > 0; top = pending[pending.length - 1]!) {
             const { length } = pending
-            for (const inner of inside(top)) {
-                if (isNode(inner) && inner.kind !== "text" && inner.shown === undefined) pending.push(inner)
-            }
+            for (const inner of top.stale ?? []) if (inner.stale) pending.push(inner)
             if (pending.length > length) continue
-            top.shown = Object.freeze(top.kind === "list" ? top.items.map(show) : showMap(top))
+            if (top.stale) top.shown = show(top, top.stale)
+            top.stale = undefined
+            top.changed = false
             pending.pop()
         }
         return node.shown
@@ -274,6 +277,8 @@ export class Tree {
         if (node.kind === "text") node.text = typeof text === "string" ? text : ""
         this.#nodes.set(id, node)
         this.#undo?.push(() => this.#nodes.delete(id))
+        this.#touch(parent)
+        parent.stale!.push(node)
         return node
     }
 
@@ -307,7 +312,7 @@ export class Tree {
     }
 
     #replaceText(node: TextNode, index: number, deleted: number, added: string, blocks: TextNode["blocks"]): void {
-        this.#touch(node.parent)
+        this.#touch(node)
         const { text, blocks: old } = node
         const end = index + deleted
         node.text = text.slice(0, index) + added + text.slice(end)
@@ -325,14 +330,24 @@ export class Tree {
         })
     }
 
-    /** What was made of this object, and of those above it, no longer holds. */
-    #touch(node: Node | undefined): void {
-        // A text shows nothing of what is in its blocks.
-        for (let at = node; at && at.kind !== "text" && at.shown !== undefined; at = at.parent) {
+    /** What is shown of this object, and of those above it, no longer holds. */
+    #touch(node: Node): void {
+        node.changed = true
+        let child: Node | undefined
+        for (let at: Node | undefined = node; at; at = at.parent) {
+            // A text shows nothing of what is in its blocks.
+            if (child && at.kind === "text") break
+            const { stale, shown } = at
             const touched = at
-            const { shown } = touched
-            touched.shown = undefined
-            this.#undo?.push(() => (touched.shown = shown))
+            at.stale ??= []
+            if (child) at.stale.push(child)
+            if (stale) break
+            this.#undo?.push(() => {
+                touched.shown = shown
+                touched.stale = undefined
+                touched.changed = false
+            })
+            child = at
         }
     }
 
@@ -365,10 +380,15 @@ function inside(node: Node): Iterable<Entry> {
     return node.kind === "list" ? node.items : node.blocks.map((block) => block.node)
 }
 
-/** Of objects that have been shown. */
-function show(entry: Entry): unknown {
-    if (!isNode(entry)) return entry
-    return entry.kind === "text" ? entry.text : entry.shown
+/** Makes the data of an object, whose children have theirs. */
+function show(node: Node, stale: readonly Node[]): unknown {
+    if (node.kind === "text") return node.text
+    if (node.kind === "map") return Object.freeze(showMap(node))
+    // Most often, one element of a long list changed. (`slice` of a frozen array is slow in V8.)
+    if (node.changed || stale.length > 8) return Object.freeze(node.items.map(shown))
+    const items = [...(node.shown as readonly unknown[])]
+    for (const child of stale) items[node.items.indexOf(child)] = child.shown
+    return Object.freeze(items)
 }
 
 function showMap(node: MapNode): Record<string, unknown> {
@@ -379,10 +399,14 @@ function showMap(node: MapNode): Record<string, unknown> {
     for (const key of node.sorted) {
         const entry = node.entries.get(key)!
         // An assignment would set the prototype.
-        if (key === "__proto__") Object.defineProperty(object, key, { value: show(entry), enumerable: true })
-        else object[key] = show(entry)
+        if (key === "__proto__") Object.defineProperty(object, key, { value: shown(entry), enumerable: true })
+        else object[key] = shown(entry)
     }
     return object
+}
+
+function shown(entry: Entry): unknown {
+    return isNode(entry) ? entry.shown : entry
 }
 
 function indexIn(parent: ListNode | TextNode, node: Node): number {

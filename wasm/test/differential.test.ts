@@ -37,9 +37,9 @@ const theirs: Api = {
     splice: (d, path, index, deleted, text) => A.splice(d as A.Doc<unknown>, [...path], index, deleted, text),
 }
 
-const RUNS = Number(process.env["RECONVERGE_RUNS"] ?? 40)
+const RUNS = Number(process.env["RECONVERGE_RUNS"] ?? 30)
 const REPLICAS = 3
-const ROUNDS = 25
+const ROUNDS = 60
 
 test("random edits through drafts and through Automerge end in equal documents", async (t) => {
     const named = process.env["RECONVERGE_HOST"]

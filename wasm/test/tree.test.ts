@@ -41,6 +41,30 @@ test("a view is frozen, and shares what did not change with the one before", () 
     assert.deepEqual(before.other.n, new Counter(3))
 })
 
+test("of a long list, only the elements that changed are new", () => {
+    const ids = Array.from({ length: 50 }, (_, i) => `m${i}`)
+    const t = tree(["put", "_root", "l", { make: "list", id: "l" }], ["insert", "l", 0, ids.map((id) => ({ make: "map", id }))])
+    let count = 0
+    const check = (changed: number[]): void => {
+        const before = (t.view() as any).l
+        for (const index of changed) t.apply(["put", ids[index]!, "x", ++count])
+        const after = (t.view() as any).l
+        assert.ok(Object.isFrozen(after))
+        after.forEach((element: unknown, i: number) => assert.equal(element !== before[i], changed.includes(i), String(i)))
+    }
+    check([7])
+    check([3, 3, 49])
+    check(Array.from({ length: 30 }, (_, i) => i))
+    t.apply(["insert", "l", 0, [{ make: "text", id: "t", text: "a" }]])
+    t.view()
+    t.apply(["splice", "t", 1, 0, "b"])
+    t.apply(["put", "m0", "x", 5])
+    assert.deepEqual((t.view() as any).l.slice(0, 2), ["ab", { x: 5 }])
+    t.apply(["put", "m1", "x", 6])
+    t.apply(["delete", "l", 1, 2])
+    assert.equal((t.view() as any).l.length, 49)
+})
+
 test("operations become patches, with paths as of then", () => {
     const t = new Tree()
     const patches: Patch[] = []
