@@ -242,8 +242,9 @@ class Edit {
         this.checkWritable(node)
         const later: Operation[] = []
         const stored = values.map((value, i) => this.read(value, () => [...this.tree.path(node), index + i], later))
-        if (deleted > 0) this.apply(["delete", node.id, index, deleted])
+        // In the order that Automerge's own drafts have, so that both end alike when others insert here too.
         if (stored.length > 0) this.apply(["insert", node.id, index, stored], later)
+        if (deleted > 0) this.apply(["delete", node.id, index + stored.length, deleted])
     }
 
     /**

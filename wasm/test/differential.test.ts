@@ -84,14 +84,20 @@ function run(random: Random, openHost: OpenHost): number {
     return edits
 }
 
-/** A page with its host, and Automerge beside them. */
+/**
+ * A page with its host, and Automerge beside them. What Automerge keeps up to date by patches is
+ * not looked at: in 3.5.0 it is wrong for counters in conflict, so that a change may even fail.
+ */
 class Replica {
     readonly tree = new Tree()
     readonly #host: HostDocument
     #reference: A.Doc<any>
     #made = 0
 
-    constructor(actor: string, openHost: OpenHost) {
+    constructor(
+        readonly actor: string,
+        openHost: OpenHost,
+    ) {
         this.#host = openHost(actor)
         this.#reference = A.init({ actor })
     }
@@ -101,18 +107,25 @@ class Replica {
         const count = 1 + random.below(6)
         const edits: Edit[] = []
         const patches: Patch[] = []
-        const operations = draft.change<any>(
-            this.tree,
-            (d) => {
-                for (let i = 0; i < count; i++) {
-                    const edit = randomEdit(this.tree, random)
-                    edits.push(edit)
-                    edit(d, ours)
-                }
-            },
-            () => `~${++this.#made}`,
-            patches,
-        )
+        const attempt = (d: unknown): void => {
+            edits.length = 0
+            for (let i = 0; i < count; i++) {
+                const edit = randomEdit(this.tree, random)
+                edits.push(edit)
+                edit(d, ours)
+            }
+        }
+        const nextId = (): string => `~${++this.#made}`
+        if (random.chance(0.2)) {
+            const failing = (d: unknown): void => {
+                attempt(d)
+                throw new Error("on purpose")
+            }
+            assert.throws(() => draft.change(this.tree, failing, nextId, patches), /on purpose/)
+            assert.equal(this.tree.view(), before)
+        }
+        const operations = draft.change(this.tree, attempt, nextId, patches)
+        this.#reference = A.load(A.save(this.#reference), { actor: this.actor })
         this.#reference = A.change(this.#reference, { time: 0 }, (d: any) => edits.forEach((edit) => edit(d, theirs)))
         this.#check(before, patches)
         const names = this.#host.change(structuredClone(operations))
@@ -127,7 +140,7 @@ class Replica {
         for (const operation of this.#host.merge(other.#host.save())) {
             assert.ok(this.tree.apply(structuredClone(operation), patches))
         }
-        this.#reference = A.merge(this.#reference, other.#reference)
+        A.getBackend(this.#reference).applyChanges(A.getAllChanges(other.#reference))
         this.#check(before, patches)
     }
 
@@ -148,7 +161,7 @@ class Replica {
 
     #check(before: unknown, patches: Patch[]): void {
         const after = plain(this.tree.view())
-        // Not the document as patched: of counters in conflict, Automerge 3.5.0 patches the wrong one.
+        assert.deepEqual(contents(this.tree.root), after)
         assert.deepEqual(after, plain(A.toJS(this.#reference)))
         const patched = { root: plain(before) }
         for (const patch of patches) applyPatch(patched, patch)
@@ -289,6 +302,14 @@ function isNode(entry: Entry): entry is Node {
 
 function at(draft: any, path: readonly Prop[]): any {
     return path.reduce((value, prop) => value[prop], draft)
+}
+
+/** As `view`, but without what it remembers. */
+function contents(entry: Entry): unknown {
+    if (!isNode(entry)) return plain(entry)
+    if (entry.kind === "text") return entry.text
+    const inner = children(entry).map(([prop, inner]) => [prop, contents(inner)] as const)
+    return entry.kind === "list" ? inner.map(([, value]) => value) : Object.fromEntries(inner)
 }
 
 /** Without the libraries' own classes. */

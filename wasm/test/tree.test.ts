@@ -4,6 +4,7 @@ import { Counter } from "../js/counter.js"
 import type { Operation } from "../js/operations.js"
 import { Tree, ViewError } from "../js/tree.js"
 import type { Patch } from "../js/types.js"
+import { random } from "./random.js"
 
 function tree(...operations: Operation[]): Tree {
     const tree = new Tree()
@@ -88,6 +89,8 @@ test("operations become patches, with paths as of then", () => {
         ["put", "6", "type", "p"],
         ["mark", "3", 0, 2, "bold", true, "after"],
         ["mark", "3", 0, 1, "bold", null, "none"],
+        ["mark", "3", 4, 9, "bold", true, "none"],
+        ["mark", "3", 5, 9, "bold", true, "none"],
         ["increment", "5", "n", 2],
         ["delete", "1", 0, 2],
         ["put", "2", "done", false],
@@ -105,6 +108,7 @@ test("operations become patches, with paths as of then", () => {
         { action: "put", path: ["todos", 3, 2, "type"], value: "p" },
         { action: "mark", path: ["todos", 3], marks: [{ name: "bold", start: 0, end: 2, value: true }] },
         { action: "unmark", path: ["todos", 3], name: "bold", start: 0, end: 1 },
+        { action: "mark", path: ["todos", 3], marks: [{ name: "bold", start: 4, end: 5, value: true }] },
         { action: "inc", path: ["other", "n"], value: 2 },
         { action: "del", path: ["todos", 0], length: 2 },
         { action: "put", path: ["todos", 0, "done"], value: false },
@@ -157,6 +161,8 @@ test("an object gets the name that the host has for it", () => {
 test("what does not fit is an error of its own kind", () => {
     const bad: unknown[] = [
         null,
+        [],
+        ["put", null, "x", 1],
         ["what", "_root"],
         ["put", "_root", 1, 1],
         ["put", "1", "x", 1],
@@ -186,11 +192,30 @@ test("what does not fit is an error of its own kind", () => {
         ["increment", "3", 0, 1],
         ["increment", "5", "n", "1"],
         ["mark", "2", 0, 0, "b", true, "none"],
-        ["mark", "3", 2, 1, "b", true, "none"],
-        ["mark", "3", 0, 4, "b", true, "none"],
     ]
     for (const operation of bad) {
         assert.throws(() => tree(...document).apply(operation as Operation), ViewError, JSON.stringify(operation))
+    }
+})
+
+test("whatever comes is applied, or is an error of that kind", () => {
+    const { seed, below, pick } = random()
+    const prop = (): unknown => pick(["title", "todos", "n", 0, 1, 2, -1, 1.5, NaN, null, undefined, {}])
+    const value = (): unknown =>
+        pick([null, 1, "s", undefined, {}, [], { counter: 1 }, { counter: "1" }, { make: pick(["map", "list", "text", "x"]), id: `n${below(200)}` }, () => {}])
+    for (let run = 0; run < 300; run++) {
+        const t = tree(...document)
+        for (let i = 0; i < 20; i++) {
+            const action = pick(["put", "insert", "delete", "splice", "increment", "mark"])
+            const rest = pick([[value()], [[value(), value()]], [below(3)], [below(3), "text"], [below(3), "b", true, "none"], []])
+            try {
+                t.apply([action, pick(["_root", "1", "2", "3", "5", "none"]), prop(), ...rest] as unknown as Operation, [])
+                t.view()
+            } catch (error) {
+                assert.ok(error instanceof ViewError, `RECONVERGE_SEED=${seed}: ${(error as Error).stack}`)
+                break
+            }
+        }
     }
 })
 
