@@ -9,7 +9,7 @@
 
 import { build } from "esbuild"
 import { spawnSync } from "node:child_process"
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
@@ -23,7 +23,7 @@ const TARGET = "wasm32-unknown-unknown"
 /** Must be there. */
 const ENTRIES = ["browser", "node", "workerd", "base64"]
 
-/** Are built when their source is there, and import the package by its name. */
+/** For frameworks and editors. What they share with the package's entries is shared in dist/ too. */
 const BINDINGS = ["react", "svelte", "vue", "codemirror"]
 
 const requested = process.env.RECONVERGE_WASM_PROFILE || "release"
@@ -122,14 +122,13 @@ writeString(
 
 run(process.execPath, [join(here, "node_modules/typescript/bin/tsc"), "--project", here])
 
-const bindings = BINDINGS.filter(name => existsSync(js(`${name}.ts`)))
 await build({
   ...shared,
-  entryPoints: [...ENTRIES, ...bindings].map(name => js(`${name}.ts`)),
+  entryPoints: [...ENTRIES, ...BINDINGS].map(name => js(`${name}.ts`)),
   outdir: dist(""),
   format: "esm",
   // What entries share is in one file, so that two of them in one app share one core.
   splitting: true,
   chunkNames: "shared-[hash]",
-  external: ["*.wasm", "node:*", "ws", "reconverge", "react", "svelte", "svelte/*", "vue", "@codemirror/*"],
+  external: ["*.wasm", "node:*", "ws", "react", "svelte", "svelte/*", "vue", "@codemirror/*"],
 })

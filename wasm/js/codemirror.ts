@@ -133,6 +133,11 @@ const TELL_MS = 60
 /** After an edit, the places of others are asked for again so much later. */
 const LOCATE_MS = 500
 
+interface Undoable {
+    undo?(): Promise<boolean>
+    redo?(): Promise<boolean>
+}
+
 class Binding<T> implements PluginValue {
     readonly #ending: (() => void)[] = []
     readonly #timers = new Map<string, ReturnType<typeof setTimeout>>()
@@ -197,9 +202,12 @@ class Binding<T> implements PluginValue {
     /** Undoes or redoes in the document, and shows where. */
     step(direction: "undo" | "redo"): boolean {
         if (this.view.state.readOnly) return false
+        const handle: Undoable = this.handle as object
+        if (!handle[direction]) return false
+        // Whatever becomes of it is an event or nothing.
+        const done = (): void => void this.#steps--
         this.#steps++
-        const done = direction === "undo" ? this.handle.undo() : this.handle.redo()
-        void done.finally(() => void this.#steps--)
+        handle[direction]().then(done, done)
         return true
     }
 
@@ -236,7 +244,7 @@ class Binding<T> implements PluginValue {
             this.handle.change((draft) => {
                 // From the end, so that none moves those that follow.
                 for (const [from, to, insert] of edits.reverse()) {
-                    splice(draft, this.path, from, to - from, insert)
+                    splice(draft as unknown as object, this.path, from, to - from, insert)
                 }
             })
         } catch (error) {
