@@ -251,3 +251,176 @@ story("an edit that the page made while it was not told of others' is kept, and 
   const stored = await first.evaluate(async () => JSON.stringify(await doc.view(await doc.heads())))
   assert.equal(stored, await first.evaluate(() => JSON.stringify(doc.doc())))
 })
+
+story("taking back one's own edits leaves those of others", async world => {
+  const relay = await world.relay()
+  const site = await world.site()
+  const [ann, bob] = [await world.plain(site), await world.plain(site)]
+  for (const page of [ann, bob]) await open(page, { relay: relay.url })
+  const url = await create(ann, { text: "one three", items: ["a", "b", "c"], n: new Date(0), title: "t" })
+  await synced(ann)
+  await find(bob, url)
+  const edit = (page, ...operations) =>
+    page.evaluate(async operations => {
+      for (const [path, ...rest] of operations) {
+        doc.change(d => {
+          if (path === "text") reconverge.splice(d, ["text"], ...rest)
+          else if (path === "items") d.items.splice(...rest)
+          else d[path] = rest[0]
+        })
+        // Edits of one text would be taken back together.
+        await new Promise(resolve => setTimeout(resolve, 600))
+      }
+    }, operations)
+  await edit(ann, ["text", 4, 0, "two \u{1F600} "], ["items", 1, 1, "B", "BB"], ["title", "T"])
+  await becomes(bob, { items: ["a", "B", "BB", "c"], n: new Date(0), text: "one two \u{1F600} three", title: "T" })
+  await edit(bob, ["text", 0, 0, "zero "], ["text", 10, 0, "-"], ["items", 0, 0, "first"], ["title", "bob's"])
+  await synced(bob)
+  const text = "zero one t-wo \u{1F600} three"
+  await becomes(ann, { items: ["first", "a", "B", "BB", "c"], n: new Date(0), text, title: "bob's" })
+  const take = (page, which) => page.evaluate(which => doc[which](), which)
+  assert.equal(await ann.evaluate(() => doc.canUndo), true)
+  assert.equal(await take(ann, "undo"), true)
+  assert.equal(await take(ann, "undo"), true)
+  await becomes(ann, { items: ["first", "a", "b", "c"], n: new Date(0), text, title: "bob's" })
+  assert.equal(await take(ann, "undo"), true)
+  await becomes(ann, { items: ["first", "a", "b", "c"], n: new Date(0), text: "zero one -three", title: "bob's" })
+  assert.equal(await take(ann, "undo"), false)
+  for (let i = 0; i < 3; i++) assert.equal(await take(ann, "redo"), true)
+  assert.equal(await take(ann, "redo"), false)
+  const { items, text: again } = await show(ann)
+  assert.deepEqual(items, ["first", "a", "B", "BB", "c"])
+  assert.equal(again.replace("-", ""), text.replace("-", ""))
+  for (let i = 0; i < 3; i++) assert.equal(await take(ann, "undo"), true)
+  await becomes(ann, { items: ["first", "a", "b", "c"], n: new Date(0), text: "zero one -three", title: "bob's" })
+  await synced(ann)
+  await becomes(bob, await show(ann))
+}, { ms: 90_000 })
+
+story("the past can be looked at, and edited", async world => {
+  const page = await world.plain(await world.site())
+  await open(page)
+  await create(page, { text: "one" })
+  await type(page, 3, " two")
+  const past = await page.evaluate(async () => {
+    const heads = await doc.heads()
+    doc.change(d => reconverge.splice(d, ["text"], 7, 0, " three"), { message: "more" })
+    const history = await doc.history()
+    const views = []
+    for (const { hash } of history) views.push((await doc.view([hash])).text)
+    const patches = await doc.diff(heads, await doc.heads())
+    await doc.changeAt(heads, d => reconverge.splice(d, ["text"], 0, 0, "zero "))
+    return { views, patches, message: history.at(-1).message }
+  })
+  assert.deepEqual(past.views, ["one", "one two", "one two three"])
+  assert.deepEqual(past.patches, [{ action: "splice", path: ["text", 7], value: " three" }])
+  assert.equal(past.message, "more")
+  await becomes(page, { text: "zero one two three" })
+  const [copied, merged] = await page.evaluate(async () => {
+    const copy = await doc.clone()
+    copy.change(d => (d.copied = true))
+    doc.change(d => (d.kept = true))
+    await doc.merge(copy)
+    await doc.heads()
+    return [copy.url !== doc.url, copy.doc().copied]
+  })
+  assert.ok(copied && merged)
+  await becomes(page, { copied: true, kept: true, text: "zero one two three" })
+})
+
+story("a cursor stays with its character", async world => {
+  const page = await world.plain(await world.site())
+  await open(page)
+  await create(page, { text: "one two three" })
+  const cursor = await page.evaluate(() => doc.cursor(["text"], 4))
+  await type(page, 0, "zero ")
+  assert.equal(await page.evaluate(cursor => doc.position(["text"], cursor), cursor), 9)
+})
+
+story("a full disk is told, loses nothing in memory, and is tried again", async world => {
+  const site = await world.site()
+  const page = await world.plain(site)
+  // The engine runs in the page here, where its storage can be made to fail.
+  const result = await page.evaluate(async () => {
+    const { Repo, MemoryStorage, StorageError } = reconverge
+    const storage = new MemoryStorage()
+    const commit = storage.commit.bind(storage)
+    let full = false
+    storage.commit = writes =>
+      full ? Promise.reject(new StorageError("full", "no space left")) : commit(writes)
+    const repo = await Repo.open({ storage })
+    const problems = []
+    repo.on("problem", problem => problems.push(problem.message))
+    const doc = await repo.create({ n: 1 })
+    await repo.flush()
+    full = true
+    doc.change(d => (d.n = 2))
+    const failed = await repo.flush().then(() => "stored", error => error.code)
+    const { storageError } = doc.status
+    full = false
+    const stored = new Promise(resolve => doc.on("status", s => !s.storageError && resolve(s.state)))
+    const after = await stored
+    await repo.flush()
+    await repo.shutdown()
+    return { failed, storageError, after, shown: doc.doc().n, problems: problems.length > 0 }
+  })
+  assert.deepEqual(result, {
+    failed: "storage",
+    storageError: "storage failed: no space left",
+    after: "offline",
+    shown: 2,
+    problems: true,
+  })
+})
+
+story("a relay that refuses the connection is told with its words", async world => {
+  const { createServer } = await import("node:http")
+  const server = createServer((_, response) => {
+    response.writeHead(401, { "access-control-allow-origin": "*" })
+    response.end("this token is not valid here")
+  })
+  await new Promise(resolve => server.listen(0, "127.0.0.1", resolve))
+  world.adopt({ dispose: () => new Promise(resolve => (server.closeAllConnections(), server.close(resolve))) })
+  world.expect(/WebSocket connection to|401/)
+  const page = await world.plain(await world.site())
+  const url = `ws://127.0.0.1:${server.address().port}/sync`
+  await open(page, { relay: url, token: "secret" })
+  await create(page, { n: 1 })
+  await becomesStatus(page, "refused")
+  const { reason } = await page.evaluate(() => doc.status)
+  assert.match(reason, /HTTP 401.*this token is not valid here/)
+  assert.deepEqual(await page.evaluate(() => repo.connections.map(({ relay, state }) => [relay, state])), [[url, "refused"]])
+})
+
+story("a tab that is killed while it writes loses nothing that was stored", async world => {
+  const site = await world.site()
+  const context = await world.context()
+  let url
+  let stored = 0
+  for (let kills = 0; kills < 50; kills++) {
+    const page = await world.plain(site, context)
+    await open(page)
+    if (url) await find(page, url)
+    else url = await create(page, { n: 0, text: "" })
+    const found = await page.evaluate(() => doc.doc().n)
+    assert.ok(found >= stored, `kill ${kills}: found ${found} where ${stored} was stored`)
+    await page.exposeFunction("acknowledged", n => (stored = Math.max(stored, n)))
+    await page.evaluate(() => {
+      const write = async () => {
+        for (;;) {
+          doc.change(d => {
+            d.n += 1
+            reconverge.splice(d, ["text"], 0, 0, "some text ")
+          })
+          const n = doc.doc().n
+          await doc.whenSynced({ level: "local" })
+          await acknowledged(n)
+        }
+      }
+      write().catch(() => {})
+    })
+    await new Promise(resolve => setTimeout(resolve, 20 + (kills * 37) % 100))
+    await page.close()
+  }
+  assert.ok(stored > 50, `only ${stored} writes were acknowledged`)
+}, { ms: 180_000 })
