@@ -85,4 +85,11 @@ announce "browser"
     npm test
 )
 
+announce "package in bundlers and Node.js"
+(
+    cd tests/package
+    install_packages
+    npm test
+)
+
 announce "all passed"

@@ -2,12 +2,12 @@
 // globals into code that runs in a page.
 
 declare module "*.wasm" {
-  const module: WebAssembly.Module
-  export default module
+    const module: WebAssembly.Module
+    export default module
 }
 
 declare module "node:fs" {
-  export function readFileSync(path: URL): Uint8Array<ArrayBuffer>
+    export function readFileSync(path: URL): Uint8Array<ArrayBuffer>
 }
 
 declare module "ws" {

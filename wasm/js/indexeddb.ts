@@ -3,7 +3,8 @@
 // One object store; a chunk's key is its array of strings, its value the bytes. IndexedDB orders
 // such keys as `Storage` asks.
 
-import { StorageError, type Chunk, type Storage, type StorageFailure, type StorageKey, type StorageWrite } from "./storage.js"
+import { StorageError } from "./storage.js"
+import type { Chunk, Storage, StorageFailure, StorageKey, StorageWrite } from "./storage.js"
 
 const VERSION = 1
 const STORE = "chunks"
@@ -12,10 +13,10 @@ const STORE = "chunks"
 const OPEN_MS_MAX = 15_000
 
 export interface IndexedDbOptions {
-  /** The name of the database within this site. */
-  name?: string
-  /** How long opening may take before it counts as blocked. */
-  openMsMax?: number
+    /** The name of the database within this site. */
+    name?: string
+    /** How long opening may take before it counts as blocked. */
+    openMsMax?: number
 }
 
 /**
@@ -23,175 +24,178 @@ export interface IndexedDbOptions {
  * browser closed it.
  */
 export class IndexedDbStorage implements Storage {
-  /**
-   * Called when the database was there and is gone: the user cleared the site's data, or the
-   * browser did to gain space. It is empty then; write again what must be kept.
-   */
-  onlost: (() => void) | undefined
+    /**
+     * Called when the database was there and is gone: the user cleared the site's data, or the
+     * browser did to gain space. It is empty then; write again what must be kept.
+     */
+    onlost: (() => void) | undefined
 
-  readonly #name: string
-  readonly #openMsMax: number
-  #connection: Promise<IDBDatabase> | undefined
-  #opened = false
-  #closed = false
+    readonly #name: string
+    readonly #openMsMax: number
+    #connection: Promise<IDBDatabase> | undefined
+    #opened = false
+    #closed = false
 
-  constructor({ name = "reconverge", openMsMax = OPEN_MS_MAX }: IndexedDbOptions = {}) {
-    this.#name = name
-    this.#openMsMax = openMsMax
-  }
-
-  load(key: StorageKey): Promise<Uint8Array | undefined> {
-    return this.#run("readonly", store => {
-      const data = store.get(key)
-      return () => data.result
-    })
-  }
-
-  save(key: StorageKey, data: Uint8Array): Promise<void> {
-    return this.commit([{ put: key, data }])
-  }
-
-  remove(key: StorageKey): Promise<void> {
-    return this.commit([{ remove: key }])
-  }
-
-  loadRange(prefix: StorageKey): Promise<Chunk[]> {
-    return this.#run("readonly", store => {
-      const keys = store.getAllKeys(range(prefix))
-      const data = store.getAll(range(prefix))
-      return () => keys.result.map((key, i) => ({ key: key as StorageKey, data: data.result[i] }))
-    })
-  }
-
-  removeRange(prefix: StorageKey): Promise<void> {
-    return this.commit([{ removeRange: prefix }])
-  }
-
-  keys(prefix: StorageKey): Promise<StorageKey[]> {
-    return this.#run("readonly", store => {
-      const keys = store.getAllKeys(range(prefix))
-      return () => keys.result as StorageKey[]
-    })
-  }
-
-  commit(writes: StorageWrite[]): Promise<void> {
-    return this.#run("readwrite", store => {
-      for (const write of writes) {
-        if ("put" in write) {
-          store.put(own(write.data), write.put)
-        } else if ("remove" in write) {
-          store.delete(write.remove)
-        } else {
-          const { removeRange, from = "", below } = write
-          // IndexedDB takes no range that is empty by its bounds.
-          if (below === undefined || from < below) store.delete(range(removeRange, write.from, below))
-        }
-      }
-      return () => {}
-    })
-  }
-
-  close(): void {
-    this.#closed = true
-    // Behind the calls that wait for the connection. An open transaction completes first.
-    this.#connection?.then(
-      database => database.close(),
-      () => {}
-    )
-  }
-
-  /** One transaction. `work` makes its requests; what it returns reads their results. */
-  async #run<T>(mode: IDBTransactionMode, work: (store: IDBObjectStore) => () => T): Promise<T> {
-    if (this.#closed) throw new StorageError("closed", `the storage ${this.#name} was closed`)
-    const connection = (this.#connection ??= this.#open())
-    const database = await connection
-    let transaction: IDBTransaction
-    try {
-      transaction = database.transaction(STORE, mode, { durability: "strict" })
-    } catch (error) {
-      // The connection closed, and the event that says so may still be on its way.
-      if ((error as Error).name !== "InvalidStateError") throw this.#error(error)
-      if (this.#connection === connection) this.#connection = undefined
-      return this.#run(mode, work)
+    constructor({ name = "reconverge", openMsMax = OPEN_MS_MAX }: IndexedDbOptions = {}) {
+        this.#name = name
+        this.#openMsMax = openMsMax
     }
-    return new Promise((resolve, reject) => {
-      let results: () => T
-      let thrown: unknown
-      transaction.oncomplete = () => resolve(results())
-      transaction.onabort = () => reject(this.#error(thrown ?? transaction.error))
-      try {
-        results = work(transaction.objectStore(STORE))
-      } catch (error) {
-        thrown = error
-        transaction.abort()
-      }
-    })
-  }
 
-  #open(): Promise<IDBDatabase> {
-    const opening = new Promise<IDBDatabase>((resolve, reject) => {
-      const request = indexedDB.open(this.#name, VERSION)
-      const blocked = () => reject(this.#error(undefined, "blocked"))
-      const timer = setTimeout(blocked, this.#openMsMax)
-      request.onblocked = blocked
-      request.onupgradeneeded = () => {
-        request.result.createObjectStore(STORE)
-        if (this.#opened) this.onlost?.()
-      }
-      request.onerror = () => {
-        clearTimeout(timer)
-        reject(this.#error(request.error))
-      }
-      request.onsuccess = () => {
-        clearTimeout(timer)
-        const database = request.result
-        // Too late, or no longer wanted.
-        if (this.#connection !== opening) return database.close()
-        this.#opened = true
-        const forget = () => {
-          if (this.#connection === opening) this.#connection = undefined
-        }
-        database.onclose = forget
-        // Another page deletes or upgrades the database, and waits for this one.
-        database.onversionchange = () => {
-          database.close()
-          forget()
-        }
-        resolve(database)
-      }
-    }).catch((error: unknown) => {
-      if (this.#connection === opening) this.#connection = undefined
-      throw error instanceof StorageError ? error : this.#error(error)
-    })
-    return opening
-  }
+    load(key: StorageKey): Promise<Uint8Array | undefined> {
+        return this.#run("readonly", store => {
+            const data = store.get(key)
+            return () => data.result
+        })
+    }
 
-  #error(cause: unknown, failure = failureOf(cause)): StorageError {
-    return new StorageError(failure, `${this.#name}: ${ADVICE[failure]}`, { cause })
-  }
+    save(key: StorageKey, data: Uint8Array): Promise<void> {
+        return this.commit([{ put: key, data }])
+    }
+
+    remove(key: StorageKey): Promise<void> {
+        return this.commit([{ remove: key }])
+    }
+
+    loadRange(prefix: StorageKey): Promise<Chunk[]> {
+        return this.#run("readonly", store => {
+            const keys = store.getAllKeys(range(prefix))
+            const data = store.getAll(range(prefix))
+            return () =>
+                (keys.result as StorageKey[]).map((key, i) => ({ key, data: data.result[i] }))
+        })
+    }
+
+    removeRange(prefix: StorageKey): Promise<void> {
+        return this.commit([{ removeRange: prefix }])
+    }
+
+    keys(prefix: StorageKey): Promise<StorageKey[]> {
+        return this.#run("readonly", store => {
+            const keys = store.getAllKeys(range(prefix))
+            return () => keys.result as StorageKey[]
+        })
+    }
+
+    commit(writes: StorageWrite[]): Promise<void> {
+        return this.#run("readwrite", store => {
+            for (const write of writes) {
+                if ("put" in write) {
+                    store.put(own(write.data), write.put)
+                } else if ("remove" in write) {
+                    store.delete(write.remove)
+                } else {
+                    const { removeRange, from = "", below } = write
+                    // IndexedDB takes no range that is empty by its bounds.
+                    if (below === undefined || from < below) {
+                        store.delete(range(removeRange, write.from, below))
+                    }
+                }
+            }
+            return () => {}
+        })
+    }
+
+    close(): void {
+        this.#closed = true
+        // Behind the calls that wait for the connection. An open transaction completes first.
+        this.#connection?.then(
+            database => database.close(),
+            () => {}
+        )
+    }
+
+    /** One transaction. `work` makes its requests; what it returns reads their results. */
+    async #run<T>(mode: IDBTransactionMode, work: (store: IDBObjectStore) => () => T): Promise<T> {
+        if (this.#closed) throw new StorageError("closed", `the storage ${this.#name} was closed`)
+        const connection = (this.#connection ??= this.#open())
+        const database = await connection
+        let transaction: IDBTransaction
+        try {
+            transaction = database.transaction(STORE, mode, { durability: "strict" })
+        } catch (error) {
+            // The connection closed, and the event that says so may still be on its way.
+            if ((error as Error).name !== "InvalidStateError") throw this.#error(error)
+            if (this.#connection === connection) this.#connection = undefined
+            return this.#run(mode, work)
+        }
+        return new Promise((resolve, reject) => {
+            let results: () => T
+            let thrown: unknown
+            transaction.oncomplete = () => resolve(results())
+            transaction.onabort = () => reject(this.#error(thrown ?? transaction.error))
+            try {
+                results = work(transaction.objectStore(STORE))
+            } catch (error) {
+                thrown = error
+                transaction.abort()
+            }
+        })
+    }
+
+    #open(): Promise<IDBDatabase> {
+        const opening = new Promise<IDBDatabase>((resolve, reject) => {
+            const request = indexedDB.open(this.#name, VERSION)
+            const blocked = () => reject(this.#error(undefined, "blocked"))
+            const timer = setTimeout(blocked, this.#openMsMax)
+            request.onblocked = blocked
+            request.onupgradeneeded = () => {
+                request.result.createObjectStore(STORE)
+                if (this.#opened) this.onlost?.()
+            }
+            request.onerror = () => {
+                clearTimeout(timer)
+                reject(this.#error(request.error))
+            }
+            request.onsuccess = () => {
+                clearTimeout(timer)
+                const database = request.result
+                // Too late, or no longer wanted.
+                if (this.#connection !== opening) return database.close()
+                this.#opened = true
+                const forget = () => {
+                    if (this.#connection === opening) this.#connection = undefined
+                }
+                database.onclose = forget
+                // Another page deletes or upgrades the database, and waits for this one.
+                database.onversionchange = () => {
+                    database.close()
+                    forget()
+                }
+                resolve(database)
+            }
+        }).catch((error: unknown) => {
+            if (this.#connection === opening) this.#connection = undefined
+            throw error instanceof StorageError ? error : this.#error(error)
+        })
+        return opening
+    }
+
+    #error(cause: unknown, failure = failureOf(cause)): StorageError {
+        return new StorageError(failure, `${this.#name}: ${ADVICE[failure]}`, { cause })
+    }
 }
 
 const ADVICE: Record<StorageFailure, string> = {
-  full: "no space is left for this site: free some, then try again",
-  denied: "the browser does not let this site keep data: the user must allow it",
-  blocked: "another tab holds the database: close it, then try again",
-  outdated: "a newer version of this app changed the database: reload the page",
-  closed: "the storage was closed",
-  failed: "the browser could not read or write: try again",
+    full: "no space is left for this site: free some, then try again",
+    denied: "the browser does not let this site keep data: the user must allow it",
+    blocked: "another tab holds the database: close it, then try again",
+    outdated: "a newer version of this app changed the database: reload the page",
+    closed: "the storage was closed",
+    failed: "the browser could not read or write: try again",
 }
 
 function failureOf(cause: unknown): StorageFailure {
-  switch ((cause as Error | null)?.name) {
-    case "QuotaExceededError":
-      return "full"
-    case "SecurityError":
-    case "ReferenceError": // no indexedDB at all
-      return "denied"
-    case "VersionError":
-      return "outdated"
-    default:
-      return "failed"
-  }
+    switch ((cause as Error | null)?.name) {
+        case "QuotaExceededError":
+            return "full"
+        case "SecurityError":
+        case "ReferenceError": // no indexedDB at all
+            return "denied"
+        case "VersionError":
+            return "outdated"
+        default:
+            return "failed"
+    }
 }
 
 /**
@@ -199,20 +203,20 @@ function failureOf(cause: unknown): StorageFailure {
  * within them. An array is greater than any string, so it ends the components.
  */
 function range(prefix: StorageKey, from?: string, below?: string): IDBKeyRange {
-  const bounded = from !== undefined || below !== undefined
-  const lower = bounded ? [...prefix, from ?? ""] : prefix
-  return IDBKeyRange.bound(lower, [...prefix, below ?? []], false, true)
+    const bounded = from !== undefined || below !== undefined
+    const lower = bounded ? [...prefix, from ?? ""] : prefix
+    return IDBKeyRange.bound(lower, [...prefix, below ?? []], false, true)
 }
 
 /** A view would be stored with the whole buffer behind it. */
 const own = (data: Uint8Array): Uint8Array =>
-  data.byteLength === data.buffer.byteLength ? data : data.slice()
+    data.byteLength === data.buffer.byteLength ? data : data.slice()
 
 export interface Persistence {
-  /** Whether the browser keeps this site's data until the user clears it. */
-  persisted: boolean
-  usageBytes: number | undefined
-  quotaBytes: number | undefined
+    /** Whether the browser keeps this site's data until the user clears it. */
+    persisted: boolean
+    usageBytes: number | undefined
+    quotaBytes: number | undefined
 }
 
 /**
@@ -220,9 +224,9 @@ export interface Persistence {
  * is. Some browsers ask the user. Workers cannot ask, and learn only what is.
  */
 export async function requestPersistence(): Promise<Persistence> {
-  // Pages that did not come by https have no storage manager.
-  const manager = navigator.storage as Partial<StorageManager> | undefined
-  const persisted = (await (manager?.persist ?? manager?.persisted)?.call(manager)) ?? false
-  const { usage, quota } = (await manager?.estimate?.()) ?? {}
-  return { persisted, usageBytes: usage, quotaBytes: quota }
+    // Pages that did not come by https have no storage manager.
+    const manager = navigator.storage as Partial<StorageManager> | undefined
+    const persisted = (await (manager?.persist ?? manager?.persisted)?.call(manager)) ?? false
+    const { usage, quota } = (await manager?.estimate?.()) ?? {}
+    return { persisted, usageBytes: usage, quotaBytes: quota }
 }

@@ -7,19 +7,19 @@
 export type StorageKey = string[]
 
 export interface Chunk {
-  key: StorageKey
-  data: Uint8Array
+    key: StorageKey
+    data: Uint8Array
 }
 
 /** One step of a commit. */
 export type StorageWrite =
-  | { put: StorageKey; data: Uint8Array }
-  | { remove: StorageKey }
-  /**
-   * All keys that start with the components of this one, itself included. With `from` or `below`,
-   * of these only the ones whose next component is at least `from` and less than `below`.
-   */
-  | { removeRange: StorageKey; from?: string; below?: string }
+    | { put: StorageKey; data: Uint8Array }
+    | { remove: StorageKey }
+    /**
+     * All keys that start with the components of this one, itself included. With `from` or `below`,
+     * of these only the ones whose next component is at least `from` and less than `below`.
+     */
+    | { removeRange: StorageKey; from?: string; below?: string }
 
 /**
  * Chunks of bytes under keys of strings.
@@ -40,18 +40,18 @@ export type StorageWrite =
  * @throws {@link StorageError}, of any method but `close`, as the promise's rejection.
  */
 export interface Storage {
-  load(key: StorageKey): Promise<Uint8Array | undefined>
-  save(key: StorageKey, data: Uint8Array): Promise<void>
-  remove(key: StorageKey): Promise<void>
-  /** In the order of their keys, and as they were at one moment. */
-  loadRange(prefix: StorageKey): Promise<Chunk[]>
-  removeRange(prefix: StorageKey): Promise<void>
-  /** The keys that `loadRange` would return, without the data. */
-  keys(prefix: StorageKey): Promise<StorageKey[]>
-  /** All of the writes, one after the other, or none. */
-  commit(writes: StorageWrite[]): Promise<void>
-  /** Calls that were made before still complete; those made after are refused. */
-  close(): void
+    load(key: StorageKey): Promise<Uint8Array | undefined>
+    save(key: StorageKey, data: Uint8Array): Promise<void>
+    remove(key: StorageKey): Promise<void>
+    /** In the order of their keys, and as they were at one moment. */
+    loadRange(prefix: StorageKey): Promise<Chunk[]>
+    removeRange(prefix: StorageKey): Promise<void>
+    /** The keys that `loadRange` would return, without the data. */
+    keys(prefix: StorageKey): Promise<StorageKey[]>
+    /** All of the writes, one after the other, or none. */
+    commit(writes: StorageWrite[]): Promise<void>
+    /** Calls that were made before still complete; those made after are refused. */
+    close(): void
 }
 
 /**
@@ -68,13 +68,13 @@ export type StorageFailure = "full" | "denied" | "blocked" | "outdated" | "close
 
 /** A call that was not carried out. `cause` is what the browser said. */
 export class StorageError extends Error {
-  override readonly name = "StorageError"
+    override readonly name = "StorageError"
 
-  constructor(
-    readonly failure: StorageFailure,
-    message: string,
-    options?: ErrorOptions
-  ) {
-    super(message, options)
-  }
+    constructor(
+        readonly failure: StorageFailure,
+        message: string,
+        options?: ErrorOptions
+    ) {
+        super(message, options)
+    }
 }
