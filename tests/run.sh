@@ -56,6 +56,7 @@ announce "npm package"
     install_packages
     npm run build
     npm run size
+    npm test
 )
 
 announce "documentation"

@@ -1,10 +1,16 @@
 // What every consumer does with the package; the only file to change when its API does.
 
 /** What `use` returns when all is well. */
-export const expected = "1"
+export const expected = "hello, there"
 
 /** `reconverge` is all that the package exports. */
-export async function use(reconverge) {
-  await reconverge.ready()
-  return reconverge.protocolVersion()
+export async function use({ Repo, splice }) {
+  const repo = await Repo.open({ storage: "memory" })
+  const handle = await repo.create({ text: "hello" })
+  handle.change(draft => splice(draft, ["text"], 5, 0, ", there"))
+  await repo.flush()
+  const heads = await handle.heads()
+  const { text } = await handle.view(heads)
+  await repo.shutdown()
+  return text
 }
