@@ -424,3 +424,22 @@ story("a tab that is killed while it writes loses nothing that was stored", asyn
   }
   assert.ok(stored > 50, `only ${stored} writes were acknowledged`)
 }, { ms: 180_000 })
+
+story("what the browser deletes under an open repo is written again", async world => {
+  const context = await world.context()
+  const site = await world.site()
+  const page = await world.plain(site, context)
+  await open(page)
+  const url = await create(page, { text: "kept" })
+  await flush(page)
+  const cdp = await context.newCDPSession(page)
+  await cdp.send("Storage.clearDataForOrigin", { origin: site.url, storageTypes: "indexeddb" })
+  await type(page, 4, " in memory")
+  await until("the loss to be told", () => page.evaluate(() => problems.some(problem => /deleted/.test(problem))))
+  await flush(page)
+  await page.reload()
+  await page.waitForFunction(() => window.reconverge !== undefined)
+  await open(page)
+  await find(page, url)
+  assert.deepEqual(await show(page), { text: "kept in memory" })
+})

@@ -52,6 +52,8 @@ export interface Storage {
     commit(writes: StorageWrite[]): Promise<void>
     /** Calls that were made before still complete; those made after are refused. */
     close(): void
+    /** Called when everything that was kept is gone, and what is written from now on begins anew. */
+    onlost?: (() => void) | undefined
 }
 
 /**

@@ -10,7 +10,7 @@ use js_sys::{Array, Map, Uint8Array};
 use reconverge::engine::{self, Closed, Config, Engine, FindError, Input, Output, Reading, Status};
 use reconverge::id::{ConnectionId, DocumentId, PeerId};
 use reconverge::replica::{ChangeOptions, Replica};
-use reconverge::storage::{Batch, MemoryStorage, Storage, StorageError, Write};
+use reconverge::storage::{Batch, Blob, MemoryStorage, Storage, StorageError, Stored, Write};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsError, JsValue};
 
@@ -683,6 +683,48 @@ impl Client {
     pub fn delete(&mut self, document: &str) -> Result<(), JsError> {
         self.engine.delete(&id_of(document)?);
         Ok(())
+    }
+
+    /// All that is kept of a document that is open, as writes for a storage that lost it.
+    pub fn kept(&self, document: &str) -> Result<Array, JsError> {
+        let id = id_of(document)?;
+        let batch = self.kept_batch(id).map_err(fault)?;
+        Ok(batch.map_or_else(Array::new, |batch| keys::writes(&batch)))
+    }
+
+    fn kept_batch(&self, document: DocumentId) -> Result<Option<Batch>, StorageError> {
+        let Some(Stored { key, record, .. }) = self.storage.load(&document)? else {
+            return Ok(None);
+        };
+        let generation = record.generation;
+        let current = [Blob::Snapshot(generation), Blob::Outline(generation)];
+        let numbered = (0..record.segments)
+            .map(Blob::Segment)
+            .chain((0..record.quarantined).map(Blob::Quarantine));
+        let mut writes = Vec::new();
+        for blob in current
+            .into_iter()
+            .filter(|_| generation > 0)
+            .chain(numbered)
+        {
+            writes.push(Write::Blob(blob, self.storage.blob(key, blob)?));
+        }
+        let rows = self.storage.rows(key, record.rows_from, usize::MAX)?;
+        writes.extend(rows.into_iter().map(|(last, row)| Write::Row { last, row }));
+        for (relay, heads) in self.storage.acknowledged(key)? {
+            writes.push(Write::Acknowledged { relay, heads });
+        }
+        for (relay, refused) in self.storage.refused(key)? {
+            let refused = Some(refused);
+            writes.push(Write::Refused { relay, refused });
+        }
+        writes.push(Write::Outbox(!self.engine.is_everywhere(&document)));
+        writes.push(Write::Record(record));
+        Ok(Some(Batch {
+            document,
+            key,
+            writes,
+        }))
     }
 
     /// Writes what would be written later.

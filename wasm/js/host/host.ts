@@ -114,6 +114,7 @@ export class Host {
     const session = crypto.getRandomValues(new Uint32Array(4)).join("-")
     const client = new Client(options.peerId, storageId, session, [...options.relays], Math.random())
     const host = new Host(client, storage, options, webSocket)
+    storage.onlost = () => void host.#writeAgain(storageId)
     host.#run(() => client.outbox(now(), outbox))
     return host
   }
@@ -337,6 +338,23 @@ export class Host {
       this.#tell({ type: "problem", message: `local storage: ${failure}` })
     }
     this.#run(() => this.#client.stored(now(), document, failure))
+  }
+
+  /** The browser deleted what was kept. Of the documents that are open, all of it is here too. */
+  async #writeAgain(storageId: string): Promise<void> {
+    const kept = this.#client.documents().flatMap(document => this.#client.kept(document) as StorageWrite[])
+    const put = (name: string, value: string): StorageWrite => ({
+      put: ["client", name],
+      data: new TextEncoder().encode(value),
+    })
+    const ours = [put("id", storageId), put("relays", JSON.stringify(this.#options.relays))]
+    const lost = "local storage was deleted, by the browser or its user"
+    try {
+      await this.#storage.commit([...ours, ...kept])
+      this.#tell({ type: "problem", message: `${lost}; the documents that are open were written again` })
+    } catch (error) {
+      this.#tell({ type: "problem", message: `${lost}, and cannot be written again: ${words(error)}` })
+    }
   }
 
   #flush(): Promise<void> {
