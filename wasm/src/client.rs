@@ -521,8 +521,9 @@ impl Client {
         Ok(())
     }
 
-    /// What changed since the last call, as an array of the operations, and whether they take the
-    /// place of all that was.
+    /// What changed since the last call: an array of the operations, and whether they take the
+    /// place of all that was. `undefined` in the place of operations that are not known: the
+    /// difference between the heads tells.
     #[wasm_bindgen(js_name = takePatches)]
     pub fn take_patches(&mut self, document: &str) -> Result<Array, JsError> {
         let id = id_of(document)?;
@@ -530,7 +531,7 @@ impl Client {
         let Some(document) = self.engine.document(&id) else {
             return Ok(Array::of(&[Array::new().into(), false.into()]));
         };
-        let operations = patch::operations(document, &patches.list);
+        let operations = patch::noted_operations(document, &patches.list);
         Ok(Array::of(&[operations.into(), patches.whole.into()]))
     }
 

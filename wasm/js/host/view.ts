@@ -67,10 +67,12 @@ export class View {
     this.#isStale = false
   }
 
-  /** Others changed something. */
-  changed(operations: readonly Operation[], whole: boolean): void {
+  /** Others changed something; `operations` are not always known. */
+  changed(operations: readonly Operation[] | undefined, whole: boolean): void {
     if (whole) this.replace()
+    else if (operations === undefined) this.#isStale = !this.#isWhole
     else if (!this.#isWhole && !this.#isStale) this.#unsent.push(...operations)
+    if (this.#isStale) this.#unsent = []
   }
 
   /** The page took an update. */

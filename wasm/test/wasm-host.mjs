@@ -1,0 +1,58 @@
+// The real engine as the host of the differential test: RECONVERGE_HOST=<this file>.
+
+import { readFileSync } from "node:fs"
+import { Client, initSync } from "../dist/core/reconverge.js"
+
+const module = readFileSync(new URL("../dist/core/reconverge_bg.wasm", import.meta.url))
+initSync({ module })
+
+/** Draws `bytes`, so that the document is edited by the actor that the test names. */
+function drawing(bytes, action) {
+    const { getRandomValues } = crypto
+    crypto.getRandomValues = (array) => (array.set(bytes.subarray(0, array.length)), array)
+    try {
+        return action()
+    } finally {
+        crypto.getRandomValues = getRandomValues
+    }
+}
+
+export function openHost(actor) {
+    const client = new Client("test", "", "session", [], 0)
+    const bytes = Uint8Array.from(Buffer.from(actor, "hex"))
+    const document = drawing(bytes, () => client.import(new Uint8Array(EMPTY), 0))
+    client.observe(document, true)
+    // What is to be stored is, at once.
+    const settle = () => {
+        for (;;) {
+            const output = client.poll(0)
+            if (output.type === "idle") return
+            if (output.type === "store") client.stored(0, output.document, undefined)
+        }
+    }
+    settle()
+    return {
+        change(operations) {
+            const names = new Map()
+            client.change(document, operations, names, 0, undefined, undefined, undefined, 0)
+            client.takePatches(document)
+            settle()
+            return names
+        },
+        merge(bytes) {
+            const before = client.heads(document)
+            const other = client.import(bytes, 0)
+            client.merge(document, other)
+            const [operations] = client.takePatches(document)
+            client.delete(other)
+            settle()
+            return operations ?? client.diff(document, before, client.heads(document))
+        },
+        read: () => client.state(document),
+        save: () => client.save(document),
+        close: () => client.free(),
+    }
+}
+
+/** What Automerge saves of an empty document. */
+const EMPTY = [133, 111, 74, 131, 184, 26, 149, 68, 0, 4, 0, 0, 0, 0]
