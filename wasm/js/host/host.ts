@@ -100,6 +100,8 @@ export class Host {
   #timer: ReturnType<typeof setTimeout> | undefined
   #polling = false
   #online = true
+  /** Connections that were asked for while there should be none. */
+  #withheld: number[] = []
   #closed = false
   /** The document that the engine works on, to be named if it traps. */
   #current: string | undefined
@@ -397,7 +399,10 @@ export class Host {
 
   #connect(relay: number, connection: number): void {
     const url = this.#options.relays[relay] ?? ""
-    if (!this.#online) return
+    if (!this.#online) {
+      this.#withheld.push(connection)
+      return
+    }
     this.#connection(relay, { relay: url, state: "connecting" })
     const socket = new Socket(this.#webSocket, url, this.#options.token, {
       opened: () => this.#run(() => this.#client.connected(now(), connection)),
@@ -416,6 +421,7 @@ export class Host {
   }
 
   #disconnect(connection: number): void {
+    this.#withheld = this.#withheld.filter((other) => other !== connection)
     const found = this.#sockets.get(connection)
     if (found === undefined) return
     found.socket.close()
@@ -431,7 +437,13 @@ export class Host {
   #setOnline(online: boolean): void {
     if (online === this.#online) return
     this.#online = online
-    if (online) return this.wake()
+    if (online) {
+      // The engine would wait for them until it gives them up.
+      for (const connection of this.#withheld.splice(0)) {
+        this.#run(() => this.#client.closed(now(), connection))
+      }
+      return this.wake()
+    }
     for (const [connection, { socket, relay }] of [...this.#sockets]) {
       socket.close()
       this.#sockets.delete(connection)
