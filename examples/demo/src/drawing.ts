@@ -16,7 +16,7 @@ const LIVE_POINTS_MAX = 300
 export class Drawing {
     readonly #canvas = byId<HTMLCanvasElement>("canvas")
     readonly #clear = byId<HTMLButtonElement>("clear")
-    #strokes: readonly Stroke[] = []
+    #strokes: readonly Stroke[] | undefined
     #locked = false
     #color = "ink"
     /** The stroke being drawn here: x and y in turn, from 0 to 1. */
@@ -39,20 +39,16 @@ export class Drawing {
         this.#clear.addEventListener("click", () => this.#clearOwn())
         new ResizeObserver(() => this.#draw()).observe(canvas)
         here.presence.on("change", () => this.#drawSoon())
-        for (const query of ["(prefers-color-scheme: dark)", "(prefers-reduced-motion: reduce)"]) {
-            matchMedia(query).addEventListener("change", () => this.#drawSoon())
-        }
     }
 
     show(board: Board, locked: boolean): void {
+        if (board.strokes === this.#strokes && locked === this.#locked) return
         this.#locked = locked
         this.#canvas.classList.toggle("locked", locked)
         const own = board.strokes.filter((stroke) => stroke.by === this.here.id).length
         this.#clear.disabled = locked || own === 0
-        byId("strokes-empty").hidden = board.strokes.length > 0 || this.#points !== undefined
         const count = board.strokes.length === 1 ? "1 stroke" : `${board.strokes.length} strokes`
         this.#canvas.setAttribute("aria-label", `Drawing board, ${count}`)
-        if (board.strokes === this.#strokes) return
         this.#strokes = board.strokes
         this.#drawSoon()
     }
@@ -83,7 +79,6 @@ export class Drawing {
         this.#canvas.setPointerCapture(event.pointerId)
         this.#points = []
         this.#add(event)
-        byId("strokes-empty").hidden = true
     }
 
     #add(event: PointerEvent): void {
@@ -124,6 +119,14 @@ export class Drawing {
         this.#frame ||= requestAnimationFrame(() => this.#draw())
     }
 
+    /** The strokes that are being drawn, here and elsewhere. */
+    #live(): LiveStroke[] {
+        const states = [...this.here.presence.peers.values()].map(({ state }) => state.stroke)
+        const live = states.filter((stroke) => stroke?.points instanceof Uint8Array) as LiveStroke[]
+        if (this.#points) live.push({ color: this.#color, points: pack(this.#points) })
+        return live
+    }
+
     #draw(): void {
         this.#frame = 0
         const canvas = this.#canvas
@@ -141,12 +144,10 @@ export class Drawing {
             context.strokeStyle = style.getPropertyValue(`--draw-${known}`)
             trace(context, unpack(points))
         }
-        for (const stroke of this.#strokes) draw(stroke)
-        if (this.#locked) return
-        for (const { state } of this.here.presence.peers.values()) {
-            if (state.stroke?.points instanceof Uint8Array) draw(state.stroke)
-        }
-        if (this.#points) draw({ color: this.#color, points: pack(this.#points) })
+        const strokes = this.#strokes ?? []
+        const live = this.#locked ? [] : this.#live()
+        for (const stroke of [...strokes, ...live]) draw(stroke)
+        byId("strokes-empty").hidden = strokes.length + live.length > 0
     }
 }
 

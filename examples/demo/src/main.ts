@@ -8,13 +8,12 @@ import { Checklist } from "./checklist.js"
 import { byId, setValue, toast } from "./dom.js"
 import { Drawing } from "./drawing.js"
 import { emptyBoard, setTitle, type Board, type BoardHandle } from "./model.js"
+import { keep, kept, replica } from "./kept.js"
 import { Past } from "./past.js"
 import { arrive } from "./people.js"
 import { status } from "./status.js"
 import { theme } from "./theme.js"
 import { Writing } from "./writing.js"
-
-const LAST = "reconverge-demo:last"
 
 /** The relay that serves this page, or the one that `?relay=` names. */
 function relayUrl(): string {
@@ -25,7 +24,7 @@ function relayUrl(): string {
 async function open(repo: Repo): Promise<BoardHandle> {
     const asked = decodeURIComponent(location.hash.slice(1))
     if (asked) return repo.find<Board>(asked)
-    const last = localStorage.getItem(LAST)
+    const last = kept<string>("last")
     if (last) return repo.find<Board>(last)
     return repo.create<Board>(emptyBoard())
 }
@@ -39,7 +38,7 @@ function isBoard(doc: unknown): doc is Board {
 
 function show(handle: BoardHandle, repo: Repo): void {
     history.replaceState(null, "", `#${handle.url}`)
-    localStorage.setItem(LAST, handle.url)
+    keep("last", handle.url)
     const here = arrive(handle)
     const writing = new Writing(handle, here)
     const checklist = new Checklist(handle)
@@ -62,7 +61,7 @@ function show(handle: BoardHandle, repo: Repo): void {
     title.addEventListener("keydown", (event) => event.key === "Enter" && title.blur())
 
     status(handle, repo)
-    theme(() => drawing.redraw())
+    redraw = () => drawing.redraw()
     undoAndRedo(handle, past)
     links(handle, repo)
     render()
@@ -89,8 +88,12 @@ function undoAndRedo(handle: BoardHandle, past: Past): void {
 }
 
 function links(handle: BoardHandle, repo: Repo): void {
-    const url = location.href
-    byId<HTMLAnchorElement>("replica").href = url
+    const link = new URL(location.href)
+    link.searchParams.delete("replica")
+    const url = link.href
+    // All tabs of a browser are one replica, unless their storage has another name.
+    link.searchParams.set("replica", String(Number(replica || 1) + 1))
+    byId<HTMLAnchorElement>("replica").href = link.href
     byId("copy").addEventListener("click", () => {
         navigator.clipboard
             .writeText(url)
@@ -100,6 +103,7 @@ function links(handle: BoardHandle, repo: Repo): void {
     })
     byId("new").addEventListener("click", async () => {
         const made = await repo.create<Board>(emptyBoard())
+        // Stored before the page goes, or nobody would have it.
         await repo.flush()
         location.hash = made.url
     })
@@ -110,7 +114,7 @@ function fail(error: unknown): void {
     const box = byId("failure")
     byId("failure-reason").textContent = error instanceof Error ? error.message : String(error)
     byId("failure-new").addEventListener("click", () => {
-        localStorage.removeItem(LAST)
+        keep("last", undefined)
         location.href = location.pathname + location.search
     })
     byId("failure-retry").addEventListener("click", () => location.reload())
@@ -118,8 +122,12 @@ function fail(error: unknown): void {
     document.body.classList.add("failed")
 }
 
+let redraw = (): void => {}
+theme(() => redraw())
+
 try {
-    const repo = await Repo.open({ relay: relayUrl() })
+    const name = replica ? `demo-${replica}` : "demo"
+    const repo = await Repo.open({ relay: relayUrl(), name })
     const handle = await open(repo)
     if (!isBoard(handle.doc())) throw new Error("It was not made by this page.")
     show(handle, repo)

@@ -4,6 +4,7 @@ import { Presence } from "reconverge"
 import type { TextSelection } from "reconverge/codemirror"
 import { byId, element } from "./dom.js"
 import type { LiveStroke } from "./drawing.js"
+import { keep, kept } from "./kept.js"
 import { randomId, type BoardHandle } from "./model.js"
 
 export interface User {
@@ -32,32 +33,11 @@ const NAME_MAX = 32
 
 const any = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)] as T
 
-function remembered<T>(key: string, make: () => T): T {
-    try {
-        const kept = localStorage.getItem(key)
-        if (kept !== null) return JSON.parse(kept) as T
-    } catch {
-        // Private windows may have no storage, and what is in it may be of another version.
-    }
-    const made = make()
-    remember(key, made)
-    return made
-}
-
-function remember(key: string, value: unknown): void {
-    try {
-        localStorage.setItem(key, JSON.stringify(value))
-    } catch {
-        // Then it holds for this visit.
-    }
-}
-
 export function arrive(handle: BoardHandle): Here {
-    const id = remembered("reconverge-demo:id", randomId)
-    const user = remembered("reconverge-demo:user", () => ({
-        name: `${any(FIRST)} ${any(SECOND)}`,
-        color: any(COLORS),
-    }))
+    const id = kept<string>("id") ?? randomId()
+    const user = kept<User>("user") ?? { name: `${any(FIRST)} ${any(SECOND)}`, color: any(COLORS) }
+    keep("id", id)
+    keep("user", user)
     const presence = new Presence<HereState>(handle, {
         state: { user, selection: null, stroke: null },
     })
@@ -107,7 +87,7 @@ function editSelf({ presence }: Here): void {
     const become = (changes: Partial<User>): void => {
         const user = { ...presence.local.user, ...changes }
         presence.set({ user })
-        remember("reconverge-demo:user", user)
+        keep("user", user)
         byId("me").replaceChildren(avatar(user))
     }
     const name = byId<HTMLInputElement>("name")

@@ -28,7 +28,11 @@ export function status(handle: BoardHandle, repo: Repo): void {
 
     const show = (): void => {
         calm = undefined
-        const { state, reason, storageError } = handle.status
+        const { reason, storageError } = handle.status
+        const connected = repo.connections.some((connection) => connection.state === "connected")
+        const isSaved = handle.status.state === "saved"
+        // All that was written is safe, but nobody sees what is written next.
+        const state = isSaved && !connected ? "offline" : handle.status.state
         const [sign, words] = WORDS[state]
         box.dataset.state = state
         box.title = reason ? `${MEANING[state]}: ${reason}` : MEANING[state]
@@ -45,6 +49,7 @@ export function status(handle: BoardHandle, repo: Repo): void {
         if (state === "saving" || state === "saved") calm ??= setTimeout(show, CALM_MS)
         else show()
     })
+    repo.on("connection", show)
     show()
 
     const toggle = byId("offline")

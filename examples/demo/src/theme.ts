@@ -1,8 +1,8 @@
 /** Light, dark, or as the system is. */
 
 import { announce, byId } from "./dom.js"
+import { keep, kept } from "./kept.js"
 
-const KEY = "reconverge-demo:theme"
 const dark = matchMedia("(prefers-color-scheme: dark)")
 
 export function theme(changed: () => void): void {
@@ -18,21 +18,12 @@ export function theme(changed: () => void): void {
         root.dataset.theme = next
         // The system's own choice needs no remembering.
         if ((next === "dark") === dark.matches) delete root.dataset.theme
-        try {
-            if (root.dataset.theme) localStorage.setItem(KEY, next)
-            else localStorage.removeItem(KEY)
-        } catch {
-            // Then it holds for this visit.
-        }
+        keep("theme", root.dataset.theme)
         announce(`${next} colours`)
         show()
     })
     dark.addEventListener("change", show)
-    try {
-        const kept = localStorage.getItem(KEY)
-        if (kept === "dark" || kept === "light") root.dataset.theme = kept
-    } catch {
-        // Private windows may have no storage.
-    }
+    const chosen = kept<string>("theme")
+    if (chosen === "dark" || chosen === "light") root.dataset.theme = chosen
     show()
 }

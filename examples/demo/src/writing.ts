@@ -1,11 +1,11 @@
 /** The text, in CodeMirror, with the carets of others. */
 
 import { defaultKeymap } from "@codemirror/commands"
-import { markdown, markdownLanguage } from "@codemirror/lang-markdown"
-import { HighlightStyle, syntaxHighlighting } from "@codemirror/language"
+import { defineLanguageFacet, HighlightStyle, Language, syntaxHighlighting } from "@codemirror/language"
 import { EditorState, type Extension } from "@codemirror/state"
 import { drawSelection, dropCursor, EditorView, keymap, placeholder } from "@codemirror/view"
 import { tags } from "@lezer/highlight"
+import { GFM, parser } from "@lezer/markdown"
 import { reconvergeText } from "reconverge/codemirror"
 import { byId } from "./dom.js"
 import type { Board, BoardHandle } from "./model.js"
@@ -23,9 +23,12 @@ const highlighting = HighlightStyle.define([
     { tag: [tags.processingInstruction, tags.contentSeparator, tags.meta], class: "md-mark" },
 ])
 
+// The package lang-markdown would bring the languages of web pages too, to colour them within.
+const markdown = new Language(defineLanguageFacet(), parser.configure(GFM), [], "markdown")
+
 const look: Extension = [
     EditorView.lineWrapping,
-    markdown({ base: markdownLanguage }),
+    markdown,
     syntaxHighlighting(highlighting),
     EditorView.contentAttributes.of({ "aria-label": "Notes" }),
 ]
