@@ -103,7 +103,7 @@ export class Repo {
       opened: opened => this.#opened(opened),
       release: handle => this.#release(handle),
     }
-    this.#unlisten = listen(() => this.#link.post({ type: "wake" }))
+    this.#unlisten = listen(isOtherNetwork => this.#link.post({ type: "wake", isOtherNetwork }))
   }
 
   /** Makes a document, which begins with `initial`. */
@@ -253,15 +253,16 @@ function checked(url: string): string {
 }
 
 /** Hears when there is a network again, or somebody looks at the page. */
-function listen(wake: () => void): () => void {
+function listen(wake: (isOtherNetwork: boolean) => void): () => void {
   if (typeof addEventListener !== "function") return () => {}
+  const online = (): void => wake(true)
   const visible = (): void => {
-    if (document.visibilityState === "visible") wake()
+    if (document.visibilityState === "visible") wake(false)
   }
-  addEventListener("online", wake)
+  addEventListener("online", online)
   if (typeof document === "object") document.addEventListener("visibilitychange", visible)
   return () => {
-    removeEventListener("online", wake)
+    removeEventListener("online", online)
     if (typeof document === "object") document.removeEventListener("visibilitychange", visible)
   }
 }

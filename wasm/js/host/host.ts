@@ -140,8 +140,11 @@ export class Host {
   }
 
   /** There may be a network again, or somebody looks at a page again. */
-  wake(): void {
-    if (this.#online) this.#run(() => this.#client.networkAvailable(now()))
+  wake(isOtherNetwork = false): void {
+    if (!this.#online) return
+    // What went over the old network may be dead without anybody noticing.
+    if (isOtherNetwork) for (const connection of [...this.#sockets.keys()]) this.#lose(connection)
+    this.#run(() => this.#client.networkAvailable(now()))
   }
 
   /** Ends the host. What is not stored is tried to be. */
@@ -228,9 +231,12 @@ export class Host {
         return
       }
       case "ping": {
-        // A browser sends no pings. What does not wait in the socket was taken by somebody.
+        // A browser sends no pings. Nobody is there if the relay owes us a word, or what was sent
+        // waits in the socket.
         const { connection } = output
-        if (this.#sockets.get(connection)?.socket.isFlushed) this.#client.pong(now(), connection)
+        const isOwed = [...this.#shown.values()].some(({ status }) => status.state === "saving")
+        const isFlushed = this.#sockets.get(connection)?.socket.isFlushed ?? false
+        if (isFlushed && !isOwed) this.#client.pong(now(), connection)
         return
       }
       case "load":
@@ -444,12 +450,12 @@ export class Host {
       }
       return this.wake()
     }
-    for (const [connection, { socket, relay }] of [...this.#sockets]) {
-      socket.close()
-      this.#sockets.delete(connection)
-      this.#connection(relay, refusal(this.#options.relays[relay] ?? "", undefined))
-      this.#run(() => this.#client.closed(now(), connection))
-    }
+    for (const connection of [...this.#sockets.keys()]) this.#lose(connection)
+  }
+
+  #lose(connection: number): void {
+    this.#disconnect(connection)
+    this.#run(() => this.#client.closed(now(), connection))
   }
 
   #tell(message: HostMessage): void {
@@ -486,7 +492,7 @@ export class Host {
       case "release":
         return this.#release(page, message.document)
       case "wake":
-        return this.wake()
+        return this.wake(message.isOtherNetwork)
       case "bye":
         return this.#detach(page)
       case "hello":

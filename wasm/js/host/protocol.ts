@@ -92,7 +92,8 @@ export type FailureCode = "unavailable" | "deleted" | "storage" | "damaged" | "c
 export type PageMessage =
   | { readonly type: "hello"; readonly page: string }
   | { readonly type: "bye" }
-  | { readonly type: "wake" }
+  /** Somebody looks at the page, or there is a network again. */
+  | { readonly type: "wake"; readonly isOtherNetwork: boolean }
   | { readonly type: "cancel"; readonly call: number }
   | { readonly type: "call"; readonly call: number; readonly name: CallName; readonly args: readonly unknown[] }
   | {
