@@ -48,9 +48,9 @@ pub(crate) fn kind_name(kind: ObjType) -> &'static str {
 }
 
 pub(crate) fn read_new(value: &JsValue) -> Result<New, JsError> {
-    let kind = match get_if_object(value, "make").and_then(|make| make.as_string()) {
-        None => return read_scalar(value).map(New::Scalar),
-        Some(kind) => kind,
+    let make = get_if_object(value, "make").and_then(|make| make.as_string());
+    let Some(kind) = make else {
+        return read_scalar(value).map(New::Scalar);
     };
     let kind = match kind.as_str() {
         "map" => ObjType::Map,
