@@ -42,6 +42,8 @@ pub struct Config {
     pub verify_lag_changes: u32,
     /// The limits of the workshop.
     pub workshop: WorkshopConfig,
+    /// Serves the demo at `/`, in a binary that [has it](crate::demo::is_built).
+    pub demo: bool,
 }
 
 /// When the relay checks what only contents can tell: that all changes together make a document
@@ -79,6 +81,7 @@ impl Default for Config {
                 cpu_s_max: 60,
                 deadline: Duration::from_secs(120),
             },
+            demo: false,
         }
     }
 }

@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{debug, warn};
 
 use crate::connection::{self, Socket};
+use crate::demo;
 use crate::relay::Shared;
 
 /// How long a request's head may take to arrive.
@@ -85,6 +86,11 @@ fn answer(relay: &Arc<Shared>, request: Request<Incoming>) -> Response<Full<Byte
             StatusCode::METHOD_NOT_ALLOWED,
             "only GET is answered here\n",
         );
+    }
+    if relay.config.demo
+        && let Some(file) = demo::answer(request.uri().path(), request.headers())
+    {
+        return file;
     }
     match request.uri().path() {
         "/" => page(

@@ -12,6 +12,7 @@
 pub mod access;
 pub mod config;
 mod connection;
+pub mod demo;
 mod document;
 mod documents;
 mod http;

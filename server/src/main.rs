@@ -15,7 +15,7 @@ use reconverge::id::PeerId;
 use reconverge::native::RedbStorage;
 use reconverge_server::access::Open;
 use reconverge_server::config::{Config, Verify};
-use reconverge_server::{Relay, workshop};
+use reconverge_server::{Relay, demo, workshop};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
@@ -109,6 +109,9 @@ struct Serve {
     /// CPU seconds of each such process; it is killed after twice as long by the clock.
     #[arg(long, env = "RECONVERGE_WORKSHOP_CPU_S", default_value_t = 60)]
     workshop_cpu_s: u64,
+    /// Serve a demo at http://ADDRESS/: a page that several people write, plan and draw on.
+    #[arg(long, env = "RECONVERGE_DEMO")]
+    demo: bool,
     /// Form of the log on standard error.
     #[arg(long, env = "RECONVERGE_LOG_FORMAT", default_value = "human")]
     log_format: LogFormat,
@@ -182,6 +185,12 @@ fn run(serve: &Serve) -> Result<(), String> {
     if let Some(reason) = bad_filter {
         return Err(reason);
     }
+    if serve.demo && !demo::is_built() {
+        return Err(String::from(
+            "--demo: this binary was built without the demo. Run `npm install && npm run build` in \
+             wasm/ and then in examples/demo/, and build the relay again",
+        ));
+    }
     std::fs::create_dir_all(&serve.data)
         .map_err(|e| format!("cannot make the folder {}: {e}", serve.data.display()))?;
     let file = serve.data.join("reconverge.redb");
@@ -219,6 +228,7 @@ async fn serve_until_told(serve: &Serve, storage: RedbStorage) -> Result<(), Str
             deadline: Duration::from_secs(serve.workshop_cpu_s * 2),
             ..defaults.workshop
         },
+        demo: serve.demo,
         ..defaults
     };
     let name = format!("reconverge-{}", uuid::Uuid::new_v4());
@@ -230,6 +240,9 @@ async fn serve_until_told(serve: &Serve, storage: RedbStorage) -> Result<(), Str
     // For people and for scripts that asked for port 0; the log goes to standard error.
     println!("listening on {address}");
     info!(%address, data = %serve.data.display(), "serving");
+    if serve.demo {
+        info!("the demo is at http://{address}/");
+    }
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .map_err(|e| e.to_string())?;
     tokio::select! {
