@@ -48,6 +48,12 @@ const EXPIRE_HIDDEN_MS = 150_000
 /** The longest that a peer may ask to be remembered for. */
 const EXPIRE_MAX_MS = 600_000
 
+/**
+ * One who hears nobody asks again after this long, then after twice as long and so on: there may
+ * have been no relay yet, and what is broadcast then is heard by other tabs only.
+ */
+const GREET_AGAIN_MS = 500
+
 /** Answers wait up to this long, so that several who ask get one. */
 const ANSWER_MS = 100
 
@@ -90,6 +96,7 @@ export class Presence<S extends object> {
     #untold = new Set<keyof S>()
     #telling: ReturnType<typeof setTimeout> | undefined
     #answering: ReturnType<typeof setTimeout> | undefined
+    #greeting: ReturnType<typeof setTimeout> | undefined
     #beating: ReturnType<typeof setInterval> | undefined
 
     constructor(handle: PresenceChannel, options: PresenceOptions<S>) {
@@ -168,12 +175,24 @@ export class Presence<S extends object> {
     #arrive(): void {
         this.#here = true
         this.#tellAll(true)
+        this.#greetAfter(GREET_AGAIN_MS)
+    }
+
+    #greetAfter(ms: number): void {
+        clearTimeout(this.#greeting)
+        if (ms >= this.#heartbeatMs) return
+        this.#greeting = setTimeout(() => {
+            if (this.#peers.size > 0) return
+            this.#tellAll(true)
+            this.#greetAfter(ms * 2)
+        }, ms)
     }
 
     #leave(): void {
         if (!this.#here) return
         this.#send({ type: "goodbye" })
         this.#here = false
+        clearTimeout(this.#greeting)
         clearTimeout(this.#telling)
         clearTimeout(this.#answering)
         this.#telling = this.#answering = undefined
