@@ -133,11 +133,6 @@ const TELL_MS = 60
 /** After an edit, the places of others are asked for again so much later. */
 const LOCATE_MS = 500
 
-interface Undoable {
-    undo?(): Promise<boolean>
-    redo?(): Promise<boolean>
-}
-
 class Binding<T> implements PluginValue {
     readonly #ending: (() => void)[] = []
     readonly #timers = new Map<string, ReturnType<typeof setTimeout>>()
@@ -202,12 +197,10 @@ class Binding<T> implements PluginValue {
     /** Undoes or redoes in the document, and shows where. */
     step(direction: "undo" | "redo"): boolean {
         if (this.view.state.readOnly) return false
-        const handle: Undoable = this.handle as object
-        if (!handle[direction]) return false
         // Whatever becomes of it is an event or nothing.
         const done = (): void => void this.#steps--
         this.#steps++
-        handle[direction]().then(done, done)
+        this.handle[direction]().then(done, done)
         return true
     }
 
@@ -316,7 +309,7 @@ class Binding<T> implements PluginValue {
 
     #show(changes: ChangeSet, source: "local" | "remote"): void {
         let selection: EditorSelection | undefined
-        if (this.#steps > 0 && source === "local") {
+        if (this.#steps > 0) {
             changes.iterChanges((_fromA, _toA, _fromB, toB) => {
                 selection = EditorSelection.single(toB)
             })
