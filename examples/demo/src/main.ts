@@ -74,6 +74,13 @@ function undoAndRedo(handle: BoardHandle, past: Past): void {
         const done = await (direction === "undo" ? handle.undo() : handle.redo())
         if (!done) toast(`There is nothing to ${direction}`)
     }
+    const able = (): void => {
+        // Not disabled, which would take the focus away from who presses it repeatedly.
+        byId("undo").setAttribute("aria-disabled", String(!handle.canUndo))
+        byId("redo").setAttribute("aria-disabled", String(!handle.canRedo))
+    }
+    handle.on("undoable", able)
+    able()
     byId("undo").addEventListener("click", () => void step("undo"))
     byId("redo").addEventListener("click", () => void step("redo"))
     document.addEventListener("keydown", (event) => {
