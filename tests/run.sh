@@ -59,6 +59,16 @@ announce "npm package"
     npm test
 )
 
+announce "demo"
+(
+    cd examples/demo
+    install_packages
+    npm run check
+    npm run build
+)
+# Again, now that there is a demo to put into it.
+cargo build --release --package reconverge-server --locked
+
 announce "documentation"
 # The binary has the name of the core; its pages would take the place of the core's.
 RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --lib --no-deps --locked
