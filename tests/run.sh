@@ -34,9 +34,6 @@ cargo fmt --all --check
 announce "lints"
 cargo clippy --release --workspace --all-targets --locked -- -D warnings
 
-announce "build"
-cargo build --release --workspace --locked
-
 announce "the core without features links no shell"
 tree=$(cargo tree --package reconverge --edges normal --prefix none --locked)
 if echo "$tree" | grep -E '^(tokio|redb|futures|uuid)[a-z-]* v'; then
@@ -66,8 +63,10 @@ announce "demo"
     npm run check
     npm run build
 )
-# Again, now that there is a demo to put into it.
-cargo build --release --package reconverge-server --locked
+
+# After the demo, which the relay has in it.
+announce "build"
+cargo build --release --workspace --locked
 
 announce "documentation"
 # The binary has the name of the core; its pages would take the place of the core's.
