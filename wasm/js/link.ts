@@ -49,6 +49,8 @@ export class Link {
   #calls = new Map<number, Pending>()
   #nextCall = 1
   #running: Running | undefined
+  /** This tab is the host's, or about to be. */
+  #isLeading = false
   #closed = new AbortController()
   #common: BroadcastChannel | undefined
   #releaseLocks: () => void = () => {}
@@ -74,6 +76,7 @@ export class Link {
       const { signal } = this.#closed
       const locks = navigator.locks
       const lead = async (): Promise<void> => {
+        this.#isLeading = true
         this.#leave()
         try {
           await this.#start()
@@ -156,7 +159,7 @@ export class Link {
 
   /** Speaks with the host of another tab. */
   #follow(): void {
-    if (this.#running || this.#closed.signal.aborted) return
+    if (this.#isLeading || this.#closed.signal.aborted) return
     const { name, peerId } = this.#options
     const common = commonChannel(name)
     this.#common = common

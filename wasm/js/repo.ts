@@ -1,7 +1,7 @@
 import { change } from "./draft.js"
 import { Emitter } from "./emitter.js"
 import { DocHandle, type HandleOwner, seconds } from "./handle.js"
-import type { ConnectionStatus, HostMessage, Opened } from "./host/protocol.js"
+import { words, type ConnectionStatus, type HostMessage, type Opened } from "./host/protocol.js"
 import { Link, RepoError } from "./link.js"
 import type { Platform } from "./start.js"
 import type { Storage } from "./storage.js"
@@ -68,7 +68,7 @@ export class Repo {
     } catch (error) {
       await repo.#link.close().catch(() => {})
       if (error instanceof RepoError) throw error
-      throw new RepoError("storage", error instanceof Error ? error.message : String(error))
+      throw new RepoError("storage", words(error))
     }
     return repo
   }

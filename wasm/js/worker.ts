@@ -1,7 +1,7 @@
 // What runs in the Web Worker of the tab that is the host's: a host.
 
 import { Host } from "./host/host.js"
-import type { HostMessage, PageMessage, Port } from "./host/protocol.js"
+import { words, type HostMessage, type PageMessage, type Port } from "./host/protocol.js"
 import { serveTabs } from "./host/serve.js"
 import { IndexedDbStorage } from "./indexeddb.js"
 import { MemoryStorage } from "./memory.js"
@@ -41,6 +41,6 @@ async function start({ options, module }: Extract<ToWorker, { type: "start" }>):
     }
     worker.postMessage({ type: "started" })
   } catch (error) {
-    worker.postMessage({ type: "failed", message: error instanceof Error ? error.message : String(error) })
+    worker.postMessage({ type: "failed", message: words(error) })
   }
 }

@@ -8,20 +8,21 @@ import init, { Client, documentId } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
 import type { Storage, StorageWrite } from "../storage.js"
 import type { ChangeInfo, Heads, Mark } from "../types.js"
-import type {
-  CallName,
-  Calls,
-  ConnectionStatus,
-  DocumentStatus,
-  Edit,
-  Failure,
-  FailureCode,
-  HostMessage,
-  HostOptions,
-  Opened,
-  PageMessage,
-  Port,
-  Resume,
+import {
+  words,
+  type CallName,
+  type Calls,
+  type ConnectionStatus,
+  type DocumentStatus,
+  type Edit,
+  type Failure,
+  type FailureCode,
+  type HostMessage,
+  type HostOptions,
+  type Opened,
+  type PageMessage,
+  type Port,
+  type Resume,
 } from "./protocol.js"
 import { Socket, type MakeWebSocket } from "./socket.js"
 import { View } from "./view.js"
@@ -747,10 +748,6 @@ function take<T>(map: Map<string, T[]>, key: string): T[] {
   const taken = map.get(key) ?? []
   map.delete(key)
   return taken
-}
-
-function words(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
 
 function now(): number {

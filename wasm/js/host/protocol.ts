@@ -163,3 +163,8 @@ export interface Port<Out, In> {
   onmessage: ((message: In) => void) | undefined
   close(): void
 }
+
+/** What an error says, in a form that crosses to another thread. */
+export function words(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -9,7 +9,7 @@
 import type { Client } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
 import type { Heads } from "../types.js"
-import type { Edit, HostMessage } from "./protocol.js"
+import { words, type Edit, type HostMessage } from "./protocol.js"
 
 let views = 0
 
@@ -126,7 +126,7 @@ export class View {
       if (error instanceof WebAssembly.RuntimeError) throw error
       this.#isRejected = true
       this.replace()
-      this.post({ type: "rejected", document: this.document, seq, message: String(error) })
+      this.post({ type: "rejected", document: this.document, seq, message: words(error) })
       return false
     }
   }
