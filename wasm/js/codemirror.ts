@@ -62,6 +62,7 @@ export interface TextPresenceState {
 
 /** A `Presence` whose state has room for {@link TextPresenceState}. */
 export interface TextPresence {
+    readonly local: TextPresenceState
     readonly peers: ReadonlyMap<string, { readonly state: TextPresenceState }>
     set(changes: TextPresenceState): void
     on(event: "change", listener: () => void): () => void
@@ -191,7 +192,7 @@ class Binding<T> implements PluginValue {
         this.#destroyed = true
         for (const end of this.#ending.splice(0)) end()
         for (const timer of this.#timers.values()) clearTimeout(timer)
-        this.options.presence?.set({ selection: null })
+        this.#setSelection(null)
     }
 
     /** Undoes or redoes in the document, and shows where. */
@@ -370,13 +371,21 @@ class Binding<T> implements PluginValue {
             do {
                 this.#tellAgain = false
                 const selection = await this.#selection()
-                if (!this.#destroyed) presence.set({ selection })
+                if (!this.#destroyed) this.#setSelection(selection)
             } while (this.#tellAgain && !this.#destroyed)
         } catch {
             // Of a text that is gone there is nothing to tell.
         } finally {
             this.#telling = false
         }
+    }
+
+    #setSelection(selection: TextSelection | null): void {
+        const { presence } = this.options
+        const told = presence?.local.selection
+        // Another editor of this page may have the selection by now.
+        if (selection === null && !(isSelection(told) && samePath(told.path, this.path))) return
+        presence?.set({ selection })
     }
 
     async #selection(): Promise<TextSelection | null> {
