@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 /// Longest document id in bytes. automerge-repo makes 16-byte ids (a UUID); applications that
 /// bring their own id factory use up to 32 (a hash or a public key).
 pub const DOCUMENT_ID_BYTES_MAX: usize = 32;
@@ -63,7 +65,8 @@ impl DocumentId {
 
 impl fmt::Display for DocumentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&bs58::encode(self.as_bytes()).with_check().into_string())
+        let checked = [self.as_bytes(), &checksum(self.as_bytes())].concat();
+        f.write_str(&bs58::encode(checked).into_string())
     }
 }
 
@@ -86,12 +89,21 @@ impl FromStr for DocumentId {
             if let Some(uuid) = bytes_of_uuid(shown) {
                 return Self::new(&uuid);
             }
-            if let Ok(bytes) = bs58::decode(shown).with_check(None).into_vec() {
-                return Self::new(&bytes);
+            if let Ok(checked) = bs58::decode(shown).into_vec()
+                && let Some((id, sum)) = checked.split_last_chunk()
+                && *sum == checksum(id)
+            {
+                return Self::new(id);
             }
         }
         Err(DocumentIdError::Text(shown.chars().take(64).collect()))
     }
+}
+
+/// That of base58check. The one of `bs58` would put a second SHA-256 into the module for browsers.
+fn checksum(bytes: &[u8]) -> [u8; 4] {
+    let hash = Sha256::digest(Sha256::digest(bytes));
+    [hash[0], hash[1], hash[2], hash[3]]
 }
 
 fn bytes_of_uuid(text: &str) -> Option<[u8; 16]> {
@@ -196,6 +208,16 @@ mod tests {
         let uuid: DocumentId = "6ba7b810-9dad-11d1-80b4-00c04fd430c8".parse().unwrap();
         assert_eq!(uuid.as_bytes().len(), 16);
         assert_eq!(uuid.to_string().parse::<DocumentId>().unwrap(), uuid);
+    }
+
+    #[test]
+    fn an_id_is_shown_as_other_implementations_show_it() {
+        // The address of Bitcoin's first block.
+        let shown = "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa";
+        let id: DocumentId = shown.parse().unwrap();
+        assert_eq!(id.as_bytes().len(), 21);
+        assert_eq!(id.as_bytes()[..3], [0x00, 0x62, 0xe9]);
+        assert_eq!(id.to_string(), shown);
     }
 
     #[test]
