@@ -10,6 +10,9 @@
 
 #![forbid(unsafe_code)]
 
+mod order;
+mod slim;
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
 
 /// Writes `reconverge.js`, `reconverge_bg.wasm` and their types to `folder`.
 fn bind(module: &Path, folder: &Path, names: Names) -> Result<(), Box<dyn Error>> {
-    Bindgen::new()
+    let mut output = Bindgen::new()
         .input_path(module)
         .out_name("reconverge")
         .web(true)?
@@ -58,6 +61,14 @@ fn bind(module: &Path, folder: &Path, names: Names) -> Result<(), Box<dyn Error>
         .remove_producers_section(true)
         // `__wbg_reset_state` makes a new instance in place of one that trapped.
         .reset_state_function(true)
-        .generate(folder)?;
+        .generate_output()?;
+    slim::cut_panics(output.wasm_mut());
+    output.emit(folder)?;
+    if names == Names::Dropped {
+        let file = folder.join("reconverge_bg.wasm");
+        let module = order::same_once(&std::fs::read(&file)?)?;
+        let module = order::similar_together(&module)?;
+        std::fs::write(&file, module)?;
+    }
     Ok(())
 }

@@ -1,0 +1,103 @@
+//! What the compiler leaves in a module and nobody can tell from a smaller one.
+
+use std::collections::{HashMap, HashSet};
+
+use walrus::ir::{Instr, Visitor, VisitorMut, dfs_in_order, dfs_pre_order_mut};
+use walrus::{FunctionId, FunctionKind, LocalFunction, Module};
+
+/// Cuts each call that does not come back down to its trap. What such a function does, which is to
+/// write the message of a panic for nobody, can only be seen if it gets to an import: those that
+/// throw to JavaScript stay.
+pub(crate) fn cut_panics(module: &mut Module) {
+    let silent = silent(module);
+    let mut cut = Cut(silent);
+    for (_, function) in module.funcs.iter_local_mut() {
+        let entry = function.entry_block();
+        dfs_pre_order_mut(&mut cut, function, entry);
+    }
+    walrus::passes::gc::run(module);
+}
+
+/// The functions that get to no import by the calls that they name.
+fn silent(module: &Module) -> HashSet<FunctionId> {
+    let mut callers: HashMap<FunctionId, Vec<FunctionId>> = HashMap::new();
+    let (mut loud, mut silent) = (Vec::new(), HashSet::new());
+    for function in module.funcs.iter() {
+        match &function.kind {
+            FunctionKind::Local(body) => {
+                silent.insert(function.id());
+                for callee in calls(body) {
+                    callers.entry(callee).or_default().push(function.id());
+                }
+            }
+            _ => loud.push(function.id()),
+        }
+    }
+    while let Some(callee) = loud.pop() {
+        for caller in callers.remove(&callee).unwrap_or_default() {
+            if silent.remove(&caller) {
+                loud.push(caller);
+            }
+        }
+    }
+    silent
+}
+
+fn calls(body: &LocalFunction) -> Vec<FunctionId> {
+    #[derive(Default)]
+    struct Calls(Vec<FunctionId>);
+    impl Visitor<'_> for Calls {
+        fn visit_function_id(&mut self, function: &FunctionId) {
+            self.0.push(*function);
+        }
+    }
+    let mut calls = Calls::default();
+    dfs_in_order(&mut calls, body, body.entry_block());
+    calls.0
+}
+
+struct Cut(HashSet<FunctionId>);
+
+impl VisitorMut for Cut {
+    fn start_instr_seq_mut(&mut self, seq: &mut walrus::ir::InstrSeq) {
+        let instrs = &mut seq.instrs;
+        // Nothing runs behind the first trap.
+        let Some(trap) = instrs
+            .iter()
+            .position(|(instr, _)| matches!(instr, Instr::Unreachable(_)))
+        else {
+            return;
+        };
+        instrs.truncate(trap + 1);
+        let mut keep = trap;
+        if let Some((Instr::Call(call), _)) = instrs[..trap].last()
+            && self.0.contains(&call.func)
+        {
+            keep -= 1;
+        }
+        while keep > 0 && unseen(&instrs[keep - 1].0) {
+            keep -= 1;
+        }
+        instrs.drain(keep..trap);
+    }
+}
+
+/// Whether nobody can tell that this did not run, as a trap follows, and an instance that trapped
+/// is not used again.
+fn unseen(instr: &Instr) -> bool {
+    matches!(
+        instr,
+        Instr::LocalGet(_)
+            | Instr::LocalSet(_)
+            | Instr::LocalTee(_)
+            | Instr::GlobalGet(_)
+            | Instr::GlobalSet(_)
+            | Instr::Const(_)
+            | Instr::Binop(_)
+            | Instr::Unop(_)
+            | Instr::Select(_)
+            | Instr::Drop(_)
+            | Instr::Load(_)
+            | Instr::Store(_)
+    )
+}
