@@ -3,50 +3,8 @@
 
 import assert from "node:assert/strict"
 import { until } from "../interop/lib/wait.js"
+import { becomes, becomesStatus, create, find, flush, open, show, status, synced, type } from "./lib/doc.js"
 import { story } from "./lib/world.js"
-
-/** Opens a repo in a page, as `repo`. */
-const open = (page, options) =>
-  page.evaluate(async options => {
-    window.repo = await reconverge.Repo.open(options)
-    window.problems = []
-    repo.on("problem", problem => problems.push(String(problem)))
-  }, options)
-
-/** Makes a document in a page, as `doc`, and gives its url. */
-const create = (page, initial) =>
-  page.evaluate(async initial => {
-    window.doc = await repo.create(initial)
-    return doc.url
-  }, initial)
-
-const find = (page, url) =>
-  page.evaluate(async url => {
-    window.doc = await repo.find(url)
-  }, url)
-
-const show = page => page.evaluate(() => doc.doc())
-const status = page => page.evaluate(() => doc.status.state)
-const synced = page => page.evaluate(() => doc.whenSynced())
-const flush = page => page.evaluate(() => repo.flush())
-
-/** Waits until the document of a page is as expected. */
-async function becomes(page, expected) {
-  const is = async () => JSON.stringify(await show(page)) === JSON.stringify(expected)
-  await until(`the document to be ${JSON.stringify(expected)}`, is, { seen: () => show(page) })
-}
-
-const becomesStatus = (page, expected) =>
-  until(`the status ${expected}`, async () => (await status(page)) === expected, {
-    seen: () => status(page),
-  })
-
-/** Inserts text into `doc.text`. */
-const type = (page, index, text) =>
-  page.evaluate(
-    ([index, text]) => doc.change(draft => reconverge.splice(draft, ["text"], index, 0, text)),
-    [index, text]
-  )
 
 story("two people edit a document at once", async world => {
   const relay = await world.relay()

@@ -57,6 +57,8 @@ export class DocHandle<T> {
   /** The heads of what is shown, without the edits that are not stored. */
   #heads: Heads
   #seq = 0
+  /** Hosts tell by it which edits of this handle they have. */
+  readonly #author = crypto.getRandomValues(new Uint32Array(3)).join("-")
   #unstored: Edit[] = []
   /** The last update that was taken. */
   #seen = 0
@@ -291,14 +293,17 @@ export class DocHandle<T> {
     this.#seen = 0
     this.#undoable = { canUndo: false, canRedo: false }
     const told = this.#seq
-    const resume = { heads: this.#heads, edits: [...this.#unstored] }
+    const resume = { author: this.#author, heads: this.#heads, edits: [...this.#unstored] }
     const then = (): void => {
       this.#resuming = false
       for (const edit of this.#unstored) if (edit.seq > told) this.#post(edit)
     }
     this.#owner.link.call("resume", [this.documentId, resume], { then }).catch((error: Error) => {
       // A host after that one is told again.
-      if (this.#resuming) this.#events.emit("error", error)
+      if (!this.#resuming) return
+      // What is edited from now on goes no further than this page.
+      this.#setStatus({ state: "offline", storageError: error.message })
+      this.#events.emit("error", error)
     })
   }
 
@@ -310,7 +315,7 @@ export class DocHandle<T> {
 
   #post(edit: Edit): void {
     const { documentId: document } = this
-    this.#owner.link.post({ type: "edit", document, edit, seen: this.#seen, named: this.#named })
+    this.#owner.link.post({ type: "edit", document, author: this.#author, edit, seen: this.#seen, named: this.#named })
   }
 
   #update(message: Extract<HostMessage, { type: "update" }>): void {

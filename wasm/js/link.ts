@@ -40,6 +40,10 @@ interface Pending {
   readonly settle: (value: unknown, failure?: Failure) => void
 }
 
+/** An engine that trapped more often than this in so short a time is left alone. */
+const TRAPS_MAX = 10
+const TRAPS_MS = 60_000
+
 export class Link {
   #platform: Platform
   #options: HostOptions
@@ -51,6 +55,11 @@ export class Link {
   #running: Running | undefined
   /** This tab is the host's, or about to be. */
   #isLeading = false
+  /** Documents at which the engine trapped, and when it did. */
+  #avoid: string[] = []
+  #traps: number[] = []
+  /** Why there will be no host any more. */
+  #failure: Failure | undefined
   #closed = new AbortController()
   #common: BroadcastChannel | undefined
   #releaseLocks: () => void = () => {}
@@ -111,6 +120,7 @@ export class Link {
   ): Promise<R> {
     return new Promise((resolve, reject) => {
       if (this.#closed.signal.aborted) throw new RepoError("closed", "the repo was shut down")
+      if (this.#failure) throw new RepoError(this.#failure.code, this.#failure.message)
       signal?.throwIfAborted()
       const call = this.#nextCall++
       const abort = (): void => {
@@ -147,14 +157,28 @@ export class Link {
     this.#releaseLocks()
   }
 
-  async #start(trapped?: string): Promise<void> {
-    const options = trapped === undefined ? this.#options : { ...this.#options, avoid: [trapped] }
-    this.#running = await startHost(this.#platform, options, this.#storage, (document, message) => {
+  async #start(): Promise<void> {
+    const options = { ...this.#options, avoid: this.#avoid }
+    const storage = this.#storage ?? this.#running?.memory
+    this.#running = await startHost(this.#platform, options, storage, (document, message) => {
+      if (this.#closed.signal.aborted) return
       this.#events.trapped(document, message)
+      if (document !== undefined) this.#avoid = [...new Set([...this.#avoid, document])]
+      if (this.#traps.push(Date.now()) > TRAPS_MAX && Date.now() - this.#traps.shift()! < TRAPS_MS) {
+        return this.#fail(new Error("the document engine failed again and again, and is not started any more"))
+      }
       // What it had is in storage.
-      this.#start(document).catch((error: Error) => this.#events.failed(error))
+      this.#start().catch((error: Error) => this.#fail(error))
     })
     this.#use(this.#running.port)
+  }
+
+  /** There will be no host any more. */
+  #fail({ message }: Error): void {
+    this.#leave()
+    this.#failure = { code: "failed", message }
+    for (const { settle } of [...this.#calls.values()]) settle(undefined, this.#failure)
+    this.#events.failed(new RepoError("failed", message))
   }
 
   /** Speaks with the host of another tab. */

@@ -32,6 +32,8 @@ export type FromWorker =
 /** A host that runs, as the page that started it sees it. */
 export interface Running {
   readonly port: Port<PageMessage, HostMessage>
+  /** What the next host must be given, if this one ends by itself. */
+  readonly memory?: Storage
   /** Stores what is not stored, and ends the host. */
   stop(): Promise<void>
 }
@@ -61,14 +63,19 @@ async function startHere(
   given: Storage | undefined,
   onTrap: OnTrap
 ): Promise<Running> {
-  const kept = (): Storage => (options.keeps ? new IndexedDbStorage({ name: options.name }) : new MemoryStorage())
-  const host = await Host.start({ options, storage: given ?? kept(), webSocket, module })
-  host.ontrap = (document, error) => onTrap(document, String(error))
+  const storage = given ?? (options.keeps ? new IndexedDbStorage({ name: options.name }) : new MemoryStorage())
+  const host = await Host.start({ options, storage, webSocket, module })
   const [port, far] = localPorts<PageMessage, HostMessage>()
   host.attach(far)
   const end = options.keeps && given === undefined ? serveTabs(host, options.name) : () => {}
+  host.ontrap = (document, error) => {
+    end()
+    if (storage instanceof IndexedDbStorage && given === undefined) storage.close()
+    onTrap(document, String(error))
+  }
   return {
     port,
+    ...(storage instanceof MemoryStorage && { memory: storage }),
     stop: async () => {
       end()
       await host.close()

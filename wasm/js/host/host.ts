@@ -4,7 +4,7 @@
 // It lives in a Worker of one page, or in the page itself where there are no Workers. When that
 // page is closed, another one starts the next host.
 
-import init, { Client, documentId } from "../../dist/core/reconverge.js"
+import init, { __wbg_reset_state as renewInstance, Client, documentId } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
 import type { Storage, StorageWrite } from "../storage.js"
 import type { ChangeInfo, Heads, Mark } from "../types.js"
@@ -23,9 +23,10 @@ import {
   type PageMessage,
   type Port,
   type Resume,
+  type StoredEdits,
 } from "./protocol.js"
 import { Socket, type MakeWebSocket } from "./socket.js"
-import { View } from "./view.js"
+import { EngineError, View } from "./view.js"
 
 /** What a host gets from the place where it runs. */
 export interface Surroundings {
@@ -70,6 +71,8 @@ interface Page {
   readonly port: Port<HostMessage, PageMessage>
   /** Calls that may still be cancelled. */
   readonly calls: Map<number, AbortController>
+  /** Documents that it goes on with, which other calls wait for. */
+  readonly resuming: Map<string, Promise<void>>
 }
 
 /** A call that failed for a reason that the caller can tell apart. */
@@ -82,7 +85,11 @@ class CallError extends Error {
   }
 }
 
+/** The hosts of this thread: they share the instance of the module, and so its end. */
+const hosts = new Set<Host>()
+
 const DOCUMENT_GONE = "the document was deleted, or let go of"
+const AVOIDED = "the document engine failed on this document"
 
 export class Host {
   #client: Client
@@ -96,6 +103,8 @@ export class Host {
   #finders = new Map<string, ((failure?: CallError) => void)[]>()
   #deleters = new Map<string, ((failure?: CallError) => void)[]>()
   #waiting = new Set<Waiting>()
+  /** What is stored with the commit that is under way, of who made the edits in it. */
+  #untold = new Map<string, StorageWrite[]>()
   /** Documents whose last commit failed, and why. */
   #unstored = new Map<string, string>()
   #timer: ReturnType<typeof setTimeout> | undefined
@@ -104,26 +113,31 @@ export class Host {
   /** Connections that were asked for while there should be none. */
   #withheld: number[] = []
   #closed = false
-  /** The document that the engine works on, to be named if it traps. */
+  /** The document that the engine was asked to work on last, to be named if it traps. */
   #current: string | undefined
-  /** Called when the engine trapped; this host is of no further use. */
+  /**
+   * Called when the engine trapped; this host is of no further use. Names the document on which it
+   * did, if that is known.
+   */
   ontrap: ((document: string | undefined, error: unknown) => void) | undefined
 
   static async start({ options, storage, webSocket, module }: Surroundings): Promise<Host> {
     await init({ module_or_path: module as BufferSource })
     const storageId = options.keeps ? await named(storage, ["client", "id"]) : ""
     await nameRelays(storage, options.relays)
+    await forgetUntold(storage)
     const outbox = (await storage.keys(["outbox"])).map(key => key[1] ?? "")
     const session = crypto.getRandomValues(new Uint32Array(4)).join("-")
     const client = new Client(options.peerId, storageId, session, [...options.relays], Math.random())
     const host = new Host(client, storage, options, webSocket)
     storage.onlost = () => void host.#writeAgain(storageId)
-    host.#run(() => client.outbox(now(), outbox))
+    host.#run(() => host.#client.outbox(now(), outbox.filter(document => !host.#avoids(document))))
     return host
   }
 
   private constructor(client: Client, storage: Storage, options: HostOptions, webSocket: MakeWebSocket) {
-    this.#client = client
+    this.#client = this.#watched(client)
+    hosts.add(this)
     this.#storage = storage
     this.#options = options
     this.#webSocket = webSocket
@@ -132,9 +146,9 @@ export class Host {
 
   /** Serves a page. Gives what ends that. */
   attach(port: Port<HostMessage, PageMessage>): () => void {
-    const page: Page = { port, calls: new Map() }
+    const page: Page = { port, calls: new Map(), resuming: new Map() }
     this.#pages.add(page)
-    port.onmessage = message => this.#message(page, message)
+    port.onmessage = message => this.#heed(() => this.#message(page, message))
     port.post({ type: "welcome" })
     for (const connection of this.#connections) port.post({ type: "connection", connection })
     return () => this.#detach(page)
@@ -145,7 +159,7 @@ export class Host {
     if (!this.#online) return
     // What went over the old network may be dead without anybody noticing.
     if (isOtherNetwork) for (const connection of [...this.#sockets.keys()]) this.#lose(connection)
-    this.#run(() => this.#client.networkAvailable(now()))
+    this.#heed(() => this.#client.networkAvailable(now()))
   }
 
   /** Ends the host. What is not stored is tried to be. */
@@ -153,19 +167,20 @@ export class Host {
     if (this.#closed) return
     await this.#flush().catch(() => {})
     this.#stop()
-    this.#storage.close()
-  }
-
-  #stop(): void {
-    this.#closed = true
-    clearTimeout(this.#timer)
-    for (const { socket } of this.#sockets.values()) socket.close()
-    this.#sockets.clear()
     const closed = new CallError("closed", "the repo was shut down")
     for (const waiting of this.#waiting) waiting.reject(closed)
     for (const finders of [...this.#finders.values(), ...this.#deleters.values()]) {
       for (const tell of finders) tell(closed)
     }
+    this.#storage.close()
+  }
+
+  #stop(): void {
+    this.#closed = true
+    hosts.delete(this)
+    clearTimeout(this.#timer)
+    for (const { socket } of this.#sockets.values()) socket.close()
+    this.#sockets.clear()
   }
 
   #detach(page: Page): void {
@@ -180,16 +195,60 @@ export class Host {
   /** Does something with the engine, and what follows from it. */
   #run<T>(action: () => T): T | undefined {
     if (this.#closed) return undefined
+    const result = action()
+    this.#poll()
+    return result
+  }
+
+  /** What nobody waits for: if the engine traps, that is told already. */
+  #heed(action: () => void): void {
     try {
-      const result = action()
-      this.#poll()
-      return result
+      this.#run(action)
     } catch (error) {
-      if (!(error instanceof WebAssembly.RuntimeError)) throw error
-      this.#stop()
-      this.ontrap?.(this.#current, error)
-      throw new CallError("failed", "the document engine failed and starts anew")
+      if (!(error instanceof EngineError)) throw error
     }
+  }
+
+  /** The engine, whose every call may be its last: afterwards its memory is of no use. */
+  #watched(client: Client): Client {
+    return new Proxy(client, {
+      get: (target, name) => {
+        const value: unknown = Reflect.get(target, name, target)
+        if (typeof value !== "function") return value
+        return (...args: unknown[]): unknown => {
+          if (this.#closed) throw new EngineError("the document engine has ended")
+          const document = args.slice(0, 2).find(arg => typeof arg === "string")
+          if (document !== undefined) this.#current = document as string
+          else if (name === "frame") this.#current = documentIn(args[2] as Uint8Array)
+          try {
+            return value.apply(target, args) as unknown
+          } catch (error) {
+            if (!isTrap(error)) throw error
+            throw this.#trapped(error)
+          }
+        }
+      },
+    })
+  }
+
+  /**
+   * Ends all hosts of this thread, whose clients are in the memory that is of no use now. What was
+   * asked of them and is not answered is asked of the next ones, except the call that trapped.
+   */
+  #trapped(error: unknown): EngineError {
+    const document = this.#current
+    const ended = [...hosts]
+    for (const host of ended) host.#stop()
+    // The clients of the old instance refuse to be used from now on.
+    renewInstance()
+    // The call's answer goes first.
+    setTimeout(() => {
+      for (const host of ended) {
+        for (const { port } of host.#pages) port.close()
+        host.ontrap?.(host === this ? document : undefined, error)
+      }
+    })
+    return new EngineError("the document engine failed, and starts anew")
   }
 
   #poll(): void {
@@ -198,7 +257,7 @@ export class Host {
     try {
       for (;;) {
         const output = this.#client.poll(now()) as Output
-        if ("document" in output) this.#current = output.document
+        this.#current = "document" in output ? output.document : undefined
         if (output.type === "idle") {
           this.#wakeAt(output.wakeAt)
           break
@@ -208,14 +267,14 @@ export class Host {
     } finally {
       this.#polling = false
     }
-    for (const waiting of this.#waiting) if (waiting.check()) waiting.resolve()
+    for (const waiting of [...this.#waiting]) if (waiting.check()) waiting.resolve()
   }
 
   #wakeAt(at: number | undefined): void {
     clearTimeout(this.#timer)
     if (at === undefined || this.#closed) return
     const wait = Math.min(Math.max(at - now(), 0), 2 ** 31 - 1)
-    this.#timer = setTimeout(() => this.#run(() => this.#client.tick(now())), wait)
+    this.#timer = setTimeout(() => this.#heed(() => this.#client.tick(now())), wait)
   }
 
   #perform(output: Exclude<Output, { type: "idle" }>): void {
@@ -226,7 +285,7 @@ export class Host {
         return this.#disconnect(output.connection)
       case "send": {
         const { connection, bytes, reads } = output
-        const sent = (): void => void this.#run(() => this.#client.sent(now(), connection, reads))
+        const sent = (): void => this.#heed(() => this.#client.sent(now(), connection, reads))
         // Later, because the engine is being polled.
         this.#sockets.get(connection)?.socket.send(bytes, () => queueMicrotask(sent))
         return
@@ -325,32 +384,37 @@ export class Host {
 
   async #load(document: string): Promise<void> {
     const entries: unknown[][] = []
-    let failure: string | undefined
+    let failure = this.#avoids(document) ? AVOIDED : undefined
     try {
-      const chunks = await this.#storage.loadRange(["documents", document])
+      const chunks = failure === undefined ? await this.#storage.loadRange(["documents", document]) : []
       for (const { key, data } of chunks) entries.push([key.slice(2), data])
     } catch (error) {
       failure = words(error)
     }
-    this.#run(() => this.#client.loaded(now(), document, entries, failure))
+    this.#heed(() => this.#client.loaded(now(), document, entries, failure))
   }
 
   async #store(document: string, writes: StorageWrite[]): Promise<void> {
     if (writes.some(write => "removeRange" in write && write.removeRange.length === 2)) {
-      writes.push({ remove: ["outbox", document] })
+      writes.push({ remove: ["outbox", document] }, { removeRange: ["views", document] })
     }
+    // The same ones when the commit is tried again: it has no edits that were made meanwhile.
+    const untold = this.#untold.get(document) ?? this.#views(document).flatMap(untoldOf)
+    this.#untold.set(document, untold)
     let failure: string | undefined
     try {
-      await this.#storage.commit(writes)
+      await this.#storage.commit([...writes, ...untold])
+      this.#untold.delete(document)
     } catch (error) {
       failure = words(error)
       this.#tell({ type: "problem", message: `local storage: ${failure}` })
     }
-    this.#run(() => this.#client.stored(now(), document, failure))
+    this.#heed(() => this.#client.stored(now(), document, failure))
   }
 
   /** The browser deleted what was kept. Of the documents that are open, all of it is here too. */
   async #writeAgain(storageId: string): Promise<void> {
+    if (this.#closed) return
     const kept = this.#client.documents().flatMap(document => this.#client.kept(document) as StorageWrite[])
     const put = (name: string, value: string): StorageWrite => ({
       put: ["client", name],
@@ -412,16 +476,16 @@ export class Host {
     }
     this.#connection(relay, { relay: url, state: "connecting" })
     const socket = new Socket(this.#webSocket, url, this.#options.token, {
-      opened: () => this.#run(() => this.#client.connected(now(), connection)),
+      opened: () => this.#heed(() => this.#client.connected(now(), connection)),
       message: bytes => {
         const shown = this.#connections[relay]
         if (shown?.state !== "connected") this.#connection(relay, { relay: url, state: "connected" })
-        this.#run(() => this.#client.frame(now(), connection, bytes))
+        this.#heed(() => this.#client.frame(now(), connection, bytes))
       },
       closed: refused => {
         this.#sockets.delete(connection)
         this.#connection(relay, refusal(url, refused))
-        this.#run(() => this.#client.closed(now(), connection, refused))
+        this.#heed(() => this.#client.closed(now(), connection, refused))
       },
     })
     this.#sockets.set(connection, { socket, relay })
@@ -472,7 +536,9 @@ export class Host {
       case "cancel":
         return page.calls.get(message.call)?.abort()
       case "edit": {
-        const { document, edit, seen, named } = message
+        const { document, author, edit, seen, named } = message
+        const view = this.#shown.get(document)?.views.get(page)
+        if (view) view.author = author
         return this.#edit(page, document, edit, seen, named)
       }
       case "seen": {
@@ -516,9 +582,13 @@ export class Host {
   #release(page: Page, document: string): void {
     const shown = this.#shown.get(document)
     const view = shown?.views.get(page)
-    if (!shown || !view) return
+    if (!shown || !view || this.#closed) return
     shown.views.delete(page)
     this.#client.forgetView(view.number)
+    if (view.author !== undefined) {
+      // If that fails, it is removed some day.
+      this.#storage.remove(["views", document, view.author]).catch(() => {})
+    }
     if (shown.views.size === 0) this.#shown.delete(document)
     this.#letGoOf(document)
   }
@@ -528,7 +598,7 @@ export class Host {
     if (this.#shown.has(document) || this.#finders.has(document)) return
     this.#client.observe(document, false)
     queueMicrotask(() => {
-      if (!this.#shown.has(document)) this.#run(() => this.#client.letGo(document))
+      if (!this.#shown.has(document)) this.#heed(() => this.#client.letGo(document))
     })
   }
 
@@ -562,6 +632,8 @@ export class Host {
     let answer: { value?: unknown; failure?: Failure }
     try {
       if (this.#closed) throw new CallError("closed", "the repo was shut down")
+      const resuming = name === "resume" ? undefined : page.resuming.get(args[0] as string)
+      if (resuming) await resuming
       const method = this.#calls[name] as (page: Page, signal: AbortSignal, ...args: unknown[]) => unknown
       answer = { value: await method(page, controller.signal, ...args) }
     } catch (error) {
@@ -589,8 +661,15 @@ export class Host {
       return this.#opened(page, id)
     },
     resume: async (page, signal, document, resume) => {
-      await this.#find(document, signal)
-      this.#resume(page, document, resume)
+      const resumed = this.#storedEdits(document, resume).then(async stored => {
+        await this.#find(document, signal)
+        this.#resume(page, document, resume, stored)
+      })
+      const settled = resumed.catch(() => {}).then(() => {
+        if (page.resuming.get(document) === settled) page.resuming.delete(document)
+      })
+      page.resuming.set(document, settled)
+      await resumed
     },
     import: (page, _, bytes, time) => this.#opened(page, this.#must(() => this.#client.import(bytes, time))),
     clone: (page, _, document, time) => {
@@ -628,7 +707,7 @@ export class Host {
       }
       return this.#until(is, signal)
     },
-    heads: (_, __, document) => this.#client.heads(document),
+    heads: (page, _, document) => this.#view(page, document).shown,
     state: (_, __, document, heads) => this.#client.state(document, [...heads]) as Operation[],
     diff: (_, __, document, before, after) => [
       this.#client.state(document, [...before]) as Operation[],
@@ -689,9 +768,7 @@ export class Host {
 
   #find(document: string, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.#options.avoid?.includes(document)) {
-        throw new CallError("damaged", "the document engine failed on this document")
-      }
+      if (this.#avoids(document)) throw new CallError("damaged", AVOIDED)
       const tell = (failure?: CallError): void => (failure ? reject(failure) : resolve())
       push(this.#finders, document, tell)
       signal.addEventListener("abort", () => {
@@ -706,16 +783,55 @@ export class Host {
     })
   }
 
+  #avoids(document: string): boolean {
+    return this.#options.avoid?.includes(document) === true
+  }
+
   /** Goes on where an earlier host ended. */
-  #resume(page: Page, document: string, { heads, edits }: Resume): void {
-    const known = this.#client.knowsHeads(document, [...heads])
-    const view = this.#show(page, document, known ? heads : this.#client.heads(document))
+  #resume(page: Page, document: string, { author, heads, edits }: Resume, stored?: StoredEdits): void {
+    const last = stored && this.#client.knowsHeads(document, [...stored.heads]) ? stored : { seq: 0, heads }
+    const known = this.#client.knowsHeads(document, [...last.heads])
+    const view = this.#show(page, document, known ? last.heads : this.#client.heads(document))
+    view.author = author
     if (known) view.lag()
     // That host's storage failed, or was wiped. The edits are tried on what there is.
     else view.replace()
-    for (const edit of edits) this.#edit(page, document, edit, 0, 0)
+    if (last === stored) view.goOn(stored)
+    for (const edit of edits) if (edit.seq > last.seq) this.#edit(page, document, edit, 0, 0)
     this.#update(document)
   }
+
+  /** What the last host stored of a page's edits without telling it: they must not be made again. */
+  async #storedEdits(document: string, { author, edits }: Resume): Promise<StoredEdits | undefined> {
+    const first = edits[0]
+    const data = first && (await this.#storage.load(["views", document, author]))
+    if (!data) return undefined
+    const stored = (JSON.parse(new TextDecoder().decode(data)) as Untold).stored
+    return stored.seq >= first.seq ? stored : undefined
+  }
+}
+
+/** A value under `["views", document, author]`. */
+interface Untold {
+  readonly stored: StoredEdits
+  /** In milliseconds since 1970. */
+  readonly at: number
+}
+
+/** A tab that was closed without a word leaves one behind; after so long nobody asks for it. */
+const UNTOLD_MS = 24 * 60 * 60 * 1000
+
+function untoldOf({ document, author, untold }: View): StorageWrite[] {
+  if (author === undefined || untold === undefined) return []
+  const value: Untold = { stored: untold, at: Date.now() }
+  return [{ put: ["views", document, author], data: new TextEncoder().encode(JSON.stringify(value)) }]
+}
+
+async function forgetUntold(storage: Storage): Promise<void> {
+  const old = (await storage.loadRange(["views"])).filter(({ data }) => {
+    return (JSON.parse(new TextDecoder().decode(data)) as Untold).at < Date.now() - UNTOLD_MS
+  })
+  if (old.length > 0) await storage.commit(old.map(({ key }) => ({ remove: key })))
 }
 
 type HistoryRow = [string, string, number, number, string | undefined, string[], number]
@@ -738,6 +854,26 @@ function parse(url: string): string {
   const id = documentId(url)
   if (id === undefined) throw new CallError("failed", `${JSON.stringify(url)} is no url of a document`)
   return id
+}
+
+/** What ends an instance of the module: a trap, or a stack that is too small. */
+function isTrap(error: unknown): boolean {
+  if (error instanceof WebAssembly.RuntimeError) return true
+  return error instanceof Error && /call stack|too much recursion/.test(error.message)
+}
+
+/** The document that a frame names, found without decoding the frame: a text behind its key. */
+function documentIn(frame: Uint8Array): string | undefined {
+  const key = new TextEncoder().encode("jdocumentId")
+  const starts = (at: number): boolean => key.every((byte, i) => frame[at + i] === byte)
+  for (let at = frame.indexOf(key[0]!); at >= 0; at = frame.indexOf(key[0]!, at + 1)) {
+    if (!starts(at)) continue
+    let from = at + key.length
+    const head = frame[from++] ?? 0
+    const length = head === 0x78 ? (frame[from++] ?? 0) : head - 0x60
+    return documentId(new TextDecoder().decode(frame.subarray(from, from + length)))
+  }
+  return undefined
 }
 
 function push<T>(map: Map<string, T[]>, key: string, value: T): void {

@@ -23,10 +23,20 @@ export interface HostOptions {
 
 /** What a page has seen of a document that some host gave it. */
 export interface Resume {
+  /** Names the handle that made the edits, and no other ever. */
+  readonly author: string
   /** The heads of what it shows, without the edits below; all of it was stored. */
   readonly heads: Heads
   /** What it edited since, in order. */
   readonly edits: readonly Edit[]
+}
+
+/** The edits of a handle up to `seq` are in local storage; `heads` are those after it. */
+export interface StoredEdits {
+  readonly seq: number
+  readonly heads: Heads
+  /** The real names of objects. */
+  readonly names: readonly (readonly [string, string])[]
 }
 
 export interface Edit {
@@ -99,6 +109,7 @@ export type PageMessage =
   | {
       readonly type: "edit"
       readonly document: string
+      readonly author: string
       readonly edit: Edit
       /** The last update that the page took; one that it did not take is gone. */
       readonly seen: number
@@ -126,15 +137,7 @@ export type HostMessage =
       /** They take the place of all that was. */
       readonly whole: boolean
     }
-  /** The page's edits up to this one are in local storage; `heads` are those after it. */
-  | {
-      readonly type: "stored"
-      readonly document: string
-      readonly seq: number
-      readonly heads: Heads
-      /** The real names of objects. */
-      readonly names: readonly (readonly [string, string])[]
-    }
+  | ({ readonly type: "stored"; readonly document: string } & StoredEdits)
   /** An edit was not possible. A whole update follows, and no edit before that counts. */
   | { readonly type: "rejected"; readonly document: string; readonly seq: number; readonly message: string }
   /** Of what is `processed` of the page's edits. */

@@ -9,13 +9,18 @@
 import type { Client } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
 import type { Heads } from "../types.js"
-import { words, type Edit, type HostMessage } from "./protocol.js"
+import { words, type Edit, type HostMessage, type StoredEdits } from "./protocol.js"
 
 let views = 0
+
+/** The engine trapped, and with it ended the host: nothing can be gone on with. */
+export class EngineError extends Error {}
 
 export class View {
   /** Tells the engine whose edits to take back. */
   readonly number = ++views
+  /** Whose edits they are, once there are some. */
+  author: string | undefined
   #undoable = [0, 0]
   /** What the page shows: the changes up to these. */
   heads: Heads
@@ -53,6 +58,11 @@ export class View {
   /** Whether the page shows all that there is. */
   get isCurrent(): boolean {
     return this.#unsent.length === 0 && !this.#isStale && !this.#isWhole && !this.#onItsWay
+  }
+
+  /** What the page shows once it took what is on its way. */
+  get shown(): Heads {
+    return this.#onItsWay?.heads ?? this.heads
   }
 
   /** What an earlier host gave the page, and what it shows, are different things. */
@@ -123,7 +133,7 @@ export class View {
       this.tellUndoable()
       return hash !== undefined
     } catch (error) {
-      if (error instanceof WebAssembly.RuntimeError) throw error
+      if (error instanceof EngineError) throw error
       this.#isRejected = true
       this.replace()
       this.post({ type: "rejected", document: this.document, seq, message: words(error) })
@@ -139,13 +149,27 @@ export class View {
     this.post({ type: "undoable", document: this.document, undo: undo === 1, redo: redo === 1 })
   }
 
+  /** What the page is to be told once everything of the document is in local storage. */
+  get untold(): StoredEdits | undefined {
+    const last = this.#unstored.at(-1)
+    return last && { seq: last.seq, heads: last.heads, names: this.#unstored.flatMap(({ names }) => names) }
+  }
+
   /** Everything of the document is in local storage. */
   stored(): void {
-    const last = this.#unstored.at(-1)
-    if (last === undefined) return
-    const names = this.#unstored.flatMap(({ names }) => names)
+    const { untold } = this
+    if (untold === undefined) return
     this.#unstored = []
-    this.post({ type: "stored", document: this.document, seq: last.seq, heads: last.heads, names })
+    this.post({ type: "stored", document: this.document, ...untold })
+  }
+
+  /** Goes on behind edits that an earlier host stored and did not come to tell of. */
+  goOn(stored: StoredEdits): void {
+    this.#processed = stored.seq
+    const names = stored.names.map(([name, real]): [string, string] => [name, real])
+    for (const [name, real] of names) this.#names.set(name, real)
+    if (names.length > 0) this.#named.push({ seq: stored.seq, names })
+    this.post({ type: "stored", document: this.document, ...stored })
   }
 
   /** Sends what others changed, unless something is on its way. */
