@@ -2,7 +2,7 @@
 // is taken down again whatever happens.
 
 import { mkdirSync } from "node:fs"
-import { mkdtemp, rm } from "node:fs/promises"
+import { cp, mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { after, test } from "node:test"
@@ -82,9 +82,14 @@ class World {
     return this.adopt({ context, dispose: () => context.close() }).context
   }
 
-  /** A browser with a profile on disk, started; `kill` and `start` again keep the profile. */
-  async profile() {
+  /**
+   * A browser with a profile on disk, started; `kill` and `start` again keep the profile. With
+   * `from`, a profile that was killed, it begins as a copy of that.
+   */
+  async profile({ from } = {}) {
     const folder = await this.#folder("profile")
+    const filter = path => !path.includes("/Singleton") // of the process that used it
+    if (from) await cp(from.folder, folder, { recursive: true, filter })
     return this.adopt(new Profile(folder, page => this.#watch(page))).start()
   }
 
