@@ -9,7 +9,7 @@
 
 import { build } from "esbuild"
 import { spawnSync } from "node:child_process"
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
@@ -75,6 +75,22 @@ function writeString(name, exported, text, about) {
   writeFileSync(dist(`${name}.d.ts`), type)
 }
 
+/** Removes the types that no entry refers to, directly or not: internals are nobody's business. */
+function pruneTypes() {
+  const reached = new Set([...ENTRIES, ...BINDINGS].map(name => dist(`${name}.d.ts`)))
+  for (const file of reached) {
+    const text = readFileSync(file, "utf8")
+    for (const [, path] of text.matchAll(/(?:from |import\()"(\.[^"]+)\.js"/g)) {
+      reached.add(join(dirname(file), `${path}.d.ts`))
+    }
+  }
+  for (const name of readdirSync(dist(""), { recursive: true })) {
+    // What sources import from dist/ has types there, which are not in the package.
+    const imported = /^(core|wasm-base64|worker-source)\b/.test(name)
+    if (name.endsWith(".d.ts") && !imported && !reached.has(dist(name))) rmSync(dist(name))
+  }
+}
+
 const shared = {
   bundle: true,
   minify: true,
@@ -121,6 +137,7 @@ writeString(
 )
 
 run(process.execPath, [join(here, "node_modules/typescript/bin/tsc"), "--project", here])
+pruneTypes()
 
 await build({
   ...shared,

@@ -53,10 +53,12 @@ export class ImmutableString {
     }
 }
 
+/** @internal */
 export function isCounter(value: object): value is { value: number } {
     return COUNTER in value
 }
 
+/** @internal */
 export function isImmutableString(value: object): value is { val: string } {
     return IMMUTABLE_STRING in value
 }

@@ -5,9 +5,9 @@
 
 import { Counter, isCounter, isImmutableString, ImmutableString } from "./counter.js"
 import { diff, snap } from "./diff.js"
-import type { Expand, NewValue, ObjectId, Operation, Prop, Scalar } from "./operations.js"
+import type { NewValue, ObjectId, Operation } from "./operations.js"
 import { child, type Entry, isNode, type ListNode, type MapNode, type Node, TextNode, type Tree } from "./tree.js"
-import type { Patch, Path } from "./types.js"
+import type { Expand, Patch, Path, Prop, Scalar } from "./types.js"
 
 /**
  * A document, writable. Its lists have `insertAt(index, ...values)` and `deleteAt(index, count?)`
@@ -37,6 +37,7 @@ export interface MarkRange {
  *
  * @param nextId makes a name for a new object: `~1`, `~2`, ...
  * @param patches gets what changed, if given.
+ * @internal
  */
 export function change<T>(
     tree: Tree,

@@ -1,8 +1,10 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+
 import { change, type Draft } from "./draft.js"
 import { Emitter } from "./emitter.js"
 import type { Edit, HostMessage, Opened } from "./host/protocol.js"
 import { type Link, RepoError } from "./link.js"
-import type { Operation, Prop } from "./operations.js"
+import type { Operation } from "./operations.js"
 import { Tree, isNode } from "./tree.js"
 import type {
   AutomergeUrl,
@@ -14,6 +16,7 @@ import type {
   Mark,
   Patch,
   Path,
+  Prop,
   SyncStatus,
 } from "./types.js"
 
@@ -35,7 +38,7 @@ export interface ChangeOptions {
   message?: string
 }
 
-/** What a handle needs of its repo. */
+/** @internal What a handle needs of its repo. */
 export interface HandleOwner {
   readonly link: Link
   readonly isConnected: boolean
@@ -71,7 +74,11 @@ export class DocHandle<T> {
   #undoable = { canUndo: false, canRedo: false }
 
   /** @internal */
-  constructor(owner: HandleOwner, { document, heads, operations, status }: Opened) {
+  static opened<T>(owner: HandleOwner, opened: Opened): DocHandle<T> {
+    return new DocHandle<T>(owner, opened)
+  }
+
+  private constructor(owner: HandleOwner, { document, heads, operations, status }: Opened) {
     this.#owner = owner
     this.documentId = document
     this.url = `automerge:${document}`
@@ -380,7 +387,7 @@ function newEdit(operations: Operation[], { message }: ChangeOptions): Omit<Edit
   return message === undefined ? edit : { ...edit, message }
 }
 
-/** Since 1970. */
+/** @internal Since 1970. */
 export function seconds(): number {
   return Math.floor(Date.now() / 1000)
 }

@@ -15,7 +15,6 @@ export {
   type MarkRange,
 } from "./draft.js"
 export { DocHandle, type ChangeOptions, type HandleEvents } from "./handle.js"
-export type { ConnectionStatus, FailureCode } from "./host/protocol.js"
 export { IndexedDbStorage, requestPersistence } from "./indexeddb.js"
 export { RepoError } from "./link.js"
 export { MemoryStorage } from "./memory.js"

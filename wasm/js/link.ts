@@ -4,7 +4,6 @@ import type {
   CallName,
   Calls,
   Failure,
-  FailureCode,
   HostMessage,
   HostOptions,
   PageMessage,
@@ -13,19 +12,21 @@ import type {
 import { channelPort, commonChannel, hostLock, pageLock, type Announcement } from "./host/serve.js"
 import { startHost, type Platform, type Running } from "./start.js"
 import type { Storage } from "./storage.js"
+import type { FailureCode } from "./types.js"
 
 /** What could not be done. `code` tells the reasons apart. */
 export class RepoError extends Error {
   override readonly name = "RepoError"
 
   constructor(
-    readonly code: FailureCode | "refused",
+    readonly code: FailureCode,
     message: string
   ) {
     super(message)
   }
 }
 
+/** @internal */
 export interface LinkEvents {
   message(message: HostMessage): void
   /** A host is there, and knows nothing of this page yet. Called again for each next one. */
@@ -44,6 +45,7 @@ interface Pending {
 const TRAPS_MAX = 10
 const TRAPS_MS = 60_000
 
+/** @internal */
 export class Link {
   #platform: Platform
   #options: HostOptions

@@ -8,22 +8,14 @@
  * (`"~1"`, `"~2"`, ... counted over the life of the handle), until the host tells its real one.
  */
 
+import type { Expand, Prop, Scalar } from "./types.js"
+
 /** The name of a map, list or text within a document. */
 export type ObjectId = string
 
 export const ROOT: ObjectId = "_root"
 
 export type ObjectKind = "map" | "list" | "text"
-
-/** A key of a map, or an index of a list or text. */
-export type Prop = string | number
-
-/**
- * A value that is no object. Whole numbers within ±2^53 are stored as integers, all others as
- * 64-bit floats. A string here is a fixed one, which is only ever replaced; text that is edited
- * is an object.
- */
-export type Scalar = null | boolean | number | bigint | string | Date | Uint8Array | { counter: number }
 
 /** A new object, empty but for the text; what is in it follows by operations on it. */
 export interface NewObject {
@@ -33,10 +25,8 @@ export interface NewObject {
     text?: string
 }
 
-export type NewValue = Scalar | NewObject
-
-/** What a mark's ends do when text is inserted there. */
-export type Expand = "none" | "before" | "after" | "both"
+/** A string among these is a fixed one, which is only ever replaced; text that is edited is an object. */
+export type NewValue = Scalar | { counter: number } | NewObject
 
 export type Operation =
     /** Sets a key of a map, or replaces an element of a list. */

@@ -1,12 +1,15 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+
 import { change } from "./draft.js"
 import { Emitter } from "./emitter.js"
 import { DocHandle, type HandleOwner, seconds } from "./handle.js"
-import { words, type ConnectionStatus, type HostMessage, type Opened } from "./host/protocol.js"
+import { words, type HostMessage, type Opened } from "./host/protocol.js"
 import { Link, RepoError } from "./link.js"
 import type { Platform } from "./start.js"
 import type { Storage } from "./storage.js"
 import { Tree } from "./tree.js"
 import type { Draft } from "./draft.js"
+import type { ConnectionStatus } from "./types.js"
 
 export interface RepoOptions {
   /**
@@ -206,7 +209,7 @@ export class Repo {
       open.handle.resume()
       return open.handle as DocHandle<T>
     }
-    const handle = new DocHandle<T>(this.#owner, opened)
+    const handle = DocHandle.opened<T>(this.#owner, opened)
     this.#handles.set(opened.document, { handle: handle as DocHandle<unknown>, uses: 1 })
     return handle
   }

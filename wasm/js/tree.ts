@@ -4,8 +4,8 @@
  */
 
 import { Counter } from "./counter.js"
-import { type NewValue, type ObjectId, type Operation, type Prop, ROOT } from "./operations.js"
-import type { Patch, PatchValue, Path } from "./types.js"
+import { type NewValue, type ObjectId, type Operation, ROOT } from "./operations.js"
+import type { Patch, PatchValue, Path, Prop } from "./types.js"
 
 /** An operation does not fit: the view is not what the host takes it for, and must be read anew. */
 export class ViewError extends Error {

@@ -1,8 +1,16 @@
 /** The types of the public API. */
 
-import type { Prop, Scalar } from "./operations.js"
+/** A key of a map, or an index of a list or text. */
+export type Prop = string | number
 
-export type { Prop, Expand } from "./operations.js"
+/**
+ * A value that is no object. Whole numbers within ±2^53 are stored as integers, `bigint` beyond
+ * that up to 64 bits, all other numbers as 64-bit floats.
+ */
+export type Scalar = null | boolean | number | bigint | string | Date | Uint8Array
+
+/** What a mark's ends do when text is inserted there. */
+export type Expand = "none" | "before" | "after" | "both"
 
 /** The name of a document, as users pass it on: `automerge:` and base58check. */
 export type AutomergeUrl = `automerge:${string}`
@@ -37,6 +45,30 @@ export interface SyncStatus {
     readonly storageError?: string
 }
 
+/** The state of the connection to one relay. */
+export interface ConnectionStatus {
+    /** Its url, as it was given. */
+    readonly relay: string
+    /**
+     * `offline` while there is none: it is tried again by itself. `refused`: the relay does not
+     * want this client, for the `reason`; it is tried again, rarely.
+     */
+    readonly state: "connected" | "connecting" | "offline" | "refused"
+    readonly reason?: string
+}
+
+/**
+ * Why something could not be done.
+ *
+ * - `unavailable`: no relay that can be reached has the document. It may appear later;
+ * - `deleted`: the document was deleted here, or its handle was let go of;
+ * - `storage`: local storage cannot be opened, or failed. Of `Repo.flush`: it is tried again;
+ * - `damaged`: what is stored of the document, or was given to `Repo.import`, cannot be read;
+ * - `closed`: the repo was shut down;
+ * - `failed`: an argument is of no use, or the engine failed. The message tells more.
+ */
+export type FailureCode = "unavailable" | "deleted" | "storage" | "damaged" | "closed" | "failed"
+
 /**
  * How far a change has come: `local` is in this browser's storage, `durable` on a relay's disk,
  * `replicated` on the disks of all relays.
@@ -54,7 +86,7 @@ export type Patch =
     | { action: "unmark"; path: Prop[]; name: string; start: number; end: number }
 
 /** Objects appear empty, and are filled by the patches that follow. */
-export type PatchValue = Exclude<Scalar, { counter: number }> | Record<string, never> | []
+export type PatchValue = Scalar | Record<string, never> | []
 
 export interface Mark {
     name: string

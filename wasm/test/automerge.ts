@@ -1,7 +1,7 @@
 /** A host made of Automerge's own JavaScript package. */
 
 import * as A from "@automerge/automerge"
-import type { NewObject, NewValue, ObjectId, Operation, Prop, Scalar } from "../js/operations.js"
+import type { NewObject, NewValue, ObjectId, Operation } from "../js/operations.js"
 import { type Node, Tree } from "../js/tree.js"
 import type { HostDocument } from "./host.js"
 

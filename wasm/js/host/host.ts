@@ -7,16 +7,14 @@
 import init, { __wbg_reset_state as renewInstance, Client, documentId } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
 import type { Storage, StorageWrite } from "../storage.js"
-import type { ChangeInfo, Heads, Mark } from "../types.js"
+import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark } from "../types.js"
 import {
   words,
   type CallName,
   type Calls,
-  type ConnectionStatus,
   type DocumentStatus,
   type Edit,
   type Failure,
-  type FailureCode,
   type HostMessage,
   type HostOptions,
   type Opened,

@@ -5,7 +5,7 @@
 // not stored (`Resume`).
 
 import type { Operation } from "../operations.js"
-import type { ChangeInfo, Heads, Mark, SyncState } from "../types.js"
+import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, SyncState } from "../types.js"
 
 /** How a host is started. */
 export interface HostOptions {
@@ -97,8 +97,6 @@ export interface Failure {
   readonly message: string
 }
 
-export type FailureCode = "unavailable" | "deleted" | "storage" | "damaged" | "closed" | "failed"
-
 export type PageMessage =
   | { readonly type: "hello"; readonly page: string }
   | { readonly type: "bye" }
@@ -153,12 +151,6 @@ export type HostMessage =
   | { readonly type: "deleted"; readonly document: string }
   | { readonly type: "connection"; readonly connection: ConnectionStatus }
   | { readonly type: "problem"; readonly message: string }
-
-export interface ConnectionStatus {
-  readonly relay: string
-  readonly state: "connected" | "connecting" | "offline" | "refused"
-  readonly reason?: string
-}
 
 /** One end of the way between a page and a host. */
 export interface Port<Out, In> {
