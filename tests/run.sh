@@ -69,6 +69,7 @@ announce "build"
 cargo build --release --workspace --locked
 
 announce "documentation"
+(cd wasm && npm run docs)
 # The binary has the name of the core; its pages would take the place of the core's.
 RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --lib --no-deps --locked
 

@@ -1,4 +1,11 @@
-// The entry for pages and bundlers.
+/**
+ * Documents that are kept in the browser, edited at once, and synced with relays.
+ *
+ * `reconverge/base64` exports the same; it carries the WebAssembly module in itself, for bundlers
+ * that copy no files.
+ *
+ * @module reconverge
+ */
 
 import { source } from "../dist/worker-source.js"
 import { usePlatform } from "./repo.js"

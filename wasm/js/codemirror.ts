@@ -8,6 +8,8 @@
  * There is one exception: while text is being composed (by an input method, or on most phones in
  * every word), replacing what lies around it would end the composition. What others did to that
  * line waits, for some seconds at the most, and what the user does meanwhile is carried over it.
+ *
+ * @module reconverge/codemirror
  */
 
 import {
@@ -42,6 +44,7 @@ import type { ChangeEvent, Cursor, Patch, Path } from "./types.js"
 
 /** How others see the user of this editor. */
 export interface TextUser {
+    /** Shown beside the caret. */
     readonly name: string
     /** A colour of CSS: `#rgb`, `#rrggbb`, a name, or `rgb()`, `hsl()`, `oklch()`. */
     readonly color: string
@@ -49,25 +52,41 @@ export interface TextUser {
 
 /** What somebody has selected; without an extent it is a caret. */
 export interface TextSelection {
+    /** The text that it is in. */
     readonly path: Path
+    /** Where it began, */
     readonly anchor: Cursor
+    /** and where it ends: the side that moves, and shows the caret. */
     readonly head: Cursor
 }
 
 /** What editors tell each other. A presence may hold more than this. */
 export interface TextPresenceState {
+    /** Who it is; without, nothing is shown. */
     user?: TextUser | null
+    /** None while the editor has no focus. */
     selection?: TextSelection | null
+}
+
+/** Somebody else who has the document open. */
+export interface TextPeer {
+    /** What they tell. */
+    readonly state: TextPresenceState
 }
 
 /** A `Presence` whose state has room for {@link TextPresenceState}. */
 export interface TextPresence {
+    /** One's own state. */
     readonly local: TextPresenceState
-    readonly peers: ReadonlyMap<string, { readonly state: TextPresenceState }>
+    /** The others; another map whenever something in it changed. */
+    readonly peers: ReadonlyMap<string, TextPeer>
+    /** Changes some of one's own state. */
     set(changes: TextPresenceState): void
+    /** Calls `listener` when there is another map of peers; returns what ends that. */
     on(event: "change", listener: () => void): () => void
 }
 
+/** What an editor shows besides the text. */
 export interface TextOptions {
     /** Shows the carets and selections of others, and this editor's to them. */
     readonly presence?: TextPresence

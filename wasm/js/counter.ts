@@ -10,26 +10,40 @@ const IMMUTABLE_STRING = Symbol.for("_am_immutableString")
  * It counts in a draft only; what a document shows is frozen.
  */
 export class Counter {
+    /** @ignore What counters are known by, Automerge's too. */
     readonly [COUNTER] = true
 
-    constructor(readonly value = 0) {}
+    /** @param value where it begins: a whole number within ±2^53. */
+    constructor(
+        /** The sum so far: a whole number. */
+        readonly value = 0,
+    ) {}
 
+    /**
+     * Adds to it, in a draft.
+     *
+     * @throws TypeError outside of a draft; RangeError if that is no whole number within ±2^53.
+     */
     increment(_by = 1): void {
         throw new TypeError("a counter can be changed in the draft of a change only")
     }
 
+    /** Subtracts from it, in a draft. */
     decrement(by = 1): void {
         this.increment(-by)
     }
 
+    /** So that it can be compared and added to. */
     valueOf(): number {
         return this.value
     }
 
+    /** In decimal. */
     toString(): string {
         return String(this.value)
     }
 
+    /** A plain number. */
     toJSON(): number {
         return this.value
     }
@@ -40,14 +54,21 @@ export class Counter {
  * Only for assigning in a draft; a document shows a plain string.
  */
 export class ImmutableString {
+    /** @ignore What fixed strings are known by, Automerge's too. */
     readonly [IMMUTABLE_STRING] = true
 
-    constructor(readonly val: string) {}
+    /** @param val its characters. */
+    constructor(
+        /** Its characters. */
+        readonly val: string,
+    ) {}
 
+    /** Its characters. */
     toString(): string {
         return this.val
     }
 
+    /** A plain string. */
     toJSON(): string {
         return this.val
     }

@@ -25,7 +25,9 @@ export type Draft<T> = unknown extends T
 
 /** A range of a text, in UTF-16 code units, without `end`. */
 export interface MarkRange {
+    /** From this code unit on, */
     start: number
+    /** up to but without this one. */
     end: number
     /** What the mark's ends do when text is inserted there; by default, `after`: it grows at its end. */
     expand?: Expand
@@ -66,7 +68,13 @@ export function change<T>(
     return edit.operations
 }
 
-/** Replaces `deleted` UTF-16 code units of a text, from `index` on. An index within a pair of surrogates means its end. */
+/**
+ * Edits a text, so that it merges with what others type there. Replaces `deleted` UTF-16 code units
+ * from `index` on by `text`. An index within a pair of surrogates means its end.
+ *
+ * @param draft of a change, or an object in it: `path` begins there.
+ * @throws RangeError if the text has no such index; TypeError if there is no text, or a fixed string.
+ */
 export function splice(draft: object, path: Path, index: number, deleted: number, text = ""): void {
     const { edit, node, at } = textAt(draft, path)
     if (!(deleted >= 0)) throw new RangeError(`cannot delete ${deleted} characters at ${pointer(at())}`)
@@ -77,7 +85,12 @@ export function splice(draft: object, path: Path, index: number, deleted: number
     edit.splice(node, start, end - start, wellFormed(text))
 }
 
-/** Makes a text this one, by as few edits as are found in reasonable time. */
+/**
+ * Makes a text this one, by as few edits as are found in reasonable time: for inputs that tell only
+ * what they hold. {@link splice} tells more exactly what a user did.
+ *
+ * @throws TypeError if there is no text at `path`, or a fixed string.
+ */
 export function updateText(draft: object, path: Path, text: string): void {
     const { edit, node, at } = textAt(draft, path)
     if (typeof text !== "string") throw new TypeError(`cannot store ${describe(text)} as the text at ${pointer(at())}`)
@@ -86,7 +99,12 @@ export function updateText(draft: object, path: Path, text: string): void {
     }
 }
 
-/** Marks a range of a text: as bold, as a link, ... The value `null` takes a mark away. */
+/**
+ * Marks a range of a text: as bold, as a link, ... The value `null` takes a mark away. Marks are not
+ * in `doc()`: `DocHandle.marks` lists them.
+ *
+ * @param value no object but a Date or bytes.
+ */
 export function mark(draft: object, path: Path, range: MarkRange, name: string, value: unknown): void {
     const { edit, node, at } = textAt(draft, path)
     const { start, end, expand = "after" } = range
@@ -100,6 +118,7 @@ export function mark(draft: object, path: Path, range: MarkRange, name: string, 
     edit.apply(["mark", node.id, from, to, name, stored as Scalar, expand])
 }
 
+/** Takes a mark away from a range of a text. */
 export function unmark(draft: object, path: Path, range: MarkRange, name: string): void {
     mark(draft, path, range, name, null)
 }
@@ -123,14 +142,22 @@ export function updateBlock(draft: object, path: Path, index: number, block: obj
     edit.insertBlock(node, index, block, at, 1)
 }
 
-/** Inserts into a list of a draft. */
+/**
+ * Inserts into a list of a draft, before the element at `index`.
+ *
+ * @throws RangeError unless `index` is from 0 to the list's length.
+ */
 export function insertAt<E>(list: readonly E[], index: number, ...values: E[]): void {
     const { edit, node } = listOf(list)
     checkIndex(index, node.items.length, () => edit.tree.path(node))
     edit.spliceList(node, index, 0, values)
 }
 
-/** Removes from a list of a draft. */
+/**
+ * Removes `count` elements from a list of a draft, from `index` on.
+ *
+ * @throws RangeError if the list has not that many.
+ */
 export function deleteAt(list: readonly unknown[], index: number, count = 1): void {
     const { edit, node } = listOf(list)
     const at = (): Prop[] => edit.tree.path(node)

@@ -11,6 +11,7 @@ import type {
   ChangeEvent,
   ChangeInfo,
   Cursor,
+  EphemeralMessage,
   Heads,
   Level,
   Mark,
@@ -18,23 +19,28 @@ import type {
   Path,
   Prop,
   SyncStatus,
+  Undoable,
 } from "./types.js"
 
 /** What a handle tells. */
 export interface HandleEvents<T> {
+  /** The document changed: by this page, which hears of it within `change()`, or by others. */
   change: ChangeEvent<T>
+  /** It is another status than before. */
   status: SyncStatus
-  "ephemeral-message": { senderId: string; message: unknown }
+  /** Somebody broadcast something. */
+  "ephemeral-message": EphemeralMessage
   /** Whether there is something to take back, or to do again, changed. */
-  undoable: { canUndo: boolean; canRedo: boolean }
+  undoable: Undoable
   /** The document was removed from this browser; the handle is of no further use. */
   delete: undefined
   /** An edit was lost: the engine did not take it, and what is shown is without it. */
   error: Error
 }
 
+/** What goes with a change. */
 export interface ChangeOptions {
-  /** Kept in the history. */
+  /** A note for the history, for good. */
   message?: string
 }
 
@@ -51,7 +57,9 @@ export interface HandleOwner {
  * follows from an edit happens elsewhere. Everything else takes a moment.
  */
 export class DocHandle<T> {
+  /** Names the document: the part of its url after `automerge:`. */
   readonly documentId: string
+  /** Names the document, for {@link Repo.find} here and elsewhere. */
   readonly url: AutomergeUrl
   #owner: HandleOwner
   #events = new Emitter<HandleEvents<T>>()
@@ -97,7 +105,12 @@ export class DocHandle<T> {
   }
 
   /**
-   * Edits the document, at once. All that `fn` does is one change; if it throws, nothing happened.
+   * Edits the document, at once: `doc()` shows it when this returns. All that `fn` does is one
+   * change; if it throws, nothing happened. An `fn` that changes nothing makes no change. It must
+   * not be asynchronous, and its draft is of no use afterwards.
+   *
+   * The change is in memory then. It is in local storage moments later, and on its way to relays;
+   * {@link whenSynced} and {@link status} tell how far it is.
    *
    * @throws what `fn` throws; TypeError or RangeError for what a document cannot hold, with its
    * path; RepoError if the document was deleted or let go of.
@@ -130,6 +143,7 @@ export class DocHandle<T> {
     return this.#events.on(event, listener)
   }
 
+  /** Ends what {@link on} began. */
   off<K extends keyof HandleEvents<T>>(event: K, listener: (value: HandleEvents<T>[K]) => void): void {
     this.#events.off(event, listener)
   }
@@ -145,7 +159,7 @@ export class DocHandle<T> {
   }
 
   /** What others broadcast from now on. */
-  messages(signal?: AbortSignal): AsyncIterableIterator<{ senderId: string; message: unknown }> {
+  messages(signal?: AbortSignal): AsyncIterableIterator<EphemeralMessage> {
     return this.#events.iterate("ephemeral-message", signal)
   }
 
@@ -160,7 +174,7 @@ export class DocHandle<T> {
     return this.#owner.link.call("synced", [this.documentId, level], { signal })
   }
 
-  /** The heads of what is shown. */
+  /** The heads of the document, with all that this page has changed so far. */
   heads(): Promise<Heads> {
     return this.#owner.link.call("heads", [this.documentId])
   }
@@ -176,7 +190,7 @@ export class DocHandle<T> {
     return this.#owner.link.call("history", [this.documentId])
   }
 
-  /** What is different at the heads `after` from the heads `before`. */
+  /** What is different at the heads `after` from the heads `before`, as patches to the document at `before`. */
   async diff(before: Heads, after: Heads): Promise<Patch[]> {
     const [state, steps] = await this.#owner.link.call("diff", [this.documentId, before, after])
     const tree = treeOf(state)
@@ -224,32 +238,42 @@ export class DocHandle<T> {
     return this.#owner.link.call("redo", [this.documentId, seconds()])
   }
 
+  /** Whether there is something to take back. The event `undoable` tells of changes. */
   get canUndo(): boolean {
     return this.#undoable.canUndo
   }
 
+  /** Whether there is something to do again. */
   get canRedo(): boolean {
     return this.#undoable.canRedo
   }
 
-  /** A place in a text or list that stays with the element at `index`, whatever others edit. */
+  /**
+   * A place in a text or list that stays with the element at `index`, whatever others edit. It is a
+   * string that can be sent to others, and stored.
+   *
+   * @param index in UTF-16 code units of a text; its length is the place at the end, which stays
+   * at the end.
+   * @throws RangeError if there is no text or list at `path`.
+   */
   cursor(path: Path, index: number): Promise<Cursor> {
     return this.#owner.link.call("cursor", [this.documentId, this.#object(path), index])
   }
 
-  /** Where a cursor is now. If its element is gone, where that was. */
+  /** The index at which a cursor is now. If its element is gone, where that was. */
   position(path: Path, cursor: Cursor): Promise<number> {
     return this.#owner.link.call("position", [this.documentId, this.#object(path), cursor])
   }
 
-  /** The marks of a text. */
+  /** The marks of a text, as ranges that do not overlap for one name. */
   marks(path: Path): Promise<Mark[]> {
     return this.#owner.link.call("marks", [this.documentId, this.#object(path)])
   }
 
   /**
    * Sends plain data to all who have the document open, now or never: to the other tabs, and by
-   * the relays to everyone else. In order, unless something is lost.
+   * the relays to everyone else. At most 1 MiB. In order, unless something is lost: nothing is
+   * stored, and nothing sent again.
    */
   broadcast(message: unknown): void {
     this.#owner.link.post({ type: "broadcast", document: this.documentId, message })
@@ -260,6 +284,7 @@ export class DocHandle<T> {
     this.#owner.release(this as DocHandle<unknown>)
   }
 
+  /** {@link release}, for `using`. */
   [Symbol.dispose](): void {
     this.release()
   }

@@ -15,10 +15,17 @@ export {
   type MarkRange,
 } from "./draft.js"
 export { DocHandle, type ChangeOptions, type HandleEvents } from "./handle.js"
-export { IndexedDbStorage, requestPersistence } from "./indexeddb.js"
+export { IndexedDbStorage, requestPersistence, type IndexedDbOptions, type Persistence } from "./indexeddb.js"
 export { RepoError } from "./link.js"
 export { MemoryStorage } from "./memory.js"
 export { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
 export { Repo, type RepoEvents, type RepoOptions } from "./repo.js"
-export { StorageError, type Chunk, type Storage, type StorageKey, type StorageWrite } from "./storage.js"
+export {
+  StorageError,
+  type Chunk,
+  type Storage,
+  type StorageFailure,
+  type StorageKey,
+  type StorageWrite,
+} from "./storage.js"
 export type * from "./types.js"

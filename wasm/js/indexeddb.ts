@@ -12,10 +12,11 @@ const STORE = "chunks"
 /** A database that is being deleted lets nobody in, and says nothing. */
 const OPEN_MS_MAX = 15_000
 
+/** Which database it is. */
 export interface IndexedDbOptions {
-    /** The name of the database within this site. */
+    /** The name of the database within this site; `reconverge` by default. */
     name?: string
-    /** How long opening may take before it counts as blocked. */
+    /** How long opening may take before it counts as blocked, in milliseconds; 15,000 by default. */
     openMsMax?: number
 }
 
@@ -36,6 +37,7 @@ export class IndexedDbStorage implements Storage {
     #opened = false
     #closed = false
 
+    /** Opens nothing yet. */
     constructor({ name = "reconverge", openMsMax = OPEN_MS_MAX }: IndexedDbOptions = {}) {
         this.#name = name
         this.#openMsMax = openMsMax
@@ -212,10 +214,13 @@ function range(prefix: StorageKey, from?: string, below?: string): IDBKeyRange {
 const own = (data: Uint8Array): Uint8Array =>
     data.byteLength === data.buffer.byteLength ? data : data.slice()
 
+/** How long the browser keeps this site's data, and how much. */
 export interface Persistence {
     /** Whether the browser keeps this site's data until the user clears it. */
     persisted: boolean
+    /** What this site takes, as the browser estimates it. */
     usageBytes: number | undefined
+    /** What it may take. */
     quotaBytes: number | undefined
 }
 

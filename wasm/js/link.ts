@@ -14,11 +14,14 @@ import { startHost, type Platform, type Running } from "./start.js"
 import type { Storage } from "./storage.js"
 import type { FailureCode } from "./types.js"
 
-/** What could not be done. `code` tells the reasons apart. */
+/** What could not be done. `code` tells the reasons apart; the message is for people. */
 export class RepoError extends Error {
+  /** So that it is told apart where `instanceof` is of no use. */
   override readonly name = "RepoError"
 
+  /** Made by the repo. */
   constructor(
+    /** The reason. */
     readonly code: FailureCode,
     message: string
   ) {

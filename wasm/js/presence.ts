@@ -8,23 +8,27 @@
  * lost a message is no stranger to the others.
  */
 
+import type { EphemeralMessage, SyncStatus } from "./types.js"
+
 /** What presence needs of a document; every `DocHandle` has it. */
 export interface PresenceChannel {
+    /** Sends plain data to all who have the document open. */
     broadcast(message: unknown): void
-    on(
-        event: "ephemeral-message",
-        listener: (message: { senderId: string; message: unknown }) => void,
-    ): () => void
-    on(event: "status", listener: (status: { state: string }) => void): () => void
-    readonly status: { state: string }
+    /** Tells what others sent. */
+    on(event: "ephemeral-message", listener: (message: EphemeralMessage) => void): () => void
+    /** Tells whether there is a relay. */
+    on(event: "status", listener: (status: SyncStatus) => void): () => void
+    /** Whether there is a relay. */
+    readonly status: SyncStatus
 }
 
+/** How one is present. */
 export interface PresenceOptions<S extends object> {
-    /** The state that others see first. */
+    /** The state that others see first; plain data. */
     state: S
-    /** How often others are told that one is still here, when there is nothing else to tell. */
+    /** How often others are told that one is still here, when there is nothing else to tell; 15,000 by default. */
     heartbeatMs?: number
-    /** After how long a silence a peer is taken to have gone. */
+    /** After how long a silence a peer is taken to have gone; 45,000 by default. Hidden tabs have longer. */
     expireMs?: number
 }
 
@@ -99,6 +103,7 @@ export class Presence<S extends object> {
     #greeting: ReturnType<typeof setTimeout> | undefined
     #beating: ReturnType<typeof setInterval> | undefined
 
+    /** Says hello at once. */
     constructor(handle: PresenceChannel, options: PresenceOptions<S>) {
         this.#handle = handle
         this.#local = options.state
@@ -135,7 +140,7 @@ export class Presence<S extends object> {
         return this.#peers
     }
 
-    /** Changes some of one's own state and tells the others, soon. */
+    /** Changes some of one's own state and tells the others, within 40 ms. */
     set(changes: Partial<S>): void {
         const next = { ...this.#local, ...changes }
         const changed = (Object.keys(changes) as (keyof S)[]).filter(

@@ -6,6 +6,8 @@
  *
  * Handles are found once per repo and url, however many components use them, and released when none
  * has used them for a while.
+ *
+ * @module reconverge/react
  */
 
 import {

@@ -11,6 +11,7 @@ import { Tree } from "./tree.js"
 import type { Draft } from "./draft.js"
 import type { ConnectionStatus } from "./types.js"
 
+/** How a repo is opened. All of it may be left out. */
 export interface RepoOptions {
   /**
    * The WebSocket url of a relay, or of several: every document goes to each of them. Without one,
@@ -25,7 +26,7 @@ export interface RepoOptions {
    * engine then runs in the caller's thread.
    */
   storage?: "indexeddb" | "memory" | Storage
-  /** Tells several databases of one origin apart. */
+  /** Tells several databases of one origin apart; `reconverge` by default. Tabs with the same name share one. */
   name?: string
   /** This tab's name among peers, of 1 to 256 bytes. No two may have the same at a time. */
   peerId?: string
@@ -33,6 +34,7 @@ export interface RepoOptions {
   worker?: boolean
 }
 
+/** What a repo tells. */
 export interface RepoEvents {
   /** A connection to a relay changed. */
   connection: ConnectionStatus
@@ -47,8 +49,17 @@ export function usePlatform(entry: Platform): void {
   platform ??= entry
 }
 
-/** The documents of this browser or process. */
+/**
+ * The documents of this browser or process.
+ *
+ * ```js
+ * const repo = await Repo.open({ relay: "ws://127.0.0.1:3030" })
+ * const list = await repo.create({ items: [] })
+ * list.change(draft => draft.items.push("milk"))
+ * ```
+ */
 export class Repo {
+  /** This tab's name among peers. */
   readonly peerId: string
   #events = new Emitter<RepoEvents>()
   #handles = new Map<string, { handle: DocHandle<unknown>; uses: number }>()
@@ -109,7 +120,12 @@ export class Repo {
     this.#unlisten = listen(isOtherNetwork => this.#link.post({ type: "wake", isOtherNetwork }))
   }
 
-  /** Makes a document, which begins with `initial`. */
+  /**
+   * Makes a document, which begins with `initial`. It is in memory when this resolves, and in local
+   * storage moments later; {@link flush} waits for that.
+   *
+   * @throws TypeError for what a document cannot hold, with its path.
+   */
   create<T extends object = Record<string, unknown>>(initial?: T): Promise<DocHandle<T>> {
     const tree = new Tree()
     let objects = 0
@@ -136,7 +152,7 @@ export class Repo {
     return this.#link.call("open", [url], { signal, then })
   }
 
-  /** Makes a new document of a saved one, with its history, in any form that Automerge saves. */
+  /** Makes a new document, with another url, of a saved one, with its history, in any form that Automerge saves. */
   import<T = unknown>(bytes: Uint8Array): Promise<DocHandle<T>> {
     const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
     return this.#link.call("import", [bytes, seconds()], { then })
@@ -161,7 +177,10 @@ export class Repo {
     return this.#link.call("flush", [])
   }
 
-  /** Ends the repo: stores what is not stored, and closes all connections that no other tab needs. */
+  /**
+   * Ends the repo: stores what is not stored, and closes all connections that no other tab needs.
+   * Its handles are of no further use, and calls that wait are rejected with code `closed`.
+   */
   async shutdown(): Promise<void> {
     this.#unlisten()
     await this.#link.close()
@@ -170,6 +189,7 @@ export class Repo {
     this.#events.close()
   }
 
+  /** {@link shutdown}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.shutdown()
   }
@@ -184,14 +204,17 @@ export class Repo {
     this.#setOnline(false)
   }
 
+  /** Connects again after {@link goOffline}. */
   goOnline(): void {
     this.#setOnline(true)
   }
 
+  /** Calls `listener` from now on, after the event. Gives what ends that. */
   on<K extends keyof RepoEvents>(event: K, listener: (value: RepoEvents[K]) => void): () => void {
     return this.#events.on(event, listener)
   }
 
+  /** Ends what {@link on} began. */
   off<K extends keyof RepoEvents>(event: K, listener: (value: RepoEvents[K]) => void): void {
     this.#events.off(event, listener)
   }

@@ -6,12 +6,15 @@
 /** Names a chunk. Keys are ordered by their components, these by UTF-16 code units. */
 export type StorageKey = string[]
 
+/** Bytes under their key. */
 export interface Chunk {
+    /** Where they lie. */
     key: StorageKey
+    /** Opaque. */
     data: Uint8Array
 }
 
-/** One step of a commit. */
+/** One step of a commit: to write a chunk, to remove one, or to remove many. */
 export type StorageWrite =
     | { put: StorageKey; data: Uint8Array }
     | { remove: StorageKey }
@@ -40,11 +43,15 @@ export type StorageWrite =
  * @throws {@link StorageError}, of any method but `close`, as the promise's rejection.
  */
 export interface Storage {
+    /** The bytes under a key, if there are any. */
     load(key: StorageKey): Promise<Uint8Array | undefined>
+    /** Puts bytes under a key, in the place of those that were there. */
     save(key: StorageKey, data: Uint8Array): Promise<void>
+    /** Removes a chunk, if it is there. */
     remove(key: StorageKey): Promise<void>
     /** In the order of their keys, and as they were at one moment. */
     loadRange(prefix: StorageKey): Promise<Chunk[]>
+    /** Removes all chunks whose keys start with `prefix`. */
     removeRange(prefix: StorageKey): Promise<void>
     /** The keys that `loadRange` would return, without the data. */
     keys(prefix: StorageKey): Promise<StorageKey[]>
@@ -70,9 +77,12 @@ export type StorageFailure = "full" | "denied" | "blocked" | "outdated" | "close
 
 /** A call that was not carried out. `cause` is what the browser said. */
 export class StorageError extends Error {
+    /** So that it is told apart where `instanceof` is of no use. */
     override readonly name = "StorageError"
 
+    /** For storages of one's own. */
     constructor(
+        /** Who must act. */
         readonly failure: StorageFailure,
         message: string,
         options?: ErrorOptions

@@ -3,6 +3,8 @@
  *
  * They need nothing of Svelte itself, only what a store is: `subscribe` calls back at once and after
  * every change, until the function that it returned is called.
+ *
+ * @module reconverge/svelte
  */
 
 import type { DocHandle } from "./handle.js"
@@ -11,14 +13,20 @@ import type { SyncStatus } from "./types.js"
 
 /** The contract of a store that is only read. */
 export interface Readable<V> {
+    /** Calls `run` now and after every change; returns what ends that. */
     subscribe(run: (value: V) => void): () => void
 }
 
 /** The peers in a document, and one's own state. */
-export interface PresenceStore<S extends object> extends Readable<{
+export interface PresenceNow<S extends object> {
+    /** The others, by a name that tells tabs apart. */
     readonly peers: ReadonlyMap<string, PresencePeer<S>>
+    /** One's own state. */
     readonly local: S
-}> {
+}
+
+/** A store of who else has a document open. */
+export interface PresenceStore<S extends object> extends Readable<PresenceNow<S>> {
     /** Changes some of one's own state, and tells the others. */
     set(changes: Partial<S>): void
 }

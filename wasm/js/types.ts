@@ -37,7 +37,9 @@ export type Path = readonly Prop[]
  */
 export type SyncState = "saved" | "saving" | "offline" | "refused"
 
+/** How safe a document's changes are, and why they are not safer. */
 export interface SyncStatus {
+    /** The word for it. */
     readonly state: SyncState
     /** Why a relay does not take the changes. */
     readonly reason?: string
@@ -50,10 +52,12 @@ export interface ConnectionStatus {
     /** Its url, as it was given. */
     readonly relay: string
     /**
-     * `offline` while there is none: it is tried again by itself. `refused`: the relay does not
-     * want this client, for the `reason`; it is tried again, rarely.
+     * `offline` while there is none: it is tried again by itself, first after up to 250 ms, later
+     * after up to 30 s, and when there is a network again. `refused`: the relay wants no connection
+     * with this client, for the `reason`; it is not asked again before the repo is opened anew.
      */
     readonly state: "connected" | "connecting" | "offline" | "refused"
+    /** The relay's words. */
     readonly reason?: string
 }
 
@@ -75,7 +79,20 @@ export type FailureCode = "unavailable" | "deleted" | "storage" | "damaged" | "c
  */
 export type Level = "local" | "durable" | "replicated"
 
-/** One thing that changed, with its place at that moment. They apply in order. */
+/**
+ * One thing that changed. `path` is its place at that moment: patches apply in order, each to what
+ * the one before left. Automerge's own patches have the same form.
+ *
+ * - `put`: a key or an element has another `value`;
+ * - `insert`: `values` were inserted into a list before the last index of the path; or blocks into
+ *   a text;
+ * - `splice`: the characters `value` were inserted into a text, before the last index of the path;
+ * - `del`: a key was removed; or `length` elements of a list or UTF-16 code units of a text, one if
+ *   it is left out;
+ * - `inc`: `value` was added to a counter;
+ * - `mark`: ranges of the text were marked;
+ * - `unmark`: the mark `name` was taken from the range from `start` up to, without, `end`.
+ */
 export type Patch =
     | { action: "put"; path: Prop[]; value: PatchValue }
     | { action: "insert"; path: Prop[]; values: PatchValue[] }
@@ -85,26 +102,34 @@ export type Patch =
     | { action: "mark"; path: Prop[]; marks: Mark[] }
     | { action: "unmark"; path: Prop[]; name: string; start: number; end: number }
 
-/** Objects appear empty, and are filled by the patches that follow. */
+/** A value that came. Objects appear empty, and are filled by the patches that follow. */
 export type PatchValue = Scalar | Record<string, never> | []
 
+/** A range of a text that is marked: as bold, as a link, ... */
 export interface Mark {
+    /** What kind of mark it is, as `bold`. */
     name: string
     /** From this UTF-16 code unit on, */
     start: number
     /** up to but without this one. */
     end: number
+    /** As it was given to `mark`; never `null`. */
     value: Scalar
 }
 
-/** The change, by whom and when, as the history lists it. */
+/** A change, by whom and when, as the history lists it. */
 export interface ChangeInfo {
+    /** Its name; as heads, it is the document right after it. */
     readonly hash: Hash
+    /** Who made it, in hexadecimal: one editor in one run of a program or browser. */
     readonly actor: string
+    /** Counts the changes of this actor in this document, from 1. */
     readonly seq: number
     /** Seconds since 1970; 0 if its author told none. */
     readonly time: number
+    /** What its author noted with it. */
     readonly message?: string
+    /** The changes that its author knew last. */
     readonly deps: Heads
     /** How many operations it has. */
     readonly operations: number
@@ -112,9 +137,28 @@ export interface ChangeInfo {
 
 /** What listeners of `change` get. */
 export interface ChangeEvent<T> {
+    /** The document after the change. */
     readonly doc: T
+    /** The document before the change; what did not change is the same object in both. */
     readonly before: T
+    /** What changed, in order. */
     readonly patches: readonly Patch[]
     /** Whether this page made the change itself. */
     readonly source: "local" | "remote"
+}
+
+/** What somebody broadcast. */
+export interface EphemeralMessage {
+    /** Who sent it: a browser or a program, as the protocol names it. Relays do not check it. */
+    readonly senderId: string
+    /** As it was sent; nothing checks its shape. */
+    readonly message: unknown
+}
+
+/** What can be taken back, and done again. */
+export interface Undoable {
+    /** Whether `undo` has something to take back. */
+    readonly canUndo: boolean
+    /** Whether `redo` has something to do again. */
+    readonly canRedo: boolean
 }

@@ -3,6 +3,8 @@
  * data, whose parts need not be made reactive.
  *
  * They listen until the component, or the effect scope, that called them is gone.
+ *
+ * @module reconverge/vue
  */
 
 import { onScopeDispose, shallowRef, toValue, watch, type MaybeRefOrGetter, type ShallowRef } from "vue"
@@ -17,10 +19,11 @@ import type { SyncStatus } from "./types.js"
 export interface UsedDocument<T> {
     /** The document; undefined until it is found. */
     readonly doc: Readonly<ShallowRef<T | undefined>>
+    /** Its handle; undefined until it is found. */
     readonly handle: Readonly<ShallowRef<DocHandle<T> | undefined>>
     /** Why it was not found. */
     readonly error: Readonly<ShallowRef<Error | undefined>>
-    /** Edits the document; all edits of `fn` are one change. */
+    /** Edits the document; all edits of `fn` are one change. Throws while the document is not there. */
     readonly change: (fn: (draft: Draft<T>) => void, options?: { message?: string }) => void
 }
 
