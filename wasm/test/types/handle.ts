@@ -1,0 +1,146 @@
+// Handles: reading, the past, events, presence.
+
+import {
+    Presence,
+    type ChangeEvent,
+    type ChangeInfo,
+    type Cursor,
+    type Draft,
+    type EphemeralMessage,
+    type Heads,
+    type Level,
+    type Mark,
+    type Patch,
+    type PresencePeer,
+    type Prop,
+    type Repo,
+    type SyncStatus,
+    type Undoable,
+} from "reconverge"
+import * as reconverge from "reconverge"
+import { same } from "./same.js"
+
+interface List {
+    readonly title: string
+    readonly tasks: readonly { readonly text: string; readonly done: boolean }[]
+}
+
+declare const repo: Repo
+const list = await repo.create<List>({ title: "", tasks: [] })
+
+same<List>()(list.doc())
+same<boolean | undefined>()(list.doc().tasks[0]?.done)
+// @ts-expect-error What is shown is frozen.
+list.doc().title = ""
+// @ts-expect-error Handles come from a repo.
+new reconverge.DocHandle()
+// @ts-expect-error Internal.
+list.resume()
+// @ts-expect-error Internal.
+list.handle({ type: "deleted", document: "" })
+
+same<void>()(list.change(() => {}))
+list.change((draft) => same<Draft<List>>()(draft), { message: "a note" })
+// @ts-expect-error There is no such option.
+list.change(() => {}, { time: 0 })
+
+same<SyncStatus>()(list.status)
+same<"saved" | "saving" | "offline" | "refused">()(list.status.state)
+same<string | undefined>()(list.status.storageError)
+const level: Level = "replicated"
+same<void>()(await list.whenSynced({ level, signal: new AbortController().signal }))
+// @ts-expect-error There is no such level.
+await list.whenSynced({ level: "everywhere" })
+
+// The past.
+const heads = await list.heads()
+same<Heads>()(heads)
+same<List>()(await list.view(heads))
+same<ChangeInfo[]>()(await list.history())
+same<Patch[]>()(await list.diff([], heads))
+same<Heads>()(await list.changeAt(heads, (draft) => void draft.tasks.push({ text: "", done: false })))
+// @ts-expect-error It is not in the document.
+await list.changeAt(heads, (draft) => void (draft.owner = "ann"))
+await list.merge(await list.clone())
+// @ts-expect-error A document of another kind.
+await list.merge(await repo.create({ title: 1 }))
+same<boolean>()(await list.undo())
+same<boolean>()(await list.redo())
+same<boolean>()(list.canUndo)
+// @ts-expect-error It follows from what was done.
+list.canRedo = true
+
+for (const patch of await list.diff([], heads)) {
+    same<Prop[]>()(patch.path)
+    if (patch.action === "splice") same<string>()(patch.value)
+    if (patch.action === "inc") same<number>()(patch.value)
+    if (patch.action === "del") same<number | undefined>()(patch.length)
+    if (patch.action === "mark") same<Mark[]>()(patch.marks)
+}
+
+// Places and marks of texts.
+const cursor = await list.cursor(["title"], 0)
+same<Cursor>()(cursor)
+same<number>()(await list.position(["title"], cursor))
+same<Mark[]>()(await list.marks(["tasks", 0, "text"]))
+// @ts-expect-error A path is of keys and indices.
+await list.marks([{}])
+// @ts-expect-error A path is a list.
+await list.marks("title")
+
+// Events,
+const off = list.on("change", (event) => {
+    same<ChangeEvent<List>>()(event)
+    same<List>()(event.before)
+    same<"local" | "remote">()(event.source)
+    same<readonly Patch[]>()(event.patches)
+})
+same<() => void>()(off)
+list.on("status", (status) => same<SyncStatus>()(status))
+list.on("ephemeral-message", (message) => same<EphemeralMessage>()(message))
+list.on("undoable", (undoable) => same<Undoable>()(undoable))
+list.on("delete", (nothing) => same<undefined>()(nothing))
+list.on("error", (error) => same<Error>()(error))
+const listener = (event: ChangeEvent<List>): void => void event.doc.title
+list.on("change", listener)
+list.off("change", listener)
+// @ts-expect-error A listener of another event.
+list.on("status", listener)
+// @ts-expect-error There is no such event.
+list.on("changed", () => {})
+
+// and as iterations.
+const { signal } = new AbortController()
+for await (const { doc } of list.changes(signal)) same<List>()(doc)
+for await (const status of list.statuses()) same<SyncStatus>()(status)
+for await (const { senderId, message } of list.messages()) {
+    same<string>()(senderId)
+    same<unknown>()(message)
+}
+
+list.broadcast({ wave: true })
+same<void>()(list.release())
+
+// Presence.
+interface Person {
+    readonly name: string
+    readonly typing?: boolean
+}
+const presence = new Presence<Person>(list, { state: { name: "Ann" }, heartbeatMs: 5_000 })
+same<Person>()(presence.local)
+same<ReadonlyMap<string, PresencePeer<Person>>>()(presence.peers)
+for (const { state, peerId, lastSeenAt } of presence.peers.values()) {
+    same<Person>()(state)
+    same<string>()(peerId)
+    same<number>()(lastSeenAt)
+}
+presence.set({ typing: true })
+// @ts-expect-error It is not in the state.
+presence.set({ color: "red" })
+// @ts-expect-error Presence begins with a whole state.
+new Presence<Person>(list, { state: {} })
+// @ts-expect-error There is no such event.
+presence.on("peers", () => {})
+same<() => void>()(presence.on("change", () => {}))
+same<Presence<{ x: number }>>()(new Presence(list, { state: { x: 1 } }))
+presence.stop()
