@@ -9,7 +9,7 @@
 
 import { build } from "esbuild"
 import { spawnSync } from "node:child_process"
-import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
@@ -104,6 +104,8 @@ const shared = {
 
 rmSync(dist(""), { recursive: true, force: true })
 mkdirSync(dist("core"), { recursive: true })
+// npm packs nothing from above its folder.
+for (const name of ["LICENSE-MIT", "LICENSE-APACHE"]) copyFileSync(join(root, name), join(here, name))
 
 run("sh", [join(here, "setup.sh")])
 const { packages, target_directory } = metadata()

@@ -1,6 +1,8 @@
 // The packed package in a page without a bundler.
 
 import assert from "node:assert/strict"
+import { readdirSync } from "node:fs"
+import { packageFolder } from "./lib/package.js"
 import { story } from "./lib/world.js"
 
 story("a plain page loads the package's module, once", async world => {
@@ -48,4 +50,9 @@ story("a repo can be used in a Worker", async world => {
       })
   )
   assert.equal(said, "hello from a worker")
+})
+
+story("the package has its README and its licences", async () => {
+  const files = readdirSync(packageFolder()).sort()
+  assert.deepEqual(files, ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "dist", "package.json"])
 })
