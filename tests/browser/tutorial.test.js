@@ -36,14 +36,16 @@ async function serve(world, relay) {
   const goTo = step => {
     site.places.set("/index.html", fileAt(step, "index.html"))
     const app = fileAt(step, "app.js")
-    site.places.set("/app.js", app.replace("ws://127.0.0.1:3030", relay.url) + "\nwindow.loaded = true\n")
+    site.places.set("/app.js", app.replace("ws://127.0.0.1:3030", relay.url) + "\nwindow.repo = repo\nwindow.loaded = true\n")
   }
   return { site, goTo }
 }
 
 const loaded = page => page.waitForFunction(() => window.loaded)
 
+/** Loads a page again, once what it changed is stored: a user needs longer than that. */
 async function reload(page) {
+  await page.evaluate(() => repo.flush())
   await page.reload()
   await loaded(page)
 }
@@ -119,7 +121,6 @@ story("the tutorial does what it says, step by step", async world => {
   await relay.kill()
   await add(ann, "rice")
   await shows(ann, "#status", /^offline$/)
-  await ann.evaluate(() => new Promise(resolve => setTimeout(resolve, 100)))
   await reload(ann)
   await showsTasks(ann, ["bread", "milk", "tea", "rice"])
   await shows(ann, "#status", /^offline$/)
