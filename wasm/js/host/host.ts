@@ -401,7 +401,7 @@ export class Host {
     this.#untold.set(document, untold)
     let failure: string | undefined
     try {
-      await this.#storage.commit([...writes, ...untold])
+      await this.#storage.commit([...untold, ...writes])
       this.#untold.delete(document)
     } catch (error) {
       failure = words(error)
