@@ -36,7 +36,10 @@ function measure(name) {
   return { name, raw: bytes.length, brotli: brotliBytes(bytes) }
 }
 
-/** The main entry and all that it imports, at once or later; the worker's script is a part. */
+/**
+ * The main entry and all that it imports at once; the worker's script is a part. What it imports
+ * later is the same engine's glue for pages that may not have a Worker.
+ */
 async function scripts() {
   const { metafile } = await build({
     absWorkingDir: here,
@@ -47,7 +50,16 @@ async function scripts() {
     metafile: true,
     logLevel: "error",
   })
-  return Object.keys(metafile.inputs).sort()
+  const found = new Set()
+  const visit = file => {
+    if (found.has(file)) return
+    found.add(file)
+    for (const { path, kind } of metafile.inputs[file].imports) {
+      if (kind === "import-statement") visit(path)
+    }
+  }
+  visit("dist/browser.js")
+  return [...found].sort()
 }
 
 const module = measure(MODULE)

@@ -1,11 +1,7 @@
 // Where a host runs: in a Worker if the page may start one, else here.
 
-import { Host } from "./host/host.js"
 import type { HostMessage, HostOptions, PageMessage, Port } from "./host/protocol.js"
-import { localPorts, serveTabs } from "./host/serve.js"
 import type { MakeWebSocket } from "./host/socket.js"
-import { IndexedDbStorage } from "./indexeddb.js"
-import { MemoryStorage } from "./memory.js"
 import type { Storage } from "./storage.js"
 
 /** What the entries of the package, one for each kind of runtime, give to the rest of it. */
@@ -54,33 +50,9 @@ export async function startHost(
     if (running !== undefined) return running
     console.warn("reconverge: this page may not start a Worker from a blob (see worker-src of its Content-Security-Policy); large documents will block it")
   }
+  // Pages that have a Worker need not load this.
+  const { startHere } = await import("./here.js")
   return startHere(platform, options, storage, onTrap)
-}
-
-async function startHere(
-  { module, webSocket }: Platform,
-  options: HostOptions,
-  given: Storage | undefined,
-  onTrap: OnTrap
-): Promise<Running> {
-  const storage = given ?? (options.keeps ? new IndexedDbStorage({ name: options.name }) : new MemoryStorage())
-  const host = await Host.start({ options, storage, webSocket, module })
-  const [port, far] = localPorts<PageMessage, HostMessage>()
-  host.attach(far)
-  const end = options.keeps && given === undefined ? serveTabs(host, options.name) : () => {}
-  host.ontrap = (document, error) => {
-    end()
-    if (storage instanceof IndexedDbStorage && given === undefined) storage.close()
-    onTrap(document, String(error))
-  }
-  return {
-    port,
-    ...(storage instanceof MemoryStorage && { memory: storage }),
-    stop: async () => {
-      end()
-      await host.close()
-    },
-  }
 }
 
 /** Undefined if there cannot be a Worker. */
