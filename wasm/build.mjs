@@ -15,8 +15,8 @@ import { fileURLToPath } from "node:url"
 
 const here = dirname(fileURLToPath(import.meta.url))
 const root = dirname(here)
-const js = name => join(here, "js", name)
-const dist = name => join(here, "dist", name)
+const js = (name) => join(here, "js", name)
+const dist = (name) => join(here, "dist", name)
 
 const TARGET = "wasm32-unknown-unknown"
 
@@ -29,28 +29,28 @@ const BINDINGS = ["react", "svelte", "vue", "codemirror"]
 const requested = process.env.RECONVERGE_WASM_PROFILE || "release"
 const profile = { release: "wasm", dev: "wasm-dev" }[requested]
 if (profile === undefined) {
-  fail(`RECONVERGE_WASM_PROFILE is "${requested}"; it may be "release", the default, or "dev"`)
+    fail(`RECONVERGE_WASM_PROFILE is "${requested}"; it may be "release", the default, or "dev"`)
 }
 const dev = profile === "wasm-dev"
 
 function fail(message) {
-  console.error(`wasm/build.mjs: ${message}`)
-  process.exit(1)
+    console.error(`wasm/build.mjs: ${message}`)
+    process.exit(1)
 }
 
 function run(command, args, env = {}) {
-  const options = { cwd: root, stdio: "inherit", env: { ...process.env, ...env } }
-  const { status, signal, error } = spawnSync(command, args, options)
-  if (error) fail(`${command}: ${error.message}`)
-  if (status !== 0) fail(`'${[command, ...args].join(" ")}' ended with ${status ?? signal}`)
+    const options = { cwd: root, stdio: "inherit", env: { ...process.env, ...env } }
+    const { status, signal, error } = spawnSync(command, args, options)
+    if (error) fail(`${command}: ${error.message}`)
+    if (status !== 0) fail(`'${[command, ...args].join(" ")}' ended with ${status ?? signal}`)
 }
 
 function metadata() {
-  const args = ["metadata", "--format-version=1", "--locked", "--filter-platform", TARGET]
-  const options = { cwd: root, encoding: "utf8", maxBuffer: 100_000_000 }
-  const { status, stdout, stderr } = spawnSync("cargo", args, options)
-  if (status !== 0) fail(`cargo metadata: ${stderr}`)
-  return JSON.parse(stdout)
+    const args = ["metadata", "--format-version=1", "--locked", "--filter-platform", TARGET]
+    const options = { cwd: root, encoding: "utf8", maxBuffer: 100_000_000 }
+    const { status, stdout, stderr } = spawnSync("cargo", args, options)
+    if (status !== 0) fail(`cargo metadata: ${stderr}`)
+    return JSON.parse(stdout)
 }
 
 /**
@@ -58,48 +58,48 @@ function metadata() {
  * machine, which is nobody's business and takes room.
  */
 function withoutFolders(packages) {
-  const folders = packages
-    .filter(({ source }) => source !== null)
-    .map(({ manifest_path }) => dirname(dirname(manifest_path)))
-  const remaps = [...new Set(folders)]
-    .filter(folder => !/\s/.test(folder)) // the variable has no quotes
-    .map(folder => `--remap-path-prefix=${folder}=crates`)
-  const name = `CARGO_TARGET_${TARGET.toUpperCase().replaceAll("-", "_")}_RUSTFLAGS`
-  return { [name]: [process.env[name] ?? "", ...remaps].join(" ").trim() }
+    const folders = packages
+        .filter(({ source }) => source !== null)
+        .map(({ manifest_path }) => dirname(dirname(manifest_path)))
+    const remaps = [...new Set(folders)]
+        .filter((folder) => !/\s/.test(folder)) // the variable has no quotes
+        .map((folder) => `--remap-path-prefix=${folder}=crates`)
+    const name = `CARGO_TARGET_${TARGET.toUpperCase().replaceAll("-", "_")}_RUSTFLAGS`
+    return { [name]: [process.env[name] ?? "", ...remaps].join(" ").trim() }
 }
 
 /** Writes a module that exports one string, and its type. */
 function writeString(name, exported, text, about) {
-  writeFileSync(dist(`${name}.js`), `export const ${exported} = ${JSON.stringify(text)}\n`)
-  const type = `/** ${about} */\nexport declare const ${exported}: string\n`
-  writeFileSync(dist(`${name}.d.ts`), type)
+    writeFileSync(dist(`${name}.js`), `export const ${exported} = ${JSON.stringify(text)}\n`)
+    const type = `/** ${about} */\nexport declare const ${exported}: string\n`
+    writeFileSync(dist(`${name}.d.ts`), type)
 }
 
 /** Removes the types that no entry refers to, directly or not: internals are nobody's business. */
 function pruneTypes() {
-  const reached = new Set([...ENTRIES, ...BINDINGS].map(name => dist(`${name}.d.ts`)))
-  for (const file of reached) {
-    const text = readFileSync(file, "utf8")
-    for (const [, path] of text.matchAll(/(?:from |import\()"(\.[^"]+)\.js"/g)) {
-      reached.add(join(dirname(file), `${path}.d.ts`))
+    const reached = new Set([...ENTRIES, ...BINDINGS].map((name) => dist(`${name}.d.ts`)))
+    for (const file of reached) {
+        const text = readFileSync(file, "utf8")
+        for (const [, path] of text.matchAll(/(?:from |import\()"(\.[^"]+)\.js"/g)) {
+            reached.add(join(dirname(file), `${path}.d.ts`))
+        }
     }
-  }
-  for (const name of readdirSync(dist(""), { recursive: true })) {
-    // What sources import from dist/ has types there, which are not in the package.
-    const imported = /^(core|wasm-base64|worker-source)\b/.test(name)
-    if (name.endsWith(".d.ts") && !imported && !reached.has(dist(name))) rmSync(dist(name))
-  }
+    for (const name of readdirSync(dist(""), { recursive: true })) {
+        // What sources import from dist/ has types there, which are not in the package.
+        const imported = /^(core|wasm-base64|worker-source)\b/.test(name)
+        if (name.endsWith(".d.ts") && !imported && !reached.has(dist(name))) rmSync(dist(name))
+    }
 }
 
 const shared = {
-  bundle: true,
-  minify: true,
-  target: "es2022",
-  charset: "utf8",
-  legalComments: "none",
-  logLevel: "warning",
-  // What the package says to bundlers about dist/ is not meant for its sources.
-  ignoreAnnotations: true,
+    bundle: true,
+    minify: true,
+    target: "es2022",
+    charset: "utf8",
+    legalComments: "none",
+    logLevel: "warning",
+    // What the package says to bundlers about dist/ is not meant for its sources.
+    ignoreAnnotations: true,
 }
 
 rmSync(dist(""), { recursive: true, force: true })
@@ -110,15 +110,15 @@ for (const name of ["LICENSE-MIT", "LICENSE-APACHE"]) copyFileSync(join(root, na
 run("sh", [join(here, "setup.sh")])
 const { packages, target_directory } = metadata()
 run(
-  "cargo",
-  ["build", "--locked", "--profile", profile, "--target", TARGET, "--package", "reconverge-wasm"],
-  withoutFolders(packages)
+    "cargo",
+    ["build", "--locked", "--profile", profile, "--target", TARGET, "--package", "reconverge-wasm"],
+    withoutFolders(packages),
 )
 run("cargo", [
-  ...["run", "--quiet", "--release", "--locked", "--package", "reconverge-xtask", "--"],
-  ...(dev ? ["--names"] : []),
-  join(target_directory, TARGET, profile, "reconverge_wasm.wasm"),
-  dist("core"),
+    ...["run", "--quiet", "--release", "--locked", "--package", "reconverge-xtask", "--"],
+    ...(dev ? ["--names"] : []),
+    join(target_directory, TARGET, profile, "reconverge_wasm.wasm"),
+    dist("core"),
 ])
 
 const wasm = readFileSync(dist("core/reconverge_bg.wasm"))
@@ -126,28 +126,28 @@ writeString("wasm-base64", "base64", wasm.toString("base64"), "The module, in ba
 
 // A classic script, as every browser starts one from a Blob.
 const worker = await build({
-  ...shared,
-  entryPoints: [js("worker.ts")],
-  format: "iife",
-  write: false,
+    ...shared,
+    entryPoints: [js("worker.ts")],
+    format: "iife",
+    write: false,
 })
 writeString(
-  "worker-source",
-  "source",
-  worker.outputFiles[0].text,
-  "The script of the worker; it is given the module by message."
+    "worker-source",
+    "source",
+    worker.outputFiles[0].text,
+    "The script of the worker; it is given the module by message.",
 )
 
 run(process.execPath, [join(here, "node_modules/typescript/bin/tsc"), "--project", here])
 pruneTypes()
 
 await build({
-  ...shared,
-  entryPoints: [...ENTRIES, ...BINDINGS].map(name => js(`${name}.ts`)),
-  outdir: dist(""),
-  format: "esm",
-  // What entries share is in one file, so that two of them in one app share one core.
-  splitting: true,
-  chunkNames: "shared-[hash]",
-  external: ["*.wasm", "node:*", "ws", "react", "svelte", "svelte/*", "vue", "@codemirror/*"],
+    ...shared,
+    entryPoints: [...ENTRIES, ...BINDINGS].map((name) => js(`${name}.ts`)),
+    outdir: dist(""),
+    format: "esm",
+    // What entries share is in one file, so that two of them in one app share one core.
+    splitting: true,
+    chunkNames: "shared-[hash]",
+    external: ["*.wasm", "node:*", "ws", "react", "svelte", "svelte/*", "vue", "@codemirror/*"],
 })

@@ -19,21 +19,21 @@ const MODULE_BROTLI_BYTES_MAX = 420_000
 const SCRIPTS_BROTLI_BYTES_MAX = 25_000
 
 if (!existsSync(ENTRY)) {
-  console.error("wasm/size.mjs: there is no dist/browser.js; run 'npm run build' first")
-  process.exit(1)
+    console.error("wasm/size.mjs: there is no dist/browser.js; run 'npm run build' first")
+    process.exit(1)
 }
 
 function brotliBytes(bytes) {
-  const params = {
-    [constants.BROTLI_PARAM_QUALITY]: constants.BROTLI_MAX_QUALITY,
-    [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length,
-  }
-  return brotliCompressSync(bytes, { params }).length
+    const params = {
+        [constants.BROTLI_PARAM_QUALITY]: constants.BROTLI_MAX_QUALITY,
+        [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length,
+    }
+    return brotliCompressSync(bytes, { params }).length
 }
 
 function measure(name) {
-  const bytes = readFileSync(join(here, name))
-  return { name, raw: bytes.length, brotli: brotliBytes(bytes) }
+    const bytes = readFileSync(join(here, name))
+    return { name, raw: bytes.length, brotli: brotliBytes(bytes) }
 }
 
 /**
@@ -41,49 +41,49 @@ function measure(name) {
  * later is the same engine's glue for pages that may not have a Worker.
  */
 async function scripts() {
-  const { metafile } = await build({
-    absWorkingDir: here,
-    entryPoints: [ENTRY],
-    bundle: true,
-    format: "esm",
-    write: false,
-    metafile: true,
-    logLevel: "error",
-  })
-  const found = new Set()
-  const visit = file => {
-    if (found.has(file)) return
-    found.add(file)
-    for (const { path, kind } of metafile.inputs[file].imports) {
-      if (kind === "import-statement") visit(path)
+    const { metafile } = await build({
+        absWorkingDir: here,
+        entryPoints: [ENTRY],
+        bundle: true,
+        format: "esm",
+        write: false,
+        metafile: true,
+        logLevel: "error",
+    })
+    const found = new Set()
+    const visit = (file) => {
+        if (found.has(file)) return
+        found.add(file)
+        for (const { path, kind } of metafile.inputs[file].imports) {
+            if (kind === "import-statement") visit(path)
+        }
     }
-  }
-  visit("dist/browser.js")
-  return [...found].sort()
+    visit("dist/browser.js")
+    return [...found].sort()
 }
 
 const module = measure(MODULE)
 const files = (await scripts()).map(measure)
 const total = {
-  name: "all scripts of the main entry",
-  raw: files.reduce((sum, { raw }) => sum + raw, 0),
-  brotli: files.reduce((sum, { brotli }) => sum + brotli, 0),
+    name: "all scripts of the main entry",
+    raw: files.reduce((sum, { raw }) => sum + raw, 0),
+    brotli: files.reduce((sum, { brotli }) => sum + brotli, 0),
 }
 
 const row = (name, raw, brotli) =>
-  console.log(`${name.padEnd(34)}${String(raw).padStart(12)}${String(brotli).padStart(12)}`)
-const number = value => value.toLocaleString("en-US")
+    console.log(`${name.padEnd(34)}${String(raw).padStart(12)}${String(brotli).padStart(12)}`)
+const number = (value) => value.toLocaleString("en-US")
 row("bytes", "raw", "brotli")
 for (const { name, raw, brotli } of [module, ...files, total]) row(name, number(raw), number(brotli))
 row("at most: module", number(MODULE_BYTES_MAX), number(MODULE_BROTLI_BYTES_MAX))
 row("at most: all scripts", "", number(SCRIPTS_BROTLI_BYTES_MAX))
 
 const exceeded = [
-  ["the module, raw", module.raw, MODULE_BYTES_MAX],
-  ["the module in brotli", module.brotli, MODULE_BROTLI_BYTES_MAX],
-  ["all scripts in brotli", total.brotli, SCRIPTS_BROTLI_BYTES_MAX],
+    ["the module, raw", module.raw, MODULE_BYTES_MAX],
+    ["the module in brotli", module.brotli, MODULE_BROTLI_BYTES_MAX],
+    ["all scripts in brotli", total.brotli, SCRIPTS_BROTLI_BYTES_MAX],
 ].filter(([, bytes, max]) => bytes > max)
 for (const [what, bytes, max] of exceeded) {
-  console.error(`wasm/size.mjs: ${what}: ${number(bytes)} bytes, at most ${number(max)}`)
+    console.error(`wasm/size.mjs: ${what}: ${number(bytes)} bytes, at most ${number(max)}`)
 }
 process.exit(exceeded.length > 0 ? 1 : 0)

@@ -11,5 +11,5 @@ declare module "node:fs" {
 }
 
 declare module "ws" {
-  export const WebSocket: typeof globalThis.WebSocket
+    export const WebSocket: typeof globalThis.WebSocket
 }

@@ -5,11 +5,11 @@ import { source } from "../dist/worker-source.js"
 import { usePlatform } from "./repo.js"
 
 usePlatform({
-  get module() {
-    return Uint8Array.from(atob(base64), char => char.charCodeAt(0))
-  },
-  webSocket: url => new WebSocket(url),
-  workerSource: source,
+    get module() {
+        return Uint8Array.from(atob(base64), (char) => char.charCodeAt(0))
+    },
+    webSocket: (url) => new WebSocket(url),
+    workerSource: source,
 })
 
 export * from "./index.js"

@@ -11,10 +11,10 @@ import { source } from "../dist/worker-source.js"
 import { usePlatform } from "./repo.js"
 
 usePlatform({
-  // The only place that names the module by its url, so that bundlers emit it once.
-  module: new URL("./core/reconverge_bg.wasm", import.meta.url),
-  webSocket: url => new WebSocket(url),
-  workerSource: source,
+    // The only place that names the module by its url, so that bundlers emit it once.
+    module: new URL("./core/reconverge_bg.wasm", import.meta.url),
+    webSocket: (url) => new WebSocket(url),
+    workerSource: source,
 })
 
 export * from "./index.js"

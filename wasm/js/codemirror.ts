@@ -102,11 +102,7 @@ export interface TextOptions {
  * can be styled: `.cm-peerSelection`, `.cm-peerCaret` and `.cm-peerName`, with the peer's colour in
  * `--peer` and one that reads on it in `--peer-text`.
  */
-export function reconvergeText<T>(
-    handle: DocHandle<T>,
-    path: Path,
-    options: TextOptions = {},
-): Extension {
+export function reconvergeText<T>(handle: DocHandle<T>, path: Path, options: TextOptions = {}): Extension {
     const binding = ViewPlugin.define((view) => new Binding(view, handle, path, options))
     const undo = (view: EditorView): boolean => view.plugin(binding)?.step("undo") ?? false
     const redo = (view: EditorView): boolean => view.plugin(binding)?.step("redo") ?? false
@@ -515,8 +511,7 @@ function wholeCharacters(
 }
 
 function splitsCharacter(text: string, at: number): boolean {
-    const isHalf = (index: number, first: number): boolean =>
-        (text.charCodeAt(index) & 0xfc00) === first
+    const isHalf = (index: number, first: number): boolean => (text.charCodeAt(index) & 0xfc00) === first
     return isHalf(at - 1, 0xd800) && isHalf(at, 0xdc00)
 }
 
@@ -624,11 +619,7 @@ class CaretMarker implements LayerMarker {
     ) {}
 
     eq(other: CaretMarker): boolean {
-        return (
-            this.#looksLike(other) &&
-            other.peer.at === this.peer.at &&
-            other.rectangle.eq(this.rectangle)
-        )
+        return this.#looksLike(other) && other.peer.at === this.peer.at && other.rectangle.eq(this.rectangle)
     }
 
     draw(): HTMLElement {

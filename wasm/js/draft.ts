@@ -78,7 +78,8 @@ export function change<T>(
 export function splice(draft: object, path: Path, index: number, deleted: number, text = ""): void {
     const { edit, node, at } = textAt(draft, path)
     if (!(deleted >= 0)) throw new RangeError(`cannot delete ${deleted} characters at ${pointer(at())}`)
-    if (typeof text !== "string") throw new TypeError(`cannot insert ${describe(text)} into the text at ${pointer(at())}`)
+    if (typeof text !== "string")
+        throw new TypeError(`cannot insert ${describe(text)} into the text at ${pointer(at())}`)
     checkIndex(index, node.text.length, at)
     const start = snap(node.text, index)
     const end = snap(node.text, Math.min(index + Math.trunc(deleted), node.text.length))
@@ -162,7 +163,8 @@ export function deleteAt(list: readonly unknown[], index: number, count = 1): vo
     const { edit, node } = listOf(list)
     const at = (): Prop[] => edit.tree.path(node)
     checkIndex(index, node.items.length, at)
-    if (!Number.isInteger(count) || count < 0) throw new RangeError(`cannot delete ${count} elements at ${pointer(at())}`)
+    if (!Number.isInteger(count) || count < 0)
+        throw new RangeError(`cannot delete ${count} elements at ${pointer(at())}`)
     checkIndex(index + count, node.items.length, at)
     edit.spliceList(node, index, count, [])
 }
@@ -225,7 +227,8 @@ class Edit {
     /** What a draft shows. */
     show(entry: Entry | undefined, node: MapNode | ListNode, key: string): unknown {
         if (isNode(entry)) return entry.kind === "text" ? entry.text : this.draft(entry)
-        if (entry instanceof Counter) return this.#drafts.get(entry) ?? this.keep(entry, new DraftCounter(this, node, key, entry))
+        if (entry instanceof Counter)
+            return this.#drafts.get(entry) ?? this.keep(entry, new DraftCounter(this, node, key, entry))
         // The view has these very objects.
         if (entry instanceof Date) return new Date(entry)
         if (entry instanceof Uint8Array) return entry.slice()
@@ -327,7 +330,12 @@ class Edit {
             for (let i = 0; i < value.length; i++) values.push(this.read(value[i], () => [...at(), i], later, inside))
             return { make: "list", id }
         }
-        if (!isPlain(value)) throw refusal(value, at, "only plain objects, arrays, Date, Uint8Array, Counter and ImmutableString are stored")
+        if (!isPlain(value))
+            throw refusal(
+                value,
+                at,
+                "only plain objects, arrays, Date, Uint8Array, Counter and ImmutableString are stored",
+            )
         for (const [key, inner] of Object.entries(value)) {
             const place = (): Prop[] => [...at(), key]
             const index = later.push(["put", id, checkKey(key, place), null]) - 1
@@ -376,7 +384,8 @@ class DraftCounter extends Counter {
         edit.checkWritable(node)
         // In a list, it may have another index by now.
         const prop = node.kind === "list" ? node.items.indexOf(this.#counter) : this.#key
-        if (child(node, prop) !== this.#counter) throw new TypeError("cannot change a counter that was removed from the document")
+        if (child(node, prop) !== this.#counter)
+            throw new TypeError("cannot change a counter that was removed from the document")
         if (!Number.isSafeInteger(by) || !Number.isSafeInteger(this.value + by)) {
             throw new RangeError(`cannot add ${by} to the counter at ${pointer([...edit.tree.path(node), prop])}`)
         }
@@ -522,7 +531,8 @@ const methods = {
         const { length } = node.items
         const [start, deleted, ...values] = args
         const index = relative(start, length)
-        const count = args.length < 2 ? (args.length && length) - index : relative(Math.max(deleted ?? 0, 0), length - index)
+        const count =
+            args.length < 2 ? (args.length && length) - index : relative(Math.max(deleted ?? 0, 0), length - index)
         const removed = node.items.slice(index, index + Math.max(count, 0)).map((entry) => edit.show(entry, node, ""))
         edit.spliceList(node, index, removed.length, values)
         return removed
@@ -590,7 +600,8 @@ function textAt(draft: object, path: Path): { edit: Edit; node: TextNode; at: Pl
     edit.checkWritable(node)
     const entry = edit.tree.at(path, node)
     const at = (): Prop[] => [...edit.tree.path(node), ...path]
-    if (typeof entry === "string") throw new TypeError(`the string at ${pointer(at())} is fixed: it can only be replaced`)
+    if (typeof entry === "string")
+        throw new TypeError(`the string at ${pointer(at())} is fixed: it can only be replaced`)
     if (!(entry instanceof TextNode)) throw new TypeError(`there is no text at ${pointer(at())}`)
     return { edit, node: entry, at }
 }

@@ -7,49 +7,49 @@ import { type Link, RepoError } from "./link.js"
 import type { Operation } from "./operations.js"
 import { Tree, isNode } from "./tree.js"
 import type {
-  AutomergeUrl,
-  ChangeEvent,
-  ChangeInfo,
-  Cursor,
-  EphemeralMessage,
-  Heads,
-  Level,
-  Mark,
-  Patch,
-  Path,
-  Prop,
-  SyncStatus,
-  Undoable,
+    AutomergeUrl,
+    ChangeEvent,
+    ChangeInfo,
+    Cursor,
+    EphemeralMessage,
+    Heads,
+    Level,
+    Mark,
+    Patch,
+    Path,
+    Prop,
+    SyncStatus,
+    Undoable,
 } from "./types.js"
 
 /** What a handle tells. */
 export interface HandleEvents<T> {
-  /** The document changed: by this page, which hears of it within `change()`, or by others. */
-  change: ChangeEvent<T>
-  /** It is another status than before. */
-  status: SyncStatus
-  /** Somebody broadcast something. */
-  "ephemeral-message": EphemeralMessage
-  /** Whether there is something to take back, or to do again, changed. */
-  undoable: Undoable
-  /** The document was removed from this browser; the handle is of no further use. */
-  delete: undefined
-  /** An edit was lost: the engine did not take it, and what is shown is without it. */
-  error: Error
+    /** The document changed: by this page, which hears of it within `change()`, or by others. */
+    change: ChangeEvent<T>
+    /** It is another status than before. */
+    status: SyncStatus
+    /** Somebody broadcast something. */
+    "ephemeral-message": EphemeralMessage
+    /** Whether there is something to take back, or to do again, changed. */
+    undoable: Undoable
+    /** The document was removed from this browser; the handle is of no further use. */
+    delete: undefined
+    /** An edit was lost: the engine did not take it, and what is shown is without it. */
+    error: Error
 }
 
 /** What goes with a change. */
 export interface ChangeOptions {
-  /** A note for the history, for good. */
-  message?: string
+    /** A note for the history, for good. */
+    message?: string
 }
 
 /** @internal What a handle needs of its repo. */
 export interface HandleOwner {
-  readonly link: Link
-  readonly isConnected: boolean
-  opened<T>(opened: Opened): DocHandle<T>
-  release(handle: DocHandle<unknown>): void
+    readonly link: Link
+    readonly isConnected: boolean
+    opened<T>(opened: Opened): DocHandle<T>
+    release(handle: DocHandle<unknown>): void
 }
 
 /**
@@ -57,362 +57,369 @@ export interface HandleOwner {
  * follows from an edit happens elsewhere. Everything else takes a moment.
  */
 export class DocHandle<T> {
-  /** Names the document: the part of its url after `automerge:`. */
-  readonly documentId: string
-  /** Names the document, for {@link Repo.find} here and elsewhere. */
-  readonly url: AutomergeUrl
-  #owner: HandleOwner
-  #events = new Emitter<HandleEvents<T>>()
-  #tree = new Tree()
-  #status: SyncStatus
-  /** The heads of what is shown, without the edits that are not stored. */
-  #heads: Heads
-  #seq = 0
-  /** Hosts tell by it which edits of this handle they have. */
-  readonly #author = crypto.getRandomValues(new Uint32Array(3)).join("-")
-  #unstored: Edit[] = []
-  /** The last update that was taken. */
-  #seen = 0
-  /** Names of objects up to this edit are real ones. */
-  #named = 0
-  #objects = 0
-  /** A new host was told what it must know, and does not know the edits since. */
-  #resuming = false
-  #gone = false
-  #undoable = { canUndo: false, canRedo: false }
+    /** Names the document: the part of its url after `automerge:`. */
+    readonly documentId: string
+    /** Names the document, for {@link Repo.find} here and elsewhere. */
+    readonly url: AutomergeUrl
+    #owner: HandleOwner
+    #events = new Emitter<HandleEvents<T>>()
+    #tree = new Tree()
+    #status: SyncStatus
+    /** The heads of what is shown, without the edits that are not stored. */
+    #heads: Heads
+    #seq = 0
+    /** Hosts tell by it which edits of this handle they have. */
+    readonly #author = crypto.getRandomValues(new Uint32Array(3)).join("-")
+    #unstored: Edit[] = []
+    /** The last update that was taken. */
+    #seen = 0
+    /** Names of objects up to this edit are real ones. */
+    #named = 0
+    #objects = 0
+    /** A new host was told what it must know, and does not know the edits since. */
+    #resuming = false
+    #gone = false
+    #undoable = { canUndo: false, canRedo: false }
 
-  /** @internal */
-  static opened<T>(owner: HandleOwner, opened: Opened): DocHandle<T> {
-    return new DocHandle<T>(owner, opened)
-  }
-
-  private constructor(owner: HandleOwner, { document, heads, operations, status }: Opened) {
-    this.#owner = owner
-    this.documentId = document
-    this.url = `automerge:${document}`
-    this.#heads = heads
-    this.#status = status
-    for (const operation of operations) this.#tree.apply(operation)
-  }
-
-  /**
-   * The document, as plain data that is frozen. It is the same object until something changes, and
-   * so is every part of it in which nothing changed. Dates and bytes cannot be frozen: do not
-   * change them.
-   */
-  doc(): T {
-    return this.#tree.view() as T
-  }
-
-  /**
-   * Edits the document, at once: `doc()` shows it when this returns. All that `fn` does is one
-   * change; if it throws, nothing happened. An `fn` that changes nothing makes no change. It must
-   * not be asynchronous, and its draft is of no use afterwards.
-   *
-   * The change is in memory then. It is in local storage moments later, and on its way to relays;
-   * {@link whenSynced} and {@link status} tell how far it is.
-   *
-   * @throws what `fn` throws; TypeError or RangeError for what a document cannot hold, with its
-   * path; RepoError if the document was deleted or let go of.
-   */
-  change(fn: (draft: Draft<T>) => void, options: ChangeOptions = {}): void {
-    if (this.#gone) throw new RepoError("deleted", `the document ${this.url} is not open any more`)
-    const before = this.#events.has("change") ? this.doc() : undefined
-    const patches: Patch[] | undefined = before === undefined ? undefined : []
-    const operations = change(this.#tree, fn, () => `~${++this.#objects}`, patches)
-    if (operations.length === 0) return
-    this.#seq += 1
-    const edit: Edit = { ...newEdit(operations, options), seq: this.#seq }
-    this.#unstored.push(edit)
-    if (!this.#resuming) this.#post(edit)
-    if (this.#status.state === "saved") {
-      this.#setStatus({ state: this.#owner.isConnected ? "saving" : "offline" })
+    /** @internal */
+    static opened<T>(owner: HandleOwner, opened: Opened): DocHandle<T> {
+        return new DocHandle<T>(owner, opened)
     }
-    if (patches) {
-      this.#events.emit("change", { doc: this.doc(), before: before as T, patches, source: "local" })
+
+    private constructor(owner: HandleOwner, { document, heads, operations, status }: Opened) {
+        this.#owner = owner
+        this.documentId = document
+        this.url = `automerge:${document}`
+        this.#heads = heads
+        this.#status = status
+        for (const operation of operations) this.#tree.apply(operation)
     }
-  }
 
-  /** How safe the document's changes are. */
-  get status(): SyncStatus {
-    return this.#status
-  }
+    /**
+     * The document, as plain data that is frozen. It is the same object until something changes, and
+     * so is every part of it in which nothing changed. Dates and bytes cannot be frozen: do not
+     * change them.
+     */
+    doc(): T {
+        return this.#tree.view() as T
+    }
 
-  /** Calls `listener` from now on, after the event. Gives what ends that. */
-  on<K extends keyof HandleEvents<T>>(event: K, listener: (value: HandleEvents<T>[K]) => void): () => void {
-    return this.#events.on(event, listener)
-  }
+    /**
+     * Edits the document, at once: `doc()` shows it when this returns. All that `fn` does is one
+     * change; if it throws, nothing happened. An `fn` that changes nothing makes no change. It must
+     * not be asynchronous, and its draft is of no use afterwards.
+     *
+     * The change is in memory then. It is in local storage moments later, and on its way to relays;
+     * {@link whenSynced} and {@link status} tell how far it is.
+     *
+     * @throws what `fn` throws; TypeError or RangeError for what a document cannot hold, with its
+     * path; RepoError if the document was deleted or let go of.
+     */
+    change(fn: (draft: Draft<T>) => void, options: ChangeOptions = {}): void {
+        if (this.#gone) throw new RepoError("deleted", `the document ${this.url} is not open any more`)
+        const before = this.#events.has("change") ? this.doc() : undefined
+        const patches: Patch[] | undefined = before === undefined ? undefined : []
+        const operations = change(this.#tree, fn, () => `~${++this.#objects}`, patches)
+        if (operations.length === 0) return
+        this.#seq += 1
+        const edit: Edit = { ...newEdit(operations, options), seq: this.#seq }
+        this.#unstored.push(edit)
+        if (!this.#resuming) this.#post(edit)
+        if (this.#status.state === "saved") {
+            this.#setStatus({ state: this.#owner.isConnected ? "saving" : "offline" })
+        }
+        if (patches) {
+            this.#events.emit("change", { doc: this.doc(), before: before as T, patches, source: "local" })
+        }
+    }
 
-  /** Ends what {@link on} began. */
-  off<K extends keyof HandleEvents<T>>(event: K, listener: (value: HandleEvents<T>[K]) => void): void {
-    this.#events.off(event, listener)
-  }
+    /** How safe the document's changes are. */
+    get status(): SyncStatus {
+        return this.#status
+    }
 
-  /** The changes from now on. Who falls behind by more than 1,000 misses the oldest. */
-  changes(signal?: AbortSignal): AsyncIterableIterator<ChangeEvent<T>> {
-    return this.#events.iterate("change", signal)
-  }
+    /** Calls `listener` from now on, after the event. Gives what ends that. */
+    on<K extends keyof HandleEvents<T>>(event: K, listener: (value: HandleEvents<T>[K]) => void): () => void {
+        return this.#events.on(event, listener)
+    }
 
-  /** The status, whenever it changes. */
-  statuses(signal?: AbortSignal): AsyncIterableIterator<SyncStatus> {
-    return this.#events.iterate("status", signal)
-  }
+    /** Ends what {@link on} began. */
+    off<K extends keyof HandleEvents<T>>(event: K, listener: (value: HandleEvents<T>[K]) => void): void {
+        this.#events.off(event, listener)
+    }
 
-  /** What others broadcast from now on. */
-  messages(signal?: AbortSignal): AsyncIterableIterator<EphemeralMessage> {
-    return this.#events.iterate("ephemeral-message", signal)
-  }
+    /** The changes from now on. Who falls behind by more than 1,000 misses the oldest. */
+    changes(signal?: AbortSignal): AsyncIterableIterator<ChangeEvent<T>> {
+        return this.#events.iterate("change", signal)
+    }
 
-  /**
-   * Waits until everything that this page has changed so far is in local storage (`local`), on
-   * the disk of a relay (`durable`, the default) or of all relays (`replicated`). A relay that
-   * refuses changes is waited for in vain: give a `signal`.
-   *
-   * @throws RepoError if the document or the repo is closed first; the signal's reason.
-   */
-  whenSynced({ level = "durable", signal }: { level?: Level; signal?: AbortSignal } = {}): Promise<void> {
-    return this.#owner.link.call("synced", [this.documentId, level], { signal })
-  }
+    /** The status, whenever it changes. */
+    statuses(signal?: AbortSignal): AsyncIterableIterator<SyncStatus> {
+        return this.#events.iterate("status", signal)
+    }
 
-  /** The heads of the document, with all that this page has changed so far. */
-  heads(): Promise<Heads> {
-    return this.#owner.link.call("heads", [this.documentId])
-  }
+    /** What others broadcast from now on. */
+    messages(signal?: AbortSignal): AsyncIterableIterator<EphemeralMessage> {
+        return this.#events.iterate("ephemeral-message", signal)
+    }
 
-  /** The document as it was at these heads, as plain data that is frozen. */
-  async view(heads: Heads): Promise<T> {
-    const state = await this.#owner.link.call("state", [this.documentId, heads])
-    return treeOf(state).view() as T
-  }
+    /**
+     * Waits until everything that this page has changed so far is in local storage (`local`), on
+     * the disk of a relay (`durable`, the default) or of all relays (`replicated`). A relay that
+     * refuses changes is waited for in vain: give a `signal`.
+     *
+     * @throws RepoError if the document or the repo is closed first; the signal's reason.
+     */
+    whenSynced({ level = "durable", signal }: { level?: Level; signal?: AbortSignal } = {}): Promise<void> {
+        return this.#owner.link.call("synced", [this.documentId, level], { signal })
+    }
 
-  /** All changes, each after those it depends on. */
-  history(): Promise<ChangeInfo[]> {
-    return this.#owner.link.call("history", [this.documentId])
-  }
+    /** The heads of the document, with all that this page has changed so far. */
+    heads(): Promise<Heads> {
+        return this.#owner.link.call("heads", [this.documentId])
+    }
 
-  /** What is different at the heads `after` from the heads `before`, as patches to the document at `before`. */
-  async diff(before: Heads, after: Heads): Promise<Patch[]> {
-    const [state, steps] = await this.#owner.link.call("diff", [this.documentId, before, after])
-    const tree = treeOf(state)
-    const patches: Patch[] = []
-    for (const step of steps) tree.apply(step, patches)
-    return patches
-  }
+    /** The document as it was at these heads, as plain data that is frozen. */
+    async view(heads: Heads): Promise<T> {
+        const state = await this.#owner.link.call("state", [this.documentId, heads])
+        return treeOf(state).view() as T
+    }
 
-  /**
-   * Edits the document as it was at these heads; what came of it is merged with what there is.
-   * Gives the heads after the change.
-   */
-  async changeAt(heads: Heads, fn: (draft: Draft<T>) => void, options: ChangeOptions = {}): Promise<Heads> {
-    const { link } = this.#owner
-    const tree = treeOf(await link.call("state", [this.documentId, heads]))
-    let objects = 0
-    const operations = change(tree, fn, () => `~${++objects}`)
-    if (operations.length === 0) return heads
-    return link.call("changeAt", [this.documentId, heads, newEdit(operations, options)])
-  }
+    /** All changes, each after those it depends on. */
+    history(): Promise<ChangeInfo[]> {
+        return this.#owner.link.call("history", [this.documentId])
+    }
 
-  /** Takes all changes of another document into this one. They should share their beginning. */
-  merge(other: DocHandle<T>): Promise<void> {
-    return this.#owner.link.call("merge", [this.documentId, other.documentId])
-  }
+    /** What is different at the heads `after` from the heads `before`, as patches to the document at `before`. */
+    async diff(before: Heads, after: Heads): Promise<Patch[]> {
+        const [state, steps] = await this.#owner.link.call("diff", [this.documentId, before, after])
+        const tree = treeOf(state)
+        const patches: Patch[] = []
+        for (const step of steps) tree.apply(step, patches)
+        return patches
+    }
 
-  /** A new document with the same content and history. */
-  clone(): Promise<DocHandle<T>> {
-    const then = (opened: Opened): DocHandle<T> => this.#owner.opened<T>(opened)
-    return this.#owner.link.call("clone", [this.documentId, seconds()], { then })
-  }
+    /**
+     * Edits the document as it was at these heads; what came of it is merged with what there is.
+     * Gives the heads after the change.
+     */
+    async changeAt(heads: Heads, fn: (draft: Draft<T>) => void, options: ChangeOptions = {}): Promise<Heads> {
+        const { link } = this.#owner
+        const tree = treeOf(await link.call("state", [this.documentId, heads]))
+        let objects = 0
+        const operations = change(tree, fn, () => `~${++objects}`)
+        if (operations.length === 0) return heads
+        return link.call("changeAt", [this.documentId, heads, newEdit(operations, options)])
+    }
 
-  /**
-   * Takes back the last change of this handle that was not taken back: what others did stays, and
-   * so does what they overwrote. Edits of one text within half a second of each other are taken
-   * back together. Resolves to false if there is nothing to take back. What can be taken back is
-   * kept in memory, for the last 1,000 changes, until the page is closed.
-   */
-  undo(): Promise<boolean> {
-    return this.#owner.link.call("undo", [this.documentId, seconds()])
-  }
+    /** Takes all changes of another document into this one. They should share their beginning. */
+    merge(other: DocHandle<T>): Promise<void> {
+        return this.#owner.link.call("merge", [this.documentId, other.documentId])
+    }
 
-  /** Does again what `undo` took back last, unless this handle has changed something since. */
-  redo(): Promise<boolean> {
-    return this.#owner.link.call("redo", [this.documentId, seconds()])
-  }
+    /** A new document with the same content and history. */
+    clone(): Promise<DocHandle<T>> {
+        const then = (opened: Opened): DocHandle<T> => this.#owner.opened<T>(opened)
+        return this.#owner.link.call("clone", [this.documentId, seconds()], { then })
+    }
 
-  /** Whether there is something to take back. The event `undoable` tells of changes. */
-  get canUndo(): boolean {
-    return this.#undoable.canUndo
-  }
+    /**
+     * Takes back the last change of this handle that was not taken back: what others did stays, and
+     * so does what they overwrote. Edits of one text within half a second of each other are taken
+     * back together. Resolves to false if there is nothing to take back. What can be taken back is
+     * kept in memory, for the last 1,000 changes, until the page is closed.
+     */
+    undo(): Promise<boolean> {
+        return this.#owner.link.call("undo", [this.documentId, seconds()])
+    }
 
-  /** Whether there is something to do again. */
-  get canRedo(): boolean {
-    return this.#undoable.canRedo
-  }
+    /** Does again what `undo` took back last, unless this handle has changed something since. */
+    redo(): Promise<boolean> {
+        return this.#owner.link.call("redo", [this.documentId, seconds()])
+    }
 
-  /**
-   * A place in a text or list that stays with the element at `index`, whatever others edit. It is a
-   * string that can be sent to others, and stored.
-   *
-   * @param index in UTF-16 code units of a text; its length is the place at the end, which stays
-   * at the end.
-   * @throws RangeError if there is no text or list at `path`.
-   */
-  cursor(path: Path, index: number): Promise<Cursor> {
-    return this.#owner.link.call("cursor", [this.documentId, this.#object(path), index])
-  }
+    /** Whether there is something to take back. The event `undoable` tells of changes. */
+    get canUndo(): boolean {
+        return this.#undoable.canUndo
+    }
 
-  /** The index at which a cursor is now. If its element is gone, where that was. */
-  position(path: Path, cursor: Cursor): Promise<number> {
-    return this.#owner.link.call("position", [this.documentId, this.#object(path), cursor])
-  }
+    /** Whether there is something to do again. */
+    get canRedo(): boolean {
+        return this.#undoable.canRedo
+    }
 
-  /** The marks of a text, as ranges that do not overlap for one name. */
-  marks(path: Path): Promise<Mark[]> {
-    return this.#owner.link.call("marks", [this.documentId, this.#object(path)])
-  }
+    /**
+     * A place in a text or list that stays with the element at `index`, whatever others edit. It is a
+     * string that can be sent to others, and stored.
+     *
+     * @param index in UTF-16 code units of a text; its length is the place at the end, which stays
+     * at the end.
+     * @throws RangeError if there is no text or list at `path`.
+     */
+    cursor(path: Path, index: number): Promise<Cursor> {
+        return this.#owner.link.call("cursor", [this.documentId, this.#object(path), index])
+    }
 
-  /**
-   * Sends plain data to all who have the document open, now or never: to the other tabs, and by
-   * the relays to everyone else. At most 1 MiB. In order, unless something is lost: nothing is
-   * stored, and nothing sent again.
-   */
-  broadcast(message: unknown): void {
-    this.#owner.link.post({ type: "broadcast", document: this.documentId, message })
-  }
+    /** The index at which a cursor is now. If its element is gone, where that was. */
+    position(path: Path, cursor: Cursor): Promise<number> {
+        return this.#owner.link.call("position", [this.documentId, this.#object(path), cursor])
+    }
 
-  /** Lets go of the document: the handle is of no further use, unless it was found several times. */
-  release(): void {
-    this.#owner.release(this as DocHandle<unknown>)
-  }
+    /** The marks of a text, as ranges that do not overlap for one name. */
+    marks(path: Path): Promise<Mark[]> {
+        return this.#owner.link.call("marks", [this.documentId, this.#object(path)])
+    }
 
-  /** {@link release}, for `using`. */
-  [Symbol.dispose](): void {
-    this.release()
-  }
+    /**
+     * Sends plain data to all who have the document open, now or never: to the other tabs, and by
+     * the relays to everyone else. At most 1 MiB. In order, unless something is lost: nothing is
+     * stored, and nothing sent again.
+     */
+    broadcast(message: unknown): void {
+        this.#owner.link.post({ type: "broadcast", document: this.documentId, message })
+    }
 
-  /** @internal A message of the host about this document. */
-  handle(message: HostMessage): void {
-    switch (message.type) {
-      case "update":
-        return this.#update(message)
-      case "stored":
-        this.#unstored = this.#unstored.filter(({ seq }) => seq > message.seq)
-        this.#heads = message.heads
-        this.#rename(new Map(message.names))
-        this.#named = message.seq
-        return
-      case "rejected":
-        return this.#events.emit("error", new RepoError("failed", message.message))
-      case "status":
-        // One of before the last edit says nothing of it.
-        if (message.processed === this.#seq) this.#setStatus(message.status)
-        return
-      case "ephemeral":
-        return this.#events.emit("ephemeral-message", { senderId: message.sender, message: message.message })
-      case "undoable":
-        this.#undoable = { canUndo: message.undo, canRedo: message.redo }
-        return this.#events.emit("undoable", this.#undoable)
-      case "deleted":
+    /** Lets go of the document: the handle is of no further use, unless it was found several times. */
+    release(): void {
+        this.#owner.release(this as DocHandle<unknown>)
+    }
+
+    /** {@link release}, for `using`. */
+    [Symbol.dispose](): void {
+        this.release()
+    }
+
+    /** @internal A message of the host about this document. */
+    handle(message: HostMessage): void {
+        switch (message.type) {
+            case "update":
+                return this.#update(message)
+            case "stored":
+                this.#unstored = this.#unstored.filter(({ seq }) => seq > message.seq)
+                this.#heads = message.heads
+                this.#rename(new Map(message.names))
+                this.#named = message.seq
+                return
+            case "rejected":
+                return this.#events.emit("error", new RepoError("failed", message.message))
+            case "status":
+                // One of before the last edit says nothing of it.
+                if (message.processed === this.#seq) this.#setStatus(message.status)
+                return
+            case "ephemeral":
+                return this.#events.emit("ephemeral-message", { senderId: message.sender, message: message.message })
+            case "undoable":
+                this.#undoable = { canUndo: message.undo, canRedo: message.redo }
+                return this.#events.emit("undoable", this.#undoable)
+            case "deleted":
+                this.#gone = true
+                this.#events.emit("delete", undefined)
+                this.#events.close()
+        }
+    }
+
+    /** @internal Tells a new host what it must know. */
+    resume(): void {
+        if (this.#gone) return
+        this.#resuming = true
+        this.#seen = 0
+        this.#undoable = { canUndo: false, canRedo: false }
+        const told = this.#seq
+        const resume = { author: this.#author, heads: this.#heads, edits: [...this.#unstored] }
+        const then = (): void => {
+            this.#resuming = false
+            for (const edit of this.#unstored) if (edit.seq > told) this.#post(edit)
+        }
+        this.#owner.link.call("resume", [this.documentId, resume], { then }).catch((error: Error) => {
+            // A host after that one is told again.
+            if (!this.#resuming) return
+            // What is edited from now on goes no further than this page.
+            this.#setStatus({ state: "offline", storageError: error.message })
+            this.#events.emit("error", error)
+        })
+    }
+
+    /** @internal */
+    close(): void {
         this.#gone = true
-        this.#events.emit("delete", undefined)
         this.#events.close()
     }
-  }
 
-  /** @internal Tells a new host what it must know. */
-  resume(): void {
-    if (this.#gone) return
-    this.#resuming = true
-    this.#seen = 0
-    this.#undoable = { canUndo: false, canRedo: false }
-    const told = this.#seq
-    const resume = { author: this.#author, heads: this.#heads, edits: [...this.#unstored] }
-    const then = (): void => {
-      this.#resuming = false
-      for (const edit of this.#unstored) if (edit.seq > told) this.#post(edit)
+    #post(edit: Edit): void {
+        const { documentId: document } = this
+        this.#owner.link.post({
+            type: "edit",
+            document,
+            author: this.#author,
+            edit,
+            seen: this.#seen,
+            named: this.#named,
+        })
     }
-    this.#owner.link.call("resume", [this.documentId, resume], { then }).catch((error: Error) => {
-      // A host after that one is told again.
-      if (!this.#resuming) return
-      // What is edited from now on goes no further than this page.
-      this.#setStatus({ state: "offline", storageError: error.message })
-      this.#events.emit("error", error)
-    })
-  }
 
-  /** @internal */
-  close(): void {
-    this.#gone = true
-    this.#events.close()
-  }
-
-  #post(edit: Edit): void {
-    const { documentId: document } = this
-    this.#owner.link.post({ type: "edit", document, author: this.#author, edit, seen: this.#seen, named: this.#named })
-  }
-
-  #update(message: Extract<HostMessage, { type: "update" }>): void {
-    const { update, processed, heads, operations, whole } = message
-    // It was made without the last edit: another comes.
-    if (processed !== this.#seq) return
-    const before = this.#events.has("change") ? this.doc() : undefined
-    const patches: Patch[] | undefined = before === undefined ? undefined : []
-    if (whole) {
-      this.#tree = new Tree()
-      this.#unstored = []
+    #update(message: Extract<HostMessage, { type: "update" }>): void {
+        const { update, processed, heads, operations, whole } = message
+        // It was made without the last edit: another comes.
+        if (processed !== this.#seq) return
+        const before = this.#events.has("change") ? this.doc() : undefined
+        const patches: Patch[] | undefined = before === undefined ? undefined : []
+        if (whole) {
+            this.#tree = new Tree()
+            this.#unstored = []
+        }
+        for (const operation of operations) this.#tree.apply(operation, patches)
+        this.#heads = heads
+        this.#seen = update
+        this.#owner.link.post({ type: "seen", document: this.documentId, update })
+        if (patches) {
+            this.#events.emit("change", { doc: this.doc(), before: before as T, patches, source: "remote" })
+        }
     }
-    for (const operation of operations) this.#tree.apply(operation, patches)
-    this.#heads = heads
-    this.#seen = update
-    this.#owner.link.post({ type: "seen", document: this.documentId, update })
-    if (patches) {
-      this.#events.emit("change", { doc: this.doc(), before: before as T, patches, source: "remote" })
+
+    #rename(names: ReadonlyMap<string, string>): void {
+        if (names.size === 0) return
+        for (const [name, real] of names) this.#tree.rename(name, real)
+        // These may be told to a host that never heard the other names.
+        this.#unstored = this.#unstored.map((edit) => {
+            const operations = edit.operations.map((operation) => {
+                const real = names.get(operation[1])
+                return real === undefined ? operation : (operation.with(1, real) as Operation)
+            })
+            return { ...edit, operations }
+        })
     }
-  }
 
-  #rename(names: ReadonlyMap<string, string>): void {
-    if (names.size === 0) return
-    for (const [name, real] of names) this.#tree.rename(name, real)
-    // These may be told to a host that never heard the other names.
-    this.#unstored = this.#unstored.map(edit => {
-      const operations = edit.operations.map(operation => {
-        const real = names.get(operation[1])
-        return real === undefined ? operation : (operation.with(1, real) as Operation)
-      })
-      return { ...edit, operations }
-    })
-  }
+    #setStatus(status: SyncStatus): void {
+        const { state, reason, storageError } = this.#status
+        const same = state === status.state && reason === status.reason && storageError === status.storageError
+        if (same) return
+        this.#status = status
+        this.#events.emit("status", status)
+    }
 
-  #setStatus(status: SyncStatus): void {
-    const { state, reason, storageError } = this.#status
-    const same = state === status.state && reason === status.reason && storageError === status.storageError
-    if (same) return
-    this.#status = status
-    this.#events.emit("status", status)
-  }
-
-  #object(path: Path): string {
-    const node = path.length === 0 ? this.#tree.root : this.#tree.at(path)
-    if (!isNode(node)) throw new RangeError(`there is no text or list at ${shown(path)}`)
-    return node.id
-  }
+    #object(path: Path): string {
+        const node = path.length === 0 ? this.#tree.root : this.#tree.at(path)
+        if (!isNode(node)) throw new RangeError(`there is no text or list at ${shown(path)}`)
+        return node.id
+    }
 }
 
 function shown(path: readonly Prop[]): string {
-  return `/${path.join("/")}`
+    return `/${path.join("/")}`
 }
 
 function treeOf(operations: readonly Operation[]): Tree {
-  const tree = new Tree()
-  for (const operation of operations) tree.apply(operation)
-  return tree
+    const tree = new Tree()
+    for (const operation of operations) tree.apply(operation)
+    return tree
 }
 
 function newEdit(operations: Operation[], { message }: ChangeOptions): Omit<Edit, "seq"> {
-  const edit = { operations, time: seconds() }
-  return message === undefined ? edit : { ...edit, message }
+    const edit = { operations, time: seconds() }
+    return message === undefined ? edit : { ...edit, message }
 }
 
 /** @internal Since 1970. */
 export function seconds(): number {
-  return Math.floor(Date.now() / 1000)
+    return Math.floor(Date.now() / 1000)
 }

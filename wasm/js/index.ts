@@ -2,17 +2,17 @@
 
 export { Counter, ImmutableString } from "./counter.js"
 export {
-  deleteAt,
-  insertAt,
-  joinBlock,
-  mark,
-  splice,
-  splitBlock,
-  unmark,
-  updateBlock,
-  updateText,
-  type Draft,
-  type MarkRange,
+    deleteAt,
+    insertAt,
+    joinBlock,
+    mark,
+    splice,
+    splitBlock,
+    unmark,
+    updateBlock,
+    updateText,
+    type Draft,
+    type MarkRange,
 } from "./draft.js"
 export { DocHandle, type ChangeOptions, type HandleEvents } from "./handle.js"
 export { IndexedDbStorage, requestPersistence, type IndexedDbOptions, type Persistence } from "./indexeddb.js"
@@ -21,11 +21,11 @@ export { MemoryStorage } from "./memory.js"
 export { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
 export { Repo, type RepoEvents, type RepoOptions } from "./repo.js"
 export {
-  StorageError,
-  type Chunk,
-  type Storage,
-  type StorageFailure,
-  type StorageKey,
-  type StorageWrite,
+    StorageError,
+    type Chunk,
+    type Storage,
+    type StorageFailure,
+    type StorageKey,
+    type StorageWrite,
 } from "./storage.js"
 export type * from "./types.js"

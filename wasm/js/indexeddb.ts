@@ -44,7 +44,7 @@ export class IndexedDbStorage implements Storage {
     }
 
     load(key: StorageKey): Promise<Uint8Array | undefined> {
-        return this.#run("readonly", store => {
+        return this.#run("readonly", (store) => {
             const data = store.get(key)
             return () => data.result
         })
@@ -59,11 +59,10 @@ export class IndexedDbStorage implements Storage {
     }
 
     loadRange(prefix: StorageKey): Promise<Chunk[]> {
-        return this.#run("readonly", store => {
+        return this.#run("readonly", (store) => {
             const keys = store.getAllKeys(range(prefix))
             const data = store.getAll(range(prefix))
-            return () =>
-                (keys.result as StorageKey[]).map((key, i) => ({ key, data: data.result[i] }))
+            return () => (keys.result as StorageKey[]).map((key, i) => ({ key, data: data.result[i] }))
         })
     }
 
@@ -72,14 +71,14 @@ export class IndexedDbStorage implements Storage {
     }
 
     keys(prefix: StorageKey): Promise<StorageKey[]> {
-        return this.#run("readonly", store => {
+        return this.#run("readonly", (store) => {
             const keys = store.getAllKeys(range(prefix))
             return () => keys.result as StorageKey[]
         })
     }
 
     commit(writes: StorageWrite[]): Promise<void> {
-        return this.#run("readwrite", store => {
+        return this.#run("readwrite", (store) => {
             for (const write of writes) {
                 if ("put" in write) {
                     store.put(own(write.data), write.put)
@@ -101,8 +100,8 @@ export class IndexedDbStorage implements Storage {
         this.#closed = true
         // Behind the calls that wait for the connection. An open transaction completes first.
         this.#connection?.then(
-            database => database.close(),
-            () => {}
+            (database) => database.close(),
+            () => {},
         )
     }
 
@@ -211,8 +210,7 @@ function range(prefix: StorageKey, from?: string, below?: string): IDBKeyRange {
 }
 
 /** A view would be stored with the whole buffer behind it. */
-const own = (data: Uint8Array): Uint8Array =>
-    data.byteLength === data.buffer.byteLength ? data : data.slice()
+const own = (data: Uint8Array): Uint8Array => (data.byteLength === data.buffer.byteLength ? data : data.slice())
 
 /** How long the browser keeps this site's data, and how much. */
 export interface Persistence {

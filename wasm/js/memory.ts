@@ -46,7 +46,7 @@ export class MemoryStorage implements Storage {
     async commit(writes: StorageWrite[]): Promise<void> {
         this.#check()
         // What is malformed throws here, before the first write.
-        const steps = writes.map(write => {
+        const steps = writes.map((write) => {
             if ("put" in write) return { path: [...write.put], data: write.data.slice() }
             if ("remove" in write) return { path: [...write.remove] }
             return { path: [...write.removeRange], range: write }
@@ -61,7 +61,7 @@ export class MemoryStorage implements Storage {
                 }
                 at.data = data
             } else {
-                prune(this.#root, path, 0, at => {
+                prune(this.#root, path, 0, (at) => {
                     const { from, below } = range ?? {}
                     if (from === undefined && below === undefined) at.data = undefined
                     if (!range) return

@@ -5,10 +5,10 @@ import { WebSocket } from "ws"
 import { usePlatform } from "./repo.js"
 
 usePlatform({
-  get module() {
-    return readFileSync(new URL("./core/reconverge_bg.wasm", import.meta.url))
-  },
-  webSocket: url => new WebSocket(url),
+    get module() {
+        return readFileSync(new URL("./core/reconverge_bg.wasm", import.meta.url))
+    },
+    webSocket: (url) => new WebSocket(url),
 })
 
 export * from "./index.js"

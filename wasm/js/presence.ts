@@ -110,9 +110,7 @@ export class Presence<S extends object> {
         this.#heartbeatMs = options.heartbeatMs ?? HEARTBEAT_MS
         this.#expireMs = options.expireMs ?? EXPIRE_MS
 
-        this.#ending.push(
-            handle.on("ephemeral-message", ({ senderId, message }) => this.#hear(senderId, message)),
-        )
+        this.#ending.push(handle.on("ephemeral-message", ({ senderId, message }) => this.#hear(senderId, message)))
         let before = handle.status.state
         this.#ending.push(
             handle.on("status", ({ state }) => {
@@ -143,9 +141,7 @@ export class Presence<S extends object> {
     /** Changes some of one's own state and tells the others, within 40 ms. */
     set(changes: Partial<S>): void {
         const next = { ...this.#local, ...changes }
-        const changed = (Object.keys(changes) as (keyof S)[]).filter(
-            (key) => !Object.is(next[key], this.#local[key]),
-        )
+        const changed = (Object.keys(changes) as (keyof S)[]).filter((key) => !Object.is(next[key], this.#local[key]))
         if (changed.length === 0) return
         this.#local = next
         for (const key of changed) this.#untold.add(key)
@@ -317,5 +313,7 @@ function isObject(value: unknown): value is object {
 
 function randomName(): string {
     const bytes = crypto.getRandomValues(new Uint8Array(9))
-    return btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_")
+    return btoa(String.fromCharCode(...bytes))
+        .replace(/\+/g, "-")
+        .replace(/\//g, "_")
 }

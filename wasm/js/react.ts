@@ -31,10 +31,7 @@ import type { Repo } from "./repo.js"
 import type { SyncStatus } from "./types.js"
 
 /** Edits a document; all edits of `fn` are one change. */
-export type ChangeDocument<T> = (
-    fn: (draft: Draft<T>) => void,
-    options?: { message?: string },
-) => void
+export type ChangeDocument<T> = (fn: (draft: Draft<T>) => void, options?: { message?: string }) => void
 
 /** What {@link usePresence} returns. */
 export interface UsedPresence<S extends object> {
@@ -103,15 +100,9 @@ export function useDocument<T, V>(
     const subscribe = useCallback((listener: () => void) => handle.on("change", listener), [handle])
     const doc = useCallback(() => handle.doc(), [handle])
     const select = (selector ?? ((whole: T) => whole)) as (doc: T) => T | V
-    const equal = (selector ? (isEqual ?? isShallowlyEqual) : Object.is) as (
-        one: T | V,
-        other: T | V,
-    ) => boolean
+    const equal = (selector ? (isEqual ?? isShallowlyEqual) : Object.is) as (one: T | V, other: T | V) => boolean
     const value = useSelection(subscribe, doc, select, equal)
-    const change = useCallback<ChangeDocument<T>>(
-        (fn, options) => handle.change(fn, options),
-        [handle],
-    )
+    const change = useCallback<ChangeDocument<T>>((fn, options) => handle.change(fn, options), [handle])
     return [value, change]
 }
 
@@ -127,10 +118,7 @@ export function useSyncStatus<T>(handle: DocHandle<T>): SyncStatus {
  * that they are one peer to the others; each adds what its initial state has and the others' have
  * not.
  */
-export function usePresence<S extends object>(
-    handle: PresenceChannel,
-    initialState: S,
-): UsedPresence<S> {
+export function usePresence<S extends object>(handle: PresenceChannel, initialState: S): UsedPresence<S> {
     const shared = sharedPresence<S>(handle, initialState)
     const initial = useRef(initialState)
     useEffect(() => shared.use(initial.current), [shared])

@@ -13,40 +13,40 @@ import type { ConnectionStatus } from "./types.js"
 
 /** How a repo is opened. All of it may be left out. */
 export interface RepoOptions {
-  /**
-   * The WebSocket url of a relay, or of several: every document goes to each of them. Without one,
-   * documents stay in this browser.
-   */
-  relay?: string | readonly string[]
-  /** Shown to every relay, as the query parameter `token`. */
-  token?: string
-  /**
-   * Where documents are kept: `"indexeddb"`, which all tabs of the origin share, is the default in
-   * browsers; `"memory"` elsewhere. Or a storage of your own, which only this repo may use; the
-   * engine then runs in the caller's thread.
-   */
-  storage?: "indexeddb" | "memory" | Storage
-  /** Tells several databases of one origin apart; `reconverge` by default. Tabs with the same name share one. */
-  name?: string
-  /** This tab's name among peers, of 1 to 256 bytes. No two may have the same at a time. */
-  peerId?: string
-  /** Whether the engine may run in a Worker; `true` where there are Workers. */
-  worker?: boolean
+    /**
+     * The WebSocket url of a relay, or of several: every document goes to each of them. Without one,
+     * documents stay in this browser.
+     */
+    relay?: string | readonly string[]
+    /** Shown to every relay, as the query parameter `token`. */
+    token?: string
+    /**
+     * Where documents are kept: `"indexeddb"`, which all tabs of the origin share, is the default in
+     * browsers; `"memory"` elsewhere. Or a storage of your own, which only this repo may use; the
+     * engine then runs in the caller's thread.
+     */
+    storage?: "indexeddb" | "memory" | Storage
+    /** Tells several databases of one origin apart; `reconverge` by default. Tabs with the same name share one. */
+    name?: string
+    /** This tab's name among peers, of 1 to 256 bytes. No two may have the same at a time. */
+    peerId?: string
+    /** Whether the engine may run in a Worker; `true` where there are Workers. */
+    worker?: boolean
 }
 
 /** What a repo tells. */
 export interface RepoEvents {
-  /** A connection to a relay changed. */
-  connection: ConnectionStatus
-  /** Something went wrong that concerns no call: local storage failed, the engine started anew. */
-  problem: Error
+    /** A connection to a relay changed. */
+    connection: ConnectionStatus
+    /** Something went wrong that concerns no call: local storage failed, the engine started anew. */
+    problem: Error
 }
 
 let platform: Platform | undefined
 
 /** @internal Said once, by the entry that was imported. */
 export function usePlatform(entry: Platform): void {
-  platform ??= entry
+    platform ??= entry
 }
 
 /**
@@ -59,236 +59,236 @@ export function usePlatform(entry: Platform): void {
  * ```
  */
 export class Repo {
-  /** This tab's name among peers. */
-  readonly peerId: string
-  #events = new Emitter<RepoEvents>()
-  #handles = new Map<string, { handle: DocHandle<unknown>; uses: number }>()
-  #connections = new Map<string, ConnectionStatus>()
-  #online = true
-  #link: Link
-  #owner: HandleOwner
-  #unlisten: () => void = () => {}
+    /** This tab's name among peers. */
+    readonly peerId: string
+    #events = new Emitter<RepoEvents>()
+    #handles = new Map<string, { handle: DocHandle<unknown>; uses: number }>()
+    #connections = new Map<string, ConnectionStatus>()
+    #online = true
+    #link: Link
+    #owner: HandleOwner
+    #unlisten: () => void = () => {}
 
-  /**
-   * Opens the documents that are kept here, and starts to sync. Relays need not be there.
-   *
-   * @throws RepoError if the storage cannot be opened, or an option is of no use.
-   */
-  static async open(options: RepoOptions = {}): Promise<Repo> {
-    if (platform === undefined) throw new Error("import from one of the package's entries")
-    const repo = new Repo(platform, options)
-    try {
-      await repo.#link.open()
-    } catch (error) {
-      await repo.#link.close().catch(() => {})
-      if (error instanceof RepoError) throw error
-      throw new RepoError("storage", words(error))
+    /**
+     * Opens the documents that are kept here, and starts to sync. Relays need not be there.
+     *
+     * @throws RepoError if the storage cannot be opened, or an option is of no use.
+     */
+    static async open(options: RepoOptions = {}): Promise<Repo> {
+        if (platform === undefined) throw new Error("import from one of the package's entries")
+        const repo = new Repo(platform, options)
+        try {
+            await repo.#link.open()
+        } catch (error) {
+            await repo.#link.close().catch(() => {})
+            if (error instanceof RepoError) throw error
+            throw new RepoError("storage", words(error))
+        }
+        return repo
     }
-    return repo
-  }
 
-  private constructor(platform: Platform, options: RepoOptions) {
-    const { relay = [], token, name = "reconverge", worker = true } = options
-    this.peerId = options.peerId ?? `reconverge-${crypto.getRandomValues(new Uint32Array(4)).join("-")}`
-    const relays = (typeof relay === "string" ? [relay] : relay).map(checked)
-    const own = typeof options.storage === "object" ? options.storage : undefined
-    const canKeep = typeof indexedDB === "object" && typeof navigator?.locks?.request === "function"
-    const keeps = own !== undefined || (options.storage !== "memory" && canKeep)
-    if (options.storage === "indexeddb" && !canKeep) {
-      throw new RepoError(
-        "storage",
-        "documents can be kept only where there are IndexedDB and Web Locks: in browsers, on https or localhost"
-      )
+    private constructor(platform: Platform, options: RepoOptions) {
+        const { relay = [], token, name = "reconverge", worker = true } = options
+        this.peerId = options.peerId ?? `reconverge-${crypto.getRandomValues(new Uint32Array(4)).join("-")}`
+        const relays = (typeof relay === "string" ? [relay] : relay).map(checked)
+        const own = typeof options.storage === "object" ? options.storage : undefined
+        const canKeep = typeof indexedDB === "object" && typeof navigator?.locks?.request === "function"
+        const keeps = own !== undefined || (options.storage !== "memory" && canKeep)
+        if (options.storage === "indexeddb" && !canKeep) {
+            throw new RepoError(
+                "storage",
+                "documents can be kept only where there are IndexedDB and Web Locks: in browsers, on https or localhost",
+            )
+        }
+        const hostOptions = { name, relays, peerId: this.peerId, keeps, ...(token !== undefined && { token }) }
+        const { workerSource: _, ...here } = platform
+        this.#link = new Link(worker ? platform : here, hostOptions, own, {
+            message: (message) => this.#message(message),
+            connected: () => this.#connected(),
+            trapped: (document, message) => this.#trapped(document, message),
+            failed: (error) => this.#events.emit("problem", error),
+        })
+        const repo = this
+        this.#owner = {
+            link: this.#link,
+            get isConnected() {
+                return repo.connections.some(({ state }) => state === "connected")
+            },
+            opened: (opened) => this.#opened(opened),
+            release: (handle) => this.#release(handle),
+        }
+        this.#unlisten = listen((isOtherNetwork) => this.#link.post({ type: "wake", isOtherNetwork }))
     }
-    const hostOptions = { name, relays, peerId: this.peerId, keeps, ...(token !== undefined && { token }) }
-    const { workerSource: _, ...here } = platform
-    this.#link = new Link(worker ? platform : here, hostOptions, own, {
-      message: message => this.#message(message),
-      connected: () => this.#connected(),
-      trapped: (document, message) => this.#trapped(document, message),
-      failed: error => this.#events.emit("problem", error),
-    })
-    const repo = this
-    this.#owner = {
-      link: this.#link,
-      get isConnected() {
-        return repo.connections.some(({ state }) => state === "connected")
-      },
-      opened: opened => this.#opened(opened),
-      release: handle => this.#release(handle),
+
+    /**
+     * Makes a document, which begins with `initial`. It is in memory when this resolves, and in local
+     * storage moments later; {@link flush} waits for that.
+     *
+     * @throws TypeError for what a document cannot hold, with its path.
+     */
+    create<T extends object = Record<string, unknown>>(initial?: T): Promise<DocHandle<T>> {
+        const tree = new Tree()
+        let objects = 0
+        const begin = (draft: Draft<T>): void => void Object.assign(draft as object, initial)
+        const operations = change<T>(tree, begin, () => `~${++objects}`)
+        const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
+        return this.#link.call("create", [operations, seconds()], { then })
     }
-    this.#unlisten = listen(isOtherNetwork => this.#link.post({ type: "wake", isOtherNetwork }))
-  }
 
-  /**
-   * Makes a document, which begins with `initial`. It is in memory when this resolves, and in local
-   * storage moments later; {@link flush} waits for that.
-   *
-   * @throws TypeError for what a document cannot hold, with its path.
-   */
-  create<T extends object = Record<string, unknown>>(initial?: T): Promise<DocHandle<T>> {
-    const tree = new Tree()
-    let objects = 0
-    const begin = (draft: Draft<T>): void => void Object.assign(draft as object, initial)
-    const operations = change<T>(tree, begin, () => `~${++objects}`)
-    const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
-    return this.#link.call("create", [operations, seconds()], { then })
-  }
-
-  /**
-   * Finds a document by its url: here, or else at the relays. Waits until what some relay has of
-   * it is here.
-   *
-   * @throws RepoError with code `unavailable` when no relay that can be reached has it: it may
-   * appear later. The signal's reason when it is aborted.
-   */
-  async find<T = unknown>(url: string, { signal }: { signal?: AbortSignal } = {}): Promise<DocHandle<T>> {
-    const open = this.#handles.get(url.replace(/^automerge:/, ""))
-    if (open) {
-      open.uses += 1
-      return open.handle as DocHandle<T>
+    /**
+     * Finds a document by its url: here, or else at the relays. Waits until what some relay has of
+     * it is here.
+     *
+     * @throws RepoError with code `unavailable` when no relay that can be reached has it: it may
+     * appear later. The signal's reason when it is aborted.
+     */
+    async find<T = unknown>(url: string, { signal }: { signal?: AbortSignal } = {}): Promise<DocHandle<T>> {
+        const open = this.#handles.get(url.replace(/^automerge:/, ""))
+        if (open) {
+            open.uses += 1
+            return open.handle as DocHandle<T>
+        }
+        const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
+        return this.#link.call("open", [url], { signal, then })
     }
-    const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
-    return this.#link.call("open", [url], { signal, then })
-  }
 
-  /** Makes a new document, with another url, of a saved one, with its history, in any form that Automerge saves. */
-  import<T = unknown>(bytes: Uint8Array): Promise<DocHandle<T>> {
-    const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
-    return this.#link.call("import", [bytes, seconds()], { then })
-  }
-
-  /** The whole document with its history, in the form that Automerge saves. */
-  export(url: string): Promise<Uint8Array> {
-    return this.#link.call("export", [url])
-  }
-
-  /** Removes a document from this browser. Relays and other peers keep it. */
-  delete(url: string): Promise<void> {
-    return this.#link.call("delete", [url])
-  }
-
-  /**
-   * Waits until everything that was changed and received so far is in local storage.
-   *
-   * @throws RepoError with code `storage` while local storage fails; it is tried again.
-   */
-  flush(): Promise<void> {
-    return this.#link.call("flush", [])
-  }
-
-  /**
-   * Ends the repo: stores what is not stored, and closes all connections that no other tab needs.
-   * Its handles are of no further use, and calls that wait are rejected with code `closed`.
-   */
-  async shutdown(): Promise<void> {
-    this.#unlisten()
-    await this.#link.close()
-    for (const { handle } of this.#handles.values()) handle.close()
-    this.#handles.clear()
-    this.#events.close()
-  }
-
-  /** {@link shutdown}, for `await using`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.shutdown()
-  }
-
-  /** The state of the connection to each relay. */
-  get connections(): ConnectionStatus[] {
-    return [...this.#connections.values()]
-  }
-
-  /** Cuts the connections of this origin to its relays, until {@link goOnline}. */
-  goOffline(): void {
-    this.#setOnline(false)
-  }
-
-  /** Connects again after {@link goOffline}. */
-  goOnline(): void {
-    this.#setOnline(true)
-  }
-
-  /** Calls `listener` from now on, after the event. Gives what ends that. */
-  on<K extends keyof RepoEvents>(event: K, listener: (value: RepoEvents[K]) => void): () => void {
-    return this.#events.on(event, listener)
-  }
-
-  /** Ends what {@link on} began. */
-  off<K extends keyof RepoEvents>(event: K, listener: (value: RepoEvents[K]) => void): void {
-    this.#events.off(event, listener)
-  }
-
-  #setOnline(online: boolean): void {
-    this.#online = online
-    this.#link.call("online", [online]).catch(() => {})
-  }
-
-  #opened<T>(opened: Opened): DocHandle<T> {
-    const open = this.#handles.get(opened.document)
-    if (open) {
-      // Asked for twice at once. The host's view is the last one's.
-      open.uses += 1
-      open.handle.resume()
-      return open.handle as DocHandle<T>
+    /** Makes a new document, with another url, of a saved one, with its history, in any form that Automerge saves. */
+    import<T = unknown>(bytes: Uint8Array): Promise<DocHandle<T>> {
+        const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
+        return this.#link.call("import", [bytes, seconds()], { then })
     }
-    const handle = DocHandle.opened<T>(this.#owner, opened)
-    this.#handles.set(opened.document, { handle: handle as DocHandle<unknown>, uses: 1 })
-    return handle
-  }
 
-  #release(handle: DocHandle<unknown>): void {
-    const { documentId: document } = handle
-    const open = this.#handles.get(document)
-    if (open?.handle !== handle) return
-    open.uses -= 1
-    if (open.uses > 0) return
-    this.#handles.delete(document)
-    handle.close()
-    this.#link.post({ type: "release", document })
-  }
-
-  #message(message: HostMessage): void {
-    if (message.type === "connection") {
-      this.#connections.set(message.connection.relay, message.connection)
-      this.#events.emit("connection", message.connection)
-    } else if (message.type === "problem") {
-      this.#events.emit("problem", new RepoError("storage", message.message))
-    } else if ("document" in message) {
-      const { document } = message
-      this.#handles.get(document)?.handle.handle(message)
-      if (message.type === "deleted") this.#handles.delete(document)
+    /** The whole document with its history, in the form that Automerge saves. */
+    export(url: string): Promise<Uint8Array> {
+        return this.#link.call("export", [url])
     }
-  }
 
-  #connected(): void {
-    if (!this.#online) this.#setOnline(false)
-    for (const { handle } of this.#handles.values()) handle.resume()
-  }
+    /** Removes a document from this browser. Relays and other peers keep it. */
+    delete(url: string): Promise<void> {
+        return this.#link.call("delete", [url])
+    }
 
-  #trapped(document: string | undefined, message: string): void {
-    const which = document === undefined ? "" : ` on the document ${document}, which is not opened again`
-    this.#events.emit("problem", new RepoError("failed", `the document engine failed${which}: ${message}`))
-  }
+    /**
+     * Waits until everything that was changed and received so far is in local storage.
+     *
+     * @throws RepoError with code `storage` while local storage fails; it is tried again.
+     */
+    flush(): Promise<void> {
+        return this.#link.call("flush", [])
+    }
+
+    /**
+     * Ends the repo: stores what is not stored, and closes all connections that no other tab needs.
+     * Its handles are of no further use, and calls that wait are rejected with code `closed`.
+     */
+    async shutdown(): Promise<void> {
+        this.#unlisten()
+        await this.#link.close()
+        for (const { handle } of this.#handles.values()) handle.close()
+        this.#handles.clear()
+        this.#events.close()
+    }
+
+    /** {@link shutdown}, for `await using`. */
+    [Symbol.asyncDispose](): Promise<void> {
+        return this.shutdown()
+    }
+
+    /** The state of the connection to each relay. */
+    get connections(): ConnectionStatus[] {
+        return [...this.#connections.values()]
+    }
+
+    /** Cuts the connections of this origin to its relays, until {@link goOnline}. */
+    goOffline(): void {
+        this.#setOnline(false)
+    }
+
+    /** Connects again after {@link goOffline}. */
+    goOnline(): void {
+        this.#setOnline(true)
+    }
+
+    /** Calls `listener` from now on, after the event. Gives what ends that. */
+    on<K extends keyof RepoEvents>(event: K, listener: (value: RepoEvents[K]) => void): () => void {
+        return this.#events.on(event, listener)
+    }
+
+    /** Ends what {@link on} began. */
+    off<K extends keyof RepoEvents>(event: K, listener: (value: RepoEvents[K]) => void): void {
+        this.#events.off(event, listener)
+    }
+
+    #setOnline(online: boolean): void {
+        this.#online = online
+        this.#link.call("online", [online]).catch(() => {})
+    }
+
+    #opened<T>(opened: Opened): DocHandle<T> {
+        const open = this.#handles.get(opened.document)
+        if (open) {
+            // Asked for twice at once. The host's view is the last one's.
+            open.uses += 1
+            open.handle.resume()
+            return open.handle as DocHandle<T>
+        }
+        const handle = DocHandle.opened<T>(this.#owner, opened)
+        this.#handles.set(opened.document, { handle: handle as DocHandle<unknown>, uses: 1 })
+        return handle
+    }
+
+    #release(handle: DocHandle<unknown>): void {
+        const { documentId: document } = handle
+        const open = this.#handles.get(document)
+        if (open?.handle !== handle) return
+        open.uses -= 1
+        if (open.uses > 0) return
+        this.#handles.delete(document)
+        handle.close()
+        this.#link.post({ type: "release", document })
+    }
+
+    #message(message: HostMessage): void {
+        if (message.type === "connection") {
+            this.#connections.set(message.connection.relay, message.connection)
+            this.#events.emit("connection", message.connection)
+        } else if (message.type === "problem") {
+            this.#events.emit("problem", new RepoError("storage", message.message))
+        } else if ("document" in message) {
+            const { document } = message
+            this.#handles.get(document)?.handle.handle(message)
+            if (message.type === "deleted") this.#handles.delete(document)
+        }
+    }
+
+    #connected(): void {
+        if (!this.#online) this.#setOnline(false)
+        for (const { handle } of this.#handles.values()) handle.resume()
+    }
+
+    #trapped(document: string | undefined, message: string): void {
+        const which = document === undefined ? "" : ` on the document ${document}, which is not opened again`
+        this.#events.emit("problem", new RepoError("failed", `the document engine failed${which}: ${message}`))
+    }
 }
 
 function checked(url: string): string {
-  const scheme = URL.canParse(url) ? new URL(url).protocol : undefined
-  if (scheme === "ws:" || scheme === "wss:") return url
-  throw new RepoError("failed", `${JSON.stringify(url)} is no url of a relay; one begins with ws:// or wss://`)
+    const scheme = URL.canParse(url) ? new URL(url).protocol : undefined
+    if (scheme === "ws:" || scheme === "wss:") return url
+    throw new RepoError("failed", `${JSON.stringify(url)} is no url of a relay; one begins with ws:// or wss://`)
 }
 
 /** Hears when there is a network again, or somebody looks at the page. */
 function listen(wake: (isOtherNetwork: boolean) => void): () => void {
-  if (typeof addEventListener !== "function") return () => {}
-  const online = (): void => wake(true)
-  const visible = (): void => {
-    if (document.visibilityState === "visible") wake(false)
-  }
-  addEventListener("online", online)
-  if (typeof document === "object") document.addEventListener("visibilitychange", visible)
-  return () => {
-    removeEventListener("online", online)
-    if (typeof document === "object") document.removeEventListener("visibilitychange", visible)
-  }
+    if (typeof addEventListener !== "function") return () => {}
+    const online = (): void => wake(true)
+    const visible = (): void => {
+        if (document.visibilityState === "visible") wake(false)
+    }
+    addEventListener("online", online)
+    if (typeof document === "object") document.addEventListener("visibilitychange", visible)
+    return () => {
+        removeEventListener("online", online)
+        if (typeof document === "object") document.removeEventListener("visibilitychange", visible)
+    }
 }

@@ -6,32 +6,32 @@ import type { Storage } from "./storage.js"
 
 /** What the entries of the package, one for each kind of runtime, give to the rest of it. */
 export interface Platform {
-  /** The core's module: its url, its bytes, or compiled. */
-  readonly module: unknown
-  readonly webSocket: MakeWebSocket
-  /** The script of the Worker; none where the host runs in the caller's thread. */
-  readonly workerSource?: string
+    /** The core's module: its url, its bytes, or compiled. */
+    readonly module: unknown
+    readonly webSocket: MakeWebSocket
+    /** The script of the Worker; none where the host runs in the caller's thread. */
+    readonly workerSource?: string
 }
 
 export type ToWorker =
-  | { readonly type: "start"; readonly options: HostOptions; readonly module: unknown }
-  | { readonly type: "port"; readonly message: PageMessage }
-  | { readonly type: "stop" }
+    | { readonly type: "start"; readonly options: HostOptions; readonly module: unknown }
+    | { readonly type: "port"; readonly message: PageMessage }
+    | { readonly type: "stop" }
 
 export type FromWorker =
-  | { readonly type: "started" }
-  | { readonly type: "failed"; readonly message: string }
-  | { readonly type: "port"; readonly message: HostMessage }
-  | { readonly type: "trapped"; readonly document: string | undefined; readonly message: string }
-  | { readonly type: "stopped" }
+    | { readonly type: "started" }
+    | { readonly type: "failed"; readonly message: string }
+    | { readonly type: "port"; readonly message: HostMessage }
+    | { readonly type: "trapped"; readonly document: string | undefined; readonly message: string }
+    | { readonly type: "stopped" }
 
 /** A host that runs, as the page that started it sees it. */
 export interface Running {
-  readonly port: Port<PageMessage, HostMessage>
-  /** What the next host must be given, if this one ends by itself. */
-  readonly memory?: Storage
-  /** Stores what is not stored, and ends the host. */
-  stop(): Promise<void>
+    readonly port: Port<PageMessage, HostMessage>
+    /** What the next host must be given, if this one ends by itself. */
+    readonly memory?: Storage
+    /** Stores what is not stored, and ends the host. */
+    stop(): Promise<void>
 }
 
 export type OnTrap = (document: string | undefined, message: string) => void
@@ -40,81 +40,83 @@ export type OnTrap = (document: string | undefined, message: string) => void
 const STOP_MS_MAX = 5000
 
 export async function startHost(
-  platform: Platform,
-  options: HostOptions,
-  storage: Storage | undefined,
-  onTrap: OnTrap
+    platform: Platform,
+    options: HostOptions,
+    storage: Storage | undefined,
+    onTrap: OnTrap,
 ): Promise<Running> {
-  if (platform.workerSource !== undefined && storage === undefined && typeof Worker === "function") {
-    const running = await startWorker(platform.workerSource, platform.module, options, onTrap)
-    if (running !== undefined) return running
-    console.warn("reconverge: this page may not start a Worker from a blob (see worker-src of its Content-Security-Policy); large documents will block it")
-  }
-  // Pages that have a Worker need not load this.
-  const { startHere } = await import("./here.js")
-  return startHere(platform, options, storage, onTrap)
+    if (platform.workerSource !== undefined && storage === undefined && typeof Worker === "function") {
+        const running = await startWorker(platform.workerSource, platform.module, options, onTrap)
+        if (running !== undefined) return running
+        console.warn(
+            "reconverge: this page may not start a Worker from a blob (see worker-src of its Content-Security-Policy); large documents will block it",
+        )
+    }
+    // Pages that have a Worker need not load this.
+    const { startHere } = await import("./here.js")
+    return startHere(platform, options, storage, onTrap)
 }
 
 /** Undefined if there cannot be a Worker. */
 function startWorker(
-  source: string,
-  module: unknown,
-  options: HostOptions,
-  onTrap: OnTrap
+    source: string,
+    module: unknown,
+    options: HostOptions,
+    onTrap: OnTrap,
 ): Promise<Running | undefined> {
-  return new Promise((resolve, reject) => {
-    const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }))
-    let worker: Worker
-    try {
-      worker = new Worker(url)
-    } catch {
-      resolve(undefined)
-      return
-    } finally {
-      // It is read when the Worker is made.
-      setTimeout(() => URL.revokeObjectURL(url), 10_000)
-    }
-    const post = (message: ToWorker): void => worker.postMessage(message)
-    const port: Port<PageMessage, HostMessage> = {
-      post: message => post({ type: "port", message }),
-      onmessage: undefined,
-      close: () => {},
-    }
-    let stopped = (): void => {}
-    const running: Running = {
-      port,
-      stop: () =>
-        new Promise(done => {
-          stopped = () => {
-            worker.terminate()
-            done()
-          }
-          setTimeout(stopped, STOP_MS_MAX)
-          post({ type: "stop" })
-        }),
-    }
-    worker.onerror = event => {
-      event.preventDefault()
-      resolve(undefined)
-    }
-    worker.onmessage = ({ data }: { data: FromWorker }) => {
-      switch (data.type) {
-        case "started":
-          worker.onerror = null
-          return resolve(running)
-        case "failed":
-          worker.terminate()
-          return reject(new Error(data.message))
-        case "port":
-          return port.onmessage?.(data.message)
-        case "trapped":
-          worker.terminate()
-          return onTrap(data.document, data.message)
-        case "stopped":
-          return stopped()
-      }
-    }
-    const href = module instanceof URL ? module.href : module
-    post({ type: "start", options, module: href })
-  })
+    return new Promise((resolve, reject) => {
+        const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }))
+        let worker: Worker
+        try {
+            worker = new Worker(url)
+        } catch {
+            resolve(undefined)
+            return
+        } finally {
+            // It is read when the Worker is made.
+            setTimeout(() => URL.revokeObjectURL(url), 10_000)
+        }
+        const post = (message: ToWorker): void => worker.postMessage(message)
+        const port: Port<PageMessage, HostMessage> = {
+            post: (message) => post({ type: "port", message }),
+            onmessage: undefined,
+            close: () => {},
+        }
+        let stopped = (): void => {}
+        const running: Running = {
+            port,
+            stop: () =>
+                new Promise((done) => {
+                    stopped = () => {
+                        worker.terminate()
+                        done()
+                    }
+                    setTimeout(stopped, STOP_MS_MAX)
+                    post({ type: "stop" })
+                }),
+        }
+        worker.onerror = (event) => {
+            event.preventDefault()
+            resolve(undefined)
+        }
+        worker.onmessage = ({ data }: { data: FromWorker }) => {
+            switch (data.type) {
+                case "started":
+                    worker.onerror = null
+                    return resolve(running)
+                case "failed":
+                    worker.terminate()
+                    return reject(new Error(data.message))
+                case "port":
+                    return port.onmessage?.(data.message)
+                case "trapped":
+                    worker.terminate()
+                    return onTrap(data.document, data.message)
+                case "stopped":
+                    return stopped()
+            }
+        }
+        const href = module instanceof URL ? module.href : module
+        post({ type: "start", options, module: href })
+    })
 }

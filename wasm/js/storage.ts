@@ -85,7 +85,7 @@ export class StorageError extends Error {
         /** Who must act. */
         readonly failure: StorageFailure,
         message: string,
-        options?: ErrorOptions
+        options?: ErrorOptions,
     ) {
         super(message, options)
     }

@@ -361,7 +361,9 @@ export class Tree {
     }
 
     #misfit(node: Node, what: string, prop?: Prop): ViewError {
-        return new ViewError(`${what} does not fit the ${node.kind} ${node.id}${prop === undefined ? "" : ` at ${prop}`}`)
+        return new ViewError(
+            `${what} does not fit the ${node.kind} ${node.id}${prop === undefined ? "" : ` at ${prop}`}`,
+        )
     }
 }
 
@@ -433,7 +435,8 @@ function described(entry: Entry): PatchValue {
 }
 
 function describeText(entry: Entry, path: Prop[], patches: Patch[]): void {
-    if (entry instanceof TextNode && entry.text) patches.push({ action: "splice", path: [...path, 0], value: entry.text })
+    if (entry instanceof TextNode && entry.text)
+        patches.push({ action: "splice", path: [...path, 0], value: entry.text })
 }
 
 function deletion(path: Prop[], length: number): Patch {

@@ -3,6 +3,6 @@
 import module from "./core/reconverge_bg.wasm"
 import { usePlatform } from "./repo.js"
 
-usePlatform({ module, webSocket: url => new WebSocket(url) })
+usePlatform({ module, webSocket: (url) => new WebSocket(url) })
 
 export * from "./index.js"

@@ -122,7 +122,15 @@ class AutomergeDocument implements HostDocument {
             case "inc":
                 return [["increment", object(parent), last, patch.value]]
             case "mark":
-                return patch.marks.map(({ name, start, end, value }) => ["mark", object(patch.path), start, end, name, value as Scalar, "none"])
+                return patch.marks.map(({ name, start, end, value }) => [
+                    "mark",
+                    object(patch.path),
+                    start,
+                    end,
+                    name,
+                    value as Scalar,
+                    "none",
+                ])
             case "unmark":
                 return [["mark", object(patch.path), patch.start, patch.end, patch.name, null, "none"]]
             case "conflict":
@@ -132,7 +140,8 @@ class AutomergeDocument implements HostDocument {
 
     #value(value: unknown): NewValue {
         if (typeof value === "string") return { make: "text", id: `made:${++this.#made}`, text: value }
-        if (typeof value !== "object" || value === null || value instanceof Date || value instanceof Uint8Array) return value as Scalar
+        if (typeof value !== "object" || value === null || value instanceof Date || value instanceof Uint8Array)
+            return value as Scalar
         if (A.isCounter(value)) return { counter: value.value }
         if (A.isImmutableString(value)) return value.toString()
         return { make: Array.isArray(value) ? "list" : "map", id: `made:${++this.#made}` }

@@ -13,7 +13,10 @@ function apply(text: string, edits: ReturnType<typeof diff>): string {
 function check(before: string, after: string, expected: [index: number, deleted: number, inserted: string][]): void {
     const edits = diff(before, after)
     assert.equal(apply(before, edits), after)
-    assert.deepEqual(edits.map(({ index, deleted, inserted }) => [index, deleted, inserted]), expected)
+    assert.deepEqual(
+        edits.map(({ index, deleted, inserted }) => [index, deleted, inserted]),
+        expected,
+    )
 }
 
 test("only what differs is replaced", () => {
@@ -59,6 +62,9 @@ test("texts with nothing in common take no long", () => {
 })
 
 test("an index within a pair of surrogates becomes its end", () => {
-    assert.deepEqual([0, 1, 2, 3].map((index) => snap("a😀b", index)), [0, 1, 3, 3])
+    assert.deepEqual(
+        [0, 1, 2, 3].map((index) => snap("a😀b", index)),
+        [0, 1, 3, 3],
+    )
     assert.equal(snap("a😀", 3), 3)
 })

@@ -19,7 +19,10 @@ import type { HostDocument, OpenHost } from "./host.js"
 import { type Random, random } from "./random.js"
 
 /** What both libraries have, by the same names. */
-type Api = Pick<typeof draft, "splice" | "updateText" | "mark" | "unmark" | "splitBlock" | "joinBlock" | "updateBlock" | "insertAt" | "deleteAt"> & {
+type Api = Pick<
+    typeof draft,
+    "splice" | "updateText" | "mark" | "unmark" | "splitBlock" | "joinBlock" | "updateBlock" | "insertAt" | "deleteAt"
+> & {
     Counter: new (value: number) => object
     ImmutableString: new (value: string) => object
 }
@@ -197,7 +200,12 @@ function randomEdit(tree: Tree, random: Random): Edit {
         case "list":
             return randomListEdit(path, node.items.length, random)
         case "text":
-            return randomTextEdit(path, node.text, node.blocks.map((block) => block.at), random)
+            return randomTextEdit(
+                path,
+                node.text,
+                node.blocks.map((block) => block.at),
+                random,
+            )
     }
 }
 
@@ -314,7 +322,8 @@ function contents(entry: Entry): unknown {
 
 /** Without the libraries' own classes. */
 function plain(value: unknown): unknown {
-    if (typeof value !== "object" || value === null || value instanceof Date || value instanceof Uint8Array) return value
+    if (typeof value !== "object" || value === null || value instanceof Date || value instanceof Uint8Array)
+        return value
     if (A.isCounter(value)) return value.value
     if (A.isImmutableString(value)) return value.toString()
     if (Array.isArray(value)) return value.map(plain)

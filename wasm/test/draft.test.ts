@@ -40,7 +40,12 @@ test("a map of a draft feels like a plain object", () => {
 test("all keys that Automerge allows work, also those that Object has", () => {
     const page = new Page()
     page.change((draft) => Object.assign(draft, { "": 1, constructor: 2, toString: 3, "0": 4 }))
-    assert.deepEqual(Object.entries(page.doc).sort(), [["", 1], ["0", 4], ["constructor", 2], ["toString", 3]])
+    assert.deepEqual(Object.entries(page.doc).sort(), [
+        ["", 1],
+        ["0", 4],
+        ["constructor", 2],
+        ["toString", 3],
+    ])
     page.change((draft) => assert.equal(draft["constructor"], 2))
     page.refuses((draft) => (draft["__proto__"] = 1), /__proto__ as a key, at \/__proto__/)
     page.refuses((draft) => (draft["a"] = JSON.parse(`{"__proto__": {}}`)), /__proto__ as a key, at \/a\/__proto__/)
@@ -56,18 +61,33 @@ test("a list of a draft feels like a plain array", () => {
         assert.equal(list[4], undefined)
         assert.ok(0 in list && !(4 in list) && "map" in list && "insertAt" in list)
         assert.deepEqual(Object.keys(list), ["0", "1", "2", "3"])
-        assert.deepEqual([...list.entries()].map(([i]) => i), [0, 1, 2, 3])
+        assert.deepEqual(
+            [...list.entries()].map(([i]) => i),
+            [0, 1, 2, 3],
+        )
         assert.deepEqual(list.slice(0, 2), [1, 2])
-        assert.deepEqual(list.slice(0, 3).map((n) => n * 2), [2, 4, 6])
-        assert.deepEqual(list.filter((n) => n > 1), [2, 3])
+        assert.deepEqual(
+            list.slice(0, 3).map((n) => n * 2),
+            [2, 4, 6],
+        )
+        assert.deepEqual(
+            list.filter((n) => n > 1),
+            [2, 3],
+        )
         assert.deepEqual([0].concat(list.slice(0, 1)), [0, 1])
         assert.deepEqual([...list.slice(0, 3)], [1, 2, 3])
         assert.equal(list.slice(0, 3).join("-"), "1-2-3")
-        assert.equal(list.find((n) => n === 2), 2)
+        assert.equal(
+            list.find((n) => n === 2),
+            2,
+        )
         assert.equal(list.indexOf(list[3]), 3)
         assert.ok(list.includes(list[3]) && list.includes(3) && !list.includes({ id: "x" }))
         assert.equal(list.lastIndexOf(3), 2)
-        assert.equal(list.reduce((sum, n) => (typeof n === "number" ? sum + n : sum), 0), 6)
+        assert.equal(
+            list.reduce((sum, n) => (typeof n === "number" ? sum + n : sum), 0),
+            6,
+        )
         assert.equal(JSON.stringify(list), `[1,2,3,{"id":"x"}]`)
         assert.equal(Object.getOwnPropertyDescriptor(list, "length")?.value, 4)
     })
@@ -119,11 +139,25 @@ test("values are stored as copies of their kind", () => {
     const date = new Date(5)
     const bytes = new Uint8Array([1, 2])
     const data = { deep: [{}] }
-    const page = new Page<any>({ date, bytes, data, counter: new Counter(3), fixed: new ImmutableString("f"), nothing: null })
+    const page = new Page<any>({
+        date,
+        bytes,
+        data,
+        counter: new Counter(3),
+        fixed: new ImmutableString("f"),
+        nothing: null,
+    })
     date.setTime(0)
     bytes[0] = 0
     data.deep.push({})
-    const expected: any = { date: new Date(5), bytes: new Uint8Array([1, 2]), data: { deep: [{}] }, counter: new Counter(3), fixed: "f", nothing: null }
+    const expected: any = {
+        date: new Date(5),
+        bytes: new Uint8Array([1, 2]),
+        data: { deep: [{}] },
+        counter: new Counter(3),
+        fixed: "f",
+        nothing: null,
+    }
     assert.deepEqual(page.doc, expected)
     page.change((draft) => {
         draft["date"].setTime(9)
@@ -142,7 +176,8 @@ test("values are stored as copies of their kind", () => {
 
 test("what cannot be stored is named, with its path, and nothing of it is stored", () => {
     const page = new Page<any>({ todos: [{}, {}], "a/b": {}, m: { x: {} } })
-    const refuses = (value: unknown, expected: RegExp): void => page.refuses((d) => (d.todos[1].title = value), expected)
+    const refuses = (value: unknown, expected: RegExp): void =>
+        page.refuses((d) => (d.todos[1].title = value), expected)
     refuses(undefined, /^TypeError: cannot store undefined at \/todos\/1\/title: delete the key, or store null$/)
     refuses({ a: [1, undefined] }, /cannot store undefined at \/todos\/1\/title\/a\/1/)
     refuses([, 1], /cannot store undefined at \/todos\/1\/title\/0/)
@@ -181,7 +216,11 @@ test("the same plain object can be stored twice, and so can what a document show
         d.list = [shared, shared]
         d.copy = page.doc.m
     })
-    assert.deepEqual(page.doc, { m: { x: [1], c: new Counter(1) }, list: [shared, shared], copy: { x: [1], c: new Counter(1) } })
+    assert.deepEqual(page.doc, {
+        m: { x: [1], c: new Counter(1) },
+        list: [shared, shared],
+        copy: { x: [1], c: new Counter(1) },
+    })
 })
 
 test("an object that was removed can be stored again, as a copy", () => {
@@ -194,7 +233,13 @@ test("an object that was removed can be stored again, as a copy", () => {
     })
     assert.deepEqual(page.doc, { list: [2, { t: "text", f: "f" }], m: { inner: [1] } })
     const operations = page.change((d) => d.list.unshift(d.list.pop()))
-    assert.deepEqual(operations.slice(-2).map((o) => [o[0], ...o.slice(2)]), [["put", "t", { make: "text", id: "~11", text: "text" }], ["put", "f", "f"]])
+    assert.deepEqual(
+        operations.slice(-2).map((o) => [o[0], ...o.slice(2)]),
+        [
+            ["put", "t", { make: "text", id: "~11", text: "text" }],
+            ["put", "f", "f"],
+        ],
+    )
     page.refuses((d) => {
         const gone = d.list.shift()
         gone.t = "late"
@@ -203,7 +248,15 @@ test("an object that was removed can be stored again, as a copy", () => {
 
 test("an edit that changes nothing is no operation", () => {
     const page = new Page<any>({
-        n: 1, s: "text", f: new ImmutableString("f"), d: new Date(1), b: new Uint8Array([1]), z: null, m: { x: 1 }, l: [1], c: new Counter(2),
+        n: 1,
+        s: "text",
+        f: new ImmutableString("f"),
+        d: new Date(1),
+        b: new Uint8Array([1]),
+        z: null,
+        m: { x: 1 },
+        l: [1],
+        c: new Counter(2),
     })
     const before = page.doc
     const operations = page.change((d) => {
@@ -226,7 +279,10 @@ test("an edit that changes nothing is no operation", () => {
         d.c = new Counter(2)
     })
     // But a new counter starts anew, and a number is none.
-    assert.deepEqual(operations, [["put", "_root", "c", 1], ["put", "_root", "c", { counter: 2 }]])
+    assert.deepEqual(operations, [
+        ["put", "_root", "c", 1],
+        ["put", "_root", "c", { counter: 2 }],
+    ])
     assert.deepEqual(page.doc, before)
     assert.equal(page.change(() => {}).length, 0)
 })
@@ -261,12 +317,15 @@ test("a counter counts in a draft, wherever it is by then", () => {
         inList.increment(7)
         assert.equal(d.list.indexOf(inList), 1)
     })
-    assert.deepEqual(operations.filter((o) => o[0] === "increment"), [
-        ["increment", "_root", "c", 1],
-        ["increment", "_root", "c", -5],
-        ["increment", "_root", "c", 2],
-        ["increment", "~1", 1, 7],
-    ])
+    assert.deepEqual(
+        operations.filter((o) => o[0] === "increment"),
+        [
+            ["increment", "_root", "c", 1],
+            ["increment", "_root", "c", -5],
+            ["increment", "_root", "c", 2],
+            ["increment", "~1", 1, 7],
+        ],
+    )
     assert.deepEqual([page.doc.c.value, page.doc.list[1].value], [1, 7])
     assert.ok(page.doc.c instanceof Counter && Object.isFrozen(page.doc.c))
     assert.throws(() => page.doc.c.increment(), /in the draft of a change only/)
@@ -292,7 +351,10 @@ test("a text is edited by its path", () => {
     })
     assert.deepEqual(page.doc, { a: { t: "Jello" }, list: ["xyz"], f: "f" })
     assert.deepEqual(operations[3]?.slice(2), [2, 0, "z"])
-    page.refuses((d) => next.splice(d, ["a", "t"], -1, 0, "x"), /RangeError: there is no index -1 at \/a\/t: it must be from 0 to 5/)
+    page.refuses(
+        (d) => next.splice(d, ["a", "t"], -1, 0, "x"),
+        /RangeError: there is no index -1 at \/a\/t: it must be from 0 to 5/,
+    )
     page.refuses((d) => next.splice(d.a, ["t"], 6, 0, "x"), /there is no index 6 at \/a\/t/)
     page.refuses((d) => next.splice(d, ["a", "t"], 0.5, 0, "x"), /there is no index 0.5 at/)
     page.refuses((d) => next.splice(d, ["a", "t"], 0, -1), /cannot delete -1 characters at \/a\/t/)
@@ -335,7 +397,10 @@ test("marks become operations, and change nothing that is shown", () => {
         { action: "mark", path: ["t"], marks: [{ name: "link", start: 1, end: 7, value: "https://example.com" }] },
         { action: "unmark", path: ["t"], name: "bold", start: 0, end: 1 },
     ])
-    page.refuses((d) => next.mark(d, ["t"], { start: 3, end: 2 }, "b", true), /there is no index 3 at \/t: it must be from 0 to 2/)
+    page.refuses(
+        (d) => next.mark(d, ["t"], { start: 3, end: 2 }, "b", true),
+        /there is no index 3 at \/t: it must be from 0 to 2/,
+    )
     page.refuses((d) => next.mark(d, ["t"], { start: 0, end: 9 }, "b", true), /there is no index 9 at \/t/)
     page.refuses((d) => next.mark(d, ["t"], { start: 0, end: 1 }, "b", {}), /only with plain values/)
 })
@@ -368,7 +433,12 @@ test("blocks take one place in a text each", () => {
 })
 
 test("a change that throws did nothing", () => {
-    const page = new Page<any>({ m: { x: 1, t: "t" }, l: [1, { a: [] }, 3], c: new Counter(1), gone: { deep: { t: "x" } } })
+    const page = new Page<any>({
+        m: { x: 1, t: "t" },
+        l: [1, { a: [] }, 3],
+        c: new Counter(1),
+        gone: { deep: { t: "x" } },
+    })
     const before = page.doc
     page.refuses((d) => {
         d.m.x = 2
@@ -388,7 +458,12 @@ test("a change that throws did nothing", () => {
         next.splice(d, ["gone", "deep", "t"], 1, 0, "y")
         d.l[1].a.push(1)
     })
-    assert.deepEqual(page.doc, { m: { x: 1, t: "t" }, l: [1, { a: [1] }, 3], c: new Counter(1), gone: { deep: { t: "xy" } } })
+    assert.deepEqual(page.doc, {
+        m: { x: 1, t: "t" },
+        l: [1, { a: [1] }, 3],
+        c: new Counter(1),
+        gone: { deep: { t: "xy" } },
+    })
 })
 
 test("a change must be synchronous, and not within another one", async () => {
@@ -416,9 +491,22 @@ test("a draft cannot be used after its change", () => {
         counter = d.c
     })
     const uses = [
-        () => kept.a, () => (kept.a = 2), () => delete kept.a, () => "a" in kept, () => Object.keys(kept), () => list[0], () => list.length,
-        () => list.push(1), () => (list[0] = 1), () => list.map, () => counter.increment(), () => next.splice(kept, ["t"], 0, 0, "x"),
-        () => next.insertAt(list, 0, 1), () => 0 in list, () => page.change((d) => (d.x = kept)), () => delete list[0],
+        () => kept.a,
+        () => (kept.a = 2),
+        () => delete kept.a,
+        () => "a" in kept,
+        () => Object.keys(kept),
+        () => list[0],
+        () => list.length,
+        () => list.push(1),
+        () => (list[0] = 1),
+        () => list.map,
+        () => counter.increment(),
+        () => next.splice(kept, ["t"], 0, 0, "x"),
+        () => next.insertAt(list, 0, 1),
+        () => 0 in list,
+        () => page.change((d) => (d.x = kept)),
+        () => delete list[0],
     ]
     for (const use of uses) assert.throws(use, /this draft's change has ended/, String(use))
 })

@@ -30,7 +30,11 @@ await build({
     logLevel: "warning",
 })
 const bundles = readdirSync(out, { recursive: true }).filter((file) => file.endsWith(".mjs"))
-const { status } = spawnSync(process.execPath, ["--enable-source-maps", "--test", ...bundles.map((file) => out + file)], {
-    stdio: "inherit",
-})
+const { status } = spawnSync(
+    process.execPath,
+    ["--enable-source-maps", "--test", ...bundles.map((file) => out + file)],
+    {
+        stdio: "inherit",
+    },
+)
 process.exit(status ?? 1)

@@ -25,9 +25,13 @@ const document: Operation[] = [
 test("a view is frozen, and shares what did not change with the one before", () => {
     const t = tree(...document)
     const before = t.view() as any
-    assert.deepEqual(before, { todos: [{ title: "t", done: false }, "abc", 7], other: { n: new Counter(3), fixed: "f" } })
+    assert.deepEqual(before, {
+        todos: [{ title: "t", done: false }, "abc", 7],
+        other: { n: new Counter(3), fixed: "f" },
+    })
     assert.equal(t.view(), before)
-    for (const part of [before, before.todos, before.todos[0], before.other, before.other.n]) assert.ok(Object.isFrozen(part))
+    for (const part of [before, before.todos, before.todos[0], before.other, before.other.n])
+        assert.ok(Object.isFrozen(part))
 
     t.apply(["put", "2", "done", true])
     const after = t.view() as any
@@ -44,14 +48,19 @@ test("a view is frozen, and shares what did not change with the one before", () 
 
 test("of a long list, only the elements that changed are new", () => {
     const ids = Array.from({ length: 50 }, (_, i) => `m${i}`)
-    const t = tree(["put", "_root", "l", { make: "list", id: "l" }], ["insert", "l", 0, ids.map((id) => ({ make: "map", id }))])
+    const t = tree(
+        ["put", "_root", "l", { make: "list", id: "l" }],
+        ["insert", "l", 0, ids.map((id) => ({ make: "map", id }))],
+    )
     let count = 0
     const check = (changed: number[]): void => {
         const before = (t.view() as any).l
         for (const index of changed) t.apply(["put", ids[index]!, "x", ++count])
         const after = (t.view() as any).l
         assert.ok(Object.isFrozen(after))
-        after.forEach((element: unknown, i: number) => assert.equal(element !== before[i], changed.includes(i), String(i)))
+        after.forEach((element: unknown, i: number) =>
+            assert.equal(element !== before[i], changed.includes(i), String(i)),
+        )
     }
     check([7])
     check([3, 3, 49])
@@ -202,14 +211,35 @@ test("whatever comes is applied, or is an error of that kind", () => {
     const { seed, below, pick } = random()
     const prop = (): unknown => pick(["title", "todos", "n", 0, 1, 2, -1, 1.5, NaN, null, undefined, {}])
     const value = (): unknown =>
-        pick([null, 1, "s", undefined, {}, [], { counter: 1 }, { counter: "1" }, { make: pick(["map", "list", "text", "x"]), id: `n${below(200)}` }, () => {}])
+        pick([
+            null,
+            1,
+            "s",
+            undefined,
+            {},
+            [],
+            { counter: 1 },
+            { counter: "1" },
+            { make: pick(["map", "list", "text", "x"]), id: `n${below(200)}` },
+            () => {},
+        ])
     for (let run = 0; run < 300; run++) {
         const t = tree(...document)
         for (let i = 0; i < 20; i++) {
             const action = pick(["put", "insert", "delete", "splice", "increment", "mark"])
-            const rest = pick([[value()], [[value(), value()]], [below(3)], [below(3), "text"], [below(3), "b", true, "none"], []])
+            const rest = pick([
+                [value()],
+                [[value(), value()]],
+                [below(3)],
+                [below(3), "text"],
+                [below(3), "b", true, "none"],
+                [],
+            ])
             try {
-                t.apply([action, pick(["_root", "1", "2", "3", "5", "none"]), prop(), ...rest] as unknown as Operation, [])
+                t.apply(
+                    [action, pick(["_root", "1", "2", "3", "5", "none"]), prop(), ...rest] as unknown as Operation,
+                    [],
+                )
                 t.view()
             } catch (error) {
                 assert.ok(error instanceof ViewError, `RECONVERGE_SEED=${seed}: ${(error as Error).stack}`)
@@ -236,7 +266,11 @@ test("a rollback leaves the very same view", () => {
     assert.deepEqual(t.view(), { todos: [], other: {} })
     t.rollback()
     assert.equal(t.view(), before)
-    for (const operation of [["put", "2", "x", 1], ["splice", "4", 1, 0, "!"], ["increment", "5", "n", 1]] as Operation[]) {
+    for (const operation of [
+        ["put", "2", "x", 1],
+        ["splice", "4", 1, 0, "!"],
+        ["increment", "5", "n", 1],
+    ] as Operation[]) {
         assert.ok(t.apply(operation))
     }
     assert.deepEqual(t.view(), {

@@ -9,78 +9,78 @@ import type { Operation } from "../operations.js"
 import type { Storage, StorageWrite } from "../storage.js"
 import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark } from "../types.js"
 import {
-  words,
-  type CallName,
-  type Calls,
-  type DocumentStatus,
-  type Edit,
-  type Failure,
-  type HostMessage,
-  type HostOptions,
-  type Opened,
-  type PageMessage,
-  type Port,
-  type Resume,
-  type StoredEdits,
+    words,
+    type CallName,
+    type Calls,
+    type DocumentStatus,
+    type Edit,
+    type Failure,
+    type HostMessage,
+    type HostOptions,
+    type Opened,
+    type PageMessage,
+    type Port,
+    type Resume,
+    type StoredEdits,
 } from "./protocol.js"
 import { Socket, type MakeWebSocket } from "./socket.js"
 import { EngineError, View } from "./view.js"
 
 /** What a host gets from the place where it runs. */
 export interface Surroundings {
-  readonly options: HostOptions
-  readonly storage: Storage
-  readonly webSocket: MakeWebSocket
-  /** The core's module, compiled or to be. */
-  readonly module: unknown
+    readonly options: HostOptions
+    readonly storage: Storage
+    readonly webSocket: MakeWebSocket
+    /** The core's module, compiled or to be. */
+    readonly module: unknown
 }
 
 /** What `Client.poll` gives. */
 type Output =
-  | { type: "idle"; wakeAt: number | undefined }
-  | { type: "connect"; relay: number; connection: number }
-  | { type: "disconnect"; connection: number }
-  | { type: "send"; connection: number; bytes: Uint8Array<ArrayBuffer>; reads: string | undefined }
-  | { type: "ping"; connection: number }
-  | { type: "load"; document: string }
-  | { type: "store"; document: string; writes: StorageWrite[] }
-  | { type: "storeFailed"; document: string; error: string }
-  | { type: "flushed"; document: string }
-  | { type: "found"; document: string; code?: FailureCode; error?: string }
-  | { type: "changed"; document: string }
-  | { type: "status"; document: string; state: DocumentStatus["state"]; reason?: string }
-  | { type: "ephemeral"; document: string; sender: string; message: unknown }
-  | { type: "deleted"; document: string }
+    | { type: "idle"; wakeAt: number | undefined }
+    | { type: "connect"; relay: number; connection: number }
+    | { type: "disconnect"; connection: number }
+    | { type: "send"; connection: number; bytes: Uint8Array<ArrayBuffer>; reads: string | undefined }
+    | { type: "ping"; connection: number }
+    | { type: "load"; document: string }
+    | { type: "store"; document: string; writes: StorageWrite[] }
+    | { type: "storeFailed"; document: string; error: string }
+    | { type: "flushed"; document: string }
+    | { type: "found"; document: string; code?: FailureCode; error?: string }
+    | { type: "changed"; document: string }
+    | { type: "status"; document: string; state: DocumentStatus["state"]; reason?: string }
+    | { type: "ephemeral"; document: string; sender: string; message: unknown }
+    | { type: "deleted"; document: string }
 
 /** Somebody's call that is not answered yet. */
 interface Waiting {
-  readonly check: () => boolean
-  readonly resolve: () => void
-  readonly reject: (error: unknown) => void
+    readonly check: () => boolean
+    readonly resolve: () => void
+    readonly reject: (error: unknown) => void
 }
 
 /** A document that some page has open. */
 interface Shown {
-  readonly views: Map<Page, View>
-  status: DocumentStatus
+    readonly views: Map<Page, View>
+    status: DocumentStatus
 }
 
 interface Page {
-  readonly port: Port<HostMessage, PageMessage>
-  /** Calls that may still be cancelled. */
-  readonly calls: Map<number, AbortController>
-  /** Documents that it goes on with, which other calls wait for. */
-  readonly resuming: Map<string, Promise<void>>
+    readonly port: Port<HostMessage, PageMessage>
+    /** Calls that may still be cancelled. */
+    readonly calls: Map<number, AbortController>
+    /** Documents that it goes on with, which other calls wait for. */
+    readonly resuming: Map<string, Promise<void>>
 }
 
 /** A call that failed for a reason that the caller can tell apart. */
 class CallError extends Error {
-  constructor(
-    readonly code: FailureCode,
-    message: string
-  ) {
-    super(message)
-  }
+    constructor(
+        readonly code: FailureCode,
+        message: string,
+    ) {
+        super(message)
+    }
 }
 
 /** The hosts of this thread: they share the instance of the module, and so its end. */
@@ -90,812 +90,819 @@ const DOCUMENT_GONE = "the document was deleted, or let go of"
 const AVOIDED = "the document engine failed on this document"
 
 export class Host {
-  #client: Client
-  #storage: Storage
-  #options: HostOptions
-  #webSocket: MakeWebSocket
-  #sockets = new Map<number, { socket: Socket; relay: number }>()
-  #connections: ConnectionStatus[]
-  #pages = new Set<Page>()
-  #shown = new Map<string, Shown>()
-  #finders = new Map<string, ((failure?: CallError) => void)[]>()
-  #deleters = new Map<string, ((failure?: CallError) => void)[]>()
-  #waiting = new Set<Waiting>()
-  /** What is stored with the commit that is under way, of who made the edits in it. */
-  #untold = new Map<string, StorageWrite[]>()
-  /** Documents whose last commit failed, and why. */
-  #unstored = new Map<string, string>()
-  #timer: ReturnType<typeof setTimeout> | undefined
-  #polling = false
-  #online = true
-  /** Connections that were asked for while there should be none. */
-  #withheld: number[] = []
-  #closed = false
-  /** The document that the engine was asked to work on last, to be named if it traps. */
-  #current: string | undefined
-  /**
-   * Called when the engine trapped; this host is of no further use. Names the document on which it
-   * did, if that is known.
-   */
-  ontrap: ((document: string | undefined, error: unknown) => void) | undefined
+    #client: Client
+    #storage: Storage
+    #options: HostOptions
+    #webSocket: MakeWebSocket
+    #sockets = new Map<number, { socket: Socket; relay: number }>()
+    #connections: ConnectionStatus[]
+    #pages = new Set<Page>()
+    #shown = new Map<string, Shown>()
+    #finders = new Map<string, ((failure?: CallError) => void)[]>()
+    #deleters = new Map<string, ((failure?: CallError) => void)[]>()
+    #waiting = new Set<Waiting>()
+    /** What is stored with the commit that is under way, of who made the edits in it. */
+    #untold = new Map<string, StorageWrite[]>()
+    /** Documents whose last commit failed, and why. */
+    #unstored = new Map<string, string>()
+    #timer: ReturnType<typeof setTimeout> | undefined
+    #polling = false
+    #online = true
+    /** Connections that were asked for while there should be none. */
+    #withheld: number[] = []
+    #closed = false
+    /** The document that the engine was asked to work on last, to be named if it traps. */
+    #current: string | undefined
+    /**
+     * Called when the engine trapped; this host is of no further use. Names the document on which it
+     * did, if that is known.
+     */
+    ontrap: ((document: string | undefined, error: unknown) => void) | undefined
 
-  static async start({ options, storage, webSocket, module }: Surroundings): Promise<Host> {
-    await init({ module_or_path: module as BufferSource })
-    const storageId = options.keeps ? await named(storage, ["client", "id"]) : ""
-    await nameRelays(storage, options.relays)
-    await forgetUntold(storage)
-    const outbox = (await storage.keys(["outbox"])).map(key => key[1] ?? "")
-    const session = crypto.getRandomValues(new Uint32Array(4)).join("-")
-    const client = new Client(options.peerId, storageId, session, [...options.relays], Math.random())
-    const host = new Host(client, storage, options, webSocket)
-    storage.onlost = () => void host.#writeAgain(storageId)
-    host.#run(() => host.#client.outbox(now(), outbox.filter(document => !host.#avoids(document))))
-    return host
-  }
-
-  private constructor(client: Client, storage: Storage, options: HostOptions, webSocket: MakeWebSocket) {
-    this.#client = this.#watched(client)
-    hosts.add(this)
-    this.#storage = storage
-    this.#options = options
-    this.#webSocket = webSocket
-    this.#connections = options.relays.map(relay => ({ relay, state: "connecting" }))
-  }
-
-  /** Serves a page. Gives what ends that. */
-  attach(port: Port<HostMessage, PageMessage>): () => void {
-    const page: Page = { port, calls: new Map(), resuming: new Map() }
-    this.#pages.add(page)
-    port.onmessage = message => this.#heed(() => this.#message(page, message))
-    port.post({ type: "welcome" })
-    for (const connection of this.#connections) port.post({ type: "connection", connection })
-    return () => this.#detach(page)
-  }
-
-  /** There may be a network again, or somebody looks at a page again. */
-  wake(isOtherNetwork = false): void {
-    if (!this.#online) return
-    // What went over the old network may be dead without anybody noticing.
-    if (isOtherNetwork) for (const connection of [...this.#sockets.keys()]) this.#lose(connection)
-    this.#heed(() => this.#client.networkAvailable(now()))
-  }
-
-  /** Ends the host. What is not stored is tried to be. */
-  async close(): Promise<void> {
-    if (this.#closed) return
-    await this.#flush().catch(() => {})
-    this.#stop()
-    const closed = new CallError("closed", "the repo was shut down")
-    for (const waiting of this.#waiting) waiting.reject(closed)
-    for (const finders of [...this.#finders.values(), ...this.#deleters.values()]) {
-      for (const tell of finders) tell(closed)
+    static async start({ options, storage, webSocket, module }: Surroundings): Promise<Host> {
+        await init({ module_or_path: module as BufferSource })
+        const storageId = options.keeps ? await named(storage, ["client", "id"]) : ""
+        await nameRelays(storage, options.relays)
+        await forgetUntold(storage)
+        const outbox = (await storage.keys(["outbox"])).map((key) => key[1] ?? "")
+        const session = crypto.getRandomValues(new Uint32Array(4)).join("-")
+        const client = new Client(options.peerId, storageId, session, [...options.relays], Math.random())
+        const host = new Host(client, storage, options, webSocket)
+        storage.onlost = () => void host.#writeAgain(storageId)
+        host.#run(() =>
+            host.#client.outbox(
+                now(),
+                outbox.filter((document) => !host.#avoids(document)),
+            ),
+        )
+        return host
     }
-    this.#storage.close()
-  }
 
-  #stop(): void {
-    this.#closed = true
-    hosts.delete(this)
-    clearTimeout(this.#timer)
-    for (const { socket } of this.#sockets.values()) socket.close()
-    this.#sockets.clear()
-  }
-
-  #detach(page: Page): void {
-    if (!this.#pages.delete(page)) return
-    for (const call of page.calls.values()) call.abort()
-    for (const document of [...this.#shown.keys()]) this.#release(page, document)
-    page.port.close()
-  }
-
-  // The engine.
-
-  /** Does something with the engine, and what follows from it. */
-  #run<T>(action: () => T): T | undefined {
-    if (this.#closed) return undefined
-    const result = action()
-    this.#poll()
-    return result
-  }
-
-  /** What nobody waits for: if the engine traps, that is told already. */
-  #heed(action: () => void): void {
-    try {
-      this.#run(action)
-    } catch (error) {
-      if (!(error instanceof EngineError)) throw error
+    private constructor(client: Client, storage: Storage, options: HostOptions, webSocket: MakeWebSocket) {
+        this.#client = this.#watched(client)
+        hosts.add(this)
+        this.#storage = storage
+        this.#options = options
+        this.#webSocket = webSocket
+        this.#connections = options.relays.map((relay) => ({ relay, state: "connecting" }))
     }
-  }
 
-  /** The engine, whose every call may be its last: afterwards its memory is of no use. */
-  #watched(client: Client): Client {
-    return new Proxy(client, {
-      get: (target, name) => {
-        const value: unknown = Reflect.get(target, name, target)
-        if (typeof value !== "function") return value
-        return (...args: unknown[]): unknown => {
-          if (this.#closed) throw new EngineError("the document engine has ended")
-          const document = args.slice(0, 2).find(arg => typeof arg === "string")
-          if (document !== undefined) this.#current = document as string
-          else if (name === "frame") this.#current = documentIn(args[2] as Uint8Array)
-          try {
-            return value.apply(target, args) as unknown
-          } catch (error) {
-            if (!isTrap(error)) throw error
-            throw this.#trapped(error)
-          }
-        }
-      },
-    })
-  }
-
-  /**
-   * Ends all hosts of this thread, whose clients are in the memory that is of no use now. What was
-   * asked of them and is not answered is asked of the next ones, except the call that trapped.
-   */
-  #trapped(error: unknown): EngineError {
-    const document = this.#current
-    const ended = [...hosts]
-    for (const host of ended) host.#stop()
-    // The clients of the old instance refuse to be used from now on.
-    renewInstance()
-    // The call's answer goes first.
-    setTimeout(() => {
-      for (const host of ended) {
-        for (const { port } of host.#pages) port.close()
-        host.ontrap?.(host === this ? document : undefined, error)
-      }
-    })
-    return new EngineError("the document engine failed, and starts anew")
-  }
-
-  #poll(): void {
-    if (this.#polling) return
-    this.#polling = true
-    try {
-      for (;;) {
-        const output = this.#client.poll(now()) as Output
-        this.#current = "document" in output ? output.document : undefined
-        if (output.type === "idle") {
-          this.#wakeAt(output.wakeAt)
-          break
-        }
-        this.#perform(output)
-      }
-    } finally {
-      this.#polling = false
+    /** Serves a page. Gives what ends that. */
+    attach(port: Port<HostMessage, PageMessage>): () => void {
+        const page: Page = { port, calls: new Map(), resuming: new Map() }
+        this.#pages.add(page)
+        port.onmessage = (message) => this.#heed(() => this.#message(page, message))
+        port.post({ type: "welcome" })
+        for (const connection of this.#connections) port.post({ type: "connection", connection })
+        return () => this.#detach(page)
     }
-    for (const waiting of [...this.#waiting]) if (waiting.check()) waiting.resolve()
-  }
 
-  #wakeAt(at: number | undefined): void {
-    clearTimeout(this.#timer)
-    if (at === undefined || this.#closed) return
-    const wait = Math.min(Math.max(at - now(), 0), 2 ** 31 - 1)
-    this.#timer = setTimeout(() => this.#heed(() => this.#client.tick(now())), wait)
-  }
+    /** There may be a network again, or somebody looks at a page again. */
+    wake(isOtherNetwork = false): void {
+        if (!this.#online) return
+        // What went over the old network may be dead without anybody noticing.
+        if (isOtherNetwork) for (const connection of [...this.#sockets.keys()]) this.#lose(connection)
+        this.#heed(() => this.#client.networkAvailable(now()))
+    }
 
-  #perform(output: Exclude<Output, { type: "idle" }>): void {
-    switch (output.type) {
-      case "connect":
-        return this.#connect(output.relay, output.connection)
-      case "disconnect":
-        return this.#disconnect(output.connection)
-      case "send": {
-        const { connection, bytes, reads } = output
-        const sent = (): void => this.#heed(() => this.#client.sent(now(), connection, reads))
-        // Later, because the engine is being polled.
-        this.#sockets.get(connection)?.socket.send(bytes, () => queueMicrotask(sent))
-        return
-      }
-      case "ping": {
-        // A browser sends no pings. Nobody is there if the relay owes us a word, or what was sent
-        // waits in the socket.
-        const { connection } = output
-        const isOwed = [...this.#shown.values()].some(({ status }) => status.state === "saving")
-        const isFlushed = this.#sockets.get(connection)?.socket.isFlushed ?? false
-        if (isFlushed && !isOwed) this.#client.pong(now(), connection)
-        return
-      }
-      case "load":
-        return void this.#load(output.document)
-      case "store":
-        return void this.#store(output.document, output.writes)
-      case "storeFailed":
-        this.#unstored.set(output.document, output.error)
-        this.#tellStatus(output.document)
-        for (const tell of take(this.#deleters, output.document)) tell(new CallError("storage", output.error))
-        for (const view of this.#views(output.document)) view.update()
-        return
-      case "flushed":
-        if (this.#unstored.delete(output.document)) this.#tellStatus(output.document)
-        for (const view of this.#views(output.document)) {
-          view.stored()
-          view.update()
+    /** Ends the host. What is not stored is tried to be. */
+    async close(): Promise<void> {
+        if (this.#closed) return
+        await this.#flush().catch(() => {})
+        this.#stop()
+        const closed = new CallError("closed", "the repo was shut down")
+        for (const waiting of this.#waiting) waiting.reject(closed)
+        for (const finders of [...this.#finders.values(), ...this.#deleters.values()]) {
+            for (const tell of finders) tell(closed)
         }
-        return
-      case "found": {
-        const { document, code, error } = output
-        const failure = code && new CallError(code, error ?? code)
-        for (const tell of take(this.#finders, document)) tell(failure)
-        this.#letGoOf(document)
-        return
-      }
-      case "changed":
-        return this.#spread(output.document)
-      case "status": {
-        const shown = this.#shown.get(output.document)
+        this.#storage.close()
+    }
+
+    #stop(): void {
+        this.#closed = true
+        hosts.delete(this)
+        clearTimeout(this.#timer)
+        for (const { socket } of this.#sockets.values()) socket.close()
+        this.#sockets.clear()
+    }
+
+    #detach(page: Page): void {
+        if (!this.#pages.delete(page)) return
+        for (const call of page.calls.values()) call.abort()
+        for (const document of [...this.#shown.keys()]) this.#release(page, document)
+        page.port.close()
+    }
+
+    // The engine.
+
+    /** Does something with the engine, and what follows from it. */
+    #run<T>(action: () => T): T | undefined {
+        if (this.#closed) return undefined
+        const result = action()
+        this.#poll()
+        return result
+    }
+
+    /** What nobody waits for: if the engine traps, that is told already. */
+    #heed(action: () => void): void {
+        try {
+            this.#run(action)
+        } catch (error) {
+            if (!(error instanceof EngineError)) throw error
+        }
+    }
+
+    /** The engine, whose every call may be its last: afterwards its memory is of no use. */
+    #watched(client: Client): Client {
+        return new Proxy(client, {
+            get: (target, name) => {
+                const value: unknown = Reflect.get(target, name, target)
+                if (typeof value !== "function") return value
+                return (...args: unknown[]): unknown => {
+                    if (this.#closed) throw new EngineError("the document engine has ended")
+                    const document = args.slice(0, 2).find((arg) => typeof arg === "string")
+                    if (document !== undefined) this.#current = document as string
+                    else if (name === "frame") this.#current = documentIn(args[2] as Uint8Array)
+                    try {
+                        return value.apply(target, args) as unknown
+                    } catch (error) {
+                        if (!isTrap(error)) throw error
+                        throw this.#trapped(error)
+                    }
+                }
+            },
+        })
+    }
+
+    /**
+     * Ends all hosts of this thread, whose clients are in the memory that is of no use now. What was
+     * asked of them and is not answered is asked of the next ones, except the call that trapped.
+     */
+    #trapped(error: unknown): EngineError {
+        const document = this.#current
+        const ended = [...hosts]
+        for (const host of ended) host.#stop()
+        // The clients of the old instance refuse to be used from now on.
+        renewInstance()
+        // The call's answer goes first.
+        setTimeout(() => {
+            for (const host of ended) {
+                for (const { port } of host.#pages) port.close()
+                host.ontrap?.(host === this ? document : undefined, error)
+            }
+        })
+        return new EngineError("the document engine failed, and starts anew")
+    }
+
+    #poll(): void {
+        if (this.#polling) return
+        this.#polling = true
+        try {
+            for (;;) {
+                const output = this.#client.poll(now()) as Output
+                this.#current = "document" in output ? output.document : undefined
+                if (output.type === "idle") {
+                    this.#wakeAt(output.wakeAt)
+                    break
+                }
+                this.#perform(output)
+            }
+        } finally {
+            this.#polling = false
+        }
+        for (const waiting of [...this.#waiting]) if (waiting.check()) waiting.resolve()
+    }
+
+    #wakeAt(at: number | undefined): void {
+        clearTimeout(this.#timer)
+        if (at === undefined || this.#closed) return
+        const wait = Math.min(Math.max(at - now(), 0), 2 ** 31 - 1)
+        this.#timer = setTimeout(() => this.#heed(() => this.#client.tick(now())), wait)
+    }
+
+    #perform(output: Exclude<Output, { type: "idle" }>): void {
+        switch (output.type) {
+            case "connect":
+                return this.#connect(output.relay, output.connection)
+            case "disconnect":
+                return this.#disconnect(output.connection)
+            case "send": {
+                const { connection, bytes, reads } = output
+                const sent = (): void => this.#heed(() => this.#client.sent(now(), connection, reads))
+                // Later, because the engine is being polled.
+                this.#sockets.get(connection)?.socket.send(bytes, () => queueMicrotask(sent))
+                return
+            }
+            case "ping": {
+                // A browser sends no pings. Nobody is there if the relay owes us a word, or what was sent
+                // waits in the socket.
+                const { connection } = output
+                const isOwed = [...this.#shown.values()].some(({ status }) => status.state === "saving")
+                const isFlushed = this.#sockets.get(connection)?.socket.isFlushed ?? false
+                if (isFlushed && !isOwed) this.#client.pong(now(), connection)
+                return
+            }
+            case "load":
+                return void this.#load(output.document)
+            case "store":
+                return void this.#store(output.document, output.writes)
+            case "storeFailed":
+                this.#unstored.set(output.document, output.error)
+                this.#tellStatus(output.document)
+                for (const tell of take(this.#deleters, output.document)) tell(new CallError("storage", output.error))
+                for (const view of this.#views(output.document)) view.update()
+                return
+            case "flushed":
+                if (this.#unstored.delete(output.document)) this.#tellStatus(output.document)
+                for (const view of this.#views(output.document)) {
+                    view.stored()
+                    view.update()
+                }
+                return
+            case "found": {
+                const { document, code, error } = output
+                const failure = code && new CallError(code, error ?? code)
+                for (const tell of take(this.#finders, document)) tell(failure)
+                this.#letGoOf(document)
+                return
+            }
+            case "changed":
+                return this.#spread(output.document)
+            case "status": {
+                const shown = this.#shown.get(output.document)
+                if (shown === undefined) return
+                shown.status = status(output)
+                return this.#tellStatus(output.document)
+            }
+            case "ephemeral": {
+                const { document, sender, message } = output
+                for (const page of this.#shown.get(document)?.views.keys() ?? []) {
+                    page.port.post({ type: "ephemeral", document, sender, message })
+                }
+                return
+            }
+            case "deleted": {
+                const { document } = output
+                for (const tell of take(this.#deleters, document)) tell()
+                for (const page of this.#shown.get(document)?.views.keys() ?? []) {
+                    page.port.post({ type: "deleted", document })
+                }
+                this.#shown.delete(document)
+                this.#unstored.delete(document)
+            }
+        }
+    }
+
+    #views(document: string): View[] {
+        return [...(this.#shown.get(document)?.views.values() ?? [])]
+    }
+
+    /** Tells all views of a document but one what changed in it. */
+    #spread(document: string, but?: View): void {
+        const [operations, whole] = this.#client.takePatches(document) as [Operation[] | undefined, boolean]
+        for (const view of this.#views(document)) if (view !== but) view.changed(operations, whole)
+    }
+
+    /** Sends what can be sent. Views show only what is stored, so that the next host knows it too. */
+    #update(document: string): void {
+        if (!this.#client.isStored(document) && !this.#unstored.has(document)) return
+        for (const view of this.#views(document)) view.update()
+    }
+
+    #tellStatus(document: string): void {
+        const shown = this.#shown.get(document)
         if (shown === undefined) return
-        shown.status = status(output)
-        return this.#tellStatus(output.document)
-      }
-      case "ephemeral": {
-        const { document, sender, message } = output
-        for (const page of this.#shown.get(document)?.views.keys() ?? []) {
-          page.port.post({ type: "ephemeral", document, sender, message })
+        const status = this.#status(document, shown)
+        for (const [page, { processed }] of shown.views) {
+            page.port.post({ type: "status", document, status, processed })
         }
-        return
-      }
-      case "deleted": {
-        const { document } = output
-        for (const tell of take(this.#deleters, document)) tell()
-        for (const page of this.#shown.get(document)?.views.keys() ?? []) {
-          page.port.post({ type: "deleted", document })
+    }
+
+    #status(document: string, shown: Shown): DocumentStatus {
+        const storageError = this.#unstored.get(document)
+        return storageError === undefined ? shown.status : { ...shown.status, storageError }
+    }
+
+    // Storage.
+
+    async #load(document: string): Promise<void> {
+        const entries: unknown[][] = []
+        let failure = this.#avoids(document) ? AVOIDED : undefined
+        try {
+            const chunks = failure === undefined ? await this.#storage.loadRange(["documents", document]) : []
+            for (const { key, data } of chunks) entries.push([key.slice(2), data])
+        } catch (error) {
+            failure = words(error)
         }
-        this.#shown.delete(document)
-        this.#unstored.delete(document)
-      }
+        this.#heed(() => this.#client.loaded(now(), document, entries, failure))
     }
-  }
 
-  #views(document: string): View[] {
-    return [...(this.#shown.get(document)?.views.values() ?? [])]
-  }
-
-  /** Tells all views of a document but one what changed in it. */
-  #spread(document: string, but?: View): void {
-    const [operations, whole] = this.#client.takePatches(document) as [Operation[] | undefined, boolean]
-    for (const view of this.#views(document)) if (view !== but) view.changed(operations, whole)
-  }
-
-  /** Sends what can be sent. Views show only what is stored, so that the next host knows it too. */
-  #update(document: string): void {
-    if (!this.#client.isStored(document) && !this.#unstored.has(document)) return
-    for (const view of this.#views(document)) view.update()
-  }
-
-  #tellStatus(document: string): void {
-    const shown = this.#shown.get(document)
-    if (shown === undefined) return
-    const status = this.#status(document, shown)
-    for (const [page, { processed }] of shown.views) {
-      page.port.post({ type: "status", document, status, processed })
+    async #store(document: string, writes: StorageWrite[]): Promise<void> {
+        if (writes.some((write) => "removeRange" in write && write.removeRange.length === 2)) {
+            writes.push({ remove: ["outbox", document] }, { removeRange: ["views", document] })
+        }
+        // The same ones when the commit is tried again: it has no edits that were made meanwhile.
+        const untold = this.#untold.get(document) ?? this.#views(document).flatMap(untoldOf)
+        this.#untold.set(document, untold)
+        let failure: string | undefined
+        try {
+            await this.#storage.commit([...untold, ...writes])
+            this.#untold.delete(document)
+        } catch (error) {
+            failure = words(error)
+            this.#tell({ type: "problem", message: `local storage: ${failure}` })
+        }
+        this.#heed(() => this.#client.stored(now(), document, failure))
     }
-  }
 
-  #status(document: string, shown: Shown): DocumentStatus {
-    const storageError = this.#unstored.get(document)
-    return storageError === undefined ? shown.status : { ...shown.status, storageError }
-  }
-
-  // Storage.
-
-  async #load(document: string): Promise<void> {
-    const entries: unknown[][] = []
-    let failure = this.#avoids(document) ? AVOIDED : undefined
-    try {
-      const chunks = failure === undefined ? await this.#storage.loadRange(["documents", document]) : []
-      for (const { key, data } of chunks) entries.push([key.slice(2), data])
-    } catch (error) {
-      failure = words(error)
+    /** The browser deleted what was kept. Of the documents that are open, all of it is here too. */
+    async #writeAgain(storageId: string): Promise<void> {
+        if (this.#closed) return
+        const kept = this.#client.documents().flatMap((document) => this.#client.kept(document) as StorageWrite[])
+        const put = (name: string, value: string): StorageWrite => ({
+            put: ["client", name],
+            data: new TextEncoder().encode(value),
+        })
+        const ours = [put("id", storageId), put("relays", JSON.stringify(this.#options.relays))]
+        const lost = "local storage was deleted, by the browser or its user"
+        try {
+            await this.#storage.commit([...ours, ...kept])
+            this.#tell({ type: "problem", message: `${lost}; the documents that are open were written again` })
+        } catch (error) {
+            this.#tell({ type: "problem", message: `${lost}, and cannot be written again: ${words(error)}` })
+        }
     }
-    this.#heed(() => this.#client.loaded(now(), document, entries, failure))
-  }
 
-  async #store(document: string, writes: StorageWrite[]): Promise<void> {
-    if (writes.some(write => "removeRange" in write && write.removeRange.length === 2)) {
-      writes.push({ remove: ["outbox", document] }, { removeRange: ["views", document] })
+    #flush(): Promise<void> {
+        this.#run(() => this.#client.flush())
+        const documents = this.#client.documents()
+        const failed = (): string | undefined => documents.find((document) => this.#unstored.has(document))
+        return this.#until(() => {
+            const document = failed()
+            if (document !== undefined) throw new CallError("storage", this.#unstored.get(document) ?? "")
+            return documents.every((document) => this.#client.isStored(document))
+        })
     }
-    // The same ones when the commit is tried again: it has no edits that were made meanwhile.
-    const untold = this.#untold.get(document) ?? this.#views(document).flatMap(untoldOf)
-    this.#untold.set(document, untold)
-    let failure: string | undefined
-    try {
-      await this.#storage.commit([...untold, ...writes])
-      this.#untold.delete(document)
-    } catch (error) {
-      failure = words(error)
-      this.#tell({ type: "problem", message: `local storage: ${failure}` })
+
+    /** Waits until `check` says so, which is asked after everything that happens. */
+    #until(check: () => boolean, signal?: AbortSignal): Promise<void> {
+        return new Promise((resolve, reject) => {
+            const end = (): void => {
+                this.#waiting.delete(waiting)
+                signal?.removeEventListener("abort", end)
+            }
+            const waiting: Waiting = {
+                check: () => {
+                    try {
+                        return check()
+                    } catch (error) {
+                        waiting.reject(error)
+                        return false
+                    }
+                },
+                resolve: () => (end(), resolve()),
+                reject: (error) => (end(), reject(error)),
+            }
+            signal?.addEventListener("abort", end)
+            this.#waiting.add(waiting)
+            if (waiting.check()) waiting.resolve()
+        })
     }
-    this.#heed(() => this.#client.stored(now(), document, failure))
-  }
 
-  /** The browser deleted what was kept. Of the documents that are open, all of it is here too. */
-  async #writeAgain(storageId: string): Promise<void> {
-    if (this.#closed) return
-    const kept = this.#client.documents().flatMap(document => this.#client.kept(document) as StorageWrite[])
-    const put = (name: string, value: string): StorageWrite => ({
-      put: ["client", name],
-      data: new TextEncoder().encode(value),
-    })
-    const ours = [put("id", storageId), put("relays", JSON.stringify(this.#options.relays))]
-    const lost = "local storage was deleted, by the browser or its user"
-    try {
-      await this.#storage.commit([...ours, ...kept])
-      this.#tell({ type: "problem", message: `${lost}; the documents that are open were written again` })
-    } catch (error) {
-      this.#tell({ type: "problem", message: `${lost}, and cannot be written again: ${words(error)}` })
+    // Relays.
+
+    #connect(relay: number, connection: number): void {
+        const url = this.#options.relays[relay] ?? ""
+        if (!this.#online) {
+            this.#withheld.push(connection)
+            return
+        }
+        this.#connection(relay, { relay: url, state: "connecting" })
+        const socket = new Socket(this.#webSocket, url, this.#options.token, {
+            opened: () => this.#heed(() => this.#client.connected(now(), connection)),
+            message: (bytes) => {
+                const shown = this.#connections[relay]
+                if (shown?.state !== "connected") this.#connection(relay, { relay: url, state: "connected" })
+                this.#heed(() => this.#client.frame(now(), connection, bytes))
+            },
+            closed: (refused) => {
+                this.#sockets.delete(connection)
+                this.#connection(relay, refusal(url, refused))
+                this.#heed(() => this.#client.closed(now(), connection, refused))
+            },
+        })
+        this.#sockets.set(connection, { socket, relay })
     }
-  }
 
-  #flush(): Promise<void> {
-    this.#run(() => this.#client.flush())
-    const documents = this.#client.documents()
-    const failed = (): string | undefined => documents.find(document => this.#unstored.has(document))
-    return this.#until(() => {
-      const document = failed()
-      if (document !== undefined) throw new CallError("storage", this.#unstored.get(document) ?? "")
-      return documents.every(document => this.#client.isStored(document))
-    })
-  }
-
-  /** Waits until `check` says so, which is asked after everything that happens. */
-  #until(check: () => boolean, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const end = (): void => {
-        this.#waiting.delete(waiting)
-        signal?.removeEventListener("abort", end)
-      }
-      const waiting: Waiting = {
-        check: () => {
-          try {
-            return check()
-          } catch (error) {
-            waiting.reject(error)
-            return false
-          }
-        },
-        resolve: () => (end(), resolve()),
-        reject: error => (end(), reject(error)),
-      }
-      signal?.addEventListener("abort", end)
-      this.#waiting.add(waiting)
-      if (waiting.check()) waiting.resolve()
-    })
-  }
-
-  // Relays.
-
-  #connect(relay: number, connection: number): void {
-    const url = this.#options.relays[relay] ?? ""
-    if (!this.#online) {
-      this.#withheld.push(connection)
-      return
-    }
-    this.#connection(relay, { relay: url, state: "connecting" })
-    const socket = new Socket(this.#webSocket, url, this.#options.token, {
-      opened: () => this.#heed(() => this.#client.connected(now(), connection)),
-      message: bytes => {
-        const shown = this.#connections[relay]
-        if (shown?.state !== "connected") this.#connection(relay, { relay: url, state: "connected" })
-        this.#heed(() => this.#client.frame(now(), connection, bytes))
-      },
-      closed: refused => {
+    #disconnect(connection: number): void {
+        this.#withheld = this.#withheld.filter((other) => other !== connection)
+        const found = this.#sockets.get(connection)
+        if (found === undefined) return
+        found.socket.close()
         this.#sockets.delete(connection)
-        this.#connection(relay, refusal(url, refused))
-        this.#heed(() => this.#client.closed(now(), connection, refused))
-      },
-    })
-    this.#sockets.set(connection, { socket, relay })
-  }
-
-  #disconnect(connection: number): void {
-    this.#withheld = this.#withheld.filter((other) => other !== connection)
-    const found = this.#sockets.get(connection)
-    if (found === undefined) return
-    found.socket.close()
-    this.#sockets.delete(connection)
-    this.#connection(found.relay, refusal(this.#options.relays[found.relay] ?? "", undefined))
-  }
-
-  #connection(relay: number, connection: ConnectionStatus): void {
-    this.#connections[relay] = connection
-    this.#tell({ type: "connection", connection })
-  }
-
-  #setOnline(online: boolean): void {
-    if (online === this.#online) return
-    this.#online = online
-    if (online) {
-      // The engine would wait for them until it gives them up.
-      for (const connection of this.#withheld.splice(0)) {
-        this.#run(() => this.#client.closed(now(), connection))
-      }
-      return this.wake()
+        this.#connection(found.relay, refusal(this.#options.relays[found.relay] ?? "", undefined))
     }
-    for (const connection of [...this.#sockets.keys()]) this.#lose(connection)
-  }
 
-  #lose(connection: number): void {
-    this.#disconnect(connection)
-    this.#run(() => this.#client.closed(now(), connection))
-  }
+    #connection(relay: number, connection: ConnectionStatus): void {
+        this.#connections[relay] = connection
+        this.#tell({ type: "connection", connection })
+    }
 
-  #tell(message: HostMessage): void {
-    for (const page of this.#pages) page.port.post(message)
-  }
-
-  // Pages.
-
-  #message(page: Page, message: PageMessage): void {
-    switch (message.type) {
-      case "call":
-        return void this.#answer(page, message.call, message.name, message.args)
-      case "cancel":
-        return page.calls.get(message.call)?.abort()
-      case "edit": {
-        const { document, author, edit, seen, named } = message
-        const view = this.#shown.get(document)?.views.get(page)
-        if (view) view.author = author
-        return this.#edit(page, document, edit, seen, named)
-      }
-      case "seen": {
-        const view = this.#shown.get(message.document)?.views.get(page)
-        view?.seen(message.update)
-        return this.#update(message.document)
-      }
-      case "broadcast": {
-        const { document, message: content } = message
-        this.#run(() => this.#client.broadcast(document, content))
-        // The other pages of this browser hear it without a relay.
-        for (const other of this.#shown.get(document)?.views.keys() ?? []) {
-          if (other === page) continue
-          other.port.post({ type: "ephemeral", document, sender: this.#options.peerId, message: content })
+    #setOnline(online: boolean): void {
+        if (online === this.#online) return
+        this.#online = online
+        if (online) {
+            // The engine would wait for them until it gives them up.
+            for (const connection of this.#withheld.splice(0)) {
+                this.#run(() => this.#client.closed(now(), connection))
+            }
+            return this.wake()
         }
-        return
-      }
-      case "release":
-        return this.#release(page, message.document)
-      case "wake":
-        return this.wake(message.isOtherNetwork)
-      case "bye":
-        return this.#detach(page)
-      case "hello":
+        for (const connection of [...this.#sockets.keys()]) this.#lose(connection)
     }
-  }
 
-  #edit(page: Page, document: string, edit: Edit, seen: number, named: number): void {
-    const view = this.#shown.get(document)?.views.get(page)
-    if (view === undefined) return
-    this.#current = document
-    this.#run(() => {
-      if (view.edit(edit, seen, named)) return this.#spread(document, view)
-      // It changed nothing, so nothing will be told of it.
-      if (this.#client.isStored(document)) view.stored()
-      this.#tellStatus(document)
-    })
-    this.#update(document)
-  }
-
-  #release(page: Page, document: string): void {
-    const shown = this.#shown.get(document)
-    const view = shown?.views.get(page)
-    if (!shown || !view || this.#closed) return
-    shown.views.delete(page)
-    this.#client.forgetView(view.number)
-    if (view.author !== undefined) {
-      // If that fails, it is removed some day.
-      this.#storage.remove(["views", document, view.author]).catch(() => {})
+    #lose(connection: number): void {
+        this.#disconnect(connection)
+        this.#run(() => this.#client.closed(now(), connection))
     }
-    if (shown.views.size === 0) this.#shown.delete(document)
-    this.#letGoOf(document)
-  }
 
-  /** Lets a document leave memory if nobody uses it. */
-  #letGoOf(document: string): void {
-    if (this.#shown.has(document) || this.#finders.has(document)) return
-    this.#client.observe(document, false)
-    queueMicrotask(() => {
-      if (!this.#shown.has(document)) this.#heed(() => this.#client.letGo(document))
-    })
-  }
-
-  /** Gives a page a view of a document that is ready. */
-  #show(page: Page, document: string, heads: Heads): View {
-    let shown = this.#shown.get(document)
-    if (shown === undefined) {
-      this.#run(() => this.#client.hold(document))
-      this.#client.observe(document, true)
-      const now = this.#client.status(document) as Extract<Output, { type: "status" }> | undefined
-      shown = { views: new Map(), status: now ? status(now) : { state: "offline" } }
-      this.#shown.set(document, shown)
+    #tell(message: HostMessage): void {
+        for (const page of this.#pages) page.port.post(message)
     }
-    const view = new View(this.#client, document, message => page.port.post(message), heads)
-    shown.views.set(page, view)
-    return view
-  }
 
-  #opened(page: Page, document: string): Opened {
-    const heads = this.#client.heads(document)
-    this.#show(page, document, heads)
-    const operations = this.#client.state(document) as Operation[]
-    const shown = this.#shown.get(document)
-    const status = shown ? this.#status(document, shown) : ({ state: "offline" } as const)
-    return { document, heads, operations, status }
-  }
+    // Pages.
 
-  async #answer(page: Page, call: number, name: CallName, args: readonly unknown[]): Promise<void> {
-    const controller = new AbortController()
-    page.calls.set(call, controller)
-    let answer: { value?: unknown; failure?: Failure }
-    try {
-      if (this.#closed) throw new CallError("closed", "the repo was shut down")
-      const resuming = name === "resume" ? undefined : page.resuming.get(args[0] as string)
-      if (resuming) await resuming
-      const method = this.#calls[name] as (page: Page, signal: AbortSignal, ...args: unknown[]) => unknown
-      answer = { value: await method(page, controller.signal, ...args) }
-    } catch (error) {
-      const code = error instanceof CallError ? error.code : "failed"
-      answer = { failure: { code, message: words(error) } }
+    #message(page: Page, message: PageMessage): void {
+        switch (message.type) {
+            case "call":
+                return void this.#answer(page, message.call, message.name, message.args)
+            case "cancel":
+                return page.calls.get(message.call)?.abort()
+            case "edit": {
+                const { document, author, edit, seen, named } = message
+                const view = this.#shown.get(document)?.views.get(page)
+                if (view) view.author = author
+                return this.#edit(page, document, edit, seen, named)
+            }
+            case "seen": {
+                const view = this.#shown.get(message.document)?.views.get(page)
+                view?.seen(message.update)
+                return this.#update(message.document)
+            }
+            case "broadcast": {
+                const { document, message: content } = message
+                this.#run(() => this.#client.broadcast(document, content))
+                // The other pages of this browser hear it without a relay.
+                for (const other of this.#shown.get(document)?.views.keys() ?? []) {
+                    if (other === page) continue
+                    other.port.post({ type: "ephemeral", document, sender: this.#options.peerId, message: content })
+                }
+                return
+            }
+            case "release":
+                return this.#release(page, message.document)
+            case "wake":
+                return this.wake(message.isOtherNetwork)
+            case "bye":
+                return this.#detach(page)
+            case "hello":
+        }
     }
-    page.calls.delete(call)
-    if (this.#pages.has(page)) page.port.post({ type: "result", call, ...answer })
-  }
 
-  #calls: {
-    [N in CallName]: (
-      page: Page,
-      signal: AbortSignal,
-      ...args: Calls[N][0]
-    ) => Calls[N][1] | Promise<Calls[N][1]>
-  } = {
-    create: (page, _, operations, time) => {
-      const make = (): string => this.#client.create([...operations], new Map(), time)
-      return this.#opened(page, this.#must(make))
-    },
-    open: async (page, signal, document) => {
-      const id = parse(document)
-      await this.#find(id, signal)
-      return this.#opened(page, id)
-    },
-    resume: async (page, signal, document, resume) => {
-      const resumed = this.#storedEdits(document, resume).then(async stored => {
-        await this.#find(document, signal)
-        this.#resume(page, document, resume, stored)
-      })
-      const settled = resumed.catch(() => {}).then(() => {
-        if (page.resuming.get(document) === settled) page.resuming.delete(document)
-      })
-      page.resuming.set(document, settled)
-      await resumed
-    },
-    import: (page, _, bytes, time) => this.#opened(page, this.#must(() => this.#client.import(bytes, time))),
-    clone: (page, _, document, time) => {
-      const copy = (): string => this.#client.import(this.#client.save(document), time)
-      return this.#opened(page, this.#must(copy))
-    },
-    export: async (_, signal, document) => {
-      const id = parse(document)
-      await this.#find(id, signal)
-      const bytes = this.#client.save(id)
-      this.#letGoOf(id)
-      return bytes
-    },
-    delete: async (_, signal, document) => {
-      const id = parse(document)
-      const found = this.#find(id, signal).catch((error: unknown) => {
-        if (!(error instanceof CallError) || !["unavailable", "damaged"].includes(error.code)) throw error
-      })
-      await found
-      await new Promise<void>((resolve, reject) => {
-        const tell = (failure?: CallError): void => (failure ? reject(failure) : resolve())
-        push(this.#deleters, id, tell)
-        this.#run(() => this.#client.delete(id))
-      })
-    },
-    merge: (_, __, document, other) => void this.#must(() => this.#client.merge(document, other)),
-    flush: () => this.#flush(),
-    synced: (_, signal, document, level) => {
-      const is = (): boolean => {
-        if (!this.#shown.has(document)) throw new CallError("deleted", DOCUMENT_GONE)
-        if (level === "local") return this.#client.isStored(document)
-        if (level === "replicated") return this.#client.isEverywhere(document)
-        const now = this.#client.status(document) as { state?: string } | undefined
-        return now?.state === "saved"
-      }
-      return this.#until(is, signal)
-    },
-    heads: (page, _, document) => this.#view(page, document).shown,
-    state: (_, __, document, heads) => this.#client.state(document, [...heads]) as Operation[],
-    diff: (_, __, document, before, after) => [
-      this.#client.state(document, [...before]) as Operation[],
-      this.#client.diff(document, [...before], [...after]) as Operation[],
-    ],
-    history: (_, __, document) => (this.#client.history(document) as HistoryRow[]).map(change),
-    changeAt: (_, __, document, heads, { operations, time, message }) => {
-      const make = (): string | undefined =>
-        this.#client.change(document, [...operations], new Map(), time, message, [...heads], undefined, 0)
-      const hash = this.#must(make)
-      this.#update(document)
-      return hash === undefined ? heads : [hash]
-    },
-    cursor: (page, _, document, object, index) => {
-      const view = this.#view(page, document)
-      const at = view.isCurrent ? undefined : [...view.heads]
-      return this.#client.cursor(document, view.objectId(object), index, at)
-    },
-    position: (page, _, document, object, cursor) => {
-      const view = this.#view(page, document)
-      const at = view.isCurrent ? undefined : [...view.heads]
-      return this.#client.position(document, view.objectId(object), cursor, at)
-    },
-    marks: (page, _, document, object) => {
-      const view = this.#view(page, document)
-      const at = view.isCurrent ? undefined : [...view.heads]
-      const rows = this.#client.marks(document, view.objectId(object), at) as MarkRow[]
-      return rows.map(([name, start, end, value]) => ({ name, start, end, value }))
-    },
-    undo: (page, _, document, time) => this.#takeBack(page, document, "undo", time),
-    redo: (page, _, document, time) => this.#takeBack(page, document, "redo", time),
-    online: (_, __, online) => this.#setOnline(online),
-    shutdown: page => {
-      queueMicrotask(() => this.#detach(page))
-    },
-  }
+    #edit(page: Page, document: string, edit: Edit, seen: number, named: number): void {
+        const view = this.#shown.get(document)?.views.get(page)
+        if (view === undefined) return
+        this.#current = document
+        this.#run(() => {
+            if (view.edit(edit, seen, named)) return this.#spread(document, view)
+            // It changed nothing, so nothing will be told of it.
+            if (this.#client.isStored(document)) view.stored()
+            this.#tellStatus(document)
+        })
+        this.#update(document)
+    }
 
-  #takeBack(page: Page, document: string, which: "undo" | "redo", time: number): boolean {
-    const view = this.#view(page, document)
-    const done = this.#must(() => this.#client[which](document, view.number, time))
-    view.tellUndoable()
-    this.#update(document)
-    return done
-  }
-
-  /** Does something with the engine of which a result is expected. */
-  #must<T>(action: () => T): T {
-    const done = this.#run(() => ({ result: action() }))
-    if (done === undefined) throw new CallError("closed", "the repo was shut down")
-    return done.result
-  }
-
-  #view(page: Page, document: string): View {
-    const view = this.#shown.get(document)?.views.get(page)
-    if (view === undefined) throw new CallError("deleted", DOCUMENT_GONE)
-    return view
-  }
-
-  #find(document: string, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.#avoids(document)) throw new CallError("damaged", AVOIDED)
-      const tell = (failure?: CallError): void => (failure ? reject(failure) : resolve())
-      push(this.#finders, document, tell)
-      signal.addEventListener("abort", () => {
-        const others = this.#finders.get(document)?.filter(other => other !== tell) ?? []
-        if (others.length > 0) this.#finders.set(document, others)
-        else this.#finders.delete(document)
+    #release(page: Page, document: string): void {
+        const shown = this.#shown.get(document)
+        const view = shown?.views.get(page)
+        if (!shown || !view || this.#closed) return
+        shown.views.delete(page)
+        this.#client.forgetView(view.number)
+        if (view.author !== undefined) {
+            // If that fails, it is removed some day.
+            this.#storage.remove(["views", document, view.author]).catch(() => {})
+        }
+        if (shown.views.size === 0) this.#shown.delete(document)
         this.#letGoOf(document)
-        reject(new CallError("failed", "nobody waits for it"))
-      })
-      this.#current = document
-      this.#run(() => this.#client.find(document))
-    })
-  }
+    }
 
-  #avoids(document: string): boolean {
-    return this.#options.avoid?.includes(document) === true
-  }
+    /** Lets a document leave memory if nobody uses it. */
+    #letGoOf(document: string): void {
+        if (this.#shown.has(document) || this.#finders.has(document)) return
+        this.#client.observe(document, false)
+        queueMicrotask(() => {
+            if (!this.#shown.has(document)) this.#heed(() => this.#client.letGo(document))
+        })
+    }
 
-  /** Goes on where an earlier host ended. */
-  #resume(page: Page, document: string, { author, heads, edits }: Resume, stored?: StoredEdits): void {
-    const last = stored && this.#client.knowsHeads(document, [...stored.heads]) ? stored : { seq: 0, heads }
-    const known = this.#client.knowsHeads(document, [...last.heads])
-    const view = this.#show(page, document, known ? last.heads : this.#client.heads(document))
-    view.author = author
-    if (known) view.lag()
-    // That host's storage failed, or was wiped. The edits are tried on what there is.
-    else view.replace()
-    if (last === stored) view.goOn(stored)
-    for (const edit of edits) if (edit.seq > last.seq) this.#edit(page, document, edit, 0, 0)
-    this.#update(document)
-  }
+    /** Gives a page a view of a document that is ready. */
+    #show(page: Page, document: string, heads: Heads): View {
+        let shown = this.#shown.get(document)
+        if (shown === undefined) {
+            this.#run(() => this.#client.hold(document))
+            this.#client.observe(document, true)
+            const now = this.#client.status(document) as Extract<Output, { type: "status" }> | undefined
+            shown = { views: new Map(), status: now ? status(now) : { state: "offline" } }
+            this.#shown.set(document, shown)
+        }
+        const view = new View(this.#client, document, (message) => page.port.post(message), heads)
+        shown.views.set(page, view)
+        return view
+    }
 
-  /** What the last host stored of a page's edits without telling it: they must not be made again. */
-  async #storedEdits(document: string, { author, edits }: Resume): Promise<StoredEdits | undefined> {
-    const first = edits[0]
-    const data = first && (await this.#storage.load(["views", document, author]))
-    if (!data) return undefined
-    const stored = (JSON.parse(new TextDecoder().decode(data)) as Untold).stored
-    return stored.seq >= first.seq ? stored : undefined
-  }
+    #opened(page: Page, document: string): Opened {
+        const heads = this.#client.heads(document)
+        this.#show(page, document, heads)
+        const operations = this.#client.state(document) as Operation[]
+        const shown = this.#shown.get(document)
+        const status = shown ? this.#status(document, shown) : ({ state: "offline" } as const)
+        return { document, heads, operations, status }
+    }
+
+    async #answer(page: Page, call: number, name: CallName, args: readonly unknown[]): Promise<void> {
+        const controller = new AbortController()
+        page.calls.set(call, controller)
+        let answer: { value?: unknown; failure?: Failure }
+        try {
+            if (this.#closed) throw new CallError("closed", "the repo was shut down")
+            const resuming = name === "resume" ? undefined : page.resuming.get(args[0] as string)
+            if (resuming) await resuming
+            const method = this.#calls[name] as (page: Page, signal: AbortSignal, ...args: unknown[]) => unknown
+            answer = { value: await method(page, controller.signal, ...args) }
+        } catch (error) {
+            const code = error instanceof CallError ? error.code : "failed"
+            answer = { failure: { code, message: words(error) } }
+        }
+        page.calls.delete(call)
+        if (this.#pages.has(page)) page.port.post({ type: "result", call, ...answer })
+    }
+
+    #calls: {
+        [N in CallName]: (page: Page, signal: AbortSignal, ...args: Calls[N][0]) => Calls[N][1] | Promise<Calls[N][1]>
+    } = {
+        create: (page, _, operations, time) => {
+            const make = (): string => this.#client.create([...operations], new Map(), time)
+            return this.#opened(page, this.#must(make))
+        },
+        open: async (page, signal, document) => {
+            const id = parse(document)
+            await this.#find(id, signal)
+            return this.#opened(page, id)
+        },
+        resume: async (page, signal, document, resume) => {
+            const resumed = this.#storedEdits(document, resume).then(async (stored) => {
+                await this.#find(document, signal)
+                this.#resume(page, document, resume, stored)
+            })
+            const settled = resumed
+                .catch(() => {})
+                .then(() => {
+                    if (page.resuming.get(document) === settled) page.resuming.delete(document)
+                })
+            page.resuming.set(document, settled)
+            await resumed
+        },
+        import: (page, _, bytes, time) =>
+            this.#opened(
+                page,
+                this.#must(() => this.#client.import(bytes, time)),
+            ),
+        clone: (page, _, document, time) => {
+            const copy = (): string => this.#client.import(this.#client.save(document), time)
+            return this.#opened(page, this.#must(copy))
+        },
+        export: async (_, signal, document) => {
+            const id = parse(document)
+            await this.#find(id, signal)
+            const bytes = this.#client.save(id)
+            this.#letGoOf(id)
+            return bytes
+        },
+        delete: async (_, signal, document) => {
+            const id = parse(document)
+            const found = this.#find(id, signal).catch((error: unknown) => {
+                if (!(error instanceof CallError) || !["unavailable", "damaged"].includes(error.code)) throw error
+            })
+            await found
+            await new Promise<void>((resolve, reject) => {
+                const tell = (failure?: CallError): void => (failure ? reject(failure) : resolve())
+                push(this.#deleters, id, tell)
+                this.#run(() => this.#client.delete(id))
+            })
+        },
+        merge: (_, __, document, other) => void this.#must(() => this.#client.merge(document, other)),
+        flush: () => this.#flush(),
+        synced: (_, signal, document, level) => {
+            const is = (): boolean => {
+                if (!this.#shown.has(document)) throw new CallError("deleted", DOCUMENT_GONE)
+                if (level === "local") return this.#client.isStored(document)
+                if (level === "replicated") return this.#client.isEverywhere(document)
+                const now = this.#client.status(document) as { state?: string } | undefined
+                return now?.state === "saved"
+            }
+            return this.#until(is, signal)
+        },
+        heads: (page, _, document) => this.#view(page, document).shown,
+        state: (_, __, document, heads) => this.#client.state(document, [...heads]) as Operation[],
+        diff: (_, __, document, before, after) => [
+            this.#client.state(document, [...before]) as Operation[],
+            this.#client.diff(document, [...before], [...after]) as Operation[],
+        ],
+        history: (_, __, document) => (this.#client.history(document) as HistoryRow[]).map(change),
+        changeAt: (_, __, document, heads, { operations, time, message }) => {
+            const make = (): string | undefined =>
+                this.#client.change(document, [...operations], new Map(), time, message, [...heads], undefined, 0)
+            const hash = this.#must(make)
+            this.#update(document)
+            return hash === undefined ? heads : [hash]
+        },
+        cursor: (page, _, document, object, index) => {
+            const view = this.#view(page, document)
+            const at = view.isCurrent ? undefined : [...view.heads]
+            return this.#client.cursor(document, view.objectId(object), index, at)
+        },
+        position: (page, _, document, object, cursor) => {
+            const view = this.#view(page, document)
+            const at = view.isCurrent ? undefined : [...view.heads]
+            return this.#client.position(document, view.objectId(object), cursor, at)
+        },
+        marks: (page, _, document, object) => {
+            const view = this.#view(page, document)
+            const at = view.isCurrent ? undefined : [...view.heads]
+            const rows = this.#client.marks(document, view.objectId(object), at) as MarkRow[]
+            return rows.map(([name, start, end, value]) => ({ name, start, end, value }))
+        },
+        undo: (page, _, document, time) => this.#takeBack(page, document, "undo", time),
+        redo: (page, _, document, time) => this.#takeBack(page, document, "redo", time),
+        online: (_, __, online) => this.#setOnline(online),
+        shutdown: (page) => {
+            queueMicrotask(() => this.#detach(page))
+        },
+    }
+
+    #takeBack(page: Page, document: string, which: "undo" | "redo", time: number): boolean {
+        const view = this.#view(page, document)
+        const done = this.#must(() => this.#client[which](document, view.number, time))
+        view.tellUndoable()
+        this.#update(document)
+        return done
+    }
+
+    /** Does something with the engine of which a result is expected. */
+    #must<T>(action: () => T): T {
+        const done = this.#run(() => ({ result: action() }))
+        if (done === undefined) throw new CallError("closed", "the repo was shut down")
+        return done.result
+    }
+
+    #view(page: Page, document: string): View {
+        const view = this.#shown.get(document)?.views.get(page)
+        if (view === undefined) throw new CallError("deleted", DOCUMENT_GONE)
+        return view
+    }
+
+    #find(document: string, signal: AbortSignal): Promise<void> {
+        return new Promise((resolve, reject) => {
+            if (this.#avoids(document)) throw new CallError("damaged", AVOIDED)
+            const tell = (failure?: CallError): void => (failure ? reject(failure) : resolve())
+            push(this.#finders, document, tell)
+            signal.addEventListener("abort", () => {
+                const others = this.#finders.get(document)?.filter((other) => other !== tell) ?? []
+                if (others.length > 0) this.#finders.set(document, others)
+                else this.#finders.delete(document)
+                this.#letGoOf(document)
+                reject(new CallError("failed", "nobody waits for it"))
+            })
+            this.#current = document
+            this.#run(() => this.#client.find(document))
+        })
+    }
+
+    #avoids(document: string): boolean {
+        return this.#options.avoid?.includes(document) === true
+    }
+
+    /** Goes on where an earlier host ended. */
+    #resume(page: Page, document: string, { author, heads, edits }: Resume, stored?: StoredEdits): void {
+        const last = stored && this.#client.knowsHeads(document, [...stored.heads]) ? stored : { seq: 0, heads }
+        const known = this.#client.knowsHeads(document, [...last.heads])
+        const view = this.#show(page, document, known ? last.heads : this.#client.heads(document))
+        view.author = author
+        if (known) view.lag()
+        // That host's storage failed, or was wiped. The edits are tried on what there is.
+        else view.replace()
+        if (last === stored) view.goOn(stored)
+        for (const edit of edits) if (edit.seq > last.seq) this.#edit(page, document, edit, 0, 0)
+        this.#update(document)
+    }
+
+    /** What the last host stored of a page's edits without telling it: they must not be made again. */
+    async #storedEdits(document: string, { author, edits }: Resume): Promise<StoredEdits | undefined> {
+        const first = edits[0]
+        const data = first && (await this.#storage.load(["views", document, author]))
+        if (!data) return undefined
+        const stored = (JSON.parse(new TextDecoder().decode(data)) as Untold).stored
+        return stored.seq >= first.seq ? stored : undefined
+    }
 }
 
 /** A value under `["views", document, author]`. */
 interface Untold {
-  readonly stored: StoredEdits
-  /** In milliseconds since 1970. */
-  readonly at: number
+    readonly stored: StoredEdits
+    /** In milliseconds since 1970. */
+    readonly at: number
 }
 
 /** A tab that was closed without a word leaves one behind; after so long nobody asks for it. */
 const UNTOLD_MS = 24 * 60 * 60 * 1000
 
 function untoldOf({ document, author, untold }: View): StorageWrite[] {
-  if (author === undefined || untold === undefined) return []
-  const value: Untold = { stored: untold, at: Date.now() }
-  return [{ put: ["views", document, author], data: new TextEncoder().encode(JSON.stringify(value)) }]
+    if (author === undefined || untold === undefined) return []
+    const value: Untold = { stored: untold, at: Date.now() }
+    return [{ put: ["views", document, author], data: new TextEncoder().encode(JSON.stringify(value)) }]
 }
 
 async function forgetUntold(storage: Storage): Promise<void> {
-  const old = (await storage.loadRange(["views"])).filter(({ data }) => {
-    return (JSON.parse(new TextDecoder().decode(data)) as Untold).at < Date.now() - UNTOLD_MS
-  })
-  if (old.length > 0) await storage.commit(old.map(({ key }) => ({ remove: key })))
+    const old = (await storage.loadRange(["views"])).filter(({ data }) => {
+        return (JSON.parse(new TextDecoder().decode(data)) as Untold).at < Date.now() - UNTOLD_MS
+    })
+    if (old.length > 0) await storage.commit(old.map(({ key }) => ({ remove: key })))
 }
 
 type HistoryRow = [string, string, number, number, string | undefined, string[], number]
 type MarkRow = [string, number, number, Mark["value"]]
 
 function change([hash, actor, seq, time, message, deps, operations]: HistoryRow): ChangeInfo {
-  const told = { hash, actor, seq, time, deps, operations }
-  return message === undefined ? told : { ...told, message }
+    const told = { hash, actor, seq, time, deps, operations }
+    return message === undefined ? told : { ...told, message }
 }
 
 function status({ state, reason }: { state: DocumentStatus["state"]; reason?: string }): DocumentStatus {
-  return reason === undefined ? { state } : { state, reason }
+    return reason === undefined ? { state } : { state, reason }
 }
 
 function refusal(relay: string, reason: string | undefined): ConnectionStatus {
-  return reason === undefined ? { relay, state: "offline" } : { relay, state: "refused", reason }
+    return reason === undefined ? { relay, state: "offline" } : { relay, state: "refused", reason }
 }
 
 function parse(url: string): string {
-  const id = documentId(url)
-  if (id === undefined) throw new CallError("failed", `${JSON.stringify(url)} is no url of a document`)
-  return id
+    const id = documentId(url)
+    if (id === undefined) throw new CallError("failed", `${JSON.stringify(url)} is no url of a document`)
+    return id
 }
 
 /** What ends an instance of the module: a trap, or a stack that is too small. */
 function isTrap(error: unknown): boolean {
-  if (error instanceof WebAssembly.RuntimeError) return true
-  return error instanceof Error && /call stack|too much recursion/.test(error.message)
+    if (error instanceof WebAssembly.RuntimeError) return true
+    return error instanceof Error && /call stack|too much recursion/.test(error.message)
 }
 
 /** The document that a frame names, found without decoding the frame: a text behind its key. */
 function documentIn(frame: Uint8Array): string | undefined {
-  const key = new TextEncoder().encode("jdocumentId")
-  const starts = (at: number): boolean => key.every((byte, i) => frame[at + i] === byte)
-  for (let at = frame.indexOf(key[0]!); at >= 0; at = frame.indexOf(key[0]!, at + 1)) {
-    if (!starts(at)) continue
-    let from = at + key.length
-    const head = frame[from++] ?? 0
-    const length = head === 0x78 ? (frame[from++] ?? 0) : head - 0x60
-    return documentId(new TextDecoder().decode(frame.subarray(from, from + length)))
-  }
-  return undefined
+    const key = new TextEncoder().encode("jdocumentId")
+    const starts = (at: number): boolean => key.every((byte, i) => frame[at + i] === byte)
+    for (let at = frame.indexOf(key[0]!); at >= 0; at = frame.indexOf(key[0]!, at + 1)) {
+        if (!starts(at)) continue
+        let from = at + key.length
+        const head = frame[from++] ?? 0
+        const length = head === 0x78 ? (frame[from++] ?? 0) : head - 0x60
+        return documentId(new TextDecoder().decode(frame.subarray(from, from + length)))
+    }
+    return undefined
 }
 
 function push<T>(map: Map<string, T[]>, key: string, value: T): void {
-  map.set(key, [...(map.get(key) ?? []), value])
+    map.set(key, [...(map.get(key) ?? []), value])
 }
 
 function take<T>(map: Map<string, T[]>, key: string): T[] {
-  const taken = map.get(key) ?? []
-  map.delete(key)
-  return taken
+    const taken = map.get(key) ?? []
+    map.delete(key)
+    return taken
 }
 
 function now(): number {
-  return performance.now()
+    return performance.now()
 }
 
 /** A name that the storage keeps, drawn the first time. */
 async function named(storage: Storage, key: string[]): Promise<string> {
-  const stored = await storage.load(key)
-  if (stored !== undefined) return new TextDecoder().decode(stored)
-  const drawn = [...crypto.getRandomValues(new Uint8Array(16))]
-  const name = drawn.map(byte => byte.toString(16).padStart(2, "0")).join("")
-  await storage.save(key, new TextEncoder().encode(name))
-  return name
+    const stored = await storage.load(key)
+    if (stored !== undefined) return new TextDecoder().decode(stored)
+    const drawn = [...crypto.getRandomValues(new Uint8Array(16))]
+    const name = drawn.map((byte) => byte.toString(16).padStart(2, "0")).join("")
+    await storage.save(key, new TextEncoder().encode(name))
+    return name
 }
 
 /**
@@ -903,16 +910,15 @@ async function named(storage: Storage, key: string[]): Promise<string> {
  * documents are put into the outbox for it.
  */
 async function nameRelays(storage: Storage, relays: readonly string[]): Promise<void> {
-  const key = ["client", "relays"]
-  const stored = await storage.load(key)
-  const before = stored ? (JSON.parse(new TextDecoder().decode(stored)) as string[]) : []
-  const isNew = relays.some(relay => !before.includes(relay))
-  if (!isNew && before.length === relays.length) return
-  const writes: StorageWrite[] = [{ put: key, data: new TextEncoder().encode(JSON.stringify(relays)) }]
-  if (isNew) {
-    const ids = new Set((await storage.keys(["documents"])).map(documentKey => documentKey[1] ?? ""))
-    for (const id of ids) writes.push({ put: ["outbox", id], data: new Uint8Array() })
-  }
-  await storage.commit(writes)
+    const key = ["client", "relays"]
+    const stored = await storage.load(key)
+    const before = stored ? (JSON.parse(new TextDecoder().decode(stored)) as string[]) : []
+    const isNew = relays.some((relay) => !before.includes(relay))
+    if (!isNew && before.length === relays.length) return
+    const writes: StorageWrite[] = [{ put: key, data: new TextEncoder().encode(JSON.stringify(relays)) }]
+    if (isNew) {
+        const ids = new Set((await storage.keys(["documents"])).map((documentKey) => documentKey[1] ?? ""))
+        for (const id of ids) writes.push({ put: ["outbox", id], data: new Uint8Array() })
+    }
+    await storage.commit(writes)
 }
-

@@ -9,157 +9,157 @@ import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, SyncState 
 
 /** How a host is started. */
 export interface HostOptions {
-  /** Names the database, the lock and the channels. */
-  readonly name: string
-  /** WebSocket urls, without tokens. */
-  readonly relays: readonly string[]
-  readonly token?: string
-  readonly peerId: string
-  /** Documents are kept by the browser, and by nobody else. */
-  readonly keeps: boolean
-  /** Documents at which the engine trapped: they are not opened again. */
-  readonly avoid?: readonly string[]
+    /** Names the database, the lock and the channels. */
+    readonly name: string
+    /** WebSocket urls, without tokens. */
+    readonly relays: readonly string[]
+    readonly token?: string
+    readonly peerId: string
+    /** Documents are kept by the browser, and by nobody else. */
+    readonly keeps: boolean
+    /** Documents at which the engine trapped: they are not opened again. */
+    readonly avoid?: readonly string[]
 }
 
 /** What a page has seen of a document that some host gave it. */
 export interface Resume {
-  /** Names the handle that made the edits, and no other ever. */
-  readonly author: string
-  /** The heads of what it shows, without the edits below; all of it was stored. */
-  readonly heads: Heads
-  /** What it edited since, in order. */
-  readonly edits: readonly Edit[]
+    /** Names the handle that made the edits, and no other ever. */
+    readonly author: string
+    /** The heads of what it shows, without the edits below; all of it was stored. */
+    readonly heads: Heads
+    /** What it edited since, in order. */
+    readonly edits: readonly Edit[]
 }
 
 /** The edits of a handle up to `seq` are in local storage; `heads` are those after it. */
 export interface StoredEdits {
-  readonly seq: number
-  readonly heads: Heads
-  /** The real names of objects. */
-  readonly names: readonly (readonly [string, string])[]
+    readonly seq: number
+    readonly heads: Heads
+    /** The real names of objects. */
+    readonly names: readonly (readonly [string, string])[]
 }
 
 export interface Edit {
-  /** Counts the edits of this page in this document, from 1. */
-  readonly seq: number
-  readonly operations: readonly Operation[]
-  /** Seconds since 1970. */
-  readonly time: number
-  readonly message?: string
+    /** Counts the edits of this page in this document, from 1. */
+    readonly seq: number
+    readonly operations: readonly Operation[]
+    /** Seconds since 1970. */
+    readonly time: number
+    readonly message?: string
 }
 
 /** What a page asks for, with the arguments and the result. */
 export interface Calls {
-  create: [[operations: readonly Operation[], time: number], Opened]
-  open: [[document: string], Opened]
-  resume: [[document: string, resume: Resume], void]
-  import: [[bytes: Uint8Array, time: number], Opened]
-  clone: [[document: string, time: number], Opened]
-  export: [[document: string], Uint8Array]
-  delete: [[document: string], void]
-  merge: [[document: string, other: string], void]
-  flush: [[], void]
-  synced: [[document: string, level: "local" | "durable" | "replicated"], void]
-  heads: [[document: string], Heads]
-  state: [[document: string, heads: Heads], Operation[]]
-  diff: [[document: string, before: Heads, after: Heads], [state: Operation[], steps: Operation[]]]
-  history: [[document: string], ChangeInfo[]]
-  changeAt: [[document: string, heads: Heads, edit: Omit<Edit, "seq">], Heads]
-  cursor: [[document: string, object: string, index: number], string]
-  position: [[document: string, object: string, cursor: string], number]
-  marks: [[document: string, object: string], Mark[]]
-  undo: [[document: string, time: number], boolean]
-  redo: [[document: string, time: number], boolean]
-  online: [[online: boolean], void]
-  shutdown: [[], void]
+    create: [[operations: readonly Operation[], time: number], Opened]
+    open: [[document: string], Opened]
+    resume: [[document: string, resume: Resume], void]
+    import: [[bytes: Uint8Array, time: number], Opened]
+    clone: [[document: string, time: number], Opened]
+    export: [[document: string], Uint8Array]
+    delete: [[document: string], void]
+    merge: [[document: string, other: string], void]
+    flush: [[], void]
+    synced: [[document: string, level: "local" | "durable" | "replicated"], void]
+    heads: [[document: string], Heads]
+    state: [[document: string, heads: Heads], Operation[]]
+    diff: [[document: string, before: Heads, after: Heads], [state: Operation[], steps: Operation[]]]
+    history: [[document: string], ChangeInfo[]]
+    changeAt: [[document: string, heads: Heads, edit: Omit<Edit, "seq">], Heads]
+    cursor: [[document: string, object: string, index: number], string]
+    position: [[document: string, object: string, cursor: string], number]
+    marks: [[document: string, object: string], Mark[]]
+    undo: [[document: string, time: number], boolean]
+    redo: [[document: string, time: number], boolean]
+    online: [[online: boolean], void]
+    shutdown: [[], void]
 }
 
 export type CallName = keyof Calls
 
 /** A document as it is opened. */
 export interface Opened {
-  readonly document: string
-  readonly heads: Heads
-  /** What makes its contents out of nothing. */
-  readonly operations: readonly Operation[]
-  readonly status: DocumentStatus
+    readonly document: string
+    readonly heads: Heads
+    /** What makes its contents out of nothing. */
+    readonly operations: readonly Operation[]
+    readonly status: DocumentStatus
 }
 
 export interface DocumentStatus {
-  readonly state: SyncState
-  readonly reason?: string
-  readonly storageError?: string
+    readonly state: SyncState
+    readonly reason?: string
+    readonly storageError?: string
 }
 
 /** What becomes of a page's word: why, in a form that crosses to another thread. */
 export interface Failure {
-  readonly code: FailureCode
-  readonly message: string
+    readonly code: FailureCode
+    readonly message: string
 }
 
 export type PageMessage =
-  | { readonly type: "hello"; readonly page: string }
-  | { readonly type: "bye" }
-  /** Somebody looks at the page, or there is a network again. */
-  | { readonly type: "wake"; readonly isOtherNetwork: boolean }
-  | { readonly type: "cancel"; readonly call: number }
-  | { readonly type: "call"; readonly call: number; readonly name: CallName; readonly args: readonly unknown[] }
-  | {
-      readonly type: "edit"
-      readonly document: string
-      readonly author: string
-      readonly edit: Edit
-      /** The last update that the page took; one that it did not take is gone. */
-      readonly seen: number
-      /** Names of objects up to this edit were replaced by real ones. */
-      readonly named: number
-    }
-  | { readonly type: "seen"; readonly document: string; readonly update: number }
-  | { readonly type: "broadcast"; readonly document: string; readonly message: unknown }
-  | { readonly type: "release"; readonly document: string }
+    | { readonly type: "hello"; readonly page: string }
+    | { readonly type: "bye" }
+    /** Somebody looks at the page, or there is a network again. */
+    | { readonly type: "wake"; readonly isOtherNetwork: boolean }
+    | { readonly type: "cancel"; readonly call: number }
+    | { readonly type: "call"; readonly call: number; readonly name: CallName; readonly args: readonly unknown[] }
+    | {
+          readonly type: "edit"
+          readonly document: string
+          readonly author: string
+          readonly edit: Edit
+          /** The last update that the page took; one that it did not take is gone. */
+          readonly seen: number
+          /** Names of objects up to this edit were replaced by real ones. */
+          readonly named: number
+      }
+    | { readonly type: "seen"; readonly document: string; readonly update: number }
+    | { readonly type: "broadcast"; readonly document: string; readonly message: unknown }
+    | { readonly type: "release"; readonly document: string }
 
 export type HostMessage =
-  | { readonly type: "welcome" }
-  | { readonly type: "result"; readonly call: number; readonly value?: unknown; readonly failure?: Failure }
-  /**
-   * What others changed. A page whose last edit is not `processed` drops it, and gets another after
-   * that edit.
-   */
-  | {
-      readonly type: "update"
-      readonly document: string
-      readonly update: number
-      readonly processed: number
-      readonly heads: Heads
-      readonly operations: readonly Operation[]
-      /** They take the place of all that was. */
-      readonly whole: boolean
-    }
-  | ({ readonly type: "stored"; readonly document: string } & StoredEdits)
-  /** An edit was not possible. A whole update follows, and no edit before that counts. */
-  | { readonly type: "rejected"; readonly document: string; readonly seq: number; readonly message: string }
-  /** Of what is `processed` of the page's edits. */
-  | {
-      readonly type: "status"
-      readonly document: string
-      readonly status: DocumentStatus
-      readonly processed: number
-    }
-  | { readonly type: "ephemeral"; readonly document: string; readonly sender: string; readonly message: unknown }
-  /** Whether the page can take back an edit of its own, and do one again. */
-  | { readonly type: "undoable"; readonly document: string; readonly undo: boolean; readonly redo: boolean }
-  | { readonly type: "deleted"; readonly document: string }
-  | { readonly type: "connection"; readonly connection: ConnectionStatus }
-  | { readonly type: "problem"; readonly message: string }
+    | { readonly type: "welcome" }
+    | { readonly type: "result"; readonly call: number; readonly value?: unknown; readonly failure?: Failure }
+    /**
+     * What others changed. A page whose last edit is not `processed` drops it, and gets another after
+     * that edit.
+     */
+    | {
+          readonly type: "update"
+          readonly document: string
+          readonly update: number
+          readonly processed: number
+          readonly heads: Heads
+          readonly operations: readonly Operation[]
+          /** They take the place of all that was. */
+          readonly whole: boolean
+      }
+    | ({ readonly type: "stored"; readonly document: string } & StoredEdits)
+    /** An edit was not possible. A whole update follows, and no edit before that counts. */
+    | { readonly type: "rejected"; readonly document: string; readonly seq: number; readonly message: string }
+    /** Of what is `processed` of the page's edits. */
+    | {
+          readonly type: "status"
+          readonly document: string
+          readonly status: DocumentStatus
+          readonly processed: number
+      }
+    | { readonly type: "ephemeral"; readonly document: string; readonly sender: string; readonly message: unknown }
+    /** Whether the page can take back an edit of its own, and do one again. */
+    | { readonly type: "undoable"; readonly document: string; readonly undo: boolean; readonly redo: boolean }
+    | { readonly type: "deleted"; readonly document: string }
+    | { readonly type: "connection"; readonly connection: ConnectionStatus }
+    | { readonly type: "problem"; readonly message: string }
 
 /** One end of the way between a page and a host. */
 export interface Port<Out, In> {
-  post(message: Out): void
-  onmessage: ((message: In) => void) | undefined
-  close(): void
+    post(message: Out): void
+    onmessage: ((message: In) => void) | undefined
+    close(): void
 }
 
 /** What an error says, in a form that crosses to another thread. */
 export function words(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+    return error instanceof Error ? error.message : String(error)
 }

@@ -15,52 +15,52 @@ export const pageLock = (name: string, page: string): string => `reconverge:${na
 export type Announcement = { readonly type: "host" } | { readonly type: "hello"; readonly page: string }
 
 export function commonChannel(name: string): BroadcastChannel {
-  return new BroadcastChannel(`reconverge:${name}`)
+    return new BroadcastChannel(`reconverge:${name}`)
 }
 
 export function channelPort<Out, In>(name: string, page: string): Port<Out, In> {
-  const channel = new BroadcastChannel(`reconverge:${name}:${page}`)
-  const port: Port<Out, In> = {
-    post: message => channel.postMessage(message),
-    onmessage: undefined,
-    close: () => channel.close(),
-  }
-  channel.onmessage = ({ data }) => port.onmessage?.(data as In)
-  return port
+    const channel = new BroadcastChannel(`reconverge:${name}:${page}`)
+    const port: Port<Out, In> = {
+        post: (message) => channel.postMessage(message),
+        onmessage: undefined,
+        close: () => channel.close(),
+    }
+    channel.onmessage = ({ data }) => port.onmessage?.(data as In)
+    return port
 }
 
 /** Two ends in one thread. What is sent arrives later, in order, and must not be changed. */
 export function localPorts<A, B>(): [Port<A, B>, Port<B, A>] {
-  const link = <Out, In>(): Port<Out, In> => ({ post: () => {}, onmessage: undefined, close: () => {} })
-  const near = link<A, B>()
-  const far = link<B, A>()
-  near.post = message => queueMicrotask(() => far.onmessage?.(message))
-  far.post = message => queueMicrotask(() => near.onmessage?.(message))
-  return [near, far]
+    const link = <Out, In>(): Port<Out, In> => ({ post: () => {}, onmessage: undefined, close: () => {} })
+    const near = link<A, B>()
+    const far = link<B, A>()
+    near.post = (message) => queueMicrotask(() => far.onmessage?.(message))
+    far.post = (message) => queueMicrotask(() => near.onmessage?.(message))
+    return [near, far]
 }
 
 /** Lets the other tabs attach to a host. Gives what ends that. */
 export function serveTabs(host: Host, name: string): () => void {
-  const channel = commonChannel(name)
-  const detach = new Map<string, () => void>()
-  const gone = new AbortController()
-  channel.onmessage = ({ data }) => {
-    const message = data as Announcement
-    if (message.type !== "hello") return
-    const { page } = message
-    detach.get(page)?.()
-    const off = host.attach(channelPort<HostMessage, PageMessage>(name, page))
-    detach.set(page, off)
-    const lock = navigator.locks.request(pageLock(name, page), { signal: gone.signal }, () => {
-      if (detach.get(page) === off) detach.delete(page)
-      off()
-    })
-    // Nobody waits any more.
-    lock.catch(() => {})
-  }
-  channel.postMessage({ type: "host" } satisfies Announcement)
-  return () => {
-    gone.abort()
-    channel.close()
-  }
+    const channel = commonChannel(name)
+    const detach = new Map<string, () => void>()
+    const gone = new AbortController()
+    channel.onmessage = ({ data }) => {
+        const message = data as Announcement
+        if (message.type !== "hello") return
+        const { page } = message
+        detach.get(page)?.()
+        const off = host.attach(channelPort<HostMessage, PageMessage>(name, page))
+        detach.set(page, off)
+        const lock = navigator.locks.request(pageLock(name, page), { signal: gone.signal }, () => {
+            if (detach.get(page) === off) detach.delete(page)
+            off()
+        })
+        // Nobody waits any more.
+        lock.catch(() => {})
+    }
+    channel.postMessage({ type: "host" } satisfies Announcement)
+    return () => {
+        gone.abort()
+        channel.close()
+    }
 }

@@ -2,10 +2,10 @@
 
 /** What a host wants to hear of a connection. */
 export interface SocketEvents {
-  opened(): void
-  message(bytes: Uint8Array): void
-  /** It ended, or did not come about. `refused` says why trying again is of no use. */
-  closed(refused?: string): void
+    opened(): void
+    message(bytes: Uint8Array): void
+    /** It ended, or did not come about. `refused` says why trying again is of no use. */
+    closed(refused?: string): void
 }
 
 export type MakeWebSocket = (url: string) => WebSocket
@@ -17,65 +17,65 @@ const BUFFERED_MAX = 1024 * 1024
 const LOOK_AGAIN_MS = 20
 
 export class Socket {
-  #socket: WebSocket
-  #ended = false
-  #opened = false
-  #unsent: (() => void)[] = []
-  #timer: ReturnType<typeof setTimeout> | undefined
+    #socket: WebSocket
+    #ended = false
+    #opened = false
+    #unsent: (() => void)[] = []
+    #timer: ReturnType<typeof setTimeout> | undefined
 
-  constructor(make: MakeWebSocket, url: string, token: string | undefined, events: SocketEvents) {
-    const address = new URL(url)
-    // Browsers send no headers with it.
-    if (token !== undefined) address.searchParams.set("token", token)
-    this.#socket = make(address.href)
-    this.#socket.binaryType = "arraybuffer"
-    this.#socket.onopen = () => {
-      this.#opened = true
-      if (!this.#ended) events.opened()
+    constructor(make: MakeWebSocket, url: string, token: string | undefined, events: SocketEvents) {
+        const address = new URL(url)
+        // Browsers send no headers with it.
+        if (token !== undefined) address.searchParams.set("token", token)
+        this.#socket = make(address.href)
+        this.#socket.binaryType = "arraybuffer"
+        this.#socket.onopen = () => {
+            this.#opened = true
+            if (!this.#ended) events.opened()
+        }
+        this.#socket.onmessage = ({ data }: { data: unknown }) => {
+            if (!this.#ended && data instanceof ArrayBuffer) events.message(new Uint8Array(data))
+        }
+        this.#socket.onerror = () => {}
+        this.#socket.onclose = () => {
+            if (this.#ended) return
+            this.close()
+            if (this.#opened) return events.closed()
+            void whyRefused(address).then((reason) => events.closed(reason))
+        }
     }
-    this.#socket.onmessage = ({ data }: { data: unknown }) => {
-      if (!this.#ended && data instanceof ArrayBuffer) events.message(new Uint8Array(data))
+
+    /** Sends a message; `sent` is called when there is room for the next. */
+    send(bytes: Uint8Array<ArrayBuffer>, sent: () => void): void {
+        if (this.#ended) return
+        this.#socket.send(bytes)
+        this.#unsent.push(sent)
+        this.#drain()
     }
-    this.#socket.onerror = () => {}
-    this.#socket.onclose = () => {
-      if (this.#ended) return
-      this.close()
-      if (this.#opened) return events.closed()
-      void whyRefused(address).then(reason => events.closed(reason))
+
+    /** Whether nothing that was sent waits here. What waits for long shows that nobody is there. */
+    get isFlushed(): boolean {
+        return this.#socket.bufferedAmount === 0
     }
-  }
 
-  /** Sends a message; `sent` is called when there is room for the next. */
-  send(bytes: Uint8Array<ArrayBuffer>, sent: () => void): void {
-    if (this.#ended) return
-    this.#socket.send(bytes)
-    this.#unsent.push(sent)
-    this.#drain()
-  }
-
-  /** Whether nothing that was sent waits here. What waits for long shows that nobody is there. */
-  get isFlushed(): boolean {
-    return this.#socket.bufferedAmount === 0
-  }
-
-  close(): void {
-    this.#ended = true
-    clearTimeout(this.#timer)
-    this.#unsent = []
-    this.#socket.close()
-  }
-
-  #drain(): void {
-    if (this.#ended || this.#timer !== undefined) return
-    if (this.#socket.bufferedAmount <= BUFFERED_MAX) {
-      for (const sent of this.#unsent.splice(0)) sent()
-      return
+    close(): void {
+        this.#ended = true
+        clearTimeout(this.#timer)
+        this.#unsent = []
+        this.#socket.close()
     }
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined
-      this.#drain()
-    }, LOOK_AGAIN_MS)
-  }
+
+    #drain(): void {
+        if (this.#ended || this.#timer !== undefined) return
+        if (this.#socket.bufferedAmount <= BUFFERED_MAX) {
+            for (const sent of this.#unsent.splice(0)) sent()
+            return
+        }
+        this.#timer = setTimeout(() => {
+            this.#timer = undefined
+            this.#drain()
+        }, LOOK_AGAIN_MS)
+    }
 }
 
 /**
@@ -83,17 +83,17 @@ export class Socket {
  * relay answers with the same status, and in words.
  */
 async function whyRefused(address: URL): Promise<string | undefined> {
-  const plain = new URL(address)
-  plain.protocol = address.protocol === "wss:" ? "https:" : "http:"
-  try {
-    const answer = await fetch(plain, { signal: AbortSignal.timeout(5000) })
-    const { status } = answer
-    // 426: it would take a WebSocket.
-    const final = status >= 400 && status < 500 && ![404, 408, 425, 426, 429].includes(status)
-    if (!final) return undefined
-    const words = (await answer.text()).trim().slice(0, 256)
-    return `the relay refuses the connection (HTTP ${status})${words && `: ${words}`}`
-  } catch {
-    return undefined
-  }
+    const plain = new URL(address)
+    plain.protocol = address.protocol === "wss:" ? "https:" : "http:"
+    try {
+        const answer = await fetch(plain, { signal: AbortSignal.timeout(5000) })
+        const { status } = answer
+        // 426: it would take a WebSocket.
+        const final = status >= 400 && status < 500 && ![404, 408, 425, 426, 429].includes(status)
+        if (!final) return undefined
+        const words = (await answer.text()).trim().slice(0, 256)
+        return `the relay refuses the connection (HTTP ${status})${words && `: ${words}`}`
+    } catch {
+        return undefined
+    }
 }

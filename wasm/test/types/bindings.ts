@@ -57,7 +57,11 @@ export function Component() {
     // @ts-expect-error Not in the document.
     useDocument(url, (list: List) => list.owner)
     // @ts-expect-error Of other values.
-    useDocument(url, (list: List) => list.title, (one: number, other: number) => one === other)
+    useDocument(
+        url,
+        (list: List) => list.title,
+        (one: number, other: number) => one === other,
+    )
 
     same<SyncStatus>()(useSyncStatus(handle))
     const { peers, local, set } = usePresence(handle, { name: "Ann", typing: false })

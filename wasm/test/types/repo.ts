@@ -106,7 +106,11 @@ same<Persistence>()(await requestPersistence())
 
 // A storage of one's own needs all of the contract.
 const storage: Storage = new MemoryStorage()
-await storage.commit([{ put: ["a", "b"], data: new Uint8Array() }, { remove: ["c"] }, { removeRange: ["d"], below: "e" }])
+await storage.commit([
+    { put: ["a", "b"], data: new Uint8Array() },
+    { remove: ["c"] },
+    { removeRange: ["d"], below: "e" },
+])
 // @ts-expect-error Only some of it.
 await Repo.open({ storage: { load: async () => undefined } })
 
