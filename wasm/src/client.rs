@@ -29,7 +29,6 @@ pub struct Client {
     loading: HashMap<DocumentId, Reading>,
     /// The documents of which something is in `storage`.
     mirrored: HashSet<DocumentId>,
-    session: String,
     /// What each view of a document can take back, by the number that JavaScript gave it.
     undo: HashMap<u32, Undo>,
 }
@@ -118,7 +117,6 @@ impl Client {
             storage: MemoryStorage::new(storage_id),
             loading: HashMap::new(),
             mirrored: HashSet::new(),
-            session: session.to_owned(),
             undo: HashMap::new(),
         })
     }
@@ -755,11 +753,6 @@ impl Client {
     /// The documents that are open.
     pub fn documents(&self) -> Vec<String> {
         self.engine.documents().map(ToString::to_string).collect()
-    }
-
-    /// The name of this run.
-    pub fn session(&self) -> String {
-        self.session.clone()
     }
 
     fn document(&self, id: &DocumentId) -> Result<&Automerge, JsError> {

@@ -22,13 +22,6 @@ pub use client::Client;
 use reconverge::id::DocumentId;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// The version of the automerge-repo protocol that this build speaks.
-#[wasm_bindgen(js_name = protocolVersion)]
-#[must_use]
-pub fn protocol_version() -> String {
-    reconverge::protocol::PROTOCOL_VERSION.to_owned()
-}
-
 /// The id that a url or an id in any of its forms names, as base58check; `undefined` if none.
 #[wasm_bindgen(js_name = documentId)]
 #[must_use]

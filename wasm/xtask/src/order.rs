@@ -13,10 +13,10 @@ use wasmparser::{CodeSectionReader, FunctionSectionReader, Parser, Payload, Type
 const RUN_BYTES: usize = 6;
 
 /// So many runs stand for a function: those with the lowest hashes, the same for alike functions.
-const RUNS_MAX: usize = 40;
+const RUNS_MAX: usize = 160;
 
 /// A run in more functions than this tells nothing.
-const COMMON: usize = 400;
+const COMMON: usize = 2000;
 
 type Error = reencode::Error<Infallible>;
 
