@@ -32,20 +32,26 @@ function brotliBytes(bytes) {
     return brotliCompressSync(bytes, { params }).length
 }
 
-function measure(name) {
-    const bytes = readFileSync(join(here, name))
+function sizes(name, bytes) {
     return { name, raw: bytes.length, brotli: brotliBytes(bytes) }
 }
 
+function measure(name) {
+    return sizes(name, readFileSync(join(here, name)))
+}
+
 /**
- * The main entry and all that it imports at once; the worker's script is a part. What it imports
- * later is the same engine's glue for pages that may not have a Worker.
+ * What an app that imports all of the main entry loads, bundled and minified; the worker's script is
+ * a part. What is imported later, the glue for pages that may not have a Worker, is not.
  */
 async function scripts() {
-    const { metafile } = await build({
+    const { metafile, outputFiles } = await build({
         absWorkingDir: here,
         entryPoints: [ENTRY],
+        outdir: "app",
         bundle: true,
+        minify: true,
+        splitting: true,
         format: "esm",
         write: false,
         metafile: true,
@@ -55,16 +61,17 @@ async function scripts() {
     const visit = (file) => {
         if (found.has(file)) return
         found.add(file)
-        for (const { path, kind } of metafile.inputs[file].imports) {
+        for (const { path, kind } of metafile.outputs[file].imports) {
             if (kind === "import-statement") visit(path)
         }
     }
-    visit("dist/browser.js")
-    return [...found].sort()
+    visit("app/browser.js")
+    const bytes = (name) => outputFiles.find(({ path }) => path.endsWith(name)).contents
+    return [...found].sort().map((name) => sizes(name, bytes(name)))
 }
 
 const module = measure(MODULE)
-const files = (await scripts()).map(measure)
+const files = await scripts()
 const total = {
     name: "all scripts of the main entry",
     raw: files.reduce((sum, { raw }) => sum + raw, 0),
