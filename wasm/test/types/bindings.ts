@@ -56,9 +56,9 @@ export function Component() {
     same<string>()(title)
     // @ts-expect-error Not in the document.
     useDocument(url, (list: List) => list.owner)
-    // @ts-expect-error Of other values.
     useDocument(
         url,
+        // @ts-expect-error Of other values than those that are compared.
         (list: List) => list.title,
         (one: number, other: number) => one === other,
     )
