@@ -9,7 +9,8 @@
 //! was written, and only those characters are removed that are still there. What was deleted comes
 //! back under new names, so old names are looked up in `renamed`.
 //!
-//! Not taken back: marks of a text that was deleted.
+//! Not taken back: marks of a text that was deleted. Of long texts that were deleted only the first
+//! character's name is kept: what is written back cannot be taken away again by an older edit.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -23,6 +24,10 @@ const EDITS_MAX: usize = 1000;
 
 /// Edits of one text that follow each other within this time are taken back together.
 const PAUSE_MS: f64 = 500.0;
+
+/// Texts of more indexes than this are kept as a whole, because looking at each character of a
+/// pasted book takes seconds.
+const LONG: usize = 512;
 
 /// What one page can take back, and do again.
 #[derive(Debug, Default)]
@@ -57,7 +62,7 @@ enum Step {
     },
     Inserted {
         object: ObjId,
-        elements: Vec<ObjId>,
+        elements: Vec<Run>,
     },
     Deleted {
         object: ObjId,
@@ -77,6 +82,35 @@ enum Step {
         name: String,
         before: Vec<(ObjId, ObjId, ScalarValue)>,
     },
+}
+
+/// Elements whose operations were made one after the other, so that the first's name tells those of
+/// all.
+#[derive(Debug, Clone)]
+struct Run {
+    first: ObjId,
+    count: usize,
+}
+
+impl Run {
+    fn name(&self, at: usize) -> ObjId {
+        match &self.first {
+            ObjId::Id(counter, actor, hint) => ObjId::Id(counter + at as u64, actor.clone(), *hint),
+            ObjId::Root => ObjId::Root,
+        }
+    }
+}
+
+impl Saved {
+    /// How many indexes it takes where it was written back.
+    fn units(&self, document: &Transaction<'_>, object: &ObjId, index: usize) -> usize {
+        match &self.content {
+            Content::Scalar(ScalarValue::Str(text)) if is_text(document, object) => {
+                text.encode_utf16().count()
+            }
+            _ => width(document, object, index),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -152,7 +186,7 @@ impl Record {
         range: Range<usize>,
     ) {
         let Some(steps) = &mut self.steps else { return };
-        let elements = ids(document, object, range);
+        let elements = runs(document, object, range);
         if !elements.is_empty() {
             steps.push(Step::Inserted {
                 object: object.clone(),
@@ -363,24 +397,20 @@ impl Taking<'_> {
             }
             Step::Inserted { object, elements } => {
                 let object = self.name(object);
-                let names = elements.iter().map(|element| self.name(element));
-                let names: Vec<_> = names.collect();
-                let mut indexes: Vec<usize> = names
-                    .iter()
-                    .filter_map(|name| index_of(document, &object, name))
-                    .collect();
-                indexes.sort_unstable();
-                while let Some(last) = indexes.pop() {
-                    let mut first = last;
-                    let end = last + width(document, &object, last);
-                    while let Some(before) = indexes.last()
-                        && before + width(document, &object, *before) == first
+                let mut ranges = Vec::new();
+                for run in elements {
+                    self.find(document, &object, run, &mut ranges);
+                }
+                ranges.sort_unstable_by_key(|range| range.start);
+                while let Some(Range { mut start, end }) = ranges.pop() {
+                    while let Some(before) = ranges.last()
+                        && before.end == start
                     {
-                        first = *before;
-                        indexes.pop();
+                        start = before.start;
+                        ranges.pop();
                     }
-                    self.record.before_deletion(document, &object, first..end);
-                    remove(document, &object, first..end)?;
+                    self.record.before_deletion(document, &object, start..end);
+                    remove(document, &object, start..end)?;
                 }
             }
             Step::Deleted {
@@ -396,7 +426,7 @@ impl Taking<'_> {
                 let mut at = begin;
                 for element in elements {
                     self.write(document, &object, at.into(), element, true)?;
-                    at += width(document, &object, at);
+                    at += element.units(document, &object, at);
                 }
                 self.record.inserted(document, &object, begin..at);
             }
@@ -454,6 +484,22 @@ impl Taking<'_> {
         name.clone()
     }
 
+    /// Where those elements of a run are that are still there. One by one: what others wrote among
+    /// them must not be taken for them.
+    fn find(
+        &self,
+        document: &Transaction<'_>,
+        object: &ObjId,
+        run: &Run,
+        ranges: &mut Vec<Range<usize>>,
+    ) {
+        for at in 0..run.count {
+            if let Some(start) = index_of(document, object, &self.name(&run.name(at))) {
+                ranges.push(start..start + width(document, object, start));
+            }
+        }
+    }
+
     fn prop(&self, document: &Transaction<'_>, object: &ObjId, key: &Key) -> Option<Prop> {
         match key {
             Key::Map(key) => Some(Prop::Map(key.clone())),
@@ -509,7 +555,7 @@ impl Taking<'_> {
                 let mut at = 0;
                 for element in elements {
                     self.write(document, &made, at.into(), element, true)?;
-                    at += width(document, &made, at);
+                    at += element.units(document, &made, at);
                 }
             }
         }
@@ -540,17 +586,49 @@ fn save(document: &Transaction<'_>, object: &ObjId, prop: Prop) -> Option<Saved>
 }
 
 fn save_range(document: &Transaction<'_>, object: &ObjId, range: Range<usize>) -> Vec<Saved> {
+    if range.len() > LONG
+        && let Some(text) = plain_text(document, object, range.clone())
+        && let Some(id) = id_at(document, object, range.start.into())
+    {
+        let content = Content::Scalar(ScalarValue::Str(text.into()));
+        return vec![Saved { id, content }];
+    }
     let indexes = elements(document, object, range);
     indexes
         .filter_map(|index| save(document, object, index.into()))
         .collect()
 }
 
-fn ids(document: &Transaction<'_>, object: &ObjId, range: Range<usize>) -> Vec<ObjId> {
-    let indexes = elements(document, object, range);
-    indexes
-        .filter_map(|index| id_at(document, object, index.into()))
-        .collect()
+/// The elements that were just inserted.
+fn runs(document: &Transaction<'_>, object: &ObjId, range: Range<usize>) -> Vec<Run> {
+    let id = |index: usize| id_at(document, object, index.into());
+    if range.len() > LONG
+        && let Some(text) = plain_text(document, object, range.clone())
+        && let Some(wide) = text.chars().next_back().map(char::len_utf16)
+        && let (Some(first), Some(last)) = (id(range.start), id(range.end - wide))
+    {
+        let count = text.chars().count();
+        let run = Run { first, count };
+        if run.name(count - 1) == last {
+            return vec![run];
+        }
+    }
+    let ids = elements(document, object, range).filter_map(id);
+    ids.map(|first| Run { first, count: 1 }).collect()
+}
+
+/// A part of a text, unless there are blocks in it.
+fn plain_text(document: &Transaction<'_>, object: &ObjId, range: Range<usize>) -> Option<String> {
+    if !is_text(document, object) {
+        return None;
+    }
+    let units: Vec<u16> = document.text(object).ok()?.encode_utf16().collect();
+    let text = String::from_utf16(units.get(range)?).ok()?;
+    (!text.contains('\u{fffc}')).then_some(text)
+}
+
+fn is_text(document: &Transaction<'_>, object: &ObjId) -> bool {
+    document.object_type(object) == Ok(ObjType::Text)
 }
 
 /// The indexes at which elements begin.
@@ -565,9 +643,10 @@ fn elements<'a>(
 
 /// How many indexes an element takes: two if it is a character beyond the basic plane.
 fn width(document: &Transaction<'_>, object: &ObjId, index: usize) -> usize {
-    let is_text = document.object_type(object) == Ok(ObjType::Text);
     let text = match document.get(object, index) {
-        Ok(Some((value, _))) if is_text => value.as_str().map(|text| text.encode_utf16().count()),
+        Ok(Some((value, _))) if is_text(document, object) => {
+            value.as_str().map(|text| text.encode_utf16().count())
+        }
         _ => None,
     };
     text.unwrap_or(1).max(1)
