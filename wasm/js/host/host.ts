@@ -701,7 +701,11 @@ export class Host {
             })
         },
         merge: (_, __, document, other) => void this.#must(() => this.#client.merge(document, other)),
-        flush: () => this.#flush(),
+        flush: async (page) => {
+            // What was not told to the host before this one is not in its documents yet.
+            await Promise.all(page.resuming.values())
+            await this.#flush()
+        },
         synced: (_, signal, document, level) => {
             const is = (): boolean => {
                 if (!this.#shown.has(document)) throw new CallError("deleted", DOCUMENT_GONE)
