@@ -18,6 +18,7 @@
 //!   document, for those who read and edit.
 //! * [`contents`] has what else must build a document: unpacking what was uploaded, and checking
 //!   what only contents can tell.
+//! * [`difference`] tells what changed in a document between two of its states.
 //! * [`engine::Engine`] is a whole client: many replicas, one session per relay, local storage,
 //!   status.
 //!
@@ -33,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 pub mod contents;
+pub mod difference;
 pub mod engine;
 pub mod history;
 pub mod id;

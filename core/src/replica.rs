@@ -16,6 +16,7 @@
 //! Absent: clocks, sockets, files, and the bytes of stored changes; [`Piece`] names those.
 
 mod again;
+mod incoming;
 mod replay;
 
 use std::collections::{HashSet, VecDeque};
@@ -26,6 +27,7 @@ use automerge::{ActorId, Automerge, Change, ChangeHash, Patch, PatchLog, ReadDoc
 use bytes::Bytes;
 
 use crate::contents::{self, NOBODY};
+use crate::difference;
 use crate::history::chunk::{Chunk, ChunkKind};
 use crate::history::{
     Documents, Fold, History, NeedGraph, Outgoing, Quarantined, Received, Record, Refusal,
@@ -297,8 +299,9 @@ impl Replica {
             .map_err(|error| ContentsError::of(&error))?;
         let observed = self.patches.is_some();
         // What a relay sent must not end the client.
-        let applied =
-            contents::guard(|| replay::bring_in(document, changes, observed, &mut self.may_replay));
+        let applied = contents::guard(|| {
+            incoming::bring_in(document, changes, observed, &mut self.may_replay)
+        });
         let made = applied.map_err(ContentsError)?;
         if let Some(patches) = &mut self.patches {
             patches.list.extend(made);
@@ -371,8 +374,8 @@ impl Replica {
             panic!("only what is built is edited");
         };
         // An edit of the past notes what it changes there, and not what it changes now.
-        let before = options.at.map(|_| document.get_heads());
-        let log = PatchLog::new(self.patches.is_some() && before.is_none());
+        let log = PatchLog::new(self.patches.is_some() && options.at.is_none());
+        let before = self.patches.is_some().then(|| document.get_heads());
         let transaction = match options.at {
             Some(heads) => document.transaction_at(log, heads),
             None => document.transaction_log_patches(log),
@@ -390,10 +393,12 @@ impl Replica {
             commit = commit.with_message(message);
         }
         let (made, mut log) = transaction.commit_with(commit);
-        if let Some(patches) = &mut self.patches {
-            patches.list.extend(match before {
-                Some(before) => document.diff(&before, &document.get_heads()),
-                None => document.make_patches(&mut log),
+        if let (Some(patches), Some(before)) = (&mut self.patches, before) {
+            let noted = document.make_patches(&mut log);
+            let is_right = options.at.is_none() && !difference::may_miscount(document, &noted);
+            patches.list.extend(match is_right {
+                true => noted,
+                false => difference::between(document, &before, &document.get_heads()),
             });
         }
         if let Some(hash) = made {
@@ -419,12 +424,10 @@ impl Replica {
         if new.is_empty() {
             return Ok(false);
         }
-        let mut log = PatchLog::new(self.patches.is_some());
-        document
-            .apply_changes_log_patches(new.iter().cloned(), &mut log)
+        let made = incoming::apply(document, new.clone(), self.patches.is_some())
             .map_err(|error| ContentsError::of(&error))?;
         if let Some(patches) = &mut self.patches {
-            patches.list.extend(document.make_patches(&mut log));
+            patches.list.extend(made);
         }
         let bytes = |change: &Change| Bytes::copy_from_slice(change.raw_bytes());
         self.own.extend(new.iter().map(bytes));

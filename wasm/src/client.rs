@@ -7,6 +7,7 @@ use std::time::Duration;
 use automerge::{ActorId, Automerge, ChangeHash, Cursor, ReadDoc};
 use bytes::Bytes;
 use js_sys::{Array, Map, Uint8Array};
+use reconverge::difference;
 use reconverge::engine::{self, Closed, Config, Engine, FindError, Input, Output, Reading, Status};
 use reconverge::id::{ConnectionId, DocumentId, PeerId};
 use reconverge::replica::{ChangeOptions, Replica};
@@ -520,8 +521,7 @@ impl Client {
     }
 
     /// What changed since the last call: an array of the operations, and whether they take the
-    /// place of all that was. `undefined` in the place of operations that are not known: the
-    /// difference between the heads tells.
+    /// place of all that was.
     #[wasm_bindgen(js_name = takePatches)]
     pub fn take_patches(&mut self, document: &str) -> Result<Array, JsError> {
         let id = id_of(document)?;
@@ -529,7 +529,7 @@ impl Client {
         let Some(document) = self.engine.document(&id) else {
             return Ok(Array::of(&[Array::new().into(), false.into()]));
         };
-        let operations = patch::noted_operations(document, &patches.list);
+        let operations = patch::operations(document, &patches.list);
         Ok(Array::of(&[operations.into(), patches.whole.into()]))
     }
 
@@ -559,7 +559,8 @@ impl Client {
         self.knows(&id, &before)?;
         self.knows(&id, &after)?;
         let document = self.document(&id)?;
-        Ok(patch::operations(document, &document.diff(&before, &after)))
+        let patches = difference::between(document, &before, &after);
+        Ok(patch::operations(document, &patches))
     }
 
     /// The heads of a document's contents.

@@ -2,7 +2,7 @@
 //! `wasm/js/operations.ts`.
 
 use automerge::marks::{Mark, MarkSet};
-use automerge::{Automerge, ObjId, ObjType, Patch, PatchAction, Prop, ReadDoc, ScalarValue, Value};
+use automerge::{Automerge, ObjId, ObjType, Patch, PatchAction, Prop, ReadDoc, Value};
 use js_sys::Array;
 use wasm_bindgen::JsValue;
 
@@ -15,52 +15,6 @@ pub(crate) fn operations(document: &Automerge, patches: &[Patch]) -> Array {
         add(document, patch, &operations);
     }
     operations
-}
-
-/// The same of patches that were noted while changes were applied, the last of them now; `None` if
-/// they cannot be relied on.
-///
-/// Of counters that are in conflict, automerge 0.12 notes what happens to any of them as if it
-/// happened to the one that shows. So what shows is read: it is easily found under a key, but an
-/// index may be one of before later patches.
-pub(crate) fn noted_operations(document: &Automerge, patches: &[Patch]) -> Option<Array> {
-    let operations = Array::new();
-    for patch in patches {
-        let key = match &patch.action {
-            PatchAction::PutMap { key, value, .. } if is_counter(&value.0) => key,
-            PatchAction::Increment {
-                prop: Prop::Map(key),
-                ..
-            }
-            | PatchAction::Conflict {
-                prop: Prop::Map(key),
-            } => key,
-            PatchAction::Increment { .. } | PatchAction::Conflict { .. } => return None,
-            PatchAction::PutSeq { value, .. } if is_counter(&value.0) => return None,
-            PatchAction::Insert { values, .. } if values.iter().any(|(v, ..)| is_counter(v)) => {
-                return None;
-            }
-            _ => {
-                add(document, patch, &operations);
-                continue;
-            }
-        };
-        if let Ok(Some((value, id))) = document.get(&patch.obj, key.as_str())
-            && is_counter(&value)
-        {
-            operations.push(&array([
-                "put".into(),
-                patch.obj.to_string().into(),
-                key.as_str().into(),
-                new_value(&value, &id),
-            ]));
-        }
-    }
-    Some(operations)
-}
-
-fn is_counter(value: &Value<'_>) -> bool {
-    matches!(value.as_scalar(), Some(ScalarValue::Counter(_)))
 }
 
 fn add(document: &Automerge, patch: &Patch, operations: &Array) {

@@ -93,6 +93,8 @@ function run(random: Random, openHost: OpenHost): number {
  */
 class Replica {
     readonly tree = new Tree()
+    /** Another page of the same host. */
+    readonly #other = new Tree()
     readonly #host: HostDocument
     #reference: A.Doc<any>
     #made = 0
@@ -133,6 +135,7 @@ class Replica {
         this.#check(before, patches)
         const names = this.#host.change(structuredClone(operations))
         for (const [from, to] of names) this.tree.rename(from, to)
+        if (this.#host.told) this.#tellOther(this.#host.told)
         return count
     }
 
@@ -140,9 +143,9 @@ class Replica {
         if (other === this) return
         const before = this.tree.view()
         const patches: Patch[] = []
-        for (const operation of this.#host.merge(other.#host.save())) {
-            assert.ok(this.tree.apply(structuredClone(operation), patches))
-        }
+        const operations = this.#host.merge(other.#host.save())
+        for (const operation of operations) assert.ok(this.tree.apply(structuredClone(operation), patches))
+        if (this.#host.told) this.#tellOther(operations)
         A.getBackend(this.#reference).applyChanges(A.getAllChanges(other.#reference))
         this.#check(before, patches)
     }
@@ -160,6 +163,11 @@ class Replica {
     close(): void {
         this.#host.close()
         A.free(this.#reference)
+    }
+
+    #tellOther(operations: Operation[]): void {
+        for (const operation of operations) assert.ok(this.#other.apply(structuredClone(operation)))
+        assert.deepEqual(this.#other.view(), this.tree.view())
     }
 
     #check(before: unknown, patches: Patch[]): void {

@@ -8,6 +8,8 @@ import type { ObjectId, Operation } from "../js/operations.js"
 export interface HostDocument {
     /** Makes the edits of one change. Returns the real names of the objects made, by those the page chose. */
     change(operations: readonly Operation[]): Map<ObjectId, ObjectId>
+    /** What another page of the same host is told of the last change; not every host has others. */
+    told?: Operation[]
     /** Takes over what others did; returns what that changed, for a page that has seen all before. */
     merge(bytes: Uint8Array): Operation[]
     /** The document as operations on an empty one, for a page that opens it. */

@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::driver::{Shared, Use};
 use super::repo::{Repo, unix_seconds};
+use crate::difference;
 use crate::engine::Status;
 use crate::id::{DocumentId, PeerId};
 use crate::replica::ChangeOptions;
@@ -285,7 +286,7 @@ impl DocHandle {
     /// # Errors
     /// When the document was deleted.
     pub fn diff(&self, before: &[ChangeHash], after: &[ChangeHash]) -> Result<Vec<Patch>, Gone> {
-        self.read(|document| document.diff(before, after))
+        self.read(|document| difference::between(document, before, after))
     }
 
     /// Changes from now on, made here or elsewhere, in the order in which the contents took them:
@@ -398,7 +399,7 @@ impl Listener {
         let document = state.document(&self.id)?;
         let is_here = |hash: &ChangeHash| document.get_change_meta_by_hash(hash).is_some();
         let patches = if self.heads.iter().all(is_here) {
-            document.diff(&self.heads, &after)
+            difference::between(document, &self.heads, &after)
         } else {
             document.current_state()
         };

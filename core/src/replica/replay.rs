@@ -13,14 +13,15 @@
 //! transaction finds in its place. Should the hash differ all the same, the document is built again
 //! without what was made, and nothing is replayed any more.
 
-use automerge::legacy::{ElementId, Key, ObjectId, Op, OpId, OpType, SortedVec};
+use automerge::legacy::{ElementId, Key, Op, OpId, OpType, SortedVec};
 use automerge::transaction::{CommitOptions, Transactable, Transaction};
 use automerge::{
     Automerge, AutomergeError, Change, Cursor, ExpandedChange, ObjId, ObjType, Patch, PatchLog,
-    Prop, ROOT, ReadDoc, ScalarValue,
+    Prop, ReadDoc, ScalarValue,
 };
 
 use crate::contents;
+use crate::difference::object_id;
 
 /// Most operations that are replayed at once: each takes about 0.05 ms, whatever their objects are.
 const REPLAYED_OPS_MAX: usize = 32;
@@ -29,43 +30,8 @@ const REPLAYED_OPS_MAX: usize = 32;
 /// document are counted, because Automerge does not say how many an object has.
 const WALKED_OPS_PER_REPLAYED: usize = 500;
 
-/// Brings changes into a document, each after its deps, and gives what they changed in it, if it
-/// is `observed`. They are applied, or replayed where that is faster and `may_replay`, which it
-/// takes back when a replayed change came out different.
-///
-/// # Errors
-/// When Automerge does not take them. Neither is the document of use then.
-pub(super) fn bring_in(
-    document: &mut Automerge,
-    mut changes: Vec<Change>,
-    observed: bool,
-    may_replay: &mut bool,
-) -> Result<Vec<Patch>, AutomergeError> {
-    let mut patches = Vec::new();
-    if *may_replay && is_worthwhile(document, &changes) {
-        let mut replayed = 0;
-        for change in &changes {
-            match replay(document, change, observed)? {
-                Outcome::Replayed(made) => patches.extend(made),
-                Outcome::Left => break,
-                Outcome::Differed => {
-                    *may_replay = false;
-                    break;
-                }
-            }
-            replayed += 1;
-        }
-        changes.drain(..replayed);
-    }
-    if !changes.is_empty() {
-        let mut log = PatchLog::new(observed);
-        document.apply_changes_log_patches(changes, &mut log)?;
-        patches.extend(document.make_patches(&mut log));
-    }
-    Ok(patches)
-}
-
-fn is_worthwhile(document: &Automerge, changes: &[Change]) -> bool {
+/// Whether making these changes again is faster than applying them.
+pub(super) fn is_worthwhile(document: &Automerge, changes: &[Change]) -> bool {
     let ops = changes
         .iter()
         .fold(0, |ops: usize, change| ops.saturating_add(change.len()));
@@ -73,7 +39,7 @@ fn is_worthwhile(document: &Automerge, changes: &[Change]) -> bool {
     ops <= REPLAYED_OPS_MAX && ops * WALKED_OPS_PER_REPLAYED <= walked
 }
 
-enum Outcome {
+pub(super) enum Outcome {
     /// It is in the document, and changed this.
     Replayed(Vec<Patch>),
     /// The document is as it was.
@@ -82,7 +48,7 @@ enum Outcome {
     Differed,
 }
 
-fn replay(
+pub(super) fn replay(
     document: &mut Automerge,
     change: &Change,
     observed: bool,
@@ -153,11 +119,7 @@ fn is_canonical(change: &Change, expanded: &ExpandedChange) -> bool {
 /// Makes an operation; `None` if it is not known that the transaction makes just this one.
 fn make(transaction: &mut Transaction<'_>, operation: Op) -> Option<()> {
     let before = transaction.pending_ops();
-    let object = match operation.obj {
-        ObjectId::Root => ROOT,
-        // Automerge looks the actor up when the place that is given here is another one's.
-        ObjectId::Id(id) => ObjId::Id(id.0, id.1, 0),
-    };
+    let object = object_id(&operation.obj);
     match (operation.key, operation.insert) {
         (Key::Seq(after), true) => insert(transaction, &object, &after, operation.action)?,
         (Key::Seq(ElementId::Head), false) => return None,
@@ -261,17 +223,19 @@ fn is(id: &ObjId, operation: &OpId) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use automerge::legacy::ObjectId;
     use automerge::marks::{ExpandMark, Mark};
-    use automerge::{ActorId, ChangeHash, PatchAction};
+    use automerge::{ActorId, ChangeHash, PatchAction, ROOT};
 
+    use super::super::incoming::bring_in;
     use super::*;
 
     /// Numbers that look random, the same ones for the same seed.
-    struct Random(u64);
+    pub(in crate::replica) struct Random(pub(in crate::replica) u64);
 
     impl Random {
-        fn below(&mut self, end: usize) -> usize {
+        pub(in crate::replica) fn below(&mut self, end: usize) -> usize {
             self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005) + 1;
             (self.0 >> 33) as usize % end
         }

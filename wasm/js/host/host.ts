@@ -359,7 +359,7 @@ export class Host {
 
     /** Tells all views of a document but one what changed in it. */
     #spread(document: string, but?: View): void {
-        const [operations, whole] = this.#client.takePatches(document) as [Operation[] | undefined, boolean]
+        const [operations, whole] = this.#client.takePatches(document) as [Operation[], boolean]
         for (const view of this.#views(document)) if (view !== but) view.changed(operations, whole)
     }
 

@@ -68,6 +68,7 @@ export class View {
     /** What an earlier host gave the page, and what it shows, are different things. */
     lag(): void {
         this.#isStale = true
+        this.#unsent = []
     }
 
     /** Has the page forget what it shows, because it cannot be continued. */
@@ -77,12 +78,10 @@ export class View {
         this.#isStale = false
     }
 
-    /** Others changed something; `operations` are not always known. */
-    changed(operations: readonly Operation[] | undefined, whole: boolean): void {
+    /** Others changed something. */
+    changed(operations: readonly Operation[], whole: boolean): void {
         if (whole) this.replace()
-        else if (operations === undefined) this.#isStale = !this.#isWhole
         else if (!this.#isWhole && !this.#isStale) this.#unsent.push(...operations)
-        if (this.#isStale) this.#unsent = []
     }
 
     /** The page took an update. */
