@@ -63,6 +63,7 @@ fn bind(module: &Path, folder: &Path, names: Names) -> Result<(), Box<dyn Error>
         .reset_state_function(true)
         .generate_output()?;
     slim::cut_panics(output.wasm_mut());
+    slim::cut_debug(output.wasm_mut());
     output.emit(folder)?;
     if names == Names::Dropped {
         let file = folder.join("reconverge_bg.wasm");
