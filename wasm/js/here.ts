@@ -1,23 +1,24 @@
-// A host in the caller's thread.
+// Starts a host in the caller's thread, which is a page's or the Worker's.
 
 import { Host } from "./host/host.js"
-import type { HostMessage, HostOptions, PageMessage } from "./host/protocol.js"
+import type { HostMessage, HostOptions, PageMessage, Port } from "./host/protocol.js"
 import { localPorts, serveTabs } from "./host/serve.js"
 import { IndexedDbStorage } from "./indexeddb.js"
 import { MemoryStorage } from "./memory.js"
 import type { OnTrap, Platform, Running } from "./start.js"
 import type { Storage } from "./storage.js"
 
-export async function startHere(
+/** A host that serves its page at `port`, and the other tabs if they share its storage. */
+export async function runHost(
     { module, webSocket }: Platform,
     options: HostOptions,
     given: Storage | undefined,
+    port: Port<HostMessage, PageMessage>,
     onTrap: OnTrap,
-): Promise<Running> {
+): Promise<Omit<Running, "port">> {
     const storage = given ?? (options.keeps ? new IndexedDbStorage({ name: options.name }) : new MemoryStorage())
     const host = await Host.start({ options, storage, webSocket, module })
-    const [port, far] = localPorts<PageMessage, HostMessage>()
-    host.attach(far)
+    host.attach(port)
     const end = options.keeps && given === undefined ? serveTabs(host, options.name) : () => {}
     host.ontrap = (document, error) => {
         end()
@@ -25,11 +26,20 @@ export async function startHere(
         onTrap(document, String(error))
     }
     return {
-        port,
         ...(storage instanceof MemoryStorage && { memory: storage }),
         stop: async () => {
             end()
             await host.close()
         },
     }
+}
+
+export async function startHere(
+    platform: Platform,
+    options: HostOptions,
+    given: Storage | undefined,
+    onTrap: OnTrap,
+): Promise<Running> {
+    const [port, far] = localPorts<PageMessage, HostMessage>()
+    return { port, ...(await runHost(platform, options, given, far, onTrap)) }
 }

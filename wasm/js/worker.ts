@@ -1,10 +1,7 @@
 // What runs in the Web Worker of the tab that is the host's: a host.
 
-import { Host } from "./host/host.js"
+import { runHost } from "./here.js"
 import { words, type HostMessage, type PageMessage, type Port } from "./host/protocol.js"
-import { serveTabs } from "./host/serve.js"
-import { IndexedDbStorage } from "./indexeddb.js"
-import { MemoryStorage } from "./memory.js"
 import type { FromWorker, ToWorker } from "./start.js"
 
 const worker = globalThis as unknown as {
@@ -27,18 +24,11 @@ worker.onmessage = ({ data }) => {
 
 async function start({ options, module }: Extract<ToWorker, { type: "start" }>): Promise<void> {
     try {
-        const storage = options.keeps ? new IndexedDbStorage({ name: options.name }) : new MemoryStorage()
-        const webSocket = (url: string): WebSocket => new WebSocket(url)
-        const host = await Host.start({ options, storage, webSocket, module })
-        host.ontrap = (document, error) => {
-            worker.postMessage({ type: "trapped", document, message: String(error) })
-        }
-        host.attach(port)
-        const end = options.keeps ? serveTabs(host, options.name) : () => {}
-        stop = async () => {
-            end()
-            await host.close()
-        }
+        const platform = { module, webSocket: (url: string): WebSocket => new WebSocket(url) }
+        const running = await runHost(platform, options, undefined, port, (document, message) => {
+            worker.postMessage({ type: "trapped", document, message })
+        })
+        stop = running.stop
         worker.postMessage({ type: "started" })
     } catch (error) {
         worker.postMessage({ type: "failed", message: words(error) })

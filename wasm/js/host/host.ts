@@ -121,7 +121,7 @@ export class Host {
 
     static async start({ options, storage, webSocket, module }: Surroundings): Promise<Host> {
         await init({ module_or_path: module as BufferSource })
-        const storageId = options.keeps ? await named(storage, ["client", "id"]) : ""
+        const storageId = options.keeps ? await named(storage, STORAGE_ID) : ""
         await nameRelays(storage, options.relays)
         await forgetUntold(storage)
         const outbox = (await storage.keys(["outbox"])).map((key) => key[1] ?? "")
@@ -419,11 +419,7 @@ export class Host {
     async #writeAgain(storageId: string): Promise<void> {
         if (this.#closed) return
         const kept = this.#client.documents().flatMap((document) => this.#client.kept(document) as StorageWrite[])
-        const put = (name: string, value: string): StorageWrite => ({
-            put: ["client", name],
-            data: new TextEncoder().encode(value),
-        })
-        const ours = [put("id", storageId), put("relays", JSON.stringify(this.#options.relays))]
+        const ours = [{ put: STORAGE_ID, data: encode(storageId) }, namesOf(this.#options.relays)]
         const lost = "local storage was deleted, by the browser or its user"
         try {
             await this.#storage.commit([...ours, ...kept])
@@ -732,18 +728,15 @@ export class Host {
         },
         cursor: (page, _, document, object, index) => {
             const view = this.#view(page, document)
-            const at = view.isCurrent ? undefined : [...view.heads]
-            return this.#client.cursor(document, view.objectId(object), index, at)
+            return this.#client.cursor(document, view.objectId(object), index, view.at)
         },
         position: (page, _, document, object, cursor) => {
             const view = this.#view(page, document)
-            const at = view.isCurrent ? undefined : [...view.heads]
-            return this.#client.position(document, view.objectId(object), cursor, at)
+            return this.#client.position(document, view.objectId(object), cursor, view.at)
         },
         marks: (page, _, document, object) => {
             const view = this.#view(page, document)
-            const at = view.isCurrent ? undefined : [...view.heads]
-            const rows = this.#client.marks(document, view.objectId(object), at) as MarkRow[]
+            const rows = this.#client.marks(document, view.objectId(object), view.at) as MarkRow[]
             return rows.map(([name, start, end, value]) => ({ name, start, end, value }))
         },
         undo: (page, _, document, time) => this.#takeBack(page, document, "undo", time),
@@ -815,7 +808,7 @@ export class Host {
         const first = edits[0]
         const data = first && (await this.#storage.load(["views", document, author]))
         if (!data) return undefined
-        const stored = (JSON.parse(new TextDecoder().decode(data)) as Untold).stored
+        const { stored } = JSON.parse(decode(data)) as Untold
         return stored.seq >= first.seq ? stored : undefined
     }
 }
@@ -833,12 +826,12 @@ const UNTOLD_MS = 24 * 60 * 60 * 1000
 function untoldOf({ document, author, untold }: View): StorageWrite[] {
     if (author === undefined || untold === undefined) return []
     const value: Untold = { stored: untold, at: Date.now() }
-    return [{ put: ["views", document, author], data: new TextEncoder().encode(JSON.stringify(value)) }]
+    return [{ put: ["views", document, author], data: encode(JSON.stringify(value)) }]
 }
 
 async function forgetUntold(storage: Storage): Promise<void> {
     const old = (await storage.loadRange(["views"])).filter(({ data }) => {
-        return (JSON.parse(new TextDecoder().decode(data)) as Untold).at < Date.now() - UNTOLD_MS
+        return (JSON.parse(decode(data)) as Untold).at < Date.now() - UNTOLD_MS
     })
     if (old.length > 0) await storage.commit(old.map(({ key }) => ({ remove: key })))
 }
@@ -899,13 +892,28 @@ function now(): number {
     return performance.now()
 }
 
+function encode(text: string): Uint8Array {
+    return new TextEncoder().encode(text)
+}
+
+function decode(data: Uint8Array): string {
+    return new TextDecoder().decode(data)
+}
+
+const STORAGE_ID = ["client", "id"]
+const RELAYS = ["client", "relays"]
+
+function namesOf(relays: readonly string[]): StorageWrite {
+    return { put: RELAYS, data: encode(JSON.stringify(relays)) }
+}
+
 /** A name that the storage keeps, drawn the first time. */
 async function named(storage: Storage, key: string[]): Promise<string> {
     const stored = await storage.load(key)
-    if (stored !== undefined) return new TextDecoder().decode(stored)
+    if (stored !== undefined) return decode(stored)
     const drawn = [...crypto.getRandomValues(new Uint8Array(16))]
     const name = drawn.map((byte) => byte.toString(16).padStart(2, "0")).join("")
-    await storage.save(key, new TextEncoder().encode(name))
+    await storage.save(key, encode(name))
     return name
 }
 
@@ -914,12 +922,11 @@ async function named(storage: Storage, key: string[]): Promise<string> {
  * documents are put into the outbox for it.
  */
 async function nameRelays(storage: Storage, relays: readonly string[]): Promise<void> {
-    const key = ["client", "relays"]
-    const stored = await storage.load(key)
-    const before = stored ? (JSON.parse(new TextDecoder().decode(stored)) as string[]) : []
+    const stored = await storage.load(RELAYS)
+    const before = stored ? (JSON.parse(decode(stored)) as string[]) : []
     const isNew = relays.some((relay) => !before.includes(relay))
     if (!isNew && before.length === relays.length) return
-    const writes: StorageWrite[] = [{ put: key, data: new TextEncoder().encode(JSON.stringify(relays)) }]
+    const writes = [namesOf(relays)]
     if (isNew) {
         const ids = new Set((await storage.keys(["documents"])).map((documentKey) => documentKey[1] ?? ""))
         for (const id of ids) writes.push({ put: ["outbox", id], data: new Uint8Array() })

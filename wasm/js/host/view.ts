@@ -60,6 +60,11 @@ export class View {
         return this.#unsent.length === 0 && !this.#isStale && !this.#isWhole && !this.#onItsWay
     }
 
+    /** The heads at which to read and edit what the page shows; none if that is all there is. */
+    get at(): string[] | undefined {
+        return this.isCurrent ? undefined : [...this.heads]
+    }
+
     /** What the page shows once it took what is on its way. */
     get shown(): Heads {
         return this.#onItsWay?.heads ?? this.heads
@@ -106,7 +111,7 @@ export class View {
             this.#onItsWay = undefined
         }
         if (this.#isRejected) return false
-        const at = this.isCurrent ? undefined : [...this.heads]
+        const { at } = this
         const known = this.#names.size
         try {
             const hash = this.client.change(
