@@ -49,6 +49,7 @@ export function openHost(actor) {
             return operations
         },
         read: () => client.state(document),
+        heads: () => client.heads(document),
         save: () => client.save(document),
         close: () => client.free(),
     }
