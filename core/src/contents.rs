@@ -118,7 +118,7 @@ pub(crate) fn history_of<'a>(
     let mut history = History::new(Space::default());
     for change in changes {
         let len = history.len();
-        let received = history.receive_unpacked(NOBODY, &[bytes_of(change)]);
+        let received = history.receive_loaded(change);
         let received = received.expect("everything is resident");
         if let Some((_, refusal)) = received.refused.first() {
             return Err(format!("change {}: {refusal}", change.hash()));

@@ -716,6 +716,27 @@ impl History {
         Ok(received)
     }
 
+    /// Admits a change of a document that Automerge loaded: it hashed the change and knows its
+    /// format, which are two thirds of the work.
+    ///
+    /// # Errors
+    /// [`NeedGraph`]: load it and call again.
+    pub(crate) fn receive_loaded(
+        &mut self,
+        change: &automerge::Change,
+    ) -> Result<Received, NeedGraph> {
+        let mut received = Received::default();
+        let read = Chunk::split(change.raw_bytes()).map_err(ChangeError::from);
+        match read.and_then(|(chunk, _)| Change::read_trusted(&chunk, change.hash())) {
+            Ok(read) => {
+                let bytes = Bytes::copy_from_slice(change.raw_bytes());
+                self.take_in(NOBODY, &read, bytes, Some(change), &mut received)?;
+            }
+            Err(error) => received.refused.push((None, error.into())),
+        }
+        Ok(received)
+    }
+
     fn admit_chunk(
         &mut self,
         from: ConnectionId,
@@ -742,8 +763,21 @@ impl History {
                 return Ok(());
             }
         };
-        let (hash, bytes) = (change.hash, Bytes::copy_from_slice(&inflated));
-        match self.admit(from, &change, bytes)? {
+        let bytes = Bytes::copy_from_slice(&inflated);
+        self.take_in(from, &change, bytes, None, received)
+    }
+
+    /// Admits a change, or says why not, and those that waited for it.
+    fn take_in(
+        &mut self,
+        from: ConnectionId,
+        change: &Change<'_>,
+        bytes: Bytes,
+        theirs: Option<&automerge::Change>,
+        received: &mut Received,
+    ) -> Result<(), NeedGraph> {
+        let hash = change.hash;
+        match self.admit(from, change, bytes, theirs)? {
             // Some may wait for it still, if what they were taken in with was interrupted.
             Entry::Known => self.admit_waiting(from, hash, received)?,
             Entry::Waits => {}
@@ -787,7 +821,7 @@ impl History {
             while let Some(orphan) = waiting.pop() {
                 let (chunk, _) = Chunk::split(&orphan.bytes).expect("was split before");
                 let change = Change::read_trusted(&chunk, orphan.hash).expect("was read before");
-                let entry = self.admit(orphan.from, &change, orphan.bytes.clone());
+                let entry = self.admit(orphan.from, &change, orphan.bytes.clone(), None);
                 match entry {
                     Err(NeedGraph) | Ok(Entry::TooHeavy) => {
                         // Wait on, so that receiving again finds them.
@@ -817,12 +851,13 @@ impl History {
         Ok(())
     }
 
-    /// Decides about one change.
+    /// Decides about one change. `theirs` is the same as Automerge has it, if it does.
     fn admit(
         &mut self,
         from: ConnectionId,
         change: &Change<'_>,
         bytes: Bytes,
+        theirs: Option<&automerge::Change>,
     ) -> Result<Entry, NeedGraph> {
         let on_a_head = change
             .deps
@@ -876,10 +911,14 @@ impl History {
             return Ok(Entry::Refused(Refusal::DocumentFull("changes")));
         }
         // The last word on the format has the parser that every peer will use.
-        match automerge::Change::try_from(bytes.as_ref()) {
-            Ok(theirs) if theirs.len() as u64 == change.ops_len => {}
-            Ok(theirs) => {
-                let why = format!("{} operations instead of {}", theirs.len(), change.ops_len);
+        let theirs = match theirs {
+            Some(theirs) => Ok(theirs.len()),
+            None => automerge::Change::try_from(bytes.as_ref()).map(|theirs| theirs.len()),
+        };
+        match theirs {
+            Ok(ops) if ops as u64 == change.ops_len => {}
+            Ok(ops) => {
+                let why = format!("{ops} operations instead of {}", change.ops_len);
                 return Ok(Entry::Refused(Refusal::Automerge(why)));
             }
             Err(error) => return Ok(Entry::Refused(Refusal::Automerge(error.to_string()))),
