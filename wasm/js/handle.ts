@@ -20,6 +20,7 @@ import type {
     Prop,
     SyncStatus,
     Undoable,
+    View,
 } from "./types.js"
 
 /** What a handle tells. */
@@ -100,8 +101,8 @@ export class DocHandle<T> {
      * so is every part of it in which nothing changed. Dates and bytes cannot be frozen: do not
      * change them.
      */
-    doc(): T {
-        return this.#tree.view() as T
+    doc(): View<T> {
+        return this.#tree.view() as View<T>
     }
 
     /**
@@ -129,7 +130,7 @@ export class DocHandle<T> {
             this.#setStatus({ state: this.#owner.isConnected ? "saving" : "offline" })
         }
         if (patches) {
-            this.#events.emit("change", { doc: this.doc(), before: before as T, patches, source: "local" })
+            this.#events.emit("change", { doc: this.doc(), before: before as View<T>, patches, source: "local" })
         }
     }
 
@@ -180,9 +181,9 @@ export class DocHandle<T> {
     }
 
     /** The document as it was at these heads, as plain data that is frozen. */
-    async view(heads: Heads): Promise<T> {
+    async view(heads: Heads): Promise<View<T>> {
         const state = await this.#owner.link.call("state", [this.documentId, heads])
-        return treeOf(state).view() as T
+        return treeOf(state).view() as View<T>
     }
 
     /** All changes, each after those it depends on. */
@@ -372,7 +373,7 @@ export class DocHandle<T> {
         this.#seen = update
         this.#owner.link.post({ type: "seen", document: this.documentId, update })
         if (patches) {
-            this.#events.emit("change", { doc: this.doc(), before: before as T, patches, source: "remote" })
+            this.#events.emit("change", { doc: this.doc(), before: before as View<T>, patches, source: "remote" })
         }
     }
 

@@ -28,7 +28,7 @@ import type { Draft } from "./draft.js"
 import type { DocHandle } from "./handle.js"
 import { Presence, type PresenceChannel, type PresencePeer } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { SyncStatus } from "./types.js"
+import type { SyncStatus, View } from "./types.js"
 
 /** Edits a document; all edits of `fn` are one change. */
 export type ChangeDocument<T> = (fn: (draft: Draft<T>) => void, options?: { message?: string }) => void
@@ -80,7 +80,7 @@ export function useHandle<T>(url: string): DocHandle<T> {
 }
 
 /** The document, and what edits it. Renders again when the document changed. */
-export function useDocument<T>(url: string): [doc: T, change: ChangeDocument<T>]
+export function useDocument<T>(url: string): [doc: View<T>, change: ChangeDocument<T>]
 /**
  * What `selector` takes from the document, and what edits it. Renders again only when that changed:
  * it is compared by `isEqual`, which compares the elements of arrays and the values of objects one
@@ -88,19 +88,22 @@ export function useDocument<T>(url: string): [doc: T, change: ChangeDocument<T>]
  */
 export function useDocument<T, V>(
     url: string,
-    selector: (doc: T) => V,
+    selector: (doc: View<T>) => V,
     isEqual?: (one: V, other: V) => boolean,
 ): [value: V, change: ChangeDocument<T>]
 export function useDocument<T, V>(
     url: string,
-    selector?: (doc: T) => V,
+    selector?: (doc: View<T>) => V,
     isEqual?: (one: V, other: V) => boolean,
-): [value: T | V, change: ChangeDocument<T>] {
+): [value: View<T> | V, change: ChangeDocument<T>] {
     const handle = useHandle<T>(url)
     const subscribe = useCallback((listener: () => void) => handle.on("change", listener), [handle])
     const doc = useCallback(() => handle.doc(), [handle])
-    const select = (selector ?? ((whole: T) => whole)) as (doc: T) => T | V
-    const equal = (selector ? (isEqual ?? isShallowlyEqual) : Object.is) as (one: T | V, other: T | V) => boolean
+    const select = (selector ?? ((whole: View<T>) => whole)) as (doc: View<T>) => View<T> | V
+    const equal = (selector ? (isEqual ?? isShallowlyEqual) : Object.is) as (
+        one: View<T> | V,
+        other: View<T> | V,
+    ) => boolean
     const value = useSelection(subscribe, doc, select, equal)
     const change = useCallback<ChangeDocument<T>>((fn, options) => handle.change(fn, options), [handle])
     return [value, change]

@@ -121,12 +121,18 @@ export class Repo {
     }
 
     /**
+     * Makes an empty document. What it is to hold comes by `change`, so nothing of `T` is there for
+     * certain: all of its keys may be missing. Give it contents for a handle of the whole `T`.
+     */
+    create<T extends object = Record<string, unknown>>(): Promise<DocHandle<Partial<T>>>
+    /**
      * Makes a document, which begins with `initial`. It is in memory when this resolves, and in local
      * storage moments later; {@link flush} waits for that.
      *
      * @throws TypeError for what a document cannot hold, with its path.
      */
-    create<T extends object = Record<string, unknown>>(initial?: T): Promise<DocHandle<T>> {
+    create<T extends object>(initial: T): Promise<DocHandle<T>>
+    create<T extends object>(initial?: T): Promise<DocHandle<T>> {
         const tree = new Tree()
         let objects = 0
         const begin = (draft: Draft<T>): void => void Object.assign(draft as object, initial)

@@ -9,7 +9,7 @@
 
 import type { DocHandle } from "./handle.js"
 import { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
-import type { SyncStatus } from "./types.js"
+import type { SyncStatus, View } from "./types.js"
 
 /** The contract of a store that is only read. */
 export interface Readable<V> {
@@ -32,7 +32,7 @@ export interface PresenceStore<S extends object> extends Readable<PresenceNow<S>
 }
 
 /** The document. Edit it by `handle.change`. */
-export function documentStore<T>(handle: DocHandle<T>): Readable<T> {
+export function documentStore<T>(handle: DocHandle<T>): Readable<View<T>> {
     return {
         subscribe(run) {
             run(handle.doc())

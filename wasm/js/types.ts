@@ -1,5 +1,7 @@
 /** The types of the public API. */
 
+import type { Counter, ImmutableString } from "./counter.js"
+
 /** A key of a map, or an index of a list or text. */
 export type Prop = string | number
 
@@ -8,6 +10,15 @@ export type Prop = string | number
  * that up to 64 bits, all other numbers as 64-bit floats.
  */
 export type Scalar = null | boolean | number | bigint | string | Date | Uint8Array
+
+/** A document as it is shown: as it is declared, but for each `ImmutableString` there is a plain string. */
+export type View<T> = unknown extends T
+    ? T
+    : T extends ImmutableString
+      ? string
+      : T extends Scalar | undefined | Counter
+        ? T
+        : { [K in keyof T]: View<T[K]> }
 
 /** What a mark's ends do when text is inserted there. */
 export type Expand = "none" | "before" | "after" | "both"
@@ -138,9 +149,9 @@ export interface ChangeInfo {
 /** What listeners of `change` get. */
 export interface ChangeEvent<T> {
     /** The document after the change. */
-    readonly doc: T
+    readonly doc: View<T>
     /** The document before the change; what did not change is the same object in both. */
-    readonly before: T
+    readonly before: View<T>
     /** What changed, in order. */
     readonly patches: readonly Patch[]
     /** Whether this page made the change itself. */

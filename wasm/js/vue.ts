@@ -13,12 +13,12 @@ import type { Draft } from "./draft.js"
 import type { DocHandle } from "./handle.js"
 import { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { SyncStatus } from "./types.js"
+import type { SyncStatus, View } from "./types.js"
 
 /** A document on its way, or found, or not. */
 export interface UsedDocument<T> {
     /** The document; undefined until it is found. */
-    readonly doc: Readonly<ShallowRef<T | undefined>>
+    readonly doc: Readonly<ShallowRef<View<T> | undefined>>
     /** Its handle; undefined until it is found. */
     readonly handle: Readonly<ShallowRef<DocHandle<T> | undefined>>
     /** Why it was not found. */
@@ -39,7 +39,7 @@ export interface UsedPresence<S extends object> {
 
 /** Finds a document and follows it; `url` may be a ref. A url that is empty is no document. */
 export function useDocument<T>(repo: Repo, url: MaybeRefOrGetter<string | undefined>): UsedDocument<T> {
-    const doc = shallowRef<T>()
+    const doc = shallowRef<View<T>>()
     const handle = shallowRef<DocHandle<T>>()
     const error = shallowRef<Error>()
 

@@ -1,7 +1,16 @@
 // Documents in frameworks and editors.
 
 import { EditorState, type Extension } from "@codemirror/state"
-import { Presence, type Counter, type DocHandle, type PresencePeer, type Repo, type SyncStatus } from "reconverge"
+import {
+    Presence,
+    type Counter,
+    type DocHandle,
+    type ImmutableString,
+    type PresencePeer,
+    type Repo,
+    type SyncStatus,
+    type View,
+} from "reconverge"
 import { reconvergeText, type TextPresenceState } from "reconverge/codemirror"
 import {
     RepoProvider,
@@ -24,8 +33,13 @@ interface List {
     readonly votes: Counter
 }
 
+interface Keyed {
+    readonly id: ImmutableString
+}
+
 declare const repo: Repo
 declare const handle: DocHandle<List>
+declare const keyed: DocHandle<Keyed>
 declare const url: string
 
 export function Component() {
@@ -63,6 +77,15 @@ export function Component() {
         (one: number, other: number) => one === other,
     )
 
+    // Fixed strings are shown as plain ones.
+    const [{ id }, changeKeyed] = useDocument<Keyed>(url)
+    same<string>()(id)
+    changeKeyed((draft) => same<string | ImmutableString>()(draft.id))
+    const [selected] = useDocument(url, ({ id }: View<Keyed>) => id)
+    same<string>()(selected)
+    // @ts-expect-error A selector gets what is shown.
+    useDocument<Keyed, ImmutableString>(url, ({ id }) => id)
+
     same<SyncStatus>()(useSyncStatus(handle))
     const { peers, local, set } = usePresence(handle, { name: "Ann", typing: false })
     same<ReadonlyMap<string, PresencePeer<{ name: string; typing: boolean }>>>()(peers)
@@ -78,6 +101,7 @@ createElement(RepoProvider, {})
 // Svelte.
 same<Readable<List>>()(documentStore(handle))
 documentStore(handle).subscribe((list) => same<List>()(list))
+same<Readable<{ readonly id: string }>>()(documentStore(keyed))
 statusStore(handle).subscribe((status) => same<SyncStatus>()(status))
 const store = presenceStore(handle, { state: { name: "Ann" } })
 store.set({ name: "Bob" })
@@ -91,6 +115,7 @@ const used = vue.useDocument<List>(repo, ref(url))
 same<Readonly<ShallowRef<List | undefined>>>()(used.doc)
 used.change((draft) => void (draft.title = "Groceries"))
 vue.useDocument<List>(repo, () => undefined)
+same<string | undefined>()(vue.useDocument<Keyed>(repo, url).doc.value?.id)
 same<Readonly<ShallowRef<SyncStatus | undefined>>>()(vue.useSyncStatus(used.handle))
 const others = vue.usePresence(used.handle, { state: { name: "Ann" } })
 same<{ name: string }>()(others.local.value)

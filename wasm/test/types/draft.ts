@@ -120,6 +120,10 @@ board.change((draft) => {
     draft.key = "k"
     draft.key = new ImmutableString("k")
 
+    // What is shown of a fixed string is a text, and can be stored as one again.
+    same<string>()(board.doc().key)
+    draft.key = board.doc().key
+
     // Texts, by their path.
     const path: Path = ["columns", 0, "name"]
     splice(draft, path, 0, 1, "x")

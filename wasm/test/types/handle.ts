@@ -1,10 +1,13 @@
 // Handles: reading, the past, events, presence.
 
 import {
+    Counter,
+    ImmutableString,
     Presence,
     type ChangeEvent,
     type ChangeInfo,
     type Cursor,
+    type DocHandle,
     type Draft,
     type EphemeralMessage,
     type Heads,
@@ -16,6 +19,7 @@ import {
     type Repo,
     type SyncStatus,
     type Undoable,
+    type View,
 } from "reconverge"
 import * as reconverge from "reconverge"
 import { same } from "./same.js"
@@ -32,6 +36,60 @@ same<List>()(list.doc())
 same<boolean | undefined>()(list.doc().tasks[0]?.done)
 // @ts-expect-error What is shown is frozen.
 list.doc().title = ""
+
+// Fixed strings are shown as plain ones, wherever they are, and all else as it is declared.
+interface Item {
+    readonly id: ImmutableString
+    readonly kind?: ImmutableString
+    readonly title: string
+    readonly votes: Counter
+    readonly due: Date | null
+    readonly icon: Uint8Array
+    readonly state: "open" | "done"
+    readonly big: bigint
+    readonly tags: readonly ImmutableString[]
+    readonly pair: [ImmutableString, number]
+    readonly extra: unknown
+    readonly inner: Readonly<Record<string, { id: ImmutableString }>>
+    readonly children: readonly Item[]
+}
+interface ShownItem {
+    readonly id: string
+    readonly kind?: string
+    readonly title: string
+    readonly votes: Counter
+    readonly due: Date | null
+    readonly icon: Uint8Array
+    readonly state: "open" | "done"
+    readonly big: bigint
+    readonly tags: readonly string[]
+    readonly pair: [string, number]
+    readonly extra: unknown
+    readonly inner: Readonly<Record<string, { id: string }>>
+    readonly children: readonly ShownItem[]
+}
+const item = await repo.find<Item>("automerge:4NMNnkMhL8jXrdJ9jamS58PAVdXu")
+same<ShownItem>()(item.doc())
+same<View<Item>>()(item.doc())
+same<ShownItem>()(await item.view([]))
+item.on("change", ({ doc, before }) => {
+    same<ShownItem>()(doc)
+    same<ShownItem>()(before)
+})
+same<string | undefined>()(item.doc().children[0]?.children[0]?.tags[0])
+// @ts-expect-error What is shown is a plain string.
+item.doc().id.val
+// @ts-expect-error What is shown is no item as it is declared.
+const declared: Item = item.doc()
+same<unknown>()((await repo.find("automerge:4NMNnkMhL8jXrdJ9jamS58PAVdXu")).doc())
+const begun = await repo.create({ id: new ImmutableString("a"), n: new Counter() })
+same<{ id: string; n: Counter }>()(begun.doc())
+// Of a type that is not known yet, the keys that are.
+function titleOf<T extends { title: string }>(handle: DocHandle<T>): string {
+    return handle.doc().title
+}
+same<string>()(titleOf(item))
+
 // @ts-expect-error Handles come from a repo.
 new reconverge.DocHandle()
 // @ts-expect-error Internal.

@@ -66,6 +66,23 @@ await repo.create("Groceries")
 // or unknown.
 const empty = await repo.create()
 same<DocHandle<Record<string, unknown>>>()(empty)
+// Nothing is in an empty document, whatever will be.
+const filled = await repo.create<List>()
+same<DocHandle<Partial<List>>>()(filled)
+same<string | undefined>()(filled.doc().title)
+filled.change((draft) => {
+    draft.title = "Groceries"
+    draft.tasks = []
+    draft.tasks.push({ text: "milk", done: false })
+    // @ts-expect-error A title is no number.
+    draft.title = 1
+})
+// @ts-expect-error The tasks may be missing.
+filled.doc().tasks.length
+// @ts-expect-error It is no whole list.
+const whole: DocHandle<List> = filled
+// Who knows that it is all there by now says so.
+same<DocHandle<List>>()(filled as DocHandle<List>)
 
 const found = await repo.find<List>("automerge:4NMNnkMhL8jXrdJ9jamS58PAVdXu")
 same<DocHandle<List>>()(found)
