@@ -5,7 +5,7 @@ import { Emitter } from "./emitter.js"
 import type { Edit, HostMessage, Opened } from "./host/protocol.js"
 import { type Link, RepoError } from "./link.js"
 import type { Operation } from "./operations.js"
-import { Tree, isNode } from "./tree.js"
+import { Tree, depth, isNode } from "./tree.js"
 import type {
     AutomergeUrl,
     ChangeEvent,
@@ -18,10 +18,14 @@ import type {
     Patch,
     Path,
     Prop,
+    Span,
     SyncStatus,
     Undoable,
     View,
 } from "./types.js"
+
+/** With the text itself. Automerge's stack ends somewhere between 400 and 500. */
+const SPANS_DEPTH_MAX = 101
 
 /** What a handle tells. */
 export interface HandleEvents<T> {
@@ -269,6 +273,21 @@ export class DocHandle<T> {
     /** The marks of a text, as ranges that do not overlap for one name. */
     marks(path: Path): Promise<Mark[]> {
         return this.#owner.link.call("marks", [this.documentId, this.#object(path)])
+    }
+
+    /**
+     * A text as its parts, in order: runs of characters that have the same marks, and the blocks
+     * between them, each with what it holds as plain data. All of them together are the text.
+     *
+     * @throws RangeError if there is no text at `path`, or one with a block of more than 100 levels.
+     */
+    spans(path: Path): Promise<Span[]> {
+        const object = this.#object(path)
+        const node = this.#tree.node(object)
+        if (node?.kind !== "text" || depth(node) > SPANS_DEPTH_MAX) {
+            throw new RangeError(`there is no text, or one with too deep a block, at ${shown(path)}`)
+        }
+        return this.#owner.link.call("spans", [this.documentId, object])
     }
 
     /**

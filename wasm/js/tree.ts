@@ -383,6 +383,15 @@ function inside(node: Node): Iterable<Entry> {
     return node.kind === "list" ? node.items : node.blocks.map((block) => block.node)
 }
 
+/** How many objects lie in one another, beginning with this one. */
+export function depth(node: Node): number {
+    let depth = 0
+    for (let level = [node]; level.length > 0; depth++) {
+        level = level.flatMap((node) => [...inside(node)].filter(isNode))
+    }
+    return depth
+}
+
 /** Makes the data of an object, whose children have theirs. */
 function show(node: Node, stale: readonly Node[]): unknown {
     if (node.kind === "text") return node.text

@@ -128,6 +128,13 @@ export interface Mark {
     value: Scalar
 }
 
+/**
+ * A part of a text, as `DocHandle.spans` gives it: characters with the marks that all of them have,
+ * by name, if there are any; or a block, with what it holds. A counter in a block is its sum.
+ */
+export type Span =
+    { type: "text"; value: string; marks?: Record<string, Scalar> } | { type: "block"; value: Record<string, unknown> }
+
 /** A change, by whom and when, as the history lists it. */
 export interface ChangeInfo {
     /** Its name; as heads, it is the document right after it. */

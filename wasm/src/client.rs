@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use automerge::{ActorId, Automerge, ChangeHash, Cursor, ReadDoc};
+use automerge::marks::Mark;
+use automerge::{ActorId, Automerge, ChangeHash, Cursor, ReadDoc, Span};
 use bytes::Bytes;
 use js_sys::{Array, Map, Uint8Array};
 use reconverge::difference;
@@ -16,7 +17,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsError, JsValue};
 
 use crate::undo::{Direction, Record, Undo};
-use crate::value::{array, fault, object, scalar};
+use crate::value::{array, fault, map, object, object_of, scalar};
 use crate::{cbor, edit, keys, patch};
 
 /// A whole client: documents, relays, status. What it keeps of the documents that are open lies in
@@ -629,7 +630,7 @@ impl Client {
         Ok(position.map_err(fault)? as f64)
     }
 
-    /// The marks of a text: arrays of name, start, end, value.
+    /// The marks of a text; `Mark` of `wasm/js/types.ts`.
     pub fn marks(
         &self,
         document: &str,
@@ -642,15 +643,23 @@ impl Client {
             Some(heads) => document.marks_at(&object, &heads),
             None => document.marks(&object),
         };
-        let row = |mark: &automerge::marks::Mark| {
-            array([
-                mark.name.as_str().into(),
-                (mark.start as f64).into(),
-                (mark.end as f64).into(),
-                scalar(&mark.value),
-            ])
+        Ok(marks.map_err(fault)?.iter().map(mark).collect())
+    }
+
+    /// The parts of a text, in order; `Span` of `wasm/js/types.ts`.
+    pub fn spans(
+        &self,
+        document: &str,
+        object: &str,
+        heads: Option<Vec<String>>,
+    ) -> Result<Array, JsError> {
+        let document = self.document(&id_of(document)?)?;
+        let object = edit::object_id(object)?;
+        let spans = match heads.map(heads_of).transpose()? {
+            Some(heads) => document.spans_at(&object, &heads),
+            None => document.spans(&object),
         };
-        Ok(marks.map_err(fault)?.iter().map(row).collect())
+        Ok(spans.map_err(fault)?.map(|part| span(&part)).collect())
     }
 
     /// The whole document with its history, in the form that Automerge saves.
@@ -787,6 +796,29 @@ fn output<const N: usize>(kind: &str, fields: [(&str, JsValue); N]) -> JsValue {
     // A plain object takes every property.
     let _ = js_sys::Reflect::set(&output, &"type".into(), &kind.into());
     output
+}
+
+fn mark(mark: &Mark) -> JsValue {
+    object([
+        ("name", mark.name.as_str().into()),
+        ("start", (mark.start as f64).into()),
+        ("end", (mark.end as f64).into()),
+        ("value", scalar(&mark.value)),
+    ])
+}
+
+fn span(span: &Span) -> JsValue {
+    match span {
+        Span::Block(block) => output("block", [("value", map(block))]),
+        Span::Text { text, marks: None } => output("text", [("value", text.as_str().into())]),
+        Span::Text {
+            text,
+            marks: Some(marks),
+        } => {
+            let marks = object_of(marks.iter().map(|(name, value)| (name, scalar(value))));
+            output("text", [("value", text.as_str().into()), ("marks", marks)])
+        }
+    }
 }
 
 fn told(document: DocumentId, status: &Status) -> JsValue {

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use automerge::{ObjType, ScalarValue};
+use automerge::{ObjType, ScalarValue, hydrate};
 use js_sys::{Array, BigInt, Date, Number, Object, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsError, JsValue};
 
@@ -29,6 +29,40 @@ pub(crate) fn object<const N: usize>(entries: [(&str, JsValue); N]) -> JsValue {
         let _ = Reflect::set(&object, &key.into(), &value);
     }
     object.into()
+}
+
+/// An object with these entries, whatever their keys are.
+pub(crate) fn object_of<'a>(entries: impl Iterator<Item = (&'a str, JsValue)>) -> JsValue {
+    let entries: Array = entries
+        .map(|(key, value)| array([key.into(), value]))
+        .collect();
+    // All of them are pairs.
+    Object::from_entries(&entries).map_or(JsValue::UNDEFINED, JsValue::from)
+}
+
+/// What a map holds, as plain data: a counter is its sum. Keys are in order, as in what a page shows.
+pub(crate) fn map(map: &hydrate::Map) -> JsValue {
+    // Copies, because names are sorted elsewhere: another kind of sort would have 3 kB.
+    let mut keys: Vec<String> = map.keys().cloned().collect();
+    keys.sort_unstable();
+    object_of(
+        keys.iter()
+            .filter_map(|key| Some((key.as_str(), plain(map.get(key)?)))),
+    )
+}
+
+fn plain(value: &hydrate::Value) -> JsValue {
+    match value {
+        hydrate::Value::Map(entries) => map(entries),
+        hydrate::Value::List(list) => list
+            .iter()
+            .map(|element| plain(&element.value))
+            .collect::<Array>()
+            .into(),
+        hydrate::Value::Text(text) => text.to_string().into(),
+        hydrate::Value::Scalar(ScalarValue::Counter(sum)) => (i64::from(sum) as f64).into(),
+        hydrate::Value::Scalar(value) => scalar(value),
+    }
 }
 
 pub(crate) fn array<const N: usize>(elements: [JsValue; N]) -> JsValue {

@@ -136,6 +136,7 @@ class Replica {
         const names = this.#host.change(structuredClone(operations))
         for (const [from, to] of names) this.tree.rename(from, to)
         if (this.#host.told) this.#tellOther(this.#host.told)
+        this.#checkSpans()
         return count
     }
 
@@ -148,6 +149,7 @@ class Replica {
         if (this.#host.told) this.#tellOther(operations)
         A.getBackend(this.#reference).applyChanges(A.getAllChanges(other.#reference))
         this.#check(before, patches)
+        this.#checkSpans()
     }
 
     /** What was saved, and what a page that opens it is told, is the same document. */
@@ -170,6 +172,19 @@ class Replica {
         assert.deepEqual(this.#other.view(), this.tree.view())
     }
 
+    /** Texts with their marks and blocks are what Automerge tells of them. */
+    #checkSpans(): void {
+        const host = this.#host
+        if (!host.spans) return
+        for (const node of nodes(this.tree.root)) {
+            if (node.kind !== "text") continue
+            const spans = host.spans(node.id)
+            assert.deepEqual(spans, plain(A.spans(this.#reference, this.tree.path(node))))
+            assert.deepEqual(host.spans(node.id, host.heads!()), spans)
+            assert.equal(spans.map((span) => (span.type === "text" ? span.value : "\uFFFC")).join(""), node.text)
+        }
+    }
+
     #check(before: unknown, patches: Patch[]): void {
         const after = plain(this.tree.view())
         assert.deepEqual(contents(this.tree.root), after)
@@ -190,7 +205,9 @@ function randomEdit(tree: Tree, random: Random): Edit {
     const { below, chance, pick } = random
     // Blocks are edited as a whole only: Automerge's drafts do not reach into them.
     const places = [...nodes(tree.root)]
-    const node = pick(places)
+    // Marks and blocks meet in texts that are edited often.
+    const texts = places.filter(({ kind }) => kind === "text")
+    const node = pick(texts.length > 0 && chance(0.3) ? texts : places)
     const path = tree.path(node)
     const counters = children(node).filter(([, entry]) => entry instanceof Counter)
     if (counters.length > 0 && chance(0.5)) {
@@ -254,13 +271,15 @@ function randomTextEdit(path: Prop[], text: string, blocks: number[], random: Ra
         const changed = text.slice(0, start) + inserted + text.slice(end).replace("x", "😀")
         return (d, api) => api.updateText(d, path, changed)
     }
-    const block = { type: pick(["p", "h1"]), level: below(3), parents: ["list"] }
+    const more = randomValue(random, 2)
+    const fields = { type: pick(["p", "h1"]), level: below(3), parents: ["list"] }
+    const block = (api: Api): object => ({ ...fields, more: more(api) })
     if (blocks.length > 0 && chance(0.4)) {
         const index = pick(blocks)
         if (chance(0.5)) return (d, api) => api.joinBlock(d, path, index)
-        return (d, api) => api.updateBlock(d, path, index, block)
+        return (d, api) => api.updateBlock(d, path, index, block(api))
     }
-    if (chance(0.3)) return (d, api) => api.splitBlock(d, path, start, block)
+    if (chance(0.3)) return (d, api) => api.splitBlock(d, path, start, block(api))
     if (start < end) {
         const range = { start, end, expand: pick(["none", "before", "after", "both"] as const) }
         const name = pick(["bold", "link"])

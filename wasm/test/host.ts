@@ -4,6 +4,7 @@
  */
 
 import type { ObjectId, Operation } from "../js/operations.js"
+import type { Heads, Span } from "../js/types.js"
 
 export interface HostDocument {
     /** Makes the edits of one change. Returns the real names of the objects made, by those the page chose. */
@@ -14,6 +15,9 @@ export interface HostDocument {
     merge(bytes: Uint8Array): Operation[]
     /** The document as operations on an empty one, for a page that opens it. */
     read(): Operation[]
+    /** The parts of a text, now or at these heads; not every host tells them. */
+    spans?(object: ObjectId, heads?: Heads): Span[]
+    heads?(): Heads
     /** In Automerge's format. */
     save(): Uint8Array
     close(): void

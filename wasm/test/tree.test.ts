@@ -2,7 +2,7 @@ import assert from "node:assert/strict"
 import { test } from "node:test"
 import { Counter } from "../js/counter.js"
 import type { Operation } from "../js/operations.js"
-import { Tree, ViewError } from "../js/tree.js"
+import { Tree, ViewError, depth } from "../js/tree.js"
 import type { Patch } from "../js/types.js"
 import { random } from "./random.js"
 
@@ -44,6 +44,16 @@ test("a view is frozen, and shares what did not change with the one before", () 
     assert.equal(last.todos, after.todos)
     assert.deepEqual(last.other, { n: new Counter(1), fixed: "f" })
     assert.deepEqual(before.other.n, new Counter(3))
+})
+
+test("the depth of an object counts those in it, and in the blocks of a text", () => {
+    const t = tree(
+        ...document,
+        ["insert", "3", 1, [{ make: "map", id: "6" }]],
+        ["put", "6", "in", { make: "list", id: "7" }],
+    )
+    const deep = (id: string): number => depth(t.node(id)!)
+    assert.deepEqual(["_root", "1", "2", "3", "4", "5", "6", "7"].map(deep), [5, 4, 2, 3, 1, 1, 2, 1])
 })
 
 test("of a long list, only the elements that changed are new", () => {

@@ -50,6 +50,7 @@ export function openHost(actor) {
         },
         read: () => client.state(document),
         heads: () => client.heads(document),
+        spans: (object, heads) => client.spans(document, object, heads),
         save: () => client.save(document),
         close: () => client.free(),
     }

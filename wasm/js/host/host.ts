@@ -7,7 +7,7 @@
 import init, { __wbg_reset_state as renewInstance, Client, documentId } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
 import type { Storage, StorageWrite } from "../storage.js"
-import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark } from "../types.js"
+import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, Span } from "../types.js"
 import {
     words,
     type CallName,
@@ -736,8 +736,11 @@ export class Host {
         },
         marks: (page, _, document, object) => {
             const view = this.#view(page, document)
-            const rows = this.#client.marks(document, view.objectId(object), view.at) as MarkRow[]
-            return rows.map(([name, start, end, value]) => ({ name, start, end, value }))
+            return this.#client.marks(document, view.objectId(object), view.at) as Mark[]
+        },
+        spans: (page, _, document, object) => {
+            const view = this.#view(page, document)
+            return this.#client.spans(document, view.objectId(object), view.at) as Span[]
         },
         undo: (page, _, document, time) => this.#takeBack(page, document, "undo", time),
         redo: (page, _, document, time) => this.#takeBack(page, document, "redo", time),
@@ -837,7 +840,6 @@ async function forgetUntold(storage: Storage): Promise<void> {
 }
 
 type HistoryRow = [string, string, number, number, string | undefined, string[], number]
-type MarkRow = [string, number, number, Mark["value"]]
 
 function change([hash, actor, seq, time, message, deps, operations]: HistoryRow): ChangeInfo {
     const told = { hash, actor, seq, time, deps, operations }

@@ -5,7 +5,7 @@
 // not stored (`Resume`).
 
 import type { Operation } from "../operations.js"
-import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, SyncState } from "../types.js"
+import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, Span, SyncState } from "../types.js"
 
 /** How a host is started. */
 export interface HostOptions {
@@ -68,6 +68,7 @@ export interface Calls {
     cursor: [[document: string, object: string, index: number], string]
     position: [[document: string, object: string, cursor: string], number]
     marks: [[document: string, object: string], Mark[]]
+    spans: [[document: string, object: string], Span[]]
     undo: [[document: string, time: number], boolean]
     redo: [[document: string, time: number], boolean]
     online: [[online: boolean], void]

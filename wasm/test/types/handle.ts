@@ -17,6 +17,8 @@ import {
     type PresencePeer,
     type Prop,
     type Repo,
+    type Scalar,
+    type Span,
     type SyncStatus,
     type Undoable,
     type View,
@@ -141,6 +143,14 @@ const cursor = await list.cursor(["title"], 0)
 same<Cursor>()(cursor)
 same<number>()(await list.position(["title"], cursor))
 same<Mark[]>()(await list.marks(["tasks", 0, "text"]))
+const spans = await list.spans(["tasks", 0, "text"])
+same<Span[]>()(spans)
+for (const span of spans) {
+    if (span.type === "text") same<Record<string, Scalar> | undefined>()(span.marks)
+    else same<Record<string, unknown>>()(span.value)
+    // @ts-expect-error A block has none.
+    if (span.type === "block") span.marks
+}
 // @ts-expect-error A path is of keys and indices.
 await list.marks([{}])
 // @ts-expect-error A path is a list.
