@@ -205,3 +205,209 @@ impl Reencode for Arranging {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use wasm_encoder::{
+        CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection,
+        Function, FunctionSection, GlobalSection, GlobalType, ImportSection, Instruction, RefType,
+        TableSection, TableType, TypeSection, ValType,
+    };
+    use wasmparser::{ElementItems, Operator};
+
+    use super::*;
+
+    const IMPORTED: u32 = 0;
+
+    /// What a function of a test's module does: numbers are dropped, functions called.
+    #[derive(Clone, Copy)]
+    enum Step {
+        Number(i32),
+        Call(u32),
+    }
+    use Step::{Call, Number};
+
+    /// A module of these functions, behind the imported one. Each is exported, an element of a
+    /// table, and in a global.
+    fn module(functions: &[Vec<Step>]) -> Vec<u8> {
+        let mut types = TypeSection::new();
+        types.ty().function([], []);
+        let mut imports = ImportSection::new();
+        imports.import("env", "imported", EntityType::Function(0));
+        let table_type = TableType {
+            element_type: RefType::FUNCREF,
+            table64: false,
+            minimum: 1 + functions.len() as u64,
+            maximum: None,
+            shared: false,
+        };
+        let mut tables = TableSection::new();
+        tables.table(table_type);
+        let global_type = GlobalType {
+            val_type: ValType::FUNCREF,
+            mutable: false,
+            shared: false,
+        };
+        let (mut declared, mut code) = (FunctionSection::new(), CodeSection::new());
+        let (mut globals, mut exports) = (GlobalSection::new(), ExportSection::new());
+        for (index, steps) in (1..).zip(functions) {
+            declared.function(0);
+            globals.global(global_type, &ConstExpr::ref_func(index));
+            exports.export(&format!("export {index}"), ExportKind::Func, index);
+            let mut body = Function::new([]);
+            for step in steps {
+                match *step {
+                    Number(number) => body
+                        .instruction(&Instruction::I32Const(number))
+                        .instruction(&Instruction::Drop),
+                    Call(function) => body.instruction(&Instruction::Call(function)),
+                };
+            }
+            body.instruction(&Instruction::End);
+            code.function(&body);
+        }
+        let all: Vec<u32> = (0..=functions.len() as u32).rev().collect();
+        let mut elements = ElementSection::new();
+        let from = ConstExpr::i32_const(0);
+        elements.active(None, &from, Elements::Functions(all.into()));
+
+        let mut module = Module::new();
+        module.section(&types).section(&imports).section(&declared);
+        module.section(&tables).section(&globals).section(&exports);
+        module.section(&elements).section(&code);
+        module.finish()
+    }
+
+    /// Each way to get to a function from outside, with all that happens then.
+    fn behaviour(module: &[u8]) -> BTreeMap<String, String> {
+        wasmparser::validate(module).expect("the module is valid");
+        let functions = bodies(module);
+        let at = |index: u32| happens(&functions, index);
+        let mut behaviour = BTreeMap::new();
+        for payload in Parser::new(0).parse_all(module) {
+            match payload.unwrap() {
+                Payload::ExportSection(exports) => {
+                    for export in exports {
+                        let export = export.unwrap();
+                        behaviour.insert(export.name.to_owned(), at(export.index));
+                    }
+                }
+                Payload::ElementSection(elements) => {
+                    for element in elements {
+                        let ElementItems::Functions(items) = element.unwrap().items else {
+                            panic!("the test's elements are functions");
+                        };
+                        for (place, index) in items.into_iter().enumerate() {
+                            behaviour.insert(format!("element {place}"), at(index.unwrap()));
+                        }
+                    }
+                }
+                Payload::GlobalSection(globals) => {
+                    for (place, global) in globals.into_iter().enumerate() {
+                        let start = global.unwrap().init_expr.get_operators_reader().read();
+                        let Operator::RefFunc { function_index } = start.unwrap() else {
+                            panic!("the test's globals are functions");
+                        };
+                        behaviour.insert(format!("global {place}"), at(function_index));
+                    }
+                }
+                _ => {}
+            }
+        }
+        behaviour
+    }
+
+    fn bodies(module: &[u8]) -> Vec<Vec<Step>> {
+        let steps = |operator| match operator {
+            Operator::I32Const { value } => Some(Number(value)),
+            Operator::Call { function_index } => Some(Call(function_index)),
+            _ => None,
+        };
+        let mut bodies = Vec::new();
+        for payload in Parser::new(0).parse_all(module) {
+            if let Payload::CodeSectionEntry(body) = payload.unwrap() {
+                let operators = body.get_operators_reader().unwrap().into_iter();
+                bodies.push(operators.map(Result::unwrap).filter_map(steps).collect());
+            }
+        }
+        bodies
+    }
+
+    fn happens(functions: &[Vec<Step>], index: u32) -> String {
+        if index == IMPORTED {
+            return "imported".to_owned();
+        }
+        let step = |step: &Step| match *step {
+            Number(number) => number.to_string(),
+            Call(function) => format!("({})", happens(functions, function)),
+        };
+        let steps: Vec<_> = functions[index as usize - 1].iter().map(step).collect();
+        steps.join(" ")
+    }
+
+    #[test]
+    fn functions_that_are_the_same_are_one_to_all_who_refer_to_them() {
+        let before = module(&[
+            vec![Number(1)],
+            vec![Number(2)],
+            vec![Number(1)],
+            vec![Call(IMPORTED), Call(1)],
+            vec![Call(IMPORTED), Call(3)], // the same once 1 and 3 are
+            vec![Call(4), Call(2)],
+            vec![Call(5), Call(2)], // and then this one
+            vec![Call(2), Call(5)],
+        ]);
+        let after = same_once(&before).unwrap();
+        assert_eq!(behaviour(&after), behaviour(&before));
+        assert_eq!(bodies(&after).len(), 5);
+    }
+
+    #[test]
+    fn functions_of_one_body_and_other_types_stay_two() {
+        let mut types = TypeSection::new();
+        types.ty().function([], []);
+        types.ty().function([ValType::I32], []);
+        let (mut functions, mut code) = (FunctionSection::new(), CodeSection::new());
+        for each in [0, 1] {
+            functions.function(each);
+            let mut body = Function::new([]);
+            body.instruction(&Instruction::End);
+            code.function(&body);
+        }
+        let mut module = Module::new();
+        module.section(&types).section(&functions).section(&code);
+        let module = module.finish();
+        assert_eq!(same_once(&module).unwrap(), module);
+    }
+
+    #[test]
+    fn functions_that_are_alike_come_together_and_do_the_same() {
+        let numbers = |from: i32| (from..from + 40).map(Number);
+        let ones = numbers(1000);
+        let others = numbers(700_000);
+        let before = module(&[
+            ones.clone().collect(),
+            others.clone().chain([Call(1)]).collect(),
+            vec![Call(2), Number(5), Call(IMPORTED)],
+            others
+                .clone()
+                .skip(30)
+                .chain(ones.clone().take(10))
+                .collect(),
+            ones.chain([Call(3), Call(IMPORTED)]).collect(),
+            others.chain([Call(4), Number(6)]).collect(),
+        ]);
+        let after = similar_together(&before).unwrap();
+        assert_eq!(behaviour(&after), behaviour(&before));
+        assert_eq!(similar_together(&before).unwrap(), after, "it differs");
+
+        let firsts = bodies(&after).into_iter().map(|body| match body[0] {
+            Number(number) => number,
+            Call(_) => 0,
+        });
+        let firsts: Vec<i32> = firsts.collect();
+        assert_eq!(firsts, [700_000, 700_000, 700_030, 1000, 1000, 0]);
+    }
+}

@@ -136,3 +136,176 @@ fn unseen(instr: &Instr) -> bool {
             | Instr::Store(_)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use walrus::{FunctionBuilder, InstrSeqBuilder, ValType};
+
+    use super::*;
+
+    /// A module that imports `throw`, and has no functions of its own.
+    fn module() -> Module {
+        let mut module = Module::default();
+        let signature = module.types.add(&[], &[]);
+        let (throw, _) = module.add_import_func("env", "throw", signature);
+        module.funcs.get_mut(throw).name = Some("throw".to_owned());
+        module
+    }
+
+    fn function(module: &mut Module, name: &str, body: impl FnOnce(&mut InstrSeqBuilder<'_>)) {
+        let mut builder = FunctionBuilder::new(&mut module.types, &[], &[]);
+        body(&mut builder.name(name.to_owned()).func_body());
+        builder.finish(vec![], &mut module.funcs);
+    }
+
+    fn exported(module: &mut Module, name: &str, body: impl FnOnce(&mut InstrSeqBuilder<'_>)) {
+        function(module, name, body);
+        let id = named(module, name);
+        module.exports.add(name, id);
+    }
+
+    fn named(module: &Module, name: &str) -> FunctionId {
+        module.funcs.by_name(name).expect("the test names it")
+    }
+
+    /// What a function does, in words.
+    fn does(module: &Module, name: &str) -> String {
+        let FunctionKind::Local(function) = &module.funcs.get(named(module, name)).kind else {
+            panic!("{name} is imported");
+        };
+        let word = |(instr, _): &(Instr, InstrLocId)| match instr {
+            Instr::Call(call) => module.funcs.get(call.func).name.clone().unwrap(),
+            Instr::Const(constant) => format!("{}", constant.value),
+            Instr::Drop(_) => "drop".to_owned(),
+            Instr::Unreachable(_) => "trap".to_owned(),
+            other => panic!("no function of these tests does {other:?}"),
+        };
+        let instrs = &function.block(function.entry_block()).instrs;
+        instrs.iter().map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    fn assert_valid(module: &mut Module) {
+        wasmparser::validate(&module.emit_wasm()).expect("the module is valid");
+    }
+
+    /// With a panic that writes a message for nobody, and one that throws it, as `report` does.
+    fn with_panics() -> Module {
+        let mut module = module();
+        let throw = named(&module, "throw");
+        function(&mut module, "silent", |body| {
+            body.i32_const(1).drop().unreachable();
+        });
+        function(&mut module, "report", |body| {
+            body.call(throw);
+        });
+        let report = named(&module, "report");
+        function(&mut module, "loud", |body| {
+            body.call(report).unreachable();
+        });
+        module
+    }
+
+    #[test]
+    fn a_panic_that_nobody_hears_is_its_trap() {
+        let mut module = with_panics();
+        let silent = named(&module, "silent");
+        exported(&mut module, "indexes", |body| {
+            body.i32_const(2).drop().call(silent).unreachable();
+        });
+        cut_panics(&mut module);
+        assert_eq!(does(&module, "indexes"), "trap");
+        assert_eq!(module.funcs.by_name("silent"), None);
+        assert_valid(&mut module);
+    }
+
+    #[test]
+    fn what_gets_to_an_import_stays() {
+        let mut module = with_panics();
+        let [throw, loud, silent] = ["throw", "loud", "silent"].map(|name| named(&module, name));
+        exported(&mut module, "throws", |body| {
+            body.i32_const(2).drop().call(loud).unreachable();
+        });
+        exported(&mut module, "tells", |body| {
+            body.call(throw).call(silent).unreachable();
+        });
+        cut_panics(&mut module);
+        assert_eq!(does(&module, "throws"), "2 drop loud trap");
+        assert_eq!(does(&module, "loud"), "report trap");
+        assert_eq!(does(&module, "tells"), "throw trap");
+        assert_valid(&mut module);
+    }
+
+    #[test]
+    fn a_call_that_comes_back_stays() {
+        let mut module = with_panics();
+        let silent = named(&module, "silent");
+        exported(&mut module, "goes_on", |body| {
+            body.call(silent).i32_const(3).drop();
+        });
+        exported(&mut module, "goes_on_first", |body| {
+            body.call(silent).call(silent).unreachable();
+        });
+        cut_panics(&mut module);
+        assert_eq!(does(&module, "goes_on"), "silent 3 drop");
+        assert_eq!(does(&module, "goes_on_first"), "silent trap");
+        assert_valid(&mut module);
+    }
+
+    #[test]
+    fn nothing_runs_behind_a_trap() {
+        let mut module = with_panics();
+        let throw = named(&module, "throw");
+        exported(&mut module, "ends", |body| {
+            body.call(throw).unreachable().call(throw);
+        });
+        cut_panics(&mut module);
+        assert_eq!(does(&module, "ends"), "throw trap");
+        assert_valid(&mut module);
+    }
+
+    #[test]
+    fn foreign_values_print_nothing() {
+        let foreign = "<automerge::types::OpId as core::fmt::Debug>::fmt";
+        let ours = "<reconverge::id::DocumentId as core::fmt::Debug>::fmt";
+        let mut module = module();
+        let throw = named(&module, "throw");
+        for name in [foreign, ours] {
+            let mut builder = FunctionBuilder::new(&mut module.types, &[], &[ValType::I32]);
+            builder.name(name.to_owned());
+            builder.func_body().call(throw).i32_const(1);
+            let id = builder.finish(vec![], &mut module.funcs);
+            module.exports.add(name, id);
+        }
+        cut_debug(&mut module);
+        assert_eq!(does(&module, foreign), "0");
+        assert_eq!(does(&module, ours), "throw 1");
+        assert_valid(&mut module);
+    }
+
+    #[test]
+    fn names_tell_which_values_are_foreign() {
+        let foreign = [
+            "<automerge::error::AutomergeError as core::fmt::Debug>::fmt::h0123456789abcdef",
+            "<hexane[4f2a]::column::Column<u64> as core[8b1c]::fmt::Debug>::fmt",
+            "<core::option::Option<&str> as core::fmt::Debug>::fmt",
+            "<u32 as core::fmt::Debug>::fmt",
+        ];
+        for name in foreign {
+            assert!(prints_foreign_value(name), "{name}");
+        }
+        let others = [
+            "<str as core::fmt::Debug>::fmt",
+            "<char as core[8b1c]::fmt::Debug>::fmt",
+            "<&T as core::fmt::Debug>::fmt::h0123456789abcdef",
+            "<alloc[77aa]::string::String as core[8b1c]::fmt::Debug>::fmt",
+            "<reconverge[51d0]::id::DocumentId as core[8b1c]::fmt::Debug>::fmt",
+            "<reconverge_wasm::client::Reported as core::fmt::Debug>::fmt",
+            "<automerge::error::AutomergeError as core::fmt::Display>::fmt",
+            "<automerge::ActorId as core::convert::From<u8>>::from",
+            "automerge::automerge::Automerge::save",
+        ];
+        for name in others {
+            assert!(!prints_foreign_value(name), "{name}");
+        }
+    }
+}
