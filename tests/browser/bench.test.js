@@ -13,11 +13,11 @@ import { table } from "./bench/report.js"
 import { Session, Typist, benchSite } from "./bench/session.js"
 import { sizes } from "./bench/sizes.js"
 
-const CYCLES = 500
+const CYCLES = 1_000
 const GROWTH_BYTES_MAX = 1_000_000
 const PROCESS_GROWTH_BYTES_MAX = 16_000_000
 
-test("the bench measures both clients", { timeout: 180_000 }, async () => {
+test("the bench measures both clients", { timeout: 300_000 }, async () => {
   const found = await measure({ documents: ["small"], clients: CLIENTS, runs: 1, seconds: 1 })
   for (const client of CLIENTS) {
     assert.ok(found.small[client].both[0].equal, `${client}: all are equal in the end`)
@@ -25,7 +25,7 @@ test("the bench measures both clients", { timeout: 180_000 }, async () => {
   assert.match(table(found, await sizes()), /small, ours \| small, theirs/)
 })
 
-test(`${CYCLES} times opened and released, a document leaves nothing`, { timeout: 180_000 }, async t => {
+test(`${CYCLES} times opened and released, a document leaves nothing`, { timeout: 300_000 }, async t => {
   const folder = await mkdtemp(join(tmpdir(), "reconverge-bench-relay-"))
   const relay = await new Relay(folder).start()
   const site = await benchSite()
