@@ -128,12 +128,26 @@ export interface Mark {
     value: Scalar
 }
 
-/**
- * A part of a text, as `DocHandle.spans` gives it: characters with the marks that all of them have,
- * by name, if there are any; or a block, with what it holds. A counter in a block is its sum.
- */
-export type Span =
-    { type: "text"; value: string; marks?: Record<string, Scalar> } | { type: "block"; value: Record<string, unknown> }
+/** A part of a text, as `DocHandle.spans` gives it. */
+export type Span = TextSpan | BlockSpan
+
+/** Characters that have the same marks. */
+export interface TextSpan {
+    /** Says that it is no block. */
+    type: "text"
+    /** The characters. */
+    value: string
+    /** Their marks by name, if there are any. */
+    marks?: Record<string, Scalar>
+}
+
+/** A block of a text. */
+export interface BlockSpan {
+    /** Says that it is one. */
+    type: "block"
+    /** What it holds, as plain data; a counter is its sum. */
+    value: Record<string, unknown>
+}
 
 /** A change, by whom and when, as the history lists it. */
 export interface ChangeInfo {
