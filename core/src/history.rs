@@ -44,7 +44,7 @@ use graph::{Graph, Node, unset_ranges};
 use outline::Outline;
 use peer::{Certainty, Peer, split_at_bytes};
 
-use crate::contents::NOBODY;
+use crate::contents::{NOBODY, bytes_of};
 use crate::id::{Access, ConnectionId, Space};
 use crate::protocol::{Flags, Have, SYNC_BYTES_MAX, SyncMessage, encode_sync};
 
@@ -729,8 +729,7 @@ impl History {
         let read = Chunk::split(change.raw_bytes()).map_err(ChangeError::from);
         match read.and_then(|(chunk, _)| Change::read_trusted(&chunk, change.hash())) {
             Ok(read) => {
-                let bytes = Bytes::copy_from_slice(change.raw_bytes());
-                self.take_in(NOBODY, &read, bytes, Some(change), &mut received)?;
+                self.take_in(NOBODY, &read, bytes_of(change), Some(change), &mut received)?;
             }
             Err(error) => received.refused.push((None, error.into())),
         }

@@ -424,13 +424,13 @@ impl Replica {
         if new.is_empty() {
             return Ok(false);
         }
-        let made = incoming::apply(document, new.clone(), self.patches.is_some())
+        let bytes: Vec<Bytes> = new.iter().map(contents::bytes_of).collect();
+        let made = incoming::apply(document, new, self.patches.is_some())
             .map_err(|error| ContentsError::of(&error))?;
         if let Some(patches) = &mut self.patches {
             patches.list.extend(made);
         }
-        let bytes = |change: &Change| Bytes::copy_from_slice(change.raw_bytes());
-        self.own.extend(new.iter().map(bytes));
+        self.own.extend(bytes);
         Ok(true)
     }
 

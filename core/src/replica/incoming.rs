@@ -169,6 +169,21 @@ mod tests {
         }
     }
 
+    fn assert_leads_here(
+        document: &Automerge,
+        mut told: hydrate::Value,
+        patches: Vec<Patch>,
+        seed: u64,
+    ) {
+        told.apply_patches(document.text_encoding(), patches.clone())
+            .unwrap();
+        assert_eq!(
+            plain(&told),
+            plain(&contents(document, &ROOT)),
+            "seed {seed}: {patches:?}"
+        );
+    }
+
     /// What is noted of random changes that arrive together leads from what was to what is.
     #[test]
     fn what_is_told_of_changes_is_what_they_changed() {
@@ -192,15 +207,9 @@ mod tests {
                 let from = replicas[random.below(3)].clone();
                 let replica = &mut replicas[at];
                 let new = replica.get_changes_added(&from);
-                let mut told = contents(replica, &ROOT);
+                let told = contents(replica, &ROOT);
                 let patches = bring_in(replica, new, true, &mut true).unwrap();
-                told.apply_patches(replica.text_encoding(), patches.clone())
-                    .unwrap();
-                assert_eq!(
-                    plain(&told),
-                    plain(&contents(replica, &ROOT)),
-                    "seed {seed}: {patches:?}"
-                );
+                assert_leads_here(replica, told, patches, seed);
                 // So does the difference to any state that was known there.
                 let after = replica.get_heads();
                 let is_known = |hash| replica.get_change_meta_by_hash(hash).is_some();
@@ -208,15 +217,8 @@ mod tests {
                     if !before.iter().all(is_known) {
                         continue;
                     }
-                    let mut told = value.clone();
                     let patches = difference::between(replica, before, &after);
-                    told.apply_patches(replica.text_encoding(), patches.clone())
-                        .unwrap();
-                    assert_eq!(
-                        plain(&told),
-                        plain(&contents(replica, &ROOT)),
-                        "{patches:?}"
-                    );
+                    assert_leads_here(replica, value.clone(), patches, seed);
                 }
                 states.push((after, contents(replica, &ROOT)));
             }

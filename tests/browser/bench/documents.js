@@ -5,6 +5,7 @@ import * as Automerge from "@automerge/automerge"
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { gunzipSync } from "node:zlib"
+import { unseenAncestors } from "../../interop/lib/ancestors.js"
 
 const KEPT = fileURLToPath(new URL("../node_modules/.cache/reconverge-bench/", import.meta.url))
 
@@ -49,7 +50,7 @@ function byAuthors({ txns, numAgents }) {
   const changes = []
   for (const [at, txn] of txns.entries()) {
     const { agent } = txn
-    const missing = behind(txns, txn.parents, seen[agent])
+    const missing = unseenAncestors(txns, txn.parents, seen[agent])
     if (missing.length > 0) {
       ;[authors[agent]] = Automerge.applyChanges(authors[agent], missing.map(at => changes[at]))
     }
@@ -58,18 +59,4 @@ function byAuthors({ txns, numAgents }) {
     seen[agent].add(at)
   }
   return Automerge.save(authors.reduce((all, doc) => Automerge.merge(all, doc)))
-}
-
-/** The transactions behind `parents` that are not in `seen`, oldest first; they are then. */
-function behind(txns, parents, seen) {
-  const found = []
-  const open = [...parents]
-  while (open.length > 0) {
-    const at = open.pop()
-    if (seen.has(at)) continue
-    seen.add(at)
-    found.push(at)
-    open.push(...txns[at].parents)
-  }
-  return found.sort((a, b) => a - b)
 }

@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs"
 import { gunzipSync } from "node:zlib"
 import * as Automerge from "@automerge/automerge"
+import { unseenAncestors } from "./ancestors.js"
 import { sameHeads } from "./client.js"
 
 export function readTrace(name) {
@@ -70,18 +71,4 @@ export function replayedByAuthors({ txns, numAgents }) {
     author.seen.add(index)
   }
   return authors.map(({ doc }) => doc)
-}
-
-/** The transactions behind `parents` that are not in `seen`, oldest first; marks them seen. */
-function unseenAncestors(txns, parents, seen) {
-  const found = []
-  const open = [...parents]
-  while (open.length > 0) {
-    const at = open.pop()
-    if (seen.has(at)) continue
-    seen.add(at)
-    found.push(at)
-    open.push(...txns[at].parents)
-  }
-  return found.sort((a, b) => a - b)
 }
