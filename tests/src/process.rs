@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -187,12 +188,10 @@ impl Relay {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// What it has written to stderr since it was first started.
+    /// The last of what it has written to stderr since it was first started.
     #[must_use]
     pub fn log(&self) -> String {
-        let log = std::fs::read(log_path(self.directory.path())).unwrap_or_default();
-        let tail = &log[log.len().saturating_sub(16 * 1024)..];
-        String::from_utf8_lossy(tail).into_owned()
+        log_tail(self.directory.path())
     }
 
     /// What it has used since it was last started.
@@ -262,12 +261,40 @@ fn spawn(port: u16, data: &Path, arguments: &[String], directory: &Path) -> (Chi
     });
     match wait.recv_timeout(STARTING) {
         Ok(port) => (child, port),
-        Err(_) => {
-            let _ = child.kill();
-            let log = std::fs::read_to_string(log_path(directory)).unwrap_or_default();
-            panic!("the relay did not become ready\n{log}");
+        Err(error) => {
+            let state = match error {
+                // Its output ended, so it ends too.
+                RecvTimeoutError::Disconnected => child.wait().unwrap().to_string(),
+                RecvTimeoutError::Timeout => {
+                    let threads = threads_of(child.id());
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    format!("it runs for {STARTING:?}, and its threads wait in {threads:?}")
+                }
+            };
+            let log = log_tail(directory);
+            panic!("the relay did not become ready ({state}); its log ends with\n{log}");
         }
     }
+}
+
+/// What each thread of a process is called, and where in the kernel it waits.
+fn threads_of(pid: u32) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let threads = threads.into_iter().flatten().flatten();
+    threads
+        .map(|thread| {
+            let read = |name| std::fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+            format!("{}: {}", read("comm").trim_end(), read("wchan"))
+        })
+        .collect()
+}
+
+/// The last of what the relay has written to stderr, over all its starts.
+fn log_tail(directory: &Path) -> String {
+    let log = std::fs::read(log_path(directory)).unwrap_or_default();
+    let tail = &log[log.len().saturating_sub(16 * 1024)..];
+    String::from_utf8_lossy(tail).into_owned()
 }
 
 fn port_of(address: &str) -> u16 {
