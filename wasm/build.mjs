@@ -91,6 +91,14 @@ function pruneTypes() {
     }
 }
 
+/**
+ * LLVM inlines a function of any size where it has one caller: it takes 15,000 off its cost. Only
+ * those that cost less than 150 are worth it. The module would have 1,529 kB with all of them, but
+ * 445 kB in brotli, as code that is in one place of its own resembles other code less; with none,
+ * 1,656 and 409.
+ */
+const INLINING = ["-C", "llvm-args=-inline-threshold=-14850"]
+
 const shared = {
     bundle: true,
     minify: true,
@@ -111,7 +119,12 @@ run("sh", [join(here, "setup.sh")])
 const { packages, target_directory } = metadata()
 run(
     "cargo",
-    ["build", "--locked", "--profile", profile, "--target", TARGET, "--package", "reconverge-wasm"],
+    [
+        ...["rustc", "--locked", "--profile", profile, "--target", TARGET],
+        ...["--package", "reconverge-wasm", "--lib"],
+        // Of the last step, which optimizes all crates as one.
+        ...(dev ? [] : ["--", ...INLINING]),
+    ],
     withoutFolders(packages),
 )
 run("cargo", [
