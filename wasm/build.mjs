@@ -21,7 +21,7 @@ const dist = (name) => join(here, "dist", name)
 const TARGET = "wasm32-unknown-unknown"
 
 /** Must be there. */
-const ENTRIES = ["browser", "node", "workerd", "base64"]
+const ENTRIES = ["browser", "node", "deno", "workerd", "base64"]
 
 /** For frameworks and editors. What they share with the package's entries is shared in dist/ too. */
 const BINDINGS = ["react", "svelte", "vue", "codemirror"]

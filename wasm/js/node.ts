@@ -1,4 +1,4 @@
-// The entry for Node.js, Deno and Bun. The engine runs in the caller's thread.
+// The entry for Node.js and Bun. The engine runs in the caller's thread.
 
 import { readFileSync } from "node:fs"
 import { WebSocket } from "ws"
