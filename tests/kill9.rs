@@ -12,10 +12,12 @@
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
 use std::collections::HashSet;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use automerge::{AutoCommit, ChangeHash};
 use reconverge::id::DocumentId;
+use reconverge::native::RedbStorage;
 use reconverge_tests::Random;
 use reconverge_tests::light::{Client, Document, Fault};
 use reconverge_tests::process::Relay;
@@ -204,6 +206,33 @@ fn nothing_acknowledged_is_ever_missing_after_kill_9() {
         println!("cycle {cycle}: {acknowledged} acknowledged of {stored} stored");
         assert!(acknowledged > 0, "a run that proves something");
     }
+}
+
+/// A relay that is killed while it starts a worker leaves its file and its port to that process,
+/// for the moment until it runs.
+#[test]
+fn a_relay_waits_for_what_the_last_one_leaves() {
+    let mut relay = Relay::start();
+    let address = relay.url().replace("ws://", "").replace('/', "");
+    relay.kill();
+    let file = relay.data().join("reconverge.redb");
+    let held = RedbStorage::open(&file, 1 << 20, "unused").unwrap();
+    let port = TcpListener::bind(address).unwrap();
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(held);
+        std::thread::sleep(Duration::from_millis(300));
+        drop(port);
+    });
+    relay.start_again();
+    letting_go.join().unwrap();
+    assert!(relay.is_running());
+    let log = relay.log();
+    assert_eq!(
+        log.matches("is in use by another process").count(),
+        2,
+        "{log}"
+    );
 }
 
 async fn write_and_kill(

@@ -38,6 +38,9 @@ pub enum StorageError {
     /// Reading or writing failed; nothing is known of the last commit until it is read back.
     #[error("storage failed: {0}")]
     Failed(Arc<dyn std::error::Error + Send + Sync>),
+    /// Another process has the file.
+    #[error("it is in use by another process, which must end first")]
+    InUse,
     /// What was read is not what was written, or was written by a later version.
     #[error("stored data of document {document} is damaged: {what}")]
     Damaged {

@@ -15,6 +15,7 @@ mod connection;
 pub mod demo;
 mod document;
 mod documents;
+mod held;
 mod http;
 mod large;
 mod outbox;
@@ -22,4 +23,5 @@ mod relay;
 mod remote_heads;
 pub mod workshop;
 
+pub use held::until_let_go;
 pub use relay::{Relay, RelayError};

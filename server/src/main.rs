@@ -13,9 +13,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use reconverge::id::PeerId;
 use reconverge::native::RedbStorage;
+use reconverge::storage::StorageError;
 use reconverge_server::access::Open;
 use reconverge_server::config::{Config, Verify};
-use reconverge_server::{Relay, demo, workshop};
+use reconverge_server::{Relay, demo, until_let_go, workshop};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
@@ -193,21 +194,23 @@ fn run(serve: &Serve) -> Result<(), String> {
     }
     std::fs::create_dir_all(&serve.data)
         .map_err(|e| format!("cannot make the folder {}: {e}", serve.data.display()))?;
-    let file = serve.data.join("reconverge.redb");
-    let storage_id = uuid::Uuid::new_v4().to_string();
-    let cache = serve.cache_mib * 1024 * 1024;
-    let storage = RedbStorage::open(&file, cache, &storage_id)
-        .map_err(|e| format!("cannot open {}: {e}", file.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build();
     runtime
         .map_err(|e| e.to_string())?
-        .block_on(serve_until_told(serve, storage))
+        .block_on(serve_until_told(serve))
 }
 
-async fn serve_until_told(serve: &Serve, storage: RedbStorage) -> Result<(), String> {
+async fn serve_until_told(serve: &Serve) -> Result<(), String> {
+    let file = serve.data.join("reconverge.redb");
+    let name = file.display().to_string();
+    let storage_id = uuid::Uuid::new_v4().to_string();
+    let cache = serve.cache_mib * 1024 * 1024;
+    let open = async || RedbStorage::open(&file, cache, &storage_id);
+    let storage = until_let_go(&name, open, |e| matches!(e, StorageError::InUse)).await;
+    let storage = storage.map_err(|e| format!("cannot open {name}: {e}"))?;
     let defaults = Config::default();
     let config = Config {
         listen: serve.listen,

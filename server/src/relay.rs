@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::connection::{Connection, Unfinished};
 use crate::document::Reminders;
 use crate::documents::Documents;
+use crate::held::until_let_go;
 use crate::http;
 use crate::large::Large;
 use crate::workshop::{Built, Job, JobError, Workshop};
@@ -153,7 +154,10 @@ impl Relay {
     ) -> Result<Self, RelayError> {
         let address = config.listen;
         let listen = |source| RelayError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let bind = async || TcpListener::bind(address).await;
+        let in_use = |e: &std::io::Error| e.kind() == std::io::ErrorKind::AddrInUse;
+        let listener = until_let_go(&address.to_string(), bind, in_use).await;
+        let listener = listener.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let (committer, writer) = Committer::start(storage.clone()).map_err(RelayError::Writer)?;
         let shared = Arc::new(Shared {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::{Bytes, BytesMut};
 use redb::{
-    Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
     ReadableTableMetadata, StorageBackend, Table, TableDefinition, TableError, WriteTransaction,
 };
 
@@ -93,7 +93,8 @@ impl RedbStorage {
     /// cache.
     ///
     /// # Errors
-    /// When the file cannot be opened, is in use by another process, or has another format.
+    /// [`StorageError::InUse`] if another process has the file; when it cannot be opened, or has
+    /// another format.
     pub fn open(
         path: &Path,
         cache_bytes: usize,
@@ -103,7 +104,10 @@ impl RedbStorage {
         let open = move || {
             let mut builder = Builder::new();
             builder.set_cache_size(cache_bytes);
-            builder.create(&file).map_err(StorageError::failed)
+            builder.create(&file).map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => StorageError::InUse,
+                other => StorageError::failed(other),
+            })
         };
         if !path.try_exists().map_err(StorageError::failed)? {
             make(path, new_storage_id)?;
