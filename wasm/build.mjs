@@ -12,6 +12,7 @@ import { spawnSync } from "node:child_process"
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { notices } from "./notices.mjs"
 
 const here = dirname(fileURLToPath(import.meta.url))
 const root = dirname(here)
@@ -45,12 +46,12 @@ function run(command, args, env = {}) {
     if (status !== 0) fail(`'${[command, ...args].join(" ")}' ended with ${status ?? signal}`)
 }
 
-function metadata() {
-    const args = ["metadata", "--format-version=1", "--locked", "--filter-platform", TARGET]
+/** What cargo prints. */
+function ask(args) {
     const options = { cwd: root, encoding: "utf8", maxBuffer: 100_000_000 }
     const { status, stdout, stderr } = spawnSync("cargo", args, options)
-    if (status !== 0) fail(`cargo metadata: ${stderr}`)
-    return JSON.parse(stdout)
+    if (status !== 0) fail(`cargo ${args[0]}: ${stderr}`)
+    return stdout
 }
 
 /**
@@ -116,7 +117,9 @@ mkdirSync(dist("core"), { recursive: true })
 for (const name of ["LICENSE-MIT", "LICENSE-APACHE"]) copyFileSync(join(root, name), join(here, name))
 
 run("sh", [join(here, "setup.sh")])
-const { packages, target_directory } = metadata()
+const { packages, target_directory } = JSON.parse(
+    ask(["metadata", "--format-version=1", "--locked", "--filter-platform", TARGET]),
+)
 run(
     "cargo",
     [
@@ -133,6 +136,12 @@ run("cargo", [
     join(target_directory, TARGET, profile, "reconverge_wasm.wasm"),
     dist("core"),
 ])
+
+const linked = ask([
+    ...["tree", "--locked", "--target", TARGET, "--package", "reconverge-wasm"],
+    ...["--edges", "normal,no-proc-macro", "--prefix", "none"],
+])
+writeFileSync(dist("THIRD-PARTY-LICENSES.txt"), notices(linked.split("\n"), packages))
 
 const wasm = readFileSync(dist("core/reconverge_bg.wasm"))
 writeString("wasm-base64", "base64", wasm.toString("base64"), "The module, in base64.")

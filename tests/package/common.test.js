@@ -1,7 +1,7 @@
 // The package in what most of its users have: a page without tools, Vite, webpack, Node.js, types.
 
 import assert from "node:assert/strict"
-import { readdirSync, writeFileSync } from "node:fs"
+import { readFileSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { build } from "vite"
@@ -54,6 +54,15 @@ story("Node.js, import", () => check(folder, process.execPath, "main.mjs"))
 story("Node.js, require", () => check(folder, process.execPath, "main.cjs"))
 
 story("Node.js, the module in base64", () => check(folder, process.execPath, "base64.mjs"))
+
+story("passes on the licences of what the module contains, and of nothing else", () => {
+  const file = join(folder, "node_modules/reconverge/dist/THIRD-PARTY-LICENSES.txt")
+  const [list, ...texts] = readFileSync(file, "utf8").split(/\n-{80}\n/)
+  const crates = list.match(/^[a-z0-9_-]+(?= \d)/gmi)
+  const licensed = new Set(texts.flatMap(text => text.trim().split(":", 1)[0].split(", ")))
+  assert.ok(crates.includes("automerge") && !crates.includes("tokio"), list)
+  assert.deepEqual(crates.filter(name => !licensed.has(name)), [])
+})
 
 for (const [module, moduleResolution] of [["ESNext", "Bundler"], ["NodeNext", "NodeNext"]]) {
   story(`types, resolved as ${moduleResolution} does`, async () => {
