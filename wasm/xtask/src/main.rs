@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod glue;
 mod order;
 mod slim;
 
@@ -64,7 +65,13 @@ fn bind(module: &Path, folder: &Path, names: Names) -> Result<(), Box<dyn Error>
         .generate_output()?;
     slim::cut_panics(output.wasm_mut());
     slim::cut_debug(output.wasm_mut());
+    let renamed = glue::shorten_imports(output.wasm_mut());
     output.emit(folder)?;
+    let script = folder.join("reconverge.js");
+    std::fs::write(
+        &script,
+        glue::slim(&std::fs::read_to_string(&script)?, &renamed),
+    )?;
     if names == Names::Dropped {
         let file = folder.join("reconverge_bg.wasm");
         let module = order::same_once(&std::fs::read(&file)?)?;
