@@ -2,7 +2,7 @@
 
 import { change, type Draft } from "./draft.js"
 import { Emitter } from "./emitter.js"
-import type { Edit, HostMessage, Opened } from "./host/protocol.js"
+import type { Base, Edit, HostMessage, Opened } from "./host/protocol.js"
 import { type Link, RepoError } from "./link.js"
 import type { Operation } from "./operations.js"
 import { Tree, depth, isNode } from "./tree.js"
@@ -70,8 +70,8 @@ export class DocHandle<T> {
     #events = new Emitter<HandleEvents<T>>()
     #tree = new Tree()
     #status: SyncStatus
-    /** The heads of what is shown, without the edits that are not stored. */
-    #heads: Heads
+    /** What was shown when this was told last; edits since may not be stored. */
+    #base: Base
     #seq = 0
     /** Hosts tell by it which edits of this handle they have. */
     readonly #author = crypto.getRandomValues(new Uint32Array(3)).join("-")
@@ -95,7 +95,7 @@ export class DocHandle<T> {
         this.#owner = owner
         this.documentId = document
         this.url = `automerge:${document}`
-        this.#heads = heads
+        this.#base = { seq: 0, heads, behind: [] }
         this.#status = status
         for (const operation of operations) this.#tree.apply(operation)
     }
@@ -316,7 +316,8 @@ export class DocHandle<T> {
                 return this.#update(message)
             case "stored":
                 this.#unstored = this.#unstored.filter(({ seq }) => seq > message.seq)
-                this.#heads = message.heads
+                // An update that was taken may have told more.
+                if (message.seq > this.#base.seq) this.#base = message
                 this.#rename(new Map(message.names))
                 this.#named = message.seq
                 return
@@ -345,7 +346,7 @@ export class DocHandle<T> {
         this.#seen = 0
         this.#undoable = { canUndo: false, canRedo: false }
         const told = this.#seq
-        const resume = { author: this.#author, heads: this.#heads, edits: [...this.#unstored] }
+        const resume = { author: this.#author, base: this.#base, edits: [...this.#unstored] }
         const then = (): void => {
             this.#resuming = false
             for (const edit of this.#unstored) if (edit.seq > told) this.#post(edit)
@@ -388,7 +389,7 @@ export class DocHandle<T> {
             this.#unstored = []
         }
         for (const operation of operations) this.#tree.apply(operation, patches)
-        this.#heads = heads
+        this.#base = { seq: processed, heads, behind: [] }
         this.#seen = update
         this.#owner.link.post({ type: "seen", document: this.documentId, update })
         if (patches) {

@@ -387,16 +387,11 @@ impl Client {
     }
 
     /// Makes a document that begins with these operations, as one change. Its id.
-    pub fn create(
-        &mut self,
-        operations: &Array,
-        names: &Map,
-        time_s: f64,
-    ) -> Result<String, JsError> {
+    pub fn create(&mut self, operations: &Array, time_s: f64) -> Result<String, JsError> {
         let mut replica = Replica::new(ActorId::random());
         let options = ChangeOptions::made_at(time_s as i64);
         let made = replica.change(options, |tx| {
-            edit::apply(tx, operations, names, &mut Record::new(false))
+            edit::apply(tx, operations, &Map::new(), &mut Record::new(false))
         })?;
         if made.1.is_none() {
             replica.begin(time_s as i64);
@@ -456,23 +451,21 @@ impl Client {
         Ok(hash.map(|hash| hash.to_string()))
     }
 
-    /// Takes back the last edit of a view, as a change of its own; false if there is none.
-    pub fn undo(&mut self, document: &str, view: u32, time_s: f64) -> Result<bool, JsError> {
-        self.take_back(document, view, time_s, Direction::Back)
-    }
-
-    /// Does again what was taken back last; false if nothing was.
-    pub fn redo(&mut self, document: &str, view: u32, time_s: f64) -> Result<bool, JsError> {
-        self.take_back(document, view, time_s, Direction::Again)
-    }
-
-    fn take_back(
+    /// Takes back the last edit of a view, as a change of its own, or does again what was taken
+    /// back last; false if there is none.
+    #[wasm_bindgen(js_name = takeBack)]
+    pub fn take_back(
         &mut self,
         document: &str,
         view: u32,
         time_s: f64,
-        direction: Direction,
+        again: bool,
     ) -> Result<bool, JsError> {
+        let direction = if again {
+            Direction::Again
+        } else {
+            Direction::Back
+        };
         let id = id_of(document)?;
         let Some(undo) = self.undo.get_mut(&view) else {
             return Ok(false);
@@ -592,41 +585,23 @@ impl Client {
     }
 
     /// A place in a list or text that stays with its element. At the end, it stays at the end.
-    pub fn cursor(
-        &self,
-        document: &str,
-        object: &str,
-        index: usize,
-        heads: Option<Vec<String>>,
-    ) -> Result<String, JsError> {
-        let heads = heads.map(heads_of).transpose()?;
+    pub fn cursor(&self, document: &str, object: &str, index: usize) -> Result<String, JsError> {
         let document = self.document(&id_of(document)?)?;
         let object = edit::object_id(object)?;
-        let length = match &heads {
-            Some(heads) => document.length_at(&object, heads),
-            None => document.length(&object),
-        };
-        if index >= length {
+        if index >= document.length(&object) {
             return Ok(Cursor::End.to_string());
         }
-        let cursor = document.get_cursor(&object, index, heads.as_deref());
+        let cursor = document.get_cursor(&object, index, None);
         Ok(cursor.map_err(fault)?.to_string())
     }
 
     /// Where a cursor is.
-    pub fn position(
-        &self,
-        document: &str,
-        object: &str,
-        cursor: &str,
-        heads: Option<Vec<String>>,
-    ) -> Result<f64, JsError> {
-        let heads = heads.map(heads_of).transpose()?;
+    pub fn position(&self, document: &str, object: &str, cursor: &str) -> Result<f64, JsError> {
         let cursor =
             Cursor::try_from(cursor).map_err(|_| fault(format_args!("{cursor:?} is no cursor")))?;
         let document = self.document(&id_of(document)?)?;
         let object = edit::object_id(object)?;
-        let position = document.get_cursor_position(&object, &cursor, heads.as_deref());
+        let position = document.get_cursor_position(&object, &cursor, None);
         Ok(position.map_err(fault)? as f64)
     }
 

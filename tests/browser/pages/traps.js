@@ -35,11 +35,7 @@ function traps() {
     const all = Object.entries(exports)
     return { exports: Object.fromEntries(all.map(([name, value]) => [name, name.startsWith("client_") ? call(name, value) : value])) }
   }
-  const { instantiateStreaming, Instance } = WebAssembly
-  WebAssembly.instantiateStreaming = async (...args) => {
-    const { instance, module } = await instantiateStreaming.apply(WebAssembly, args)
-    return { instance: watched(instance), module }
-  }
+  const { Instance } = WebAssembly
   WebAssembly.Instance = function (...args) {
     return watched(new Instance(...args))
   }

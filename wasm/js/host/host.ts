@@ -4,7 +4,7 @@
 // It lives in a Worker of one page, or in the page itself where there are no Workers. When that
 // page is closed, another one starts the next host.
 
-import init, { __wbg_reset_state as renewInstance, Client, documentId } from "../../dist/core/reconverge.js"
+import { __wbg_reset_state as renewInstance, Client, documentId, initSync } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
 import type { Storage, StorageWrite } from "../storage.js"
 import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, Span } from "../types.js"
@@ -120,7 +120,7 @@ export class Host {
     ontrap: ((document: string | undefined, error: unknown) => void) | undefined
 
     static async start({ options, storage, webSocket, module }: Surroundings): Promise<Host> {
-        await init({ module_or_path: module as BufferSource })
+        await start(module)
         const storageId = options.keeps ? await named(storage, STORAGE_ID) : ""
         await nameRelays(storage, options.relays)
         await forgetUntold(storage)
@@ -647,7 +647,7 @@ export class Host {
         [N in CallName]: (page: Page, signal: AbortSignal, ...args: Calls[N][0]) => Calls[N][1] | Promise<Calls[N][1]>
     } = {
         create: (page, _, operations, time) => {
-            const make = (): string => this.#client.create([...operations], new Map(), time)
+            const make = (): string => this.#client.create([...operations], time)
             return this.#opened(page, this.#must(make))
         },
         open: async (page, signal, document) => {
@@ -712,7 +712,7 @@ export class Host {
             }
             return this.#until(is, signal)
         },
-        heads: (page, _, document) => this.#view(page, document).shown,
+        heads: (page, _, document) => this.#view(page, document).heads,
         state: (_, __, document, heads) => this.#client.state(document, [...heads]) as Operation[],
         diff: (_, __, document, before, after) => [
             this.#client.state(document, [...before]) as Operation[],
@@ -726,33 +726,29 @@ export class Host {
             this.#update(document)
             return hash === undefined ? heads : [hash]
         },
-        cursor: (page, _, document, object, index) => {
+        cursor: (page, _, document, name, index) => {
             const view = this.#view(page, document)
-            return this.#client.cursor(document, view.objectId(object), index, view.at)
+            const object = view.objectId(name)
+            return this.#client.cursor(document, object, view.place(object, index))
         },
-        position: (page, _, document, object, cursor) => {
+        position: (page, _, document, name, cursor) => {
             const view = this.#view(page, document)
-            return this.#client.position(document, view.objectId(object), cursor, view.at)
+            const object = view.objectId(name)
+            return view.place(object, this.#client.position(document, object, cursor), true)
         },
-        marks: (page, _, document, object) => {
-            const view = this.#view(page, document)
-            return this.#client.marks(document, view.objectId(object), view.at) as Mark[]
-        },
-        spans: (page, _, document, object) => {
-            const view = this.#view(page, document)
-            return this.#client.spans(document, view.objectId(object), view.at) as Span[]
-        },
-        undo: (page, _, document, time) => this.#takeBack(page, document, "undo", time),
-        redo: (page, _, document, time) => this.#takeBack(page, document, "redo", time),
+        marks: (...args) => this.#read("marks", ...args) as Promise<Mark[]>,
+        spans: (...args) => this.#read("spans", ...args) as Promise<Span[]>,
+        undo: (page, _, document, time) => this.#takeBack(page, document, time, false),
+        redo: (page, _, document, time) => this.#takeBack(page, document, time, true),
         online: (_, __, online) => this.#setOnline(online),
         shutdown: (page) => {
             queueMicrotask(() => this.#detach(page))
         },
     }
 
-    #takeBack(page: Page, document: string, which: "undo" | "redo", time: number): boolean {
+    #takeBack(page: Page, document: string, time: number, again: boolean): boolean {
         const view = this.#view(page, document)
-        const done = this.#must(() => this.#client[which](document, view.number, time))
+        const done = this.#must(() => this.#client.takeBack(document, view.number, time, again))
         view.tellUndoable()
         this.#update(document)
         return done
@@ -769,6 +765,19 @@ export class Host {
         const view = this.#shown.get(document)?.views.get(page)
         if (view === undefined) throw new CallError("deleted", DOCUMENT_GONE)
         return view
+    }
+
+    /** While both sides edit, a page shows what no heads have: it can be read after that. */
+    async #read(
+        what: "marks" | "spans",
+        page: Page,
+        signal: AbortSignal,
+        document: string,
+        object: string,
+    ): Promise<unknown> {
+        await this.#until(() => this.#view(page, document).shown !== undefined, signal)
+        const view = this.#view(page, document)
+        return this.#client[what](document, view.objectId(object), view.at)
     }
 
     #find(document: string, signal: AbortSignal): Promise<void> {
@@ -793,16 +802,16 @@ export class Host {
     }
 
     /** Goes on where an earlier host ended. */
-    #resume(page: Page, document: string, { author, heads, edits }: Resume, stored?: StoredEdits): void {
-        const last = stored && this.#client.knowsHeads(document, [...stored.heads]) ? stored : { seq: 0, heads }
-        const known = this.#client.knowsHeads(document, [...last.heads])
-        const view = this.#show(page, document, known ? last.heads : this.#client.heads(document))
+    #resume(page: Page, document: string, { author, base, edits }: Resume, stored?: StoredEdits): void {
+        const last = stored && stored.seq > base.seq ? stored : base
+        const known = last.heads.length > 0 && this.#client.knowsHeads(document, [...last.heads])
+        const view = this.#show(page, document, this.#client.heads(document))
         view.author = author
-        if (known) view.lag()
-        // That host's storage failed, or was wiped. The edits are tried on what there is.
-        else view.replace()
-        if (last === stored) view.goOn(stored)
-        for (const edit of edits) if (edit.seq > last.seq) this.#edit(page, document, edit, 0, 0)
+        if (stored) view.tell(stored)
+        view.goOn(last, known)
+        // What is not known was not stored, or wiped: all edits are tried on what there is.
+        const made = Math.max(known ? last.seq : 0, stored?.seq ?? 0)
+        for (const edit of edits) if (edit.seq > made) this.#edit(page, document, edit, 0, 0)
         this.#update(document)
     }
 
@@ -811,9 +820,28 @@ export class Host {
         const first = edits[0]
         const data = first && (await this.#storage.load(["views", document, author]))
         if (!data) return undefined
-        const { stored } = JSON.parse(decode(data)) as Untold
+        const { stored } = JSON.parse(decode(data), untagged) as Untold
         return stored.seq >= first.seq ? stored : undefined
     }
+}
+
+/** The instance of this thread. */
+let started: Promise<unknown> | undefined
+
+function start(module: unknown): Promise<unknown> {
+    started ??= compiled(module).then((module) => initSync({ module }))
+    started.catch(() => (started = undefined))
+    return started
+}
+
+async function compiled(module: unknown): Promise<WebAssembly.Module> {
+    if (module instanceof WebAssembly.Module) return module
+    if (typeof module !== "string" && !(module instanceof URL)) return WebAssembly.compile(module as BufferSource)
+    const response = await fetch(module)
+    if (!response.ok) throw new Error(`cannot load ${response.url}: ${response.status} ${response.statusText}`)
+    if (response.headers.get("content-type") === "application/wasm") return WebAssembly.compileStreaming(response)
+    console.warn(`reconverge: ${response.url} loads faster as application/wasm`)
+    return WebAssembly.compile(await response.arrayBuffer())
 }
 
 /** A value under `["views", document, author]`. */
@@ -829,7 +857,22 @@ const UNTOLD_MS = 24 * 60 * 60 * 1000
 function untoldOf({ document, author, untold }: View): StorageWrite[] {
     if (author === undefined || untold === undefined) return []
     const value: Untold = { stored: untold, at: Date.now() }
-    return [{ put: ["views", document, author], data: encode(JSON.stringify(value)) }]
+    return [{ put: ["views", document, author], data: encode(JSON.stringify(value, tagged)) }]
+}
+
+/** What JSON does not hold, in a form that nothing else in an operation has. */
+function tagged(this: Record<string, unknown>, key: string, value: unknown): unknown {
+    const is = this[key]
+    if (is instanceof Date) return { date: is.getTime() }
+    if (is instanceof Uint8Array) return { bytes: [...is] }
+    return typeof is === "bigint" ? { bigint: String(is) } : value
+}
+
+function untagged(_: string, value: unknown): unknown {
+    const { date, bytes, bigint } = (value ?? {}) as Record<string, never>
+    if (date !== undefined) return new Date(date)
+    if (bytes) return Uint8Array.from(bytes)
+    return bigint ? BigInt(bigint) : value
 }
 
 async function forgetUntold(storage: Storage): Promise<void> {
@@ -868,14 +911,14 @@ function isTrap(error: unknown): boolean {
 
 /** The document that a frame names, found without decoding the frame: a text behind its key. */
 function documentIn(frame: Uint8Array): string | undefined {
-    const key = new TextEncoder().encode("jdocumentId")
+    const key = encode("jdocumentId")
     const starts = (at: number): boolean => key.every((byte, i) => frame[at + i] === byte)
     for (let at = frame.indexOf(key[0]!); at >= 0; at = frame.indexOf(key[0]!, at + 1)) {
         if (!starts(at)) continue
         let from = at + key.length
         const head = frame[from++] ?? 0
         const length = head === 0x78 ? (frame[from++] ?? 0) : head - 0x60
-        return documentId(new TextDecoder().decode(frame.subarray(from, from + length)))
+        return documentId(decode(frame.subarray(from, from + length)))
     }
     return undefined
 }

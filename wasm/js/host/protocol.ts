@@ -21,20 +21,27 @@ export interface HostOptions {
     readonly avoid?: readonly string[]
 }
 
-/** What a page has seen of a document that some host gave it. */
+/** What a page shows of a document, and edits. */
+export interface Base {
+    /** The last of its edits in it. */
+    readonly seq: number
+    /** None if it must forget what it shows. */
+    readonly heads: Heads
+    /** What it must still be told to show what there is at `heads`. */
+    readonly behind: readonly Operation[]
+}
+
+/** What a page has seen of a document that some host gave it, and what it edited since. */
 export interface Resume {
     /** Names the handle that made the edits, and no other ever. */
     readonly author: string
-    /** The heads of what it shows, without the edits below; all of it was stored. */
-    readonly heads: Heads
-    /** What it edited since, in order. */
+    readonly base: Base
+    /** Those of which it is not known that they are stored, in order. */
     readonly edits: readonly Edit[]
 }
 
-/** The edits of a handle up to `seq` are in local storage; `heads` are those after it. */
-export interface StoredEdits {
-    readonly seq: number
-    readonly heads: Heads
+/** The edits of a handle up to `seq` are in local storage; so is all that it showed after them. */
+export interface StoredEdits extends Base {
     /** The real names of objects. */
     readonly names: readonly (readonly [string, string])[]
 }

@@ -1,15 +1,17 @@
 // What one page shows of one document, and how it is kept up to date.
 //
 // A page edits its view at once, and tells afterwards. So an edit may come that was made before
-// the page saw what others changed. It is carried out where it was made, at the heads that the page
-// showed, and merged, as if it came from another replica. To know these heads exactly, there is
-// never more than one update on its way to a page, and a page takes it only if it has told of
-// every edit that it made before.
+// the page saw what others changed. It is shifted by that, and made on top of all; what others
+// changed is shifted by it before the page is told (`shift.ts`). Until then the page shows what no
+// heads have: what is known is how it gets from there to what the document has. To know that
+// exactly, there is never more than one update on its way to a page, and a page takes it only if it
+// has told of every edit that it made before.
 
 import type { Client } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
 import type { Heads } from "../types.js"
-import { words, type Edit, type HostMessage, type StoredEdits } from "./protocol.js"
+import { words, type Base, type Edit, type HostMessage, type StoredEdits } from "./protocol.js"
+import { place, shift } from "./shift.js"
 
 let views = 0
 
@@ -22,20 +24,22 @@ export class View {
     /** Whose edits they are, once there are some. */
     author: string | undefined
     #undoable = [0, 0]
-    /** What the page shows: the changes up to these. */
-    heads: Heads
-    /** What others changed since, in order. */
-    #unsent: Operation[] = []
-    /** Not known step by step; the difference between the heads is. */
-    #isStale = false
+    /** The heads of what the page shows, if it has them. */
+    shown: Heads | undefined
+    /** What leads from there, once it took what is on its way, */
+    #unsent: readonly Operation[] = []
+    /** to what there is at these. */
+    #heads: Heads
     /** The page must forget what it shows. */
     #isWhole = false
     /** It did; edits that it made before that do not count. */
     #isRejected = false
     #updates = 0
-    #onItsWay: { update: number; heads: Heads; whole: boolean } | undefined
-    #processed = 0
-    #unstored: { seq: number; heads: Heads; names: [string, string][] }[] = []
+    #onItsWay: { update: number; heads: Heads; operations: readonly Operation[]; whole: boolean } | undefined
+    /** The last edit of the page that was carried out, or rejected. */
+    processed = 0
+    /** The last edit, until the page knows that it is stored. */
+    #unstored: number | undefined
     /** The real names of objects that the page named. */
     #names = new Map<string, string>()
     /** The edits that made them, with what they are called, until the page knows. */
@@ -47,53 +51,54 @@ export class View {
         readonly post: (message: HostMessage) => void,
         heads: Heads,
     ) {
-        this.heads = heads
-    }
-
-    /** The last edit of the page that was carried out, or rejected. */
-    get processed(): number {
-        return this.#processed
+        this.shown = heads
+        this.#heads = heads
     }
 
     /** Whether the page shows all that there is. */
     get isCurrent(): boolean {
-        return this.#unsent.length === 0 && !this.#isStale && !this.#isWhole && !this.#onItsWay
+        return this.#unsent.length === 0 && !this.#isWhole && !this.#onItsWay
     }
 
-    /** The heads at which to read and edit what the page shows; none if that is all there is. */
+    /** What there is, or what the page shows once it took what is on its way. */
+    get heads(): Heads {
+        return this.#onItsWay?.heads ?? this.shown ?? this.#heads
+    }
+
+    /** The heads at which to read what the page shows, if it has them; none if that is all there is. */
     get at(): string[] | undefined {
-        return this.isCurrent ? undefined : [...this.heads]
+        return this.isCurrent ? undefined : this.shown && [...this.shown]
     }
 
-    /** What the page shows once it took what is on its way. */
-    get shown(): Heads {
-        return this.#onItsWay?.heads ?? this.heads
+    /** Where a place of what the page shows is in the document, or the other way round. */
+    place(object: string, index: number, back?: boolean): number {
+        return place(index, object, this.#between, back)
     }
 
-    /** What an earlier host gave the page, and what it shows, are different things. */
-    lag(): void {
-        this.#isStale = true
-        this.#unsent = []
+    /** What leads from what the page shows to what there is, if it need not forget all that. */
+    get #between(): readonly Operation[] {
+        const { operations = [], whole } = this.#onItsWay ?? {}
+        return whole ? this.#unsent : [...operations, ...this.#unsent]
     }
 
     /** Has the page forget what it shows, because it cannot be continued. */
     replace(): void {
         this.#isWhole = true
         this.#unsent = []
-        this.#isStale = false
     }
 
     /** Others changed something. */
     changed(operations: readonly Operation[], whole: boolean): void {
+        this.#heads = this.client.heads(this.document)
         if (whole) this.replace()
-        else if (!this.#isWhole && !this.#isStale) this.#unsent.push(...operations)
+        else if (!this.#isWhole) this.#unsent = this.#unsent.concat(operations)
     }
 
     /** The page took an update. */
     seen(update: number): void {
         const onItsWay = this.#onItsWay
         if (onItsWay === undefined || update < onItsWay.update) return
-        this.heads = onItsWay.heads
+        this.shown = onItsWay.heads
         if (onItsWay.whole) this.#isRejected = false
         this.#onItsWay = undefined
     }
@@ -102,21 +107,22 @@ export class View {
     edit({ seq, operations, time, message }: Edit, seen: number, named: number): boolean {
         this.seen(seen)
         this.#forgetNames(named)
-        this.#processed = seq
+        this.processed = seq
         if (this.#onItsWay) {
             // The page had edited before it came.
+            this.#unsent = this.#between
             if (this.#onItsWay.whole) this.replace()
-            else this.#isStale = true
-            this.#unsent = []
             this.#onItsWay = undefined
         }
         if (this.#isRejected) return false
-        const { at } = this
+        const [shifted, left] = shift(operations, this.#unsent, (name) => this.objectId(name))
+        // What a page shows that must forget it has nothing to do with what there is.
+        const at = this.#isWhole ? this.at : undefined
         const known = this.#names.size
         try {
             const hash = this.client.change(
                 this.document,
-                [...operations],
+                shifted,
                 this.#names,
                 time,
                 message,
@@ -126,14 +132,15 @@ export class View {
             )
             const names = [...this.#names].slice(known)
             if (names.length > 0) this.#named.push({ seq, names })
-            if (hash !== undefined) {
-                this.heads = [hash]
-                if (at) {
-                    this.#unsent = []
-                    this.#isStale = !this.#isWhole
-                }
+            if (at) {
+                this.#heads = this.client.heads(this.document)
+                if (hash !== undefined) this.shown = [hash]
+            } else {
+                if (hash !== undefined) this.#heads = [hash]
+                this.#unsent = left
+                this.shown = left.length > 0 ? undefined : this.#heads
             }
-            this.#unstored.push({ seq, heads: this.heads, names })
+            this.#unstored = seq
             this.tellUndoable()
             return hash !== undefined
         } catch (error) {
@@ -155,21 +162,33 @@ export class View {
 
     /** What the page is to be told once everything of the document is in local storage. */
     get untold(): StoredEdits | undefined {
-        const last = this.#unstored.at(-1)
-        return last && { seq: last.seq, heads: last.heads, names: this.#unstored.flatMap(({ names }) => names) }
+        const seq = this.#unstored
+        if (seq === undefined) return undefined
+        const names = this.#named.flatMap(({ names }) => names)
+        const forgets = this.#isWhole || this.#onItsWay?.whole
+        const heads = forgets ? [] : (this.shown ?? this.#heads)
+        return { seq, names, heads, behind: forgets || this.shown ? [] : this.#between }
     }
 
     /** Everything of the document is in local storage. */
     stored(): void {
         const { untold } = this
         if (untold === undefined) return
-        this.#unstored = []
+        this.#unstored = undefined
         this.post({ type: "stored", document: this.document, ...untold })
     }
 
-    /** Goes on behind edits that an earlier host stored and did not come to tell of. */
-    goOn(stored: StoredEdits): void {
-        this.#processed = stored.seq
+    /** Goes on where an earlier host ended; if that is not known, the page must forget what it shows. */
+    goOn({ seq, heads, behind }: Base, known: boolean): void {
+        this.processed = seq
+        if (!known) return this.replace()
+        this.shown = behind.length > 0 ? undefined : heads
+        const since = this.client.diff(this.document, [...heads], [...this.#heads]) as Operation[]
+        this.#unsent = [...behind, ...since]
+    }
+
+    /** An earlier host stored these edits, and did not come to tell of them. */
+    tell(stored: StoredEdits): void {
         const names = stored.names.map(([name, real]): [string, string] => [name, real])
         for (const [name, real] of names) this.#names.set(name, real)
         if (names.length > 0) this.#named.push({ seq: stored.seq, names })
@@ -179,27 +198,13 @@ export class View {
     /** Sends what others changed, unless something is on its way. */
     update(): void {
         if (this.#onItsWay || this.isCurrent) return
-        const heads = this.client.heads(this.document)
         const whole = this.#isWhole
-        const operations = whole
-            ? this.client.state(this.document)
-            : this.#isStale
-              ? this.client.diff(this.document, [...this.heads], heads)
-              : this.#unsent
+        const heads = this.#heads
+        const operations = whole ? (this.client.state(this.document) as Operation[]) : this.#unsent
         this.#unsent = []
-        this.#isStale = false
         this.#isWhole = false
-        this.#updates += 1
-        this.#onItsWay = { update: this.#updates, heads, whole }
-        this.post({
-            type: "update",
-            document: this.document,
-            update: this.#updates,
-            processed: this.#processed,
-            heads,
-            operations: operations as Operation[],
-            whole,
-        })
+        this.#onItsWay = { update: ++this.#updates, heads, operations, whole }
+        this.post({ type: "update", document: this.document, processed: this.processed, ...this.#onItsWay })
     }
 
     /** The real name of an object that the page may have named. */

@@ -1,0 +1,357 @@
+// Pages that edit one document at once: whatever is on its way between them and their host, and
+// whenever that dies, all end with the same, and every edit is made once.
+
+import assert from "node:assert/strict"
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
+import { test } from "node:test"
+import { load } from "./lib/bundle.js"
+import { packageFolder } from "./lib/package.js"
+
+const { DocHandle, Host, MemoryStorage, splice } = await load("pages/views.js")
+const module = readFileSync(join(packageFolder(), "dist/core/reconverge_bg.wasm"))
+
+const ROUNDS = Number(process.env.RECONVERGE_ROUNDS ?? 20)
+const STEPS = 150
+
+/** Mulberry32, by Tommy Ettinger. */
+function random(state) {
+  const next = () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = Math.imul(state ^ (state >>> 15), state | 1)
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
+  return limit => Math.floor(next() * limit)
+}
+
+/** Lets promises and microtasks go on, but no message between pages and hosts. */
+const turn = () => new Promise(resolve => setImmediate(resolve))
+
+/** What one host has of a storage that outlives it: commits take as long as the test says. */
+class Held {
+  #storage
+  #commits = []
+  #isDead = false
+
+  constructor(storage) {
+    this.#storage = storage
+    for (const name of ["load", "loadRange", "keys", "save", "remove"]) {
+      this[name] = (...args) => storage[name](...args)
+    }
+  }
+
+  commit(writes) {
+    if (this.#isDead) return Promise.resolve()
+    return new Promise(resolve => this.#commits.push({ writes, resolve }))
+  }
+
+  get isWaitedFor() {
+    return this.#commits.length > 0
+  }
+
+  /** Carries out the next commit. */
+  async proceed() {
+    const next = this.#commits.shift()
+    if (!next) return
+    await this.#storage.commit(next.writes)
+    next.resolve()
+  }
+
+  /** From now on nothing is stored, but maybe the next commit, of which nobody hears in time. */
+  async die({ commits = false } = {}) {
+    this.#isDead = true
+    const [next] = this.#commits
+    if (next && commits) await this.#storage.commit(next.writes)
+    for (const { resolve } of this.#commits.splice(0)) resolve()
+  }
+
+  close() {}
+}
+
+/** A page, with what is on its way to its host and back. */
+class Page {
+  out = []
+  into = []
+  errors = []
+  #port
+  #calls = new Map()
+  #nextCall = 1
+
+  /** What is on its way is lost. */
+  leave() {
+    this.out = []
+    this.into = []
+    this.#port = undefined
+  }
+
+  attach(host) {
+    this.leave()
+    const port = {
+      post: message => this.#port === port && this.into.push(structuredClone(message)),
+      onmessage: undefined,
+      close: () => {},
+    }
+    this.#port = port
+    host.attach(port)
+    this.handle?.resume()
+  }
+
+  get owner() {
+    return { link: this, isConnected: false, release() {} }
+  }
+
+  post(message) {
+    this.out.push(structuredClone(message))
+  }
+
+  call(name, args, { then = value => value } = {}) {
+    return new Promise((resolve, reject) => {
+      const call = this.#nextCall++
+      this.#calls.set(call, { then, resolve, reject })
+      this.post({ type: "call", call, name, args })
+    })
+  }
+
+  /** The host gets the next message. */
+  speak() {
+    const message = this.out.shift()
+    if (message) this.#port.onmessage(message)
+  }
+
+  /** The page gets the next message. */
+  hear() {
+    const message = this.into.shift()
+    if (message?.type === "result") {
+      const { then, resolve, reject } = this.#calls.get(message.call)
+      if (message.failure) reject(new Error(message.failure.message))
+      else resolve(then(message.value))
+    } else if (message && "document" in message) {
+      this.handle?.handle(message)
+    }
+  }
+
+  open(name, args) {
+    const then = opened => {
+      this.handle = new DocHandle(this.owner, opened)
+      this.handle.on("error", error => this.errors.push(error))
+      return this.handle
+    }
+    return this.call(name, args, { then })
+  }
+}
+
+/** A host, its storage and three pages that have a document open. */
+class World {
+  #storage = new MemoryStorage()
+  pages = [new Page(), new Page(), new Page()]
+
+  async start(operations) {
+    await this.#startHost()
+    const [first, ...others] = this.pages
+    const created = first.open("create", [operations, 0])
+    await this.settle()
+    const { documentId } = await created
+    this.documentId = documentId
+    const opened = others.map(page => page.open("open", [documentId]))
+    await this.settle()
+    await Promise.all(opened)
+    return this
+  }
+
+  async #startHost() {
+    this.held = new Held(this.#storage)
+    const options = { name: "test", relays: [], peerId: "test", keeps: false }
+    const starting = Host.start({ options, storage: this.held, webSocket: () => {}, module })
+    let isUp = false
+    starting.then(() => (isUp = true))
+    while (!isUp) {
+      await this.held.proceed()
+      await turn()
+    }
+    this.host = await starting
+    for (const page of this.pages) page.attach(this.host)
+  }
+
+  /** The host ends without a word, maybe after its storage carried out one more commit. */
+  async die({ commits }) {
+    const { held, host } = this
+    for (const page of this.pages) page.leave()
+    await held.die({ commits })
+    await host.close()
+    await this.#startHost()
+  }
+
+  async settle(pages = this.pages) {
+    for (let quiet = 0; quiet < 5; quiet++) {
+      await turn()
+      if (this.held.isWaitedFor) quiet = 0
+      await this.held.proceed()
+      for (const page of pages) {
+        if (page.out.length + page.into.length > 0) quiet = 0
+        page.speak()
+        page.hear()
+      }
+    }
+  }
+
+  /** What there is, when nothing is on its way; all pages must show it. */
+  async end() {
+    await this.settle()
+    const reader = new Page()
+    reader.attach(this.host)
+    const read = reader.open("open", [this.documentId])
+    await this.settle([reader])
+    const there = (await read).doc()
+    await this.held.die()
+    await this.host.close()
+    for (const page of this.pages) {
+      assert.deepEqual(page.errors, [])
+      assert.deepEqual(page.handle.doc(), there)
+    }
+    return there
+  }
+}
+
+const BEGIN = [
+  ["put", "_root", "text", { make: "text", id: "~1", text: "hello world" }],
+  ["put", "_root", "list", { make: "list", id: "~2" }],
+  ["insert", "~2", 0, [1, 2, 3]],
+  ["put", "_root", "map", { make: "map", id: "~3" }],
+  ["put", "_root", "count", { counter: 0 }],
+]
+
+/** One edit; text only, where every character is counted. */
+function edit(dice, page, mark, onlyText) {
+  page.handle.change(doc => {
+    const what = onlyText ? 0 : dice(12)
+    if (what <= 4) {
+      const { length } = doc.text
+      const at = dice(length + 1)
+      const deleted = !onlyText && dice(3) === 0 ? dice(Math.min(4, length - at + 1)) : 0
+      return splice(doc, ["text"], at, deleted, mark)
+    }
+    const { list, map } = doc
+    const key = `key ${dice(3)}`
+    const at = dice(list.length)
+    if (what === 5) return void list.splice(dice(list.length + 1), 0, dice(100), { made: mark })
+    if (what === 6 && list.length > 0) return void list.splice(at, 1 + dice(2))
+    if (what === 7 && list.length > 0) return void (list[at] = dice(2) ? dice(100) : [mark])
+    if (what === 8) map[key] = [dice(100), new Date(dice(100)), 2n ** 60n, Uint8Array.of(dice(9)), { made: mark }][dice(5)]
+    if (what === 9) doc.count.increment(1 + dice(5))
+    if (what === 10) delete map[key]
+    if (what === 11) for (const inner of Object.values(map)) if (inner.made) inner.made += mark
+  })
+}
+
+/** An edit adds a character that no other one has. */
+const markOf = number => String.fromCodePoint(0x4e00 + number)
+
+async function round(seed, { onlyText, dies }) {
+  const dice = random(seed)
+  const world = await new World().start(BEGIN)
+  const { pages } = world
+  const marks = []
+  for (let step = 0; step < STEPS; step++) {
+    const page = pages[dice(pages.length)]
+    const what = dice(10)
+    if (what < 3) page.speak()
+    else if (what < 6) page.hear()
+    else if (what < 7) await turn()
+    else if (what < 8) await world.held.proceed()
+    else if (dies && dice(30) === 0) await world.die({ commits: dice(2) === 1 })
+    else {
+      const mark = markOf(marks.length)
+      marks.push(mark)
+      edit(dice, page, mark, onlyText)
+    }
+  }
+  const there = await world.end()
+  if (onlyText) {
+    const found = [...there.text].filter(char => char >= markOf(0)).sort()
+    assert.deepEqual(found, marks, "every edit once")
+    assert.equal(there.text.replace(/[\u4e00-\u9fff]/g, ""), "hello world")
+  }
+}
+
+for (const [name, options] of [
+  ["text", { onlyText: true, dies: false }],
+  ["text, and the host dies", { onlyText: true, dies: true }],
+  ["all that a document holds", { onlyText: false, dies: false }],
+  ["all that a document holds, and the host dies", { onlyText: false, dies: true }],
+]) {
+  test(`three pages edit at once: ${name}`, async t => {
+    const first = Number(process.env.RECONVERGE_SEED ?? Math.floor(Math.random() * 2 ** 32))
+    for (let i = 0; i < ROUNDS; i++) {
+      await round(first + i, options).catch(error => {
+        t.diagnostic(`RECONVERGE_SEED=${first + i} RECONVERGE_ROUNDS=1 repeats it`)
+        throw error
+      })
+    }
+  })
+}
+
+const type = (page, at, text) => page.handle.change(doc => splice(doc, ["text"], at, 0, text))
+
+test("a page that edits nothing more hears of others from the next host", async () => {
+  const world = await new World().start(BEGIN)
+  const [ann, bob] = world.pages
+  type(ann, 0, "ann ")
+  await world.settle()
+  await world.die({ commits: false })
+  await world.settle()
+  type(bob, 4, "bob ")
+  assert.equal((await world.end()).text, "ann bob hello world")
+})
+
+test("shifted edits that were stored when the host died are made once, and those after them too", async () => {
+  const world = await new World().start(BEGIN)
+  const [ann, bob] = world.pages
+  bob.handle.change(doc => {
+    splice(doc, ["text"], 0, 0, "bob ")
+    Object.assign(doc.map, { at: new Date(0), bytes: Uint8Array.of(1), large: 2n ** 60n })
+  })
+  bob.speak()
+  // The commit of that is under way: hers are in the next one.
+  ann.handle.change(doc => {
+    splice(doc, ["text"], 11, 0, "!")
+    doc.list.push({ by: "ann" })
+  })
+  ann.speak()
+  await world.held.proceed()
+  await turn()
+  // After the edit that is stored without a word, one that no host ever heard of.
+  ann.handle.change(doc => {
+    splice(doc, ["text"], 12, 0, "?")
+    doc.list.at(-1).by = "Ann"
+  })
+  await world.die({ commits: true })
+  const { text, list } = await world.end()
+  assert.equal(text, "bob hello world!?")
+  assert.deepEqual(list, [1, 2, 3, { by: "Ann" }])
+})
+
+test("a place is found although the page has not seen what others changed", async () => {
+  const world = await new World().start(BEGIN)
+  const [ann, bob] = world.pages
+  type(bob, 0, "bob ")
+  bob.speak()
+  type(ann, 5, ",")
+  const cursor = ann.handle.cursor(["text"], 7)
+  while (ann.out.length > 0) ann.speak()
+  await turn()
+  while (ann.into.length > 0) ann.hear()
+  const position = ann.handle.position(["text"], await cursor)
+  ann.speak()
+  await turn()
+  while (ann.into.length > 0) ann.hear()
+  assert.equal(await position, 7)
+  assert.equal(ann.handle.doc().text, "hello, world")
+  const marks = ann.handle.marks(["text"])
+  await world.settle()
+  assert.deepEqual(await marks, [])
+  const after = ann.handle.position(["text"], await cursor)
+  await world.settle()
+  assert.equal(await after, 11)
+  assert.equal((await world.end()).text, "bob hello, world")
+})
