@@ -242,7 +242,7 @@ export class Host {
         const document = this.#current
         const ended = [...hosts]
         for (const host of ended) host.#stop()
-        // The clients of the old instance refuse to be used from now on.
+        // No call gets through to a client of the old instance any more.
         renewInstance()
         // The call's answer goes first.
         setTimeout(() => {
@@ -839,8 +839,8 @@ async function compiled(module: unknown): Promise<WebAssembly.Module> {
     if (typeof module !== "string" && !(module instanceof URL)) return WebAssembly.compile(module as BufferSource)
     const response = await fetch(module)
     if (!response.ok) throw new Error(`cannot load ${response.url}: ${response.status} ${response.statusText}`)
+    // Nothing else is compiled while it comes.
     if (response.headers.get("content-type") === "application/wasm") return WebAssembly.compileStreaming(response)
-    console.warn(`reconverge: ${response.url} loads faster as application/wasm`)
     return WebAssembly.compile(await response.arrayBuffer())
 }
 

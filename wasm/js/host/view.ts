@@ -27,7 +27,7 @@ export class View {
     /** The heads of what the page shows, if it has them. */
     shown: Heads | undefined
     /** What leads from there, once it took what is on its way, */
-    #unsent: readonly Operation[] = []
+    #unsent: Operation[] = []
     /** to what there is at these. */
     #heads: Heads
     /** The page must forget what it shows. */
@@ -76,7 +76,7 @@ export class View {
     }
 
     /** What leads from what the page shows to what there is, if it need not forget all that. */
-    get #between(): readonly Operation[] {
+    get #between(): Operation[] {
         const { operations = [], whole } = this.#onItsWay ?? {}
         return whole ? this.#unsent : [...operations, ...this.#unsent]
     }
@@ -91,7 +91,7 @@ export class View {
     changed(operations: readonly Operation[], whole: boolean): void {
         this.#heads = this.client.heads(this.document)
         if (whole) this.replace()
-        else if (!this.#isWhole) this.#unsent = this.#unsent.concat(operations)
+        else if (!this.#isWhole) for (const operation of operations) this.#unsent.push(operation)
     }
 
     /** The page took an update. */
