@@ -206,7 +206,8 @@ export class DocHandle<T> {
 
     /**
      * Edits the document as it was at these heads; what came of it is merged with what there is.
-     * Gives the heads after the change.
+     * Gives the heads after the change. If the tab in which the engine runs ends in this moment, the
+     * change may be made twice.
      */
     async changeAt(heads: Heads, fn: (draft: Draft<T>) => void, options: ChangeOptions = {}): Promise<Heads> {
         const { link } = this.#owner
@@ -232,7 +233,8 @@ export class DocHandle<T> {
      * Takes back the last change of this handle that was not taken back: what others did stays, and
      * so does what they overwrote. Edits of one text within half a second of each other are taken
      * back together. Resolves to false if there is nothing to take back. What can be taken back is
-     * kept in memory, for the last 1,000 changes, until the page is closed.
+     * kept in memory, for the last 1,000 changes, until the page is closed, or the tab of the same
+     * browser in which the engine runs.
      */
     undo(): Promise<boolean> {
         return this.#owner.link.call("undo", [this.documentId, seconds()])
