@@ -13,7 +13,7 @@
 
 use std::collections::HashSet;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use automerge::{AutoCommit, ChangeHash};
 use reconverge::id::DocumentId;
@@ -218,21 +218,29 @@ fn a_relay_waits_for_what_the_last_one_leaves() {
     let file = relay.data().join("reconverge.redb");
     let held = RedbStorage::open(&file, 1 << 20, "unused").unwrap();
     let port = TcpListener::bind(address).unwrap();
+    let log = relay.log_path();
     let letting_go = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(300));
+        // Until the relay has said that it waits; if it ends instead, nothing need be let go.
+        let waits = |times| {
+            let since = Instant::now();
+            while since.elapsed() < Duration::from_secs(60) {
+                let log = std::fs::read_to_string(&log).unwrap_or_default();
+                if log.matches("is in use by another process").count() == times {
+                    return true;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            false
+        };
+        let waited_for_file = waits(1);
         drop(held);
-        std::thread::sleep(Duration::from_millis(300));
+        let waited_for_port = waits(2);
         drop(port);
+        waited_for_file && waited_for_port
     });
     relay.start_again();
-    letting_go.join().unwrap();
+    assert!(letting_go.join().unwrap(), "{}", relay.log());
     assert!(relay.is_running());
-    let log = relay.log();
-    assert_eq!(
-        log.matches("is in use by another process").count(),
-        2,
-        "{log}"
-    );
 }
 
 async fn write_and_kill(

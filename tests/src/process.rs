@@ -142,21 +142,23 @@ impl Relay {
     /// Asks it to end, and waits until it has; `None` if it did not in time and was killed.
     pub fn terminate(&mut self) -> Option<ExitStatus> {
         self.signal(Signal::TERM);
-        let since = Instant::now();
-        while since.elapsed() < STOPPING {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return Some(status);
-            }
-            std::thread::sleep(Duration::from_millis(2));
+        let status = ended(&mut self.child, STOPPING);
+        if status.is_none() {
+            self.kill();
         }
-        self.kill();
-        None
+        status
     }
 
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
         // A relay that died by itself is found out by whoever talks to it.
         let _ = kill_process(pid, signal);
+    }
+
+    /// What it has written to stderr can be read while it does not run, too.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        log_path(self.directory.path())
     }
 
     /// Starts it again after it ended, on the same data and the same port.
@@ -263,19 +265,33 @@ fn spawn(port: u16, data: &Path, arguments: &[String], directory: &Path) -> (Chi
         Ok(port) => (child, port),
         Err(error) => {
             let state = match error {
-                // Its output ended, so it ends too.
-                RecvTimeoutError::Disconnected => child.wait().unwrap().to_string(),
+                RecvTimeoutError::Disconnected => match ended(&mut child, STOPPING) {
+                    Some(status) => status.to_string(),
+                    None => "its output ended, and it did not".to_owned(),
+                },
                 RecvTimeoutError::Timeout => {
                     let threads = threads_of(child.id());
-                    let _ = child.kill();
-                    let _ = child.wait();
                     format!("it runs for {STARTING:?}, and its threads wait in {threads:?}")
                 }
             };
+            let _ = child.kill();
+            let _ = child.wait();
             let log = log_tail(directory);
             panic!("the relay did not become ready ({state}); its log ends with\n{log}");
         }
     }
+}
+
+/// How a child ended, if it does in time.
+fn ended(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let since = Instant::now();
+    while since.elapsed() < patience {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    None
 }
 
 /// What each thread of a process is called, and where in the kernel it waits.
