@@ -399,14 +399,15 @@ export class Host {
 
     async #store(document: string, writes: StorageWrite[]): Promise<void> {
         if (writes.some((write) => "removeRange" in write && write.removeRange.length === 2)) {
-            writes.push({ remove: ["outbox", document] }, { removeRange: ["views", document] })
+            // First: what the same commit writes after them takes their place.
+            writes.unshift({ remove: ["outbox", document] }, { removeRange: ["views", document] })
         }
         // The same ones when the commit is tried again: it has no edits that were made meanwhile.
         const untold = this.#untold.get(document) ?? this.#views(document).flatMap(untoldOf)
         this.#untold.set(document, untold)
         let failure: string | undefined
         try {
-            await this.#storage.commit([...untold, ...writes])
+            await this.#storage.commit([...writes, ...untold])
             this.#untold.delete(document)
         } catch (error) {
             failure = words(error)
