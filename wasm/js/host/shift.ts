@@ -14,11 +14,12 @@ type Mark = Extract<Operation, ["mark", ...unknown[]]>
 /** @param real the name by which `others` know an object. */
 export function shift(edit: readonly Operation[], others: readonly Operation[], real: (name: string) => string): Pair {
     let left = others.flatMap(parts)
-    // What is not shifted is made as one.
-    const made = left.length > 0 ? edit.flatMap(parts) : [...edit]
-    const shifted = made.flatMap((operation) => {
+    const touched = new Set(left.map(([, object]) => object))
+    const shifted = edit.flatMap((operation) => {
+        // What is not shifted is made as one.
+        if (!touched.has(real(operation[1]))) return [operation]
         let own: Operation[]
-        ;[own, left] = all([operation], left, real)
+        ;[own, left] = all(parts(operation), left, real)
         return own
     })
     return [shifted, left]

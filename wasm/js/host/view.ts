@@ -84,7 +84,6 @@ export class View {
     /** Has the page forget what it shows, because it cannot be continued. */
     replace(): void {
         this.#isWhole = true
-        this.#unsent = []
     }
 
     /** Others changed something. */
@@ -115,9 +114,9 @@ export class View {
             this.#onItsWay = undefined
         }
         if (this.#isRejected) return false
-        const [shifted, left] = shift(operations, this.#unsent, (name) => this.objectId(name))
-        // What a page shows that must forget it has nothing to do with what there is.
+        // What a page shows that must forget it has nothing to do with what there is, or little.
         const at = this.#isWhole ? this.at : undefined
+        const [shifted, left] = shift(operations, at ? [] : this.#unsent, (name) => this.objectId(name))
         const known = this.#names.size
         try {
             const hash = this.client.change(
