@@ -19,6 +19,21 @@ story("a plain page loads the package's module, once", async world => {
   assert.deepEqual(modules, ["/package/dist/core/reconverge_bg.wasm"])
 })
 
+for (const worker of [true, false]) {
+  story(`a module that is served as any bytes starts, ${worker ? "in the worker" : "here"}`, async world => {
+    const site = await world.site()
+    site.types[".wasm"] = "application/octet-stream"
+    const page = await world.plain(site)
+    const shown = await page.evaluate(async worker => {
+      const repo = await reconverge.Repo.open({ worker })
+      const doc = await repo.create({ said: "hello" })
+      await repo.shutdown()
+      return doc.doc().said
+    }, worker)
+    assert.equal(shown, "hello")
+  })
+}
+
 story("the engine runs in the caller's thread where it must", async world => {
   const page = await world.plain(await world.site())
   const shown = await page.evaluate(async () => {

@@ -23,6 +23,8 @@ export class Site {
    */
   constructor(places) {
     this.places = new Map(Object.entries(places))
+    /** What files are served as, by the ends of their names. */
+    this.types = { ...TYPES }
     /** Paths that were asked for, in order. */
     this.requests = []
   }
@@ -56,7 +58,7 @@ export class Site {
       response.end(`no ${path}`)
       return
     }
-    const type = TYPES[extname(path) || ".html"] ?? "application/octet-stream"
+    const type = this.types[extname(path) || ".html"] ?? "application/octet-stream"
     response.writeHead(200, { "content-type": type, "cache-control": "no-store" })
     response.end(body)
   }
