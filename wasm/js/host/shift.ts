@@ -54,7 +54,7 @@ function parts(operation: Operation): Operation[] {
     return [...removal(operation, at, gone), ...(text ? [[name, object, at, 0, text] satisfies Operation] : [])]
 }
 
-/** Removes other elements than `like` does, if any. */
+/** Removes so many elements from `at` on, if any, by the kind of operation that fits this one's object. */
 function removal([name, object]: Operation, at: number, gone: number): Operation[] {
     if (gone === 0) return []
     return [name === "splice" ? [name, object, at, gone, ""] : ["delete", object, at, gone]]
