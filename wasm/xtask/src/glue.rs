@@ -35,7 +35,7 @@ fn without_hash(name: &str) -> Option<&str> {
 
 /// The script for the shortened names, without what is said again in each of its functions.
 pub(crate) fn slim(script: &str, renamed: &[(String, String)]) -> String {
-    let script = without_guards(script)
+    let script = without_cleanups(&without_guards(script))
         // The same ones everywhere.
         .replace("malloc) {", "malloc = wasm.__wbindgen_malloc) {")
         .replace(
@@ -66,6 +66,29 @@ fn without_guards(script: &str) -> String {
         }
     }
     kept
+}
+
+/// A function that takes several arguments into the module's memory takes them out again if one of
+/// them cannot be: the types leave no such argument, and what an error would leave there is small.
+fn without_cleanups(script: &str) -> String {
+    let lines: Vec<_> = script.lines().collect();
+    let mut is_kept = vec![true; lines.len()];
+    for (catches, line) in lines.iter().enumerate() {
+        let Some(indent) = line.strip_suffix("} catch (e) {") else {
+            continue;
+        };
+        let is = |text| move |line: &&str| line.strip_prefix(indent) == Some(text);
+        let before = lines[..catches].iter().rposition(is("try {"));
+        let after = lines[catches..].iter().position(is("}"));
+        let (tries, ends) = before.zip(after).expect("a block has both ends");
+        let ends = catches + ends;
+        if lines[ends - 1].trim() == "throw e;" {
+            is_kept[tries] = false;
+            is_kept[catches..=ends].fill(false);
+        }
+    }
+    let kept = lines.iter().zip(is_kept).filter(|(_, is_kept)| *is_kept);
+    kept.flat_map(|(line, _)| [*line, "\n"]).collect()
 }
 
 #[cfg(test)]
@@ -115,6 +138,43 @@ function passStringToWasm0(arg, malloc, realloc) {
         wasm.client_tick(this.__wbg_ptr, ptr0);
     }
 function passStringToWasm0(arg, malloc = wasm.__wbindgen_malloc, realloc = wasm.__wbindgen_realloc) {
+";
+        assert_eq!(slim(script, &[]), slimmed);
+    }
+    #[test]
+    fn what_catches_only_to_clean_up_is_dropped() {
+        let script = "
+    try {
+        let ptr0;
+        try {
+            ptr0 = pass(document);
+        } catch (e) {
+            if (ptr0) { wasm.__wbindgen_free(ptr0); }
+            throw e;
+        }
+        return wasm.client_cursor(ptr0);
+    } finally {
+        wasm.__wbindgen_free(deferred);
+    }
+    try {
+        return f();
+    } catch (e) {
+        wasm.__wbindgen_exn_store(e);
+    }
+";
+        let slimmed = "
+    try {
+        let ptr0;
+            ptr0 = pass(document);
+        return wasm.client_cursor(ptr0);
+    } finally {
+        wasm.__wbindgen_free(deferred);
+    }
+    try {
+        return f();
+    } catch (e) {
+        wasm.__wbindgen_exn_store(e);
+    }
 ";
         assert_eq!(slim(script, &[]), slimmed);
     }
