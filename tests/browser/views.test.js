@@ -145,6 +145,7 @@ class Page {
 class World {
   #storage = new MemoryStorage()
   pages = [new Page(), new Page(), new Page()]
+  elsewhere = new Page()
 
   async start(operations) {
     await this.#startHost()
@@ -153,6 +154,9 @@ class World {
     await this.settle()
     const { documentId } = await created
     this.documentId = documentId
+    const cloned = this.elsewhere.open("clone", [documentId, 0])
+    await this.settle([this.elsewhere])
+    await cloned
     const opened = others.map(page => page.open("open", [documentId]))
     await this.settle()
     await Promise.all(opened)
@@ -170,16 +174,33 @@ class World {
       await turn()
     }
     this.host = await starting
-    for (const page of this.pages) page.attach(this.host)
+    for (const page of [...this.pages, this.elsewhere]) page.attach(this.host)
   }
 
   /** The host ends without a word, maybe after its storage carried out one more commit. */
   async die({ commits }) {
     const { held, host } = this
-    for (const page of this.pages) page.leave()
+    for (const page of [...this.pages, this.elsewhere]) page.leave()
     await held.die({ commits })
     await host.close()
     await this.#startHost()
+  }
+
+  /** A copy from the beginning is edited and merged: what there is may hide that. */
+  async editElsewhere(fn) {
+    const { elsewhere, documentId } = this
+    elsewhere.handle.change(fn)
+    elsewhere.call("open", [documentId])
+    const merged = elsewhere.call("merge", [documentId, elsewhere.handle.documentId])
+    let isMerged = false
+    merged.then(() => (isMerged = true))
+    while (!isMerged) {
+      elsewhere.speak()
+      await turn()
+      elsewhere.hear()
+    }
+    elsewhere.post({ type: "release", document: documentId })
+    elsewhere.speak()
   }
 
   async settle(pages = this.pages) {
@@ -201,8 +222,13 @@ class World {
     const reader = new Page()
     reader.attach(this.host)
     const read = reader.open("open", [this.documentId])
-    await this.settle([reader])
+    const heads = Promise.all(this.pages.map(page => page.handle.heads()))
+    await this.settle([reader, ...this.pages])
     const there = (await read).doc()
+    const ofReader = reader.handle.heads()
+    await this.settle([reader])
+    const thereHeads = await ofReader
+    for (const ofPage of await heads) assert.deepEqual(ofPage, thereHeads)
     await this.held.die()
     await this.host.close()
     for (const page of this.pages) {
@@ -244,6 +270,13 @@ function edit(dice, page, mark, onlyText) {
   })
 }
 
+const editElsewhere = (dice, world) =>
+  world.editElsewhere(doc => {
+    if (dice(2)) doc.map[`key ${dice(3)}`] = dice(100)
+    else if (dice(2)) doc.count.increment(dice(3) - 1)
+    else doc.list[dice(3)] = dice(100)
+  })
+
 /** An edit adds a character that no other one has. */
 const markOf = number => String.fromCodePoint(0x4e00 + number)
 
@@ -260,11 +293,16 @@ async function round(seed, { onlyText, dies }) {
     else if (what < 7) await turn()
     else if (what < 8) await world.held.proceed()
     else if (dies && dice(30) === 0) await world.die({ commits: dice(2) === 1 })
+    else if (!onlyText && dice(10) === 0) await editElsewhere(dice, world)
     else {
       const mark = markOf(marks.length)
       marks.push(mark)
       edit(dice, page, mark, onlyText)
     }
+  }
+  if (!onlyText && dice(2)) {
+    await world.settle()
+    await editElsewhere(dice, world)
   }
   const there = await world.end()
   if (onlyText) {
@@ -354,4 +392,20 @@ test("a place is found although the page has not seen what others changed", asyn
   await world.settle()
   assert.equal(await after, 11)
   assert.equal((await world.end()).text, "bob hello, world")
+})
+
+test("what the next host goes on with can be merged at once", async () => {
+  const world = await new World().start(BEGIN)
+  const { elsewhere } = world
+  type(elsewhere, 0, "elsewhere ")
+  await world.settle([elsewhere])
+  // A relay has it, so the next host does not load it by itself.
+  await world.held.remove(["outbox", elsewhere.handle.documentId])
+  await world.die({ commits: false })
+  await world.settle()
+  const merged = elsewhere.call("merge", [world.documentId, elsewhere.handle.documentId])
+  while (elsewhere.out.length > 0) elsewhere.speak()
+  await world.settle([elsewhere])
+  await merged
+  assert.equal((await world.end()).text, "elsewhere hello world")
 })

@@ -7,6 +7,7 @@ import type { Operation } from "../js/operations.js"
 
 /** A view of a text `t`, what its page is told, and what is made of the page's edits, at which heads. */
 function setUp() {
+    let changes = 0
     const told: HostMessage[] = []
     const made: { operations: Operation[]; at: string[] | undefined }[] = []
     const client = {
@@ -14,7 +15,7 @@ function setUp() {
             made.push({ operations: args[1] as Operation[], at: args[5] as string[] | undefined })
             return `own${made.length}`
         },
-        heads: () => ["theirs"],
+        heads: () => [`theirs${changes}`],
         state: () => [],
         undoable: () => [0, 0],
     }
@@ -23,8 +24,14 @@ function setUp() {
         const operations: Operation[] = [["splice", "t", at, 0, "x"]]
         view.edit({ seq, operations, time: 0, message: undefined }, seen, 0)
     }
-    const others = (whole = false): void => view.changed(whole ? [] : [["splice", "t", 0, 0, "AAAAA"]], whole)
-    return { view, told, made, type, others }
+    const changed = (operations: Operation[], whole: boolean): void => {
+        changes++
+        view.changed(operations, whole)
+    }
+    const others = (whole = false): void => changed(whole ? [] : [["splice", "t", 0, 0, "AAAAA"]], whole)
+    /** Sets a value beside another that wins, or the like. */
+    const unseen = (): void => changed([], false)
+    return { view, told, made, type, others, unseen }
 }
 
 test("an edit made before an update is shifted by it and by what came after", () => {
@@ -53,4 +60,21 @@ test("a page that must forget what no heads have is shifted by what is known", (
     type(2, 4, 0)
     assert.deepEqual(made[1], { operations: [["splice", "t", 9, 0, "x"]], at: undefined })
     assert.ok(!told.some(({ type }) => type === "rejected"))
+})
+
+test("the heads are those of a change that nobody sees", () => {
+    const { view, told, type, others, unseen } = setUp()
+    unseen()
+    assert.deepEqual(view.heads, ["theirs1"])
+    assert.deepEqual(told, [])
+    others()
+    assert.deepEqual(view.heads, ["theirs1"], "of what the page shows")
+    view.update()
+    unseen()
+    assert.deepEqual(view.heads, ["theirs3"], "of what the page will show")
+    view.seen(1)
+    assert.deepEqual(view.heads, ["theirs3"])
+    type(1, 0, 1)
+    unseen()
+    assert.deepEqual(view.heads, ["theirs4"])
 })

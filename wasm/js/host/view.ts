@@ -91,6 +91,10 @@ export class View {
         this.#heads = this.client.heads(this.document)
         if (whole) this.replace()
         else if (!this.#isWhole) for (const operation of operations) this.#unsent.push(operation)
+        if (this.#unsent.length > 0 || this.#isWhole) return
+        // It changed nothing that can be seen, so who shows what there was shows what there is.
+        if (this.#onItsWay) this.#onItsWay.heads = this.#heads
+        else this.shown = this.#heads
     }
 
     /** The page took an update. */
