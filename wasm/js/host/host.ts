@@ -697,7 +697,10 @@ export class Host {
                 this.#run(() => this.#client.delete(id))
             })
         },
-        merge: (_, __, document, other) => void this.#must(() => this.#client.merge(document, other)),
+        merge: async (page, _, document, other) => {
+            await page.resuming.get(other)
+            this.#must(() => this.#client.merge(document, other))
+        },
         flush: async (page) => {
             // What was not told to the host before this one is not in its documents yet.
             await Promise.all(page.resuming.values())
