@@ -97,6 +97,60 @@ story("two tabs share edits without a relay, and one storage", async world => {
   world.expect(/WebSocket connection to 'ws:\/\/127.0.0.1:9/)
 })
 
+story("who looks for a document several times at once gets one handle, and shows what others type", async world => {
+  const site = await world.site()
+  const context = await world.context()
+  const [ann, bob] = [await world.plain(site, context), await world.plain(site, context)]
+  for (const page of [ann, bob]) await open(page, { relay: "ws://127.0.0.1:9" })
+  const url = await create(ann, { text: "" })
+  const ROUNDS = 20
+  await Promise.all([
+    ann.evaluate(async () => {
+      window.isTyping = true
+      while (isTyping) {
+        for (let i = 0; i < 5; i++) doc.change(d => reconverge.splice(d, ["text"], 0, 0, "a"))
+        await new Promise(resolve => setTimeout(resolve, 2))
+      }
+    }),
+    bob.evaluate(
+      async ([url, ROUNDS]) => {
+        const type = () => doc.change(d => reconverge.splice(d, ["text"], d.text.length, 0, "b"))
+        const pause = ms => new Promise(resolve => setTimeout(resolve, ms))
+        for (let round = 0; round < ROUNDS; round++) {
+          const cancelled = new AbortController()
+          const early = repo.find(url, { signal: cancelled.signal }).catch(error => {
+            if (error.message !== "cancelled") throw error
+          })
+          const finds = [repo.find(url), repo.find(url), repo.find(url)]
+          // Before it is answered, or as it is, or after.
+          setTimeout(() => cancelled.abort(new Error("cancelled")), round % 5)
+          const handles = await Promise.all(finds)
+          const first = await early
+          window.doc = handles[0]
+          if (handles.some(handle => handle !== doc)) throw new Error("there are several handles")
+          if (first !== undefined && first !== doc) throw new Error("there is another handle")
+          type()
+          await pause(10)
+          for (const handle of handles) {
+            type()
+            handle.release()
+          }
+          first?.release()
+        }
+        window.doc = await repo.find(url)
+      },
+      [url, ROUNDS]
+    ).finally(() => ann.evaluate(() => (window.isTyping = false))),
+  ])
+  const shown = await until("both to show the same", async () => {
+    const [one, two] = [await show(ann), await show(bob)]
+    return one.text === two.text && one.text
+  })
+  assert.equal([...shown].filter(char => char === "b").length, ROUNDS * 4)
+  await type(bob, 0, "still")
+  await until("what is typed then", async () => (await show(ann)).text.startsWith("still"))
+})
+
 story("what a closed tab did not send is sent by another", async world => {
   const relay = await world.relay()
   const site = await world.site()

@@ -394,6 +394,22 @@ test("a place is found although the page has not seen what others changed", asyn
   assert.equal((await world.end()).text, "bob hello, world")
 })
 
+test("a page that asks again for a document goes on with what it has of it", async () => {
+  const world = await new World().start(BEGIN)
+  const [ann, bob] = world.pages
+  type(bob, 0, "bob ")
+  bob.speak()
+  const again = ann.call("open", [world.documentId])
+  ann.speak()
+  await turn()
+  type(ann, 5, ",")
+  await world.settle()
+  assert.equal(await again, undefined)
+  type(bob, 4, "too ")
+  await world.settle()
+  assert.equal((await world.end()).text, "bob too hello, world")
+})
+
 test("what the next host goes on with can be merged at once", async () => {
   const world = await new World().start(BEGIN)
   const { elsewhere } = world

@@ -34,6 +34,7 @@ interface Pending {
     readonly name: CallName
     readonly args: readonly unknown[]
     readonly settle: (value: unknown, failure?: Failure) => void
+    readonly signal: AbortSignal | undefined
 }
 
 /** An engine that trapped more often than this in so short a time is left alone. */
@@ -108,7 +109,7 @@ export class Link {
 
     /**
      * Asks the host. If it ends before it answered, the next one is asked. `then` runs at once when
-     * the answer comes, before any message after it.
+     * the answer comes, before any message after it; also if the call was aborted too late.
      */
     call<N extends CallName, R = Calls[N][1]>(
         name: N,
@@ -121,7 +122,7 @@ export class Link {
             signal?.throwIfAborted()
             const call = this.#nextCall++
             const abort = (): void => {
-                this.#calls.delete(call)
+                // The answer may be on its way.
                 this.post({ type: "cancel", call })
                 reject(signal?.reason)
             }
@@ -136,7 +137,7 @@ export class Link {
                 }
             }
             signal?.addEventListener("abort", abort)
-            this.#calls.set(call, { name, args, settle })
+            this.#calls.set(call, { name, args, settle, signal })
             this.post({ type: "call", call, name, args })
         })
     }
@@ -216,8 +217,9 @@ export class Link {
             else if (message.type !== "welcome") this.#events.message(message)
         }
         this.#events.connected()
-        for (const [call, { name, args }] of this.#calls) {
-            if (name !== "resume") port.post({ type: "call", call, name, args })
+        for (const [call, { name, args, signal }] of this.#calls) {
+            if (signal?.aborted) this.#calls.delete(call)
+            else if (name !== "resume") port.post({ type: "call", call, name, args })
         }
     }
 }

@@ -148,13 +148,20 @@ export class Repo {
      * @throws RepoError with code `unavailable` when no relay that can be reached has it: it may
      * appear later. The signal's reason when it is aborted.
      */
-    async find<T = unknown>(url: string, { signal }: { signal?: AbortSignal } = {}): Promise<DocHandle<T>> {
+    async find<T = unknown>(url: string, options: { signal?: AbortSignal } = {}): Promise<DocHandle<T>> {
         const open = this.#handles.get(url.replace(/^automerge:/, ""))
         if (open) {
             open.uses += 1
             return open.handle as DocHandle<T>
         }
-        const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
+        const { signal } = options
+        const then = (opened?: Opened): DocHandle<T> | Promise<DocHandle<T>> => {
+            // Another call was first; what it found may be released by now.
+            if (!opened && !signal?.aborted) return this.find(url, options)
+            const handle = opened && this.#opened<T>(opened)
+            if (signal?.aborted) handle?.release()
+            return handle as DocHandle<T>
+        }
         return this.#link.call("open", [url], { signal, then })
     }
 
@@ -233,7 +240,7 @@ export class Repo {
     #opened<T>(opened: Opened): DocHandle<T> {
         const open = this.#handles.get(opened.document)
         if (open) {
-            // Asked for twice at once. The host's view is the last one's.
+            // The host did not have it when it was to go on with it.
             open.uses += 1
             open.handle.resume()
             return open.handle as DocHandle<T>

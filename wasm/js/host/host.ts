@@ -653,8 +653,9 @@ export class Host {
         },
         open: async (page, signal, document) => {
             const id = parse(document)
+            await page.resuming.get(id)
             await this.#find(id, signal)
-            return this.#opened(page, id)
+            return this.#shown.get(id)?.views.has(page) ? undefined : this.#opened(page, id)
         },
         resume: async (page, signal, document, resume) => {
             const resumed = this.#storedEdits(document, resume).then(async (stored) => {

@@ -58,7 +58,8 @@ export interface Edit {
 /** What a page asks for, with the arguments and the result. */
 export interface Calls {
     create: [[operations: readonly Operation[], time: number], Opened]
-    open: [[document: string], Opened]
+    /** Nothing for a page that has it open: it shows it already. */
+    open: [[document: string], Opened | undefined]
     resume: [[document: string, resume: Resume], void]
     import: [[bytes: Uint8Array, time: number], Opened]
     clone: [[document: string, time: number], Opened]
