@@ -345,11 +345,16 @@ test("a page that edits nothing more hears of others from the next host", async 
 test("shifted edits that were stored when the host died are made once, and those after them too", async () => {
   const world = await new World().start(BEGIN)
   const [ann, bob] = world.pages
+  const heads = bob.handle.heads()
+  await world.settle()
   bob.handle.change(doc => {
     splice(doc, ["text"], 0, 0, "bob ")
     Object.assign(doc.map, { at: new Date(0), bytes: Uint8Array.of(1), large: 2n ** 60n })
   })
-  bob.speak()
+  // A draft refuses this one; peers need not.
+  const operations = [["put", "_root", "endless", -Infinity]]
+  bob.call("changeAt", [world.documentId, await heads, { operations, time: 0 }])
+  while (bob.out.length > 0) bob.speak()
   // The commit of that is under way: hers are in the next one.
   ann.handle.change(doc => {
     splice(doc, ["text"], 11, 0, "!")
@@ -364,7 +369,8 @@ test("shifted edits that were stored when the host died are made once, and those
     doc.list.at(-1).by = "Ann"
   })
   await world.die({ commits: true })
-  const { text, list } = await world.end()
+  const { text, list, endless } = await world.end()
+  assert.equal(endless, -Infinity)
   assert.equal(text, "bob hello world!?")
   assert.deepEqual(list, [1, 2, 3, { by: "Ann" }])
 })

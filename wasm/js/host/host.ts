@@ -870,13 +870,15 @@ function tagged(this: Record<string, unknown>, key: string, value: unknown): unk
     const is = this[key]
     if (is instanceof Date) return { date: is.getTime() }
     if (is instanceof Uint8Array) return { bytes: [...is] }
-    return typeof is === "bigint" ? { bigint: String(is) } : value
+    if (typeof is === "bigint") return { bigint: String(is) }
+    return typeof is === "number" && !Number.isFinite(is) ? { number: String(is) } : value
 }
 
 function untagged(_: string, value: unknown): unknown {
-    const { date, bytes, bigint } = (value ?? {}) as Record<string, never>
+    const { date, bytes, bigint, number } = (value ?? {}) as Record<string, never>
     if (date !== undefined) return new Date(date)
     if (bytes) return Uint8Array.from(bytes)
+    if (number) return Number(number)
     return bigint ? BigInt(bigint) : value
 }
 
