@@ -109,7 +109,8 @@ story("who looks for a document several times at once gets one handle, and shows
       window.isTyping = true
       while (isTyping) {
         for (let i = 0; i < 5; i++) doc.change(d => reconverge.splice(d, ["text"], 0, 0, "a"))
-        await new Promise(resolve => setTimeout(resolve, 2))
+        // Not faster than the host.
+        await doc.whenSynced({ level: "local" })
       }
     }),
     bob.evaluate(
