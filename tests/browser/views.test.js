@@ -8,7 +8,7 @@ import { test } from "node:test"
 import { load } from "./lib/bundle.js"
 import { packageFolder } from "./lib/package.js"
 
-const { DocHandle, Host, MemoryStorage, splice } = await load("pages/views.js")
+const { Counter, DocHandle, Host, mark, MemoryStorage, splice } = await load("pages/views.js")
 const module = readFileSync(join(packageFolder(), "dist/core/reconverge_bg.wasm"))
 
 const ROUNDS = Number(process.env.RECONVERGE_ROUNDS ?? 20)
@@ -247,10 +247,19 @@ const BEGIN = [
   ["put", "_root", "count", { counter: 0 }],
 ]
 
+function editList(dice, list) {
+  if (list.length === 0 || dice(3) === 0) return void list.splice(dice(list.length + 1), 0, dice(100), [dice(100)])
+  const at = dice(list.length)
+  const what = dice(3)
+  if (what === 0) list.splice(at)
+  else if (what === 1) list[at] = [dice(100)]
+  else if (Array.isArray(list[at])) list[at].push(dice(100))
+}
+
 /** One edit; text only, where every character is counted. */
 function edit(dice, page, mark, onlyText) {
   page.handle.change(doc => {
-    const what = onlyText ? 0 : dice(12)
+    const what = onlyText ? 0 : dice(13)
     if (what <= 4) {
       const { length } = doc.text
       const at = dice(length + 1)
@@ -263,10 +272,11 @@ function edit(dice, page, mark, onlyText) {
     if (what === 5) return void list.splice(dice(list.length + 1), 0, dice(100), { made: mark })
     if (what === 6 && list.length > 0) return void list.splice(at, 1 + dice(2))
     if (what === 7 && list.length > 0) return void (list[at] = dice(2) ? dice(100) : [mark])
-    if (what === 8) map[key] = [dice(100), new Date(dice(100)), 2n ** 60n, Uint8Array.of(dice(9)), { made: mark }][dice(5)]
+    if (what === 8) map[key] = [dice(100), new Date(dice(100)), 2n ** 60n, Uint8Array.of(dice(9)), { made: mark }, [1, 2]][dice(6)]
     if (what === 9) doc.count.increment(1 + dice(5))
     if (what === 10) delete map[key]
     if (what === 11) for (const inner of Object.values(map)) if (inner.made) inner.made += mark
+    if (what === 12) for (const inner of Object.values(map)) if (Array.isArray(inner)) editList(dice, inner)
   })
 }
 
@@ -398,6 +408,39 @@ test("a place is found although the page has not seen what others changed", asyn
   await world.settle()
   assert.equal(await after, 11)
   assert.equal((await world.end()).text, "bob hello, world")
+})
+
+test("an edit of what is not there any more, and was emptied after that, does not keep the rest back", async () => {
+  const world = await new World().start([...BEGIN, ["put", "_root", "note", { make: "text", id: "~4", text: "note" }]])
+  const [ann, bob, eve] = world.pages
+  bob.handle.change(doc => {
+    delete doc.list
+    delete doc.note
+  })
+  eve.handle.change(doc => {
+    doc.list.splice(0, 3)
+    splice(doc, ["note"], 0, 4)
+  })
+  ann.handle.change(doc => {
+    doc.list[1] = { by: "ann" }
+    doc.list[1].at = 1
+    doc.list.splice(2, 1, "three", { by: "ann" })
+    doc.list.at(-1).at = 2
+    splice(doc, ["note"], 2, 2, "o")
+    mark(doc, ["note"], { start: 0, end: 3 }, "bold", true)
+    splice(doc, ["text"], 0, 0, "ann ")
+  })
+  for (const page of [bob, eve, ann]) page.speak()
+  ann.handle.change(doc => (doc.list[1].at = 3))
+  ann.speak()
+  await world.settle()
+  assert.deepEqual(ann.handle.doc(), { count: new Counter(0), map: {}, text: "ann hello world" })
+  for (let edits = 2; edits > 0; edits--) {
+    const undone = ann.handle.undo()
+    await world.settle()
+    assert.equal(await undone, true)
+  }
+  assert.equal((await world.end()).text, "hello world")
 })
 
 test("a page that asks again for a document goes on with what it has of it", async () => {

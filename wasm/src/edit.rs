@@ -27,7 +27,13 @@ pub(crate) fn apply(
         let operation: Array = operation
             .dyn_into()
             .map_err(|_| fault("an operation is an array"))?;
-        edit.operation(&operation)?;
+        if let Err(error) = edit.operation(&operation) {
+            let object = edit.object(&operation.get(1))?;
+            if !edit.is_hidden(&object) {
+                return Err(error);
+            }
+            edit.leave_out(&object, &operation)?;
+        }
     }
     Ok(())
 }
@@ -125,6 +131,30 @@ impl Edit<'_, '_> {
             }
             other => Err(fault(format_args!("there is no operation {other:?}"))),
         }
+    }
+
+    /// Whether an object is there, and no part of what the document shows.
+    fn is_hidden(&self, object: &ObjId) -> bool {
+        let parents = self.transaction.parents(object);
+        parents.is_ok_and(|mut parents| parents.any(|parent| !parent.visible))
+    }
+
+    /// What happens in an object that was removed is told to no page, so a page that had not heard of
+    /// the removal may edit at places that are gone. Nobody would see it. But later edits may be of
+    /// the objects that were to be made there.
+    fn leave_out(&mut self, object: &ObjId, operation: &Array) -> Result<(), JsError> {
+        let values = match text(&operation.get(0))?.as_str() {
+            "put" => Array::of(&[operation.get(3)]),
+            "insert" => operation.get(3).unchecked_into(),
+            _ => return Ok(()),
+        };
+        let end = self.transaction.length(object);
+        for value in values.iter() {
+            if let New::Object { .. } = read_new(&value)? {
+                self.insert(object, end, &value)?;
+            }
+        }
+        Ok(())
     }
 
     fn insert(&mut self, object: &ObjId, index: usize, value: &JsValue) -> Result<(), JsError> {
