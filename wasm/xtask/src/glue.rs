@@ -82,7 +82,11 @@ fn without_cleanups(script: &str) -> String {
         let after = lines[catches..].iter().position(is("}"));
         let (tries, ends) = before.zip(after).expect("a block has both ends");
         let ends = catches + ends;
-        if lines[ends - 1].trim() == "throw e;" {
+        let frees = |line: &&str| line.contains("wasm.__wbindgen_free(");
+        let [cleanup @ .., last] = &lines[catches + 1..ends] else {
+            continue;
+        };
+        if cleanup.iter().all(frees) && last.trim() == "throw e;" {
             is_kept[tries] = false;
             is_kept[catches..=ends].fill(false);
         }
