@@ -115,6 +115,10 @@ impl Edit<'_, '_> {
             }
             "mark" => {
                 let range = index(&operation.get(2))?..index(&operation.get(3))?;
+                // Else it would be begun before it is refused.
+                if range.end > self.transaction.length(&object) {
+                    return Err(fault(format_args!("there is no place {}", range.end)));
+                }
                 let name = text(&operation.get(4))?;
                 let value = read_scalar(&operation.get(5))?;
                 let expand = expand(&operation.get(6));
@@ -139,9 +143,9 @@ impl Edit<'_, '_> {
         parents.is_ok_and(|mut parents| parents.any(|parent| !parent.visible))
     }
 
-    /// What happens in an object that was removed is told to no page, so a page that had not heard of
-    /// the removal may edit at places that are gone. Nobody would see it. But later edits may be of
-    /// the objects that were to be made there.
+    /// What happens in an object that is hidden is told to no page, so a page that had not heard that
+    /// it was may edit at places that are gone. Nobody sees the object, unless it comes back. But
+    /// later edits may be of the objects that were to be made there.
     fn leave_out(&mut self, object: &ObjId, operation: &Array) -> Result<(), JsError> {
         let values = match text(&operation.get(0))?.as_str() {
             "put" => Array::of(&[operation.get(3)]),
