@@ -8,7 +8,7 @@ import { test } from "node:test"
 import { load } from "./lib/bundle.js"
 import { packageFolder } from "./lib/package.js"
 
-const { Counter, DocHandle, Host, mark, MemoryStorage, splice } = await load("pages/views.js")
+const { Counter, DocHandle, Host, mark, MemoryStorage, Repo, splice, usePlatform } = await load("pages/views.js")
 const module = readFileSync(join(packageFolder(), "dist/core/reconverge_bg.wasm"))
 
 const ROUNDS = Number(process.env.RECONVERGE_ROUNDS ?? 20)
@@ -74,6 +74,7 @@ class Page {
   out = []
   into = []
   errors = []
+  heard = 0
   #port
   #calls = new Map()
   #nextCall = 1
@@ -88,12 +89,12 @@ class Page {
   attach(host) {
     this.leave()
     const port = {
-      post: message => this.#port === port && this.into.push(structuredClone(message)),
+      post: message => this.#port === port && this.into.push(structuredClone(message)) && this.heard++,
       onmessage: undefined,
       close: () => {},
     }
     this.#port = port
-    host.attach(port)
+    this.close = host.attach(port)
     this.handle?.resume()
   }
 
@@ -126,7 +127,7 @@ class Page {
       const { then, resolve, reject } = this.#calls.get(message.call)
       if (message.failure) reject(new Error(message.failure.message))
       else resolve(then(message.value))
-    } else if (message && "document" in message) {
+    } else if (message && message.document === this.handle?.documentId) {
       this.handle?.handle(message)
     }
   }
@@ -192,15 +193,17 @@ class World {
     elsewhere.handle.change(fn)
     elsewhere.call("open", [documentId])
     const merged = elsewhere.call("merge", [documentId, elsewhere.handle.documentId])
-    let isMerged = false
-    merged.then(() => (isMerged = true))
-    while (!isMerged) {
+    let isAnswered = false
+    const answered = () => (isAnswered = true)
+    merged.then(answered, answered)
+    while (!isAnswered) {
       elsewhere.speak()
       await turn()
       elsewhere.hear()
     }
     elsewhere.post({ type: "release", document: documentId })
     elsewhere.speak()
+    await merged
   }
 
   async settle(pages = this.pages) {
@@ -473,4 +476,91 @@ test("what the next host goes on with can be merged at once", async () => {
   await world.settle([elsewhere])
   await merged
   assert.equal((await world.end()).text, "elsewhere hello world")
+})
+
+test("the next host knows the heads of what nobody sees", async () => {
+  const world = await new World().start(BEGIN)
+  world.elsewhere.handle.change(doc => doc.count.increment(1))
+  await world.editElsewhere(doc => doc.count.increment(-1))
+  await world.settle()
+  await world.die({ commits: false })
+  await world.end()
+})
+
+test("a call that is cancelled is answered", async () => {
+  const world = await new World().start(BEGIN)
+  const [ann] = world.pages
+  // There is no relay.
+  const synced = ann.call("synced", [world.documentId, "replicated"])
+  const [{ call }] = ann.out
+  ann.post({ type: "cancel", call })
+  const refused = assert.rejects(synced, /nobody waits/)
+  await world.settle()
+  await refused
+  await world.end()
+})
+
+test("who leaves while the next host takes over is not told any more, and the edits are kept", async () => {
+  const world = await new World().start(BEGIN)
+  const [ann, bob] = world.pages
+  type(ann, 0, "ann ")
+  await world.die({ commits: false })
+  ann.speak()
+  ann.close()
+  await world.settle()
+  const { heard } = ann
+  type(bob, 0, "bob ")
+  await world.settle()
+  assert.equal(ann.heard, heard)
+  assert.equal(bob.handle.doc().text, "bob ann hello world")
+  world.pages.shift()
+  await world.end()
+})
+
+test("a document that was released while the next host took over is found again, with what was edited", async () => {
+  const { start } = Host
+  let host
+  let opens = 0
+  Host.start = async surroundings => {
+    const started = await start.call(Host, surroundings)
+    const attach = started.attach.bind(started)
+    started.attach = port => {
+      const close = attach(port)
+      const { onmessage } = port
+      port.onmessage = message => {
+        if (message.name === "open" && ++opens > 10) throw new Error("it is asked for again and again")
+        onmessage(message)
+      }
+      return close
+    }
+    return (host = started)
+  }
+  try {
+    usePlatform({ module, webSocket: () => {} })
+    const storage = new MemoryStorage()
+    const repo = await Repo.open({ storage, worker: false })
+    const handle = await repo.create({ text: "made" })
+    await repo.flush()
+    let load
+    const loading = new Promise(resolve => (load = resolve))
+    const loadRange = storage.loadRange.bind(storage)
+    storage.loadRange = async prefix => {
+      if (prefix[0] === "documents") await loading
+      return loadRange(prefix)
+    }
+    const first = host
+    host.ontrap(undefined, new Error("for this test"))
+    while (host === first) await turn()
+    await turn()
+    handle.change(doc => splice(doc, ["text"], 4, 0, ", edited"))
+    handle.release()
+    load()
+    for (let turns = 0; turns < 20; turns++) await turn()
+    const found = await repo.find(handle.url)
+    assert.notEqual(found, handle)
+    assert.equal(found.doc().text, "made, edited")
+    await repo.shutdown()
+  } finally {
+    Host.start = start
+  }
 })

@@ -352,6 +352,8 @@ export class DocHandle<T> {
         const then = (): void => {
             this.#resuming = false
             for (const edit of this.#unstored) if (edit.seq > told) this.#post(edit)
+            // Released meanwhile.
+            if (this.#gone) this.#owner.link.post({ type: "release", document: this.documentId })
         }
         this.#owner.link.call("resume", [this.documentId, resume], { then }).catch((error: Error) => {
             // A host after that one is told again.
@@ -360,6 +362,11 @@ export class DocHandle<T> {
             this.#setStatus({ state: "offline", storageError: error.message })
             this.#events.emit("error", error)
         })
+    }
+
+    /** @internal Whether a host is being told what it must know. */
+    get isResuming(): boolean {
+        return this.#resuming
     }
 
     /** @internal */

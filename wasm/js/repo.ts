@@ -258,7 +258,8 @@ export class Repo {
         if (open.uses > 0) return
         this.#handles.delete(document)
         handle.close()
-        this.#link.post({ type: "release", document })
+        // A host that is being told of it would not know what is meant; it follows from there.
+        if (!handle.isResuming) this.#link.post({ type: "release", document })
     }
 
     #message(message: HostMessage): void {

@@ -88,6 +88,7 @@ const hosts = new Set<Host>()
 
 const DOCUMENT_GONE = "the document was deleted, or let go of"
 const AVOIDED = "the document engine failed on this document"
+const UNWANTED = "nobody waits for it"
 
 export class Host {
     #client: Client
@@ -189,7 +190,7 @@ export class Host {
     #detach(page: Page): void {
         if (!this.#pages.delete(page)) return
         for (const call of page.calls.values()) call.abort()
-        for (const document of [...this.#shown.keys()]) this.#release(page, document)
+        this.#releaseAll(page)
         page.port.close()
     }
 
@@ -446,8 +447,9 @@ export class Host {
         return new Promise((resolve, reject) => {
             const end = (): void => {
                 this.#waiting.delete(waiting)
-                signal?.removeEventListener("abort", end)
+                signal?.removeEventListener("abort", abort)
             }
+            const abort = (): void => waiting.reject(new CallError("failed", UNWANTED))
             const waiting: Waiting = {
                 check: () => {
                     try {
@@ -460,7 +462,7 @@ export class Host {
                 resolve: () => (end(), resolve()),
                 reject: (error) => (end(), reject(error)),
             }
-            signal?.addEventListener("abort", end)
+            signal?.addEventListener("abort", abort)
             this.#waiting.add(waiting)
             if (waiting.check()) waiting.resolve()
         })
@@ -579,6 +581,10 @@ export class Host {
         this.#update(document)
     }
 
+    #releaseAll(page: Page): void {
+        for (const document of [...this.#shown.keys()]) this.#release(page, document)
+    }
+
     #release(page: Page, document: string): void {
         const shown = this.#shown.get(document)
         const view = shown?.views.get(page)
@@ -642,6 +648,8 @@ export class Host {
         }
         page.calls.delete(call)
         if (this.#pages.has(page)) page.port.post({ type: "result", call, ...answer })
+        // It left while its edits were taken over, say.
+        else this.#releaseAll(page)
     }
 
     #calls: {
@@ -795,7 +803,7 @@ export class Host {
                 if (others.length > 0) this.#finders.set(document, others)
                 else this.#finders.delete(document)
                 this.#letGoOf(document)
-                reject(new CallError("failed", "nobody waits for it"))
+                reject(new CallError("failed", UNWANTED))
             })
             this.#current = document
             this.#run(() => this.#client.find(document))

@@ -23,7 +23,11 @@ export function channelPort<Out, In>(name: string, page: string): Port<Out, In> 
     const port: Port<Out, In> = {
         post: (message) => channel.postMessage(message),
         onmessage: undefined,
-        close: () => channel.close(),
+        close: () => {
+            // A closed one throws.
+            port.post = () => {}
+            channel.close()
+        },
     }
     channel.onmessage = ({ data }) => port.onmessage?.(data as In)
     return port

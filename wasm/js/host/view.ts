@@ -185,9 +185,10 @@ export class View {
     goOn({ seq, heads, behind }: Base, known: boolean): void {
         this.processed = seq
         if (!known) return this.replace()
-        this.shown = behind.length > 0 ? undefined : heads
         const since = this.client.diff(this.document, [...heads], [...this.#heads]) as Operation[]
         this.#unsent = [...behind, ...since]
+        // Where nothing can be seen to be missing, nothing is.
+        this.shown = behind.length > 0 ? undefined : since.length > 0 ? heads : this.#heads
     }
 
     /** An earlier host stored these edits, and did not come to tell of them. */
