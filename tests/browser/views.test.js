@@ -564,3 +564,19 @@ test("a document that was released while the next host took over is found again,
     Host.start = start
   }
 })
+
+test("no mark is begun that cannot end, in a text that was removed and shortened", async () => {
+  const world = await new World().start([...BEGIN, ["put", "_root", "note", { make: "text", id: "~4", text: "note" }]])
+  const [ann, bob, eve] = world.pages
+  bob.handle.change(doc => void delete doc.note)
+  eve.handle.change(doc => splice(doc, ["note"], 2, 2))
+  ann.handle.change(doc => {
+    mark(doc, ["note"], { start: 0, end: 4 }, "bold", true)
+    splice(doc, ["text"], 0, 0, "ann ")
+  })
+  for (const page of [bob, eve, ann]) page.speak()
+  const history = ann.handle.history()
+  await world.settle()
+  assert.equal((await history).at(-1).operations, "ann ".length)
+  assert.equal((await world.end()).text, "ann hello world")
+})
