@@ -87,6 +87,8 @@ story("two visitors of the demo write, plan, draw, and look back", async world =
   assert.equal(await bob.inputValue("#title"), "Walking")
 
   await ann.click("#history")
+  // The slider is there when the history is.
+  await ann.waitForSelector("#past:not([hidden])")
   await ann.evaluate(() => {
     const when = document.getElementById("when")
     when.value = "1"
