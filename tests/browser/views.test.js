@@ -120,6 +120,10 @@ class Page {
     if (message) this.#port.onmessage(message)
   }
 
+  speakAll() {
+    while (this.out.length > 0) this.speak()
+  }
+
   /** The page gets the next message. */
   hear() {
     const message = this.into.shift()
@@ -148,6 +152,10 @@ class World {
   pages = [new Page(), new Page(), new Page()]
   elsewhere = new Page()
 
+  get #everyone() {
+    return [...this.pages, this.elsewhere]
+  }
+
   async start(operations) {
     await this.#startHost()
     const [first, ...others] = this.pages
@@ -175,13 +183,13 @@ class World {
       await turn()
     }
     this.host = await starting
-    for (const page of [...this.pages, this.elsewhere]) page.attach(this.host)
+    for (const page of this.#everyone) page.attach(this.host)
   }
 
   /** The host ends without a word, maybe after its storage carried out one more commit. */
   async die({ commits }) {
     const { held, host } = this
-    for (const page of [...this.pages, this.elsewhere]) page.leave()
+    for (const page of this.#everyone) page.leave()
     await held.die({ commits })
     await host.close()
     await this.#startHost()
@@ -249,6 +257,7 @@ const BEGIN = [
   ["put", "_root", "map", { make: "map", id: "~3" }],
   ["put", "_root", "count", { counter: 0 }],
 ]
+const BEGIN_WITH_NOTE = [...BEGIN, ["put", "_root", "note", { make: "text", id: "~4", text: "note" }]]
 
 function editList(dice, list) {
   if (list.length === 0 || dice(3) === 0) return void list.splice(dice(list.length + 1), 0, dice(100), [dice(100)])
@@ -367,7 +376,7 @@ test("shifted edits that were stored when the host died are made once, and those
   // A draft refuses this one; peers need not.
   const operations = [["put", "_root", "endless", -Infinity]]
   bob.call("changeAt", [world.documentId, await heads, { operations, time: 0 }])
-  while (bob.out.length > 0) bob.speak()
+  bob.speakAll()
   // The commit of that is under way: hers are in the next one.
   ann.handle.change(doc => {
     splice(doc, ["text"], 11, 0, "!")
@@ -395,7 +404,7 @@ test("a place is found although the page has not seen what others changed", asyn
   bob.speak()
   type(ann, 5, ",")
   const cursor = ann.handle.cursor(["text"], 7)
-  while (ann.out.length > 0) ann.speak()
+  ann.speakAll()
   await turn()
   while (ann.into.length > 0) ann.hear()
   const position = ann.handle.position(["text"], await cursor)
@@ -414,7 +423,7 @@ test("a place is found although the page has not seen what others changed", asyn
 })
 
 test("an edit of what is not there any more, and was emptied after that, does not keep the rest back", async () => {
-  const world = await new World().start([...BEGIN, ["put", "_root", "note", { make: "text", id: "~4", text: "note" }]])
+  const world = await new World().start(BEGIN_WITH_NOTE)
   const [ann, bob, eve] = world.pages
   bob.handle.change(doc => {
     delete doc.list
@@ -472,7 +481,7 @@ test("what the next host goes on with can be merged at once", async () => {
   await world.die({ commits: false })
   await world.settle()
   const merged = elsewhere.call("merge", [world.documentId, elsewhere.handle.documentId])
-  while (elsewhere.out.length > 0) elsewhere.speak()
+  elsewhere.speakAll()
   await world.settle([elsewhere])
   await merged
   assert.equal((await world.end()).text, "elsewhere hello world")
@@ -566,7 +575,7 @@ test("a document that was released while the next host took over is found again,
 })
 
 test("no mark is begun that cannot end, in a text that was removed and shortened", async () => {
-  const world = await new World().start([...BEGIN, ["put", "_root", "note", { make: "text", id: "~4", text: "note" }]])
+  const world = await new World().start(BEGIN_WITH_NOTE)
   const [ann, bob, eve] = world.pages
   bob.handle.change(doc => void delete doc.note)
   eve.handle.change(doc => splice(doc, ["note"], 2, 2))

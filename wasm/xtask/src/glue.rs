@@ -145,6 +145,7 @@ function passStringToWasm0(arg, malloc = wasm.__wbindgen_malloc, realloc = wasm.
 ";
         assert_eq!(slim(script, &[]), slimmed);
     }
+
     #[test]
     fn what_catches_only_to_clean_up_is_dropped() {
         let script = "
