@@ -91,8 +91,12 @@ export class View {
         this.#heads = this.client.heads(this.document)
         if (whole) this.replace()
         else if (!this.#isWhole) for (const operation of operations) this.#unsent.push(operation)
+        this.#settle()
+    }
+
+    /** If nothing that can be seen is missing, the page shows what there is, or will. */
+    #settle(): void {
         if (this.#unsent.length > 0 || this.#isWhole) return
-        // It changed nothing that can be seen, so who shows what there was shows what there is.
         if (this.#onItsWay) this.#onItsWay.heads = this.#heads
         else this.shown = this.#heads
     }
@@ -185,10 +189,10 @@ export class View {
     goOn({ seq, heads, behind }: Base, known: boolean): void {
         this.processed = seq
         if (!known) return this.replace()
+        this.shown = behind.length > 0 ? undefined : heads
         const since = this.client.diff(this.document, [...heads], [...this.#heads]) as Operation[]
         this.#unsent = [...behind, ...since]
-        // Where nothing can be seen to be missing, nothing is.
-        this.shown = behind.length > 0 ? undefined : since.length > 0 ? heads : this.#heads
+        this.#settle()
     }
 
     /** An earlier host stored these edits, and did not come to tell of them. */
