@@ -28,6 +28,7 @@ use crate::large::{LARGE_BYTES, Place};
 use crate::outbox::{Closing, Frame, Outbox};
 use crate::relay::Shared;
 use crate::remote_heads::Seen;
+use crate::unheard;
 
 pub(crate) use metered::Unfinished;
 use socket::Next;
@@ -170,6 +171,8 @@ pub(crate) struct Peer {
     session: Session,
     connection: Option<Arc<Connection>>,
     documents: HashMap<Box<str>, Arc<Slot>>,
+    /// It spoke of a document.
+    shares: bool,
     places: PollSemaphore,
 }
 
@@ -183,6 +186,7 @@ pub(crate) async fn serve(relay: Arc<Shared>, socket: Socket, id: ConnectionId, 
         space,
         connection: None,
         documents: HashMap::new(),
+        shares: false,
         places: PollSemaphore::new(places),
     };
     let closing = peer.run(socket).await;
@@ -204,6 +208,7 @@ impl Peer {
     async fn run(&mut self, mut socket: Socket) -> Closing {
         let ping = self.relay.config.ping_interval;
         let mut heard = Instant::now();
+        let mut pings: u32 = 0;
         let mut stopping = false;
         let relay = self.relay.clone();
         // Both stand outside the loop: entering and leaving their lists takes locks that all
@@ -258,6 +263,10 @@ impl Peer {
                 Next::Deadline => {
                     deadline.as_mut().reset(Instant::now() + ping);
                     socket.ping();
+                    pings = pings.saturating_add(1);
+                    if pings == unheard::PINGS && !self.shares {
+                        self.unheard();
+                    }
                     continue;
                 }
                 Next::Closing(closing) => closing,
@@ -364,6 +373,7 @@ impl Peer {
         };
         match connection {
             (from, Event::Sync(sync)) => {
+                self.shares = true;
                 let data = frame.slice_ref(sync.data);
                 let slot = self.slot(&sync.document)?;
                 slot.push(Input::Message(Arc::new(Incoming {
@@ -483,6 +493,29 @@ impl Peer {
                 storages: added.clone(),
             });
         }
+    }
+
+    /// Tells the operator that the peer shares nothing, and why that may be. Our own clients ask
+    /// nobody's name.
+    fn unheard(&self) {
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        if connection.reconverge > 0 {
+            return;
+        }
+        let Some(others) = self.relay.unheard.count(std::time::Instant::now()) else {
+            return;
+        };
+        warn!(
+            connection = self.id.0,
+            peer = %connection.peer,
+            own = %connection.relay_peer,
+            others,
+            "a peer joined and has neither shared nor asked for a document since; that is right if \
+             its app has opened none, but some apps share only with servers of a certain name, \
+             mostly one that includes \"storage-server\" (see --peer-id)"
+        );
     }
 
     fn leave(&self) {

@@ -21,6 +21,7 @@ mod large;
 mod outbox;
 mod relay;
 mod remote_heads;
+mod unheard;
 pub mod workshop;
 
 pub use held::until_let_go;

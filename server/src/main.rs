@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use reconverge::id::PeerId;
+use reconverge::id::{PEER_ID_BYTES_MAX, PeerId};
 use reconverge::native::RedbStorage;
-use reconverge::storage::StorageError;
+use reconverge::storage::{Storage, StorageError};
 use reconverge_server::access::Open;
 use reconverge_server::config::{Config, Verify};
 use reconverge_server::{Relay, demo, until_let_go, workshop};
@@ -71,6 +71,12 @@ struct Serve {
     /// time may use it.
     #[arg(long, env = "RECONVERGE_DATA", default_value = "./data")]
     data: PathBuf,
+    /// Name by which the relay introduces itself to peers: 1 to 256 bytes, no control characters.
+    /// Without it, `storage-server-` and the id of its storage, which stays the same. Many apps
+    /// share documents only with a peer whose id includes `storage-server`, as automerge-repo's
+    /// own server names itself; with another name their edits stay where they are.
+    #[arg(long, env = "RECONVERGE_PEER_ID", value_parser = peer_id)]
+    peer_id: Option<PeerId>,
     /// Memory for the cache of the file's pages, in MiB.
     #[arg(long, env = "RECONVERGE_CACHE_MIB", default_value_t = 16)]
     cache_mib: usize,
@@ -131,6 +137,12 @@ enum VerifyWhen {
 enum LogFormat {
     Human,
     Json,
+}
+
+fn peer_id(text: &str) -> Result<PeerId, String> {
+    let rule =
+        || format!("a peer id has 1 to {PEER_ID_BYTES_MAX} bytes, and no control characters");
+    PeerId::new(text).ok_or_else(rule)
 }
 
 fn main() -> ExitCode {
@@ -234,15 +246,18 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
         demo: serve.demo,
         ..defaults
     };
-    let name = format!("reconverge-{}", uuid::Uuid::new_v4());
-    let peer_id = PeerId::new(&name).ok_or("an empty peer id")?;
-    let storage = Arc::new(storage);
-    let relay = Relay::start(config, peer_id, storage, Arc::new(Open));
+    let peer_id = match &serve.peer_id {
+        Some(peer_id) => peer_id.clone(),
+        None => peer_id(&format!("storage-server-{}", storage.storage_id()))?,
+    };
+    let storage_id = storage.storage_id();
+    let relay = Relay::start(config, peer_id.clone(), Arc::new(storage), Arc::new(Open));
     let relay = relay.await.map_err(|e| e.to_string())?;
     let address = relay.address();
     // For people and for scripts that asked for port 0; the log goes to standard error.
     println!("listening on {address}");
-    info!(%address, data = %serve.data.display(), "serving");
+    // Apps that ask what a certain storage has must be told its id.
+    info!(%address, data = %serve.data.display(), %peer_id, %storage_id, "serving");
     if serve.demo {
         info!("the demo is at http://{address}/");
     }

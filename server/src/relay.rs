@@ -24,6 +24,7 @@ use crate::documents::Documents;
 use crate::held::until_let_go;
 use crate::http;
 use crate::large::Large;
+use crate::unheard::Unheard;
 use crate::workshop::{Built, Job, JobError, Workshop};
 
 /// Why a relay could not start or stop. The operator must act.
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     received_kib: Arc<Semaphore>,
     /// Large messages that are being sent.
     pub(crate) large: Arc<Large>,
+    /// Peers that share nothing.
+    pub(crate) unheard: Unheard,
     /// Documents with changes to be checked.
     pub(crate) reminders: Reminders,
     /// What has come of messages that are not whole yet.
@@ -141,8 +144,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay on the current multi-threaded tokio runtime. `peer_id` is its name for this
-    /// run.
+    /// Starts a relay on the current multi-threaded tokio runtime. `peer_id` is its name: apps
+    /// may expect `storage-server` in it.
     ///
     /// # Errors
     /// When it cannot listen or write.
@@ -168,6 +171,7 @@ impl Relay {
             received_kib: Arc::new(Semaphore::new(config.received_bytes_max / 1024)),
             unfinished: Arc::new(Unfinished::new(config.received_bytes_max)),
             large: Arc::new(Large::new(config.sending_bytes_max)),
+            unheard: Unheard::default(),
             reminders: Reminders::default(),
             workshop: Workshop::new(config.workshop.clone()),
             config,

@@ -19,9 +19,9 @@ export class Client {
 
   /**
    * `storage` makes the client remember documents and sync states; `online: false` leaves it
-   * without a network until `goOnline`.
+   * without a network until `goOnline`; `sharePolicy` is automerge-repo's.
    */
-  constructor(name, url, { storage, online = true, gossip = false } = {}) {
+  constructor(name, url, { storage, online = true, gossip = false, sharePolicy } = {}) {
     this.name = name
     this.adapter = new WebSocketClientAdapter(url, RETRY_MS)
     this.repo = new Repo({
@@ -29,6 +29,7 @@ export class Client {
       storage,
       network: online ? [this.adapter] : [],
       enableRemoteHeadsGossiping: gossip,
+      ...(sharePolicy && { sharePolicy }),
     })
     this.repo.networkSubsystem.on("peer-disconnected", () => {
       this.disconnects += 1

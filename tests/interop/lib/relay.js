@@ -17,26 +17,31 @@ const DISPOSE_MS = 3_000
 const LOG_LINES_KEPT = 40
 
 export class Relay {
-  #binary
   #process
   #lines = []
   #log = []
   #exit
 
-  /** @param data directory that the relay keeps its store in; it outlives restarts. */
-  constructor(data, { faulty = false } = {}) {
+  /**
+   * @param data directory that the relay keeps its store in; it outlives restarts.
+   * @param options.arguments more of them for `serve`; may be changed between starts.
+   * @param options.environment more of it.
+   */
+  constructor(data, { faulty = false, arguments: more = [], environment = {} } = {}) {
     this.data = data
+    this.arguments = more
+    this.environment = environment
     this.faulty = faulty
-    this.#binary = faulty ? FAULTY_RELAY : RECONVERGE
+    this.binary = faulty ? FAULTY_RELAY : RECONVERGE
   }
 
   /** Starts the process and waits for its ready line. A restart keeps the port. */
   async start() {
     const listen = this.address ?? "127.0.0.1:0"
     const child = spawn(
-      this.#binary,
-      ["serve", "--listen", listen, "--data", this.data],
-      { stdio: ["pipe", "pipe", "pipe"] }
+      this.binary,
+      ["serve", "--listen", listen, "--data", this.data, ...this.arguments],
+      { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...this.environment } }
     )
     this.#process = child
     this.#lines = []
@@ -59,7 +64,7 @@ export class Relay {
     const ready = () =>
       this.#lines.map(line => /listening on (\S+:\d+)/.exec(line)).find(Boolean)
     await until(
-      `ready line of ${this.#binary}`,
+      `ready line of ${this.binary}`,
       () => {
         if (this.exited) {
           throw new Error(
