@@ -1,21 +1,9 @@
 // Small apps in React 18 and 19, Vue and Svelte, made by a bundler from the package.
 
 import assert from "node:assert/strict"
-import { readFile } from "node:fs/promises"
-import { compile } from "svelte/compiler"
 import { until } from "../interop/lib/wait.js"
-import { bundle } from "./lib/bundle.js"
+import { bundle, svelte } from "./lib/bundle.js"
 import { story } from "./lib/world.js"
-
-const svelte = {
-  name: "svelte",
-  setup({ onLoad }) {
-    onLoad({ filter: /\.svelte$/ }, async ({ path: filename }) => {
-      const { js } = compile(await readFile(filename, "utf8"), { filename, generate: "client", css: "injected" })
-      return { contents: js.code, loader: "js" }
-    })
-  },
-}
 
 const define = { "process.env.NODE_ENV": '"development"', __VUE_OPTIONS_API__: "true", __VUE_PROD_DEVTOOLS__: "false", __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false" }
 const own = new URL("node_modules/", import.meta.url).pathname

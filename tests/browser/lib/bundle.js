@@ -1,7 +1,34 @@
 // Modules of this folder and of the package's sources, made into one script.
 
 import { build } from "esbuild"
+import { readFile } from "node:fs/promises"
+import { createRequire } from "node:module"
 import { fileURLToPath } from "node:url"
+import { compile } from "svelte/compiler"
+
+/** For bundles with components of Svelte. */
+export const svelte = {
+  name: "svelte",
+  setup({ onLoad }) {
+    onLoad({ filter: /\.svelte$/ }, async ({ path: filename }) => {
+      const { js } = compile(await readFile(filename, "utf8"), { filename, generate: "client", css: "injected" })
+      return { contents: js.code, loader: "js" }
+    })
+  },
+}
+
+/**
+ * For bundles of stock clients: Automerge with its module in base64, as one script must hold all;
+ * for browsers it says that a bundler is to load the module.
+ */
+export const automerge = {
+  name: "automerge",
+  setup({ onResolve }) {
+    const slim = createRequire(import.meta.url).resolve("@automerge/automerge/slim")
+    const path = slim.replace(/dist.*$/, "dist/mjs/entrypoints/fullfat_base64.js")
+    onResolve({ filter: /^@automerge\/automerge$/ }, () => ({ path }))
+  },
+}
 
 /** The text of an ES module that holds `path`, relative to tests/browser, and its imports. */
 export async function bundle(path, options = {}) {
