@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs all tests. Needs Rust 1.95 or later with rustfmt and clippy, a C compiler, Node.js 20.19 or
-# later, npm and Chromium.
+# later, npm, Chromium, Firefox, WebKitGTK's driver and Xvfb.
 #
 # Native code is built in the release profile only, so that dependencies are compiled once.
 set -eu

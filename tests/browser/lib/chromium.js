@@ -1,13 +1,10 @@
 // Chromium: where it is, how it is started, and a profile that outlives it.
 
 import { spawn } from "node:child_process"
-import { accessSync, constants } from "node:fs"
-import { delimiter, join } from "node:path"
 import { createInterface } from "node:readline"
 import { chromium } from "playwright-core"
 import { until, within } from "../../interop/lib/wait.js"
-
-const NAMES = ["chromium", "chromium-browser", "google-chrome"]
+import { executable } from "./executable.js"
 
 const FLAGS = [
   "--no-sandbox", // refuses to start as root otherwise
@@ -25,27 +22,16 @@ const START_MS = 30_000
 const STOP_MS = 15_000
 const LOG_LINES_KEPT = 40
 
-function executable() {
-  if (process.env.CHROMIUM_BIN) return process.env.CHROMIUM_BIN
-  for (const name of NAMES) {
-    for (const folder of (process.env.PATH ?? "").split(delimiter)) {
-      const path = join(folder, name)
-      try {
-        accessSync(path, constants.X_OK)
-        return path
-      } catch {
-        // Not here.
-      }
-    }
-  }
-  throw new Error(
-    "there is no Chromium; on Debian: apt-get install chromium, or set CHROMIUM_BIN to its path"
-  )
-}
+const chromiumPath = () =>
+  executable("Chromium", {
+    variable: "CHROMIUM_BIN",
+    names: ["chromium", "chromium-browser", "google-chrome"],
+    debian: "chromium",
+  })
 
 /** A browser whose contexts forget everything when they are closed. */
 export const launch = () =>
-  chromium.launch({ executablePath: executable(), headless: true, args: FLAGS })
+  chromium.launch({ executablePath: chromiumPath(), headless: true, args: FLAGS })
 
 /** A browser that keeps what pages store in `folder`, also when it is killed. */
 export class Profile {
@@ -64,7 +50,7 @@ export class Profile {
   /** Starts the browser; `context` is then there. */
   async start() {
     const child = spawn(
-      executable(),
+      chromiumPath(),
       [
         ...FLAGS,
         "--headless",

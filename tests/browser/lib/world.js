@@ -8,6 +8,7 @@ import { join } from "node:path"
 import { after, test } from "node:test"
 import { fileURLToPath } from "node:url"
 import { Relay } from "../../interop/lib/relay.js"
+import { open } from "./browsers.js"
 import { Profile, launch } from "./chromium.js"
 import { packageFolder } from "./package.js"
 import { Site } from "./site.js"
@@ -20,6 +21,12 @@ const PLAIN = `<!doctype html>
 <meta charset="utf-8">
 <title>plain</title>
 <link rel="icon" href="data:,">
+<script>
+  // For browsers that tell nobody.
+  window.reported = []
+  addEventListener("error", ({ message }) => reported.push(message))
+  addEventListener("unhandledrejection", ({ reason }) => reported.push(String(reason)))
+</script>
 <script type="module">
   import * as reconverge from "/package/dist/browser.js"
   window.reconverge = reconverge
@@ -91,6 +98,13 @@ class World {
     const filter = path => !path.includes("/Singleton") // of the process that used it
     if (from) await cp(from.folder, folder, { recursive: true, filter })
     return this.adopt(new Profile(folder, page => this.#watch(page))).start()
+  }
+
+  /** A browser of this kind, started; see `browsers.js`. */
+  async browser(kind) {
+    const browser = open(kind, await this.#folder("profile"))
+    this.adopt(browser)
+    return browser.start()
   }
 
   /** A tab of `context`, or of a new one, at `url`. */
