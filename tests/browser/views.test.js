@@ -77,7 +77,7 @@ class Page {
   heard = 0
   #port
   #calls = new Map()
-  #nextCall = 1
+  #words = 0
 
   /** What is on its way is lost. */
   leave() {
@@ -95,7 +95,14 @@ class Page {
     }
     this.#port = port
     this.close = host.attach(port)
-    this.handle?.resume()
+    const calls = [...this.#calls].filter(([, { name }]) => name !== "resume")
+    this.#calls = new Map(calls)
+    const said = calls.map(([word, { name, args }]) => ({
+      word,
+      say: () => this.post({ type: "call", call: word, name, args }),
+    }))
+    const edits = this.handle?.resume(calls[0]?.[0]) ?? []
+    for (const { say } of [...said, ...edits].sort((a, b) => a.word - b.word)) say()
   }
 
   get owner() {
@@ -106,10 +113,14 @@ class Page {
     this.out.push(structuredClone(message))
   }
 
+  nextWord() {
+    return ++this.#words
+  }
+
   call(name, args, { then = value => value } = {}) {
     return new Promise((resolve, reject) => {
-      const call = this.#nextCall++
-      this.#calls.set(call, { then, resolve, reject })
+      const call = this.nextWord()
+      this.#calls.set(call, { name, args, then, resolve, reject })
       this.post({ type: "call", call, name, args })
     })
   }
@@ -129,6 +140,7 @@ class Page {
     const message = this.into.shift()
     if (message?.type === "result") {
       const { then, resolve, reject } = this.#calls.get(message.call)
+      this.#calls.delete(message.call)
       if (message.failure) reject(new Error(message.failure.message))
       else resolve(then(message.value))
     } else if (message && message.document === this.handle?.documentId) {
@@ -227,6 +239,23 @@ class World {
     }
   }
 
+  /** What a page would find that opens now, if all others were gone. */
+  async stored() {
+    const storage = new MemoryStorage()
+    await storage.commit((await this.#storage.loadRange([])).map(({ key, data }) => ({ put: key, data })))
+    const options = { name: "test", relays: [], peerId: "reader", keeps: false }
+    const host = await Host.start({ options, storage, webSocket: () => {}, module })
+    const reader = new Page()
+    reader.attach(host)
+    const read = reader.open("open", [this.documentId])
+    reader.speakAll()
+    for (let turns = 0; turns < 5; turns++) await turn()
+    while (reader.into.length > 0) reader.hear()
+    const shown = (await read).doc()
+    await host.close()
+    return shown
+  }
+
   /** What there is, when nothing is on its way; all pages must show it. */
   async end() {
     await this.settle()
@@ -307,7 +336,12 @@ async function round(seed, { onlyText, dies }) {
   const world = await new World().start(BEGIN)
   const { pages } = world
   const marks = []
+  const synced = []
   for (let step = 0; step < STEPS; step++) {
+    if (onlyText && synced.length > 0) {
+      const { text } = await world.stored()
+      for (const mark of synced.splice(0)) assert.ok(text.includes(mark), "what is synced is stored")
+    }
     const page = pages[dice(pages.length)]
     const what = dice(10)
     if (what < 3) page.speak()
@@ -320,6 +354,7 @@ async function round(seed, { onlyText, dies }) {
       const mark = markOf(marks.length)
       marks.push(mark)
       edit(dice, page, mark, onlyText)
+      if (dice(4) === 0) page.handle.whenSynced({ level: "local" }).then(() => synced.push(mark))
     }
   }
   if (!onlyText && dice(2)) {

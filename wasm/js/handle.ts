@@ -3,7 +3,7 @@
 import { change, type Draft } from "./draft.js"
 import { Emitter } from "./emitter.js"
 import type { Base, Edit, HostMessage, Opened } from "./host/protocol.js"
-import { type Link, RepoError } from "./link.js"
+import { type Link, RepoError, type Said } from "./link.js"
 import type { Operation } from "./operations.js"
 import { Tree, depth, isNode } from "./tree.js"
 import type {
@@ -57,6 +57,12 @@ export interface HandleOwner {
     release(handle: DocHandle<unknown>): void
 }
 
+/** An edit, and its place among all that the page said. */
+interface Own {
+    readonly word: number
+    readonly edit: Edit
+}
+
 /**
  * A document. `doc()` and `change()` answer at once: the page has a view of its own, and what
  * follows from an edit happens elsewhere. Everything else takes a moment.
@@ -74,21 +80,37 @@ export class DocHandle<T> {
     #base: Base
     #seq = 0
     /** Hosts tell by it which edits of this handle they have. */
-    readonly #author = crypto.getRandomValues(new Uint32Array(3)).join("-")
-    #unstored: Edit[] = []
+    #author = crypto.getRandomValues(new Uint32Array(3)).join("-")
+    #unstored: Own[] = []
     /** The last update that was taken. */
     #seen = 0
     /** Names of objects up to this edit are real ones. */
     #named = 0
     #objects = 0
-    /** A new host was told what it must know, and does not know the edits since. */
-    #resuming = false
     #gone = false
+    /** The host cannot go on with it: what is edited goes no further than this page. */
+    #isLost = false
     #undoable = { canUndo: false, canRedo: false }
 
     /** @internal */
     static opened<T>(owner: HandleOwner, opened: Opened): DocHandle<T> {
         return new DocHandle<T>(owner, opened)
+    }
+
+    /** @internal In the place of one that was let go of before all that it edited was stored. */
+    static again<T>(old: DocHandle<unknown>): DocHandle<T> {
+        const { documentId: document, status } = old
+        const handle = new DocHandle<T>(old.#owner, { document, heads: [], operations: [], status })
+        handle.#tree = old.#tree
+        handle.#base = old.#base
+        handle.#seq = old.#seq
+        handle.#author = old.#author
+        handle.#unstored = old.#unstored
+        handle.#seen = old.#seen
+        handle.#named = old.#named
+        handle.#objects = old.#objects
+        handle.#undoable = old.#undoable
+        return handle
     }
 
     private constructor(owner: HandleOwner, { document, heads, operations, status }: Opened) {
@@ -128,8 +150,8 @@ export class DocHandle<T> {
         if (operations.length === 0) return
         this.#seq += 1
         const edit: Edit = { ...newEdit(operations, options), seq: this.#seq }
-        this.#unstored.push(edit)
-        if (!this.#resuming) this.#post(edit)
+        this.#unstored.push({ word: this.#owner.link.nextWord(), edit })
+        this.#post(edit)
         if (this.#status.state === "saved") {
             this.#setStatus({ state: this.#owner.isConnected ? "saving" : "offline" })
         }
@@ -317,7 +339,7 @@ export class DocHandle<T> {
             case "update":
                 return this.#update(message)
             case "stored":
-                this.#unstored = this.#unstored.filter(({ seq }) => seq > message.seq)
+                this.#unstored = this.#unstored.filter(({ edit }) => edit.seq > message.seq)
                 // An update that was taken may have told more.
                 if (message.seq > this.#base.seq) this.#base = message
                 this.#rename(new Map(message.names))
@@ -341,32 +363,28 @@ export class DocHandle<T> {
         }
     }
 
-    /** @internal Tells a new host what it must know. */
-    resume(): void {
-        if (this.#gone) return
-        this.#resuming = true
+    /**
+     * @internal Tells a new host what it must know, with the edits of before this word. Gives those
+     * after it, which the host must hear in their order.
+     */
+    resume(before = Infinity): Said[] {
         this.#seen = 0
+        this.#isLost = false
         this.#undoable = { canUndo: false, canRedo: false }
-        const told = this.#seq
-        const resume = { author: this.#author, base: this.#base, edits: [...this.#unstored] }
-        const then = (): void => {
-            this.#resuming = false
-            for (const edit of this.#unstored) if (edit.seq > told) this.#post(edit)
-            // Released meanwhile.
-            if (this.#gone) this.#owner.link.post({ type: "release", document: this.documentId })
-        }
-        this.#owner.link.call("resume", [this.documentId, resume], { then }).catch((error: Error) => {
-            // A host after that one is told again.
-            if (!this.#resuming) return
-            // What is edited from now on goes no further than this page.
+        const edits = this.#unstored.filter(({ word }) => word < before).map(({ edit }) => edit)
+        const unstored = this.#unstored[0]?.edit.seq
+        const resume = { author: this.#author, base: this.#base, unstored, edits }
+        this.#owner.link.call("resume", [this.documentId, resume]).catch((error: Error) => {
+            this.#isLost = true
             this.#setStatus({ state: "offline", storageError: error.message })
             this.#events.emit("error", error)
         })
+        return this.#unstored.slice(edits.length).map(({ word, edit }) => ({ word, say: () => this.#post(edit) }))
     }
 
-    /** @internal Whether a host is being told what it must know. */
-    get isResuming(): boolean {
-        return this.#resuming
+    /** @internal Whether the next host, if there is one, must be told of edits, and can be. */
+    get isNeeded(): boolean {
+        return this.#unstored.length > 0 && !this.#isLost
     }
 
     /** @internal */
@@ -410,12 +428,12 @@ export class DocHandle<T> {
         if (names.size === 0) return
         for (const [name, real] of names) this.#tree.rename(name, real)
         // These may be told to a host that never heard the other names.
-        this.#unstored = this.#unstored.map((edit) => {
+        this.#unstored = this.#unstored.map(({ word, edit }) => {
             const operations = edit.operations.map((operation) => {
                 const real = names.get(operation[1])
                 return real === undefined ? operation : (operation.with(1, real) as Operation)
             })
-            return { ...edit, operations }
+            return { word, edit: { ...edit, operations } }
         })
     }
 
@@ -445,7 +463,7 @@ function treeOf(operations: readonly Operation[]): Tree {
 }
 
 function newEdit(operations: Operation[], { message }: ChangeOptions): Omit<Edit, "seq"> {
-    const edit = { operations, time: seconds() }
+    const edit = { operations, time: Date.now() / 1000 }
     return message === undefined ? edit : { ...edit, message }
 }
 

@@ -24,10 +24,20 @@ export class RepoError extends Error {
 /** @internal */
 export interface LinkEvents {
     message(message: HostMessage): void
-    /** A host is there, and knows nothing of this page yet. Called again for each next one. */
-    connected(): void
+    /**
+     * A host is there, and knows nothing of this page yet. Called again for each next one. It is told
+     * at once of what was said before this word; what is given is said after that, in its order among
+     * the calls that are not answered.
+     */
+    connected(before: number): Said[]
     trapped(document: string | undefined, message: string): void
     failed(error: Error): void
+}
+
+/** @internal A page's word, and its place among all that the page said. */
+export interface Said {
+    readonly word: number
+    say(): void
 }
 
 interface Pending {
@@ -49,7 +59,7 @@ export class Link {
     #events: LinkEvents
     #port: Port<PageMessage, HostMessage> | undefined
     #calls = new Map<number, Pending>()
-    #nextCall = 1
+    #words = 0
     #running: Running | undefined
     /** This tab is the host's, or about to be. */
     #isLeading = false
@@ -76,9 +86,9 @@ export class Link {
         const held = new Promise<void>((release) => (this.#releaseLocks = release))
         return new Promise((resolve, reject) => {
             const connected = this.#events.connected
-            this.#events.connected = () => {
+            this.#events.connected = (before) => {
                 resolve()
-                connected()
+                return connected(before)
             }
             const { signal } = this.#closed
             const locks = navigator.locks
@@ -107,6 +117,11 @@ export class Link {
         this.#port?.post(message)
     }
 
+    /** Counts what the page says. A host hears all that concerns its documents in this order. */
+    nextWord(): number {
+        return ++this.#words
+    }
+
     /**
      * Asks the host. If it ends before it answered, the next one is asked. `then` runs at once when
      * the answer comes, before any message after it; also if the call was aborted too late.
@@ -120,7 +135,7 @@ export class Link {
             if (this.#closed.signal.aborted) throw new RepoError("closed", "the repo was shut down")
             if (this.#failure) throw new RepoError(this.#failure.code, this.#failure.message)
             signal?.throwIfAborted()
-            const call = this.#nextCall++
+            const call = this.nextWord()
             const abort = (): void => {
                 // The answer may be on its way.
                 this.post({ type: "cancel", call })
@@ -160,6 +175,7 @@ export class Link {
         const storage = this.#storage ?? this.#running?.memory
         this.#running = await startHost(this.#platform, options, storage, (document, message) => {
             if (this.#closed.signal.aborted) return
+            this.#leave()
             this.#events.trapped(document, message)
             if (document !== undefined) this.#avoid = [...new Set([...this.#avoid, document])]
             if (this.#traps.push(Date.now()) > TRAPS_MAX && Date.now() - this.#traps.shift()! < TRAPS_MS) {
@@ -206,6 +222,7 @@ export class Link {
     #leave(): void {
         this.#common?.close()
         this.#common = undefined
+        if (this.#port) this.#port.onmessage = undefined
         this.#port?.close()
         this.#port = undefined
     }
@@ -216,10 +233,13 @@ export class Link {
             if (message.type === "result") this.#calls.get(message.call)?.settle(message.value, message.failure)
             else if (message.type !== "welcome") this.#events.message(message)
         }
-        this.#events.connected()
+        const calls: Said[] = []
         for (const [call, { name, args, signal }] of this.#calls) {
-            if (signal?.aborted) this.#calls.delete(call)
-            else if (name !== "resume") port.post({ type: "call", call, name, args })
+            // Each host is told anew with what it goes on.
+            if (signal?.aborted || name === "resume") this.#calls.delete(call)
+            else calls.push({ word: call, say: () => port.post({ type: "call", call, name, args }) })
         }
+        const edits = this.#events.connected(calls[0]?.word ?? Infinity)
+        for (const { say } of [...calls, ...edits].sort((a, b) => a.word - b.word)) say()
     }
 }

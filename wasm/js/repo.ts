@@ -4,7 +4,7 @@ import { change } from "./draft.js"
 import { Emitter } from "./emitter.js"
 import { DocHandle, type HandleOwner, seconds } from "./handle.js"
 import { words, type HostMessage, type Opened } from "./host/protocol.js"
-import { Link, RepoError } from "./link.js"
+import { Link, RepoError, type Said } from "./link.js"
 import type { Platform } from "./start.js"
 import type { Storage } from "./storage.js"
 import { Tree } from "./tree.js"
@@ -63,6 +63,8 @@ export class Repo {
     readonly peerId: string
     #events = new Emitter<RepoEvents>()
     #handles = new Map<string, { handle: DocHandle<unknown>; uses: number }>()
+    /** Let go of, but for what they edited: it is not stored yet. */
+    #leaving = new Map<string, DocHandle<unknown>>()
     #connections = new Map<string, ConnectionStatus>()
     #online = true
     #link: Link
@@ -104,7 +106,7 @@ export class Repo {
         const { workerSource: _, ...here } = platform
         this.#link = new Link(worker ? platform : here, hostOptions, own, {
             message: (message) => this.#message(message),
-            connected: () => this.#connected(),
+            connected: (before) => this.#connected(before),
             trapped: (document, message) => this.#trapped(document, message),
             failed: (error) => this.#events.emit("problem", error),
         })
@@ -149,10 +151,16 @@ export class Repo {
      * appear later. The signal's reason when it is aborted.
      */
     async find<T = unknown>(url: string, options: { signal?: AbortSignal } = {}): Promise<DocHandle<T>> {
-        const open = this.#handles.get(url.replace(/^automerge:/, ""))
+        const document = url.replace(/^automerge:/, "")
+        const open = this.#handles.get(document)
         if (open) {
             open.uses += 1
             return open.handle as DocHandle<T>
+        }
+        const leaving = this.#leaving.get(document)
+        if (leaving?.isNeeded) {
+            this.#leaving.delete(document)
+            return this.#use<T>(DocHandle.again<T>(leaving))
         }
         const { signal } = options
         const then = (opened?: Opened): DocHandle<T> | Promise<DocHandle<T>> => {
@@ -245,8 +253,11 @@ export class Repo {
             open.handle.resume()
             return open.handle as DocHandle<T>
         }
-        const handle = DocHandle.opened<T>(this.#owner, opened)
-        this.#handles.set(opened.document, { handle: handle as DocHandle<unknown>, uses: 1 })
+        return this.#use(DocHandle.opened<T>(this.#owner, opened))
+    }
+
+    #use<T>(handle: DocHandle<T>): DocHandle<T> {
+        this.#handles.set(handle.documentId, { handle: handle as DocHandle<unknown>, uses: 1 })
         return handle
     }
 
@@ -258,8 +269,16 @@ export class Repo {
         if (open.uses > 0) return
         this.#handles.delete(document)
         handle.close()
-        // A host that is being told of it would not know what is meant; it follows from there.
-        if (!handle.isResuming) this.#link.post({ type: "release", document })
+        this.#leaving.set(document, handle)
+        if (!handle.isNeeded) this.#left(handle)
+    }
+
+    /** A next host need not hear of it any more. */
+    #left(handle: DocHandle<unknown>): void {
+        const { documentId: document } = handle
+        if (this.#leaving.get(document) !== handle) return
+        this.#leaving.delete(document)
+        this.#link.post({ type: "release", document })
     }
 
     #message(message: HostMessage): void {
@@ -270,14 +289,20 @@ export class Repo {
             this.#events.emit("problem", new RepoError("storage", message.message))
         } else if ("document" in message) {
             const { document } = message
-            this.#handles.get(document)?.handle.handle(message)
-            if (message.type === "deleted") this.#handles.delete(document)
+            const handle = this.#handles.get(document)?.handle ?? this.#leaving.get(document)
+            handle?.handle(message)
+            if (message.type === "deleted") {
+                this.#handles.delete(document)
+                this.#leaving.delete(document)
+            }
+            if (handle?.isNeeded === false) this.#left(handle)
         }
     }
 
-    #connected(): void {
+    #connected(before: number): Said[] {
         if (!this.#online) this.#setOnline(false)
-        for (const { handle } of this.#handles.values()) handle.resume()
+        const handles = [...this.#handles.values()].map(({ handle }) => handle)
+        return [...handles, ...this.#leaving.values()].flatMap((handle) => handle.resume(before))
     }
 
     #trapped(document: string | undefined, message: string): void {

@@ -69,8 +69,10 @@ interface Page {
     readonly port: Port<HostMessage, PageMessage>
     /** Calls that may still be cancelled. */
     readonly calls: Map<number, AbortController>
-    /** Documents that it goes on with, which other calls wait for. */
+    /** Of documents that it goes on with: what it says of them is heard after that, in order. */
     readonly resuming: Map<string, Promise<void>>
+    /** Documents that it cannot go on with, and why: nothing true can be answered about its edits. */
+    readonly lost: Map<string, CallError>
 }
 
 /** A call that failed for a reason that the caller can tell apart. */
@@ -150,7 +152,7 @@ export class Host {
 
     /** Serves a page. Gives what ends that. */
     attach(port: Port<HostMessage, PageMessage>): () => void {
-        const page: Page = { port, calls: new Map(), resuming: new Map() }
+        const page: Page = { port, calls: new Map(), resuming: new Map(), lost: new Map() }
         this.#pages.add(page)
         port.onmessage = (message) => this.#heed(() => this.#message(page, message))
         port.post({ type: "welcome" })
@@ -190,8 +192,9 @@ export class Host {
     #detach(page: Page): void {
         if (!this.#pages.delete(page)) return
         for (const call of page.calls.values()) call.abort()
-        this.#releaseAll(page)
         page.port.close()
+        // What it said before it went counts.
+        this.#inOrder(page, [...page.resuming.keys()], () => this.#releaseAll(page))
     }
 
     // The engine.
@@ -532,9 +535,43 @@ export class Host {
     // Pages.
 
     #message(page: Page, message: PageMessage): void {
+        if (message.type === "call") {
+            const { call, name, args } = message
+            const controller = new AbortController()
+            page.calls.set(call, controller)
+            const answer = (): Promise<void> => this.#answer(page, controller.signal, call, name, args)
+            const documents = name === "flush" ? page.resuming.keys() : documentsOf(name, args)
+            return this.#inOrder(page, [...documents], answer, name === "resume")
+        }
+        const documents = "document" in message ? [message.document] : []
+        this.#inOrder(page, documents, () => this.#heard(page, message))
+    }
+
+    /**
+     * Does what a page says, once that page's earlier words on these documents are done: at once,
+     * unless it goes on with one of them. What `isAwaited` is done when its promise is.
+     */
+    #inOrder(page: Page, documents: readonly string[], action: () => unknown, isAwaited = false): void {
+        const earlier = documents.flatMap((document) => page.resuming.get(document) ?? [])
+        if (earlier.length === 0 && !isAwaited) return void action()
+        const settled = Promise.all(earlier)
+            .then(() => {
+                let result: unknown
+                this.#heed(() => (result = action()))
+                return isAwaited ? result : undefined
+            })
+            // As an uncaught error is; what follows is done.
+            .catch((error: unknown) => void setTimeout(() => Promise.reject(error)))
+            .then(() => {
+                for (const document of documents) {
+                    if (page.resuming.get(document) === settled) page.resuming.delete(document)
+                }
+            })
+        for (const document of documents) page.resuming.set(document, settled)
+    }
+
+    #heard(page: Page, message: Exclude<PageMessage, { type: "call" }>): void {
         switch (message.type) {
-            case "call":
-                return void this.#answer(page, message.call, message.name, message.args)
             case "cancel":
                 return page.calls.get(message.call)?.abort()
             case "edit": {
@@ -559,6 +596,7 @@ export class Host {
                 return
             }
             case "release":
+                page.lost.delete(message.document)
                 return this.#release(page, message.document)
             case "wake":
                 return this.wake(message.isOtherNetwork)
@@ -570,7 +608,8 @@ export class Host {
 
     #edit(page: Page, document: string, edit: Edit, seen: number, named: number): void {
         const view = this.#shown.get(document)?.views.get(page)
-        if (view === undefined) return
+        // The last host may have stored it, and not come to tell.
+        if (view === undefined || edit.seq <= view.processed) return
         this.#current = document
         this.#run(() => {
             if (view.edit(edit, seen, named)) return this.#spread(document, view)
@@ -632,16 +671,22 @@ export class Host {
         return { document, heads, operations, status }
     }
 
-    async #answer(page: Page, call: number, name: CallName, args: readonly unknown[]): Promise<void> {
-        const controller = new AbortController()
-        page.calls.set(call, controller)
+    async #answer(
+        page: Page,
+        signal: AbortSignal,
+        call: number,
+        name: CallName,
+        args: readonly unknown[],
+    ): Promise<void> {
         let answer: { value?: unknown; failure?: Failure }
         try {
             if (this.#closed) throw new CallError("closed", "the repo was shut down")
-            const resuming = name === "resume" ? undefined : page.resuming.get(args[0] as string)
-            if (resuming) await resuming
+            // A page's edits are worth more than its presence.
+            if (signal.aborted && name !== "resume") throw new CallError("failed", UNWANTED)
+            const lost = documentsOf(name, args).map((document) => page.lost.get(document))
+            if (!["resume", "open", "delete"].includes(name)) for (const failure of lost) if (failure) throw failure
             const method = this.#calls[name] as (page: Page, signal: AbortSignal, ...args: unknown[]) => unknown
-            answer = { value: await method(page, controller.signal, ...args) }
+            answer = { value: await method(page, signal, ...args) }
         } catch (error) {
             const code = error instanceof CallError ? error.code : "failed"
             answer = { failure: { code, message: words(error) } }
@@ -649,7 +694,8 @@ export class Host {
         page.calls.delete(call)
         if (this.#pages.has(page)) page.port.post({ type: "result", call, ...answer })
         // It left while its edits were taken over, say.
-        else this.#releaseAll(page)
+        // It left while a document was opened for it.
+        else if (page.resuming.size === 0) this.#releaseAll(page)
     }
 
     #calls: {
@@ -661,22 +707,20 @@ export class Host {
         },
         open: async (page, signal, document) => {
             const id = parse(document)
-            await page.resuming.get(id)
             await this.#find(id, signal)
+            page.lost.delete(id)
             return this.#shown.get(id)?.views.has(page) ? undefined : this.#opened(page, id)
         },
-        resume: async (page, signal, document, resume) => {
-            const resumed = this.#storedEdits(document, resume).then(async (stored) => {
-                await this.#find(document, signal)
+        resume: async (page, _, document, resume) => {
+            try {
+                const stored = await this.#storedEdits(document, resume)
+                // Also if the page goes meanwhile.
+                await this.#find(document, new AbortController().signal)
                 this.#resume(page, document, resume, stored)
-            })
-            const settled = resumed
-                .catch(() => {})
-                .then(() => {
-                    if (page.resuming.get(document) === settled) page.resuming.delete(document)
-                })
-            page.resuming.set(document, settled)
-            await resumed
+            } catch (error) {
+                page.lost.set(document, error instanceof CallError ? error : new CallError("failed", words(error)))
+                throw error
+            }
         },
         import: (page, _, bytes, time) =>
             this.#opened(
@@ -706,18 +750,11 @@ export class Host {
                 this.#run(() => this.#client.delete(id))
             })
         },
-        merge: async (page, _, document, other) => {
-            await page.resuming.get(other)
-            this.#must(() => this.#client.merge(document, other))
-        },
-        flush: async (page) => {
-            // What was not told to the host before this one is not in its documents yet.
-            await Promise.all(page.resuming.values())
-            await this.#flush()
-        },
-        synced: (_, signal, document, level) => {
+        merge: (_, __, document, other) => this.#must(() => this.#client.merge(document, other)),
+        flush: () => this.#flush(),
+        synced: (page, signal, document, level) => {
             const is = (): boolean => {
-                if (!this.#shown.has(document)) throw new CallError("deleted", DOCUMENT_GONE)
+                this.#view(page, document)
                 if (level === "local") return this.#client.isStored(document)
                 if (level === "replicated") return this.#client.isEverywhere(document)
                 const now = this.#client.status(document) as { state?: string } | undefined
@@ -815,7 +852,8 @@ export class Host {
     }
 
     /** Goes on where an earlier host ended. */
-    #resume(page: Page, document: string, { author, base, edits }: Resume, stored?: StoredEdits): void {
+    #resume(page: Page, document: string, resume: Resume, stored?: StoredEdits): void {
+        const { author, base, unstored, edits } = resume
         const last = stored && stored.seq > base.seq ? stored : base
         const known = last.heads.length > 0 && this.#client.knowsHeads(document, [...last.heads])
         const view = this.#show(page, document, this.#client.heads(document))
@@ -823,18 +861,17 @@ export class Host {
         if (stored) view.tell(stored)
         view.goOn(last, known)
         // What is not known was not stored, or wiped: all edits are tried on what there is.
-        const made = Math.max(known ? last.seq : 0, stored?.seq ?? 0)
-        for (const edit of edits) if (edit.seq > made) this.#edit(page, document, edit, 0, 0)
+        if (!known) view.processed = Math.max(stored?.seq ?? 0, (unstored ?? base.seq + 1) - 1)
+        for (const edit of edits) this.#edit(page, document, edit, 0, 0)
         this.#update(document)
     }
 
     /** What the last host stored of a page's edits without telling it: they must not be made again. */
-    async #storedEdits(document: string, { author, edits }: Resume): Promise<StoredEdits | undefined> {
-        const first = edits[0]
-        const data = first && (await this.#storage.load(["views", document, author]))
+    async #storedEdits(document: string, { author, unstored }: Resume): Promise<StoredEdits | undefined> {
+        const data = unstored && (await this.#storage.load(["views", document, author]))
         if (!data) return undefined
         const { stored } = JSON.parse(decode(data), untagged) as Untold
-        return stored.seq >= first.seq ? stored : undefined
+        return stored.seq >= unstored ? stored : undefined
     }
 }
 
@@ -910,6 +947,14 @@ function status({ state, reason }: { state: DocumentStatus["state"]; reason?: st
 
 function refusal(relay: string, reason: string | undefined): ConnectionStatus {
     return reason === undefined ? { relay, state: "offline" } : { relay, state: "refused", reason }
+}
+
+/** The documents that a call is about, as far as the page that calls may have them open. */
+function documentsOf(name: CallName, [first, second]: readonly unknown[]): string[] {
+    if (typeof first !== "string") return []
+    const document = documentId(first)
+    if (document === undefined) return []
+    return name === "merge" ? [document, second as string] : [document]
 }
 
 function parse(url: string): string {

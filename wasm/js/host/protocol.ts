@@ -36,7 +36,9 @@ export interface Resume {
     /** Names the handle that made the edits, and no other ever. */
     readonly author: string
     readonly base: Base
-    /** Those of which it is not known that they are stored, in order. */
+    /** The first of them of which it is not known that it is stored, if there is one. */
+    readonly unstored: number | undefined
+    /** From that one on, in order, up to the first call that is not answered; the others follow it. */
     readonly edits: readonly Edit[]
 }
 
@@ -50,7 +52,7 @@ export interface Edit {
     /** Counts the edits of this page in this document, from 1. */
     readonly seq: number
     readonly operations: readonly Operation[]
-    /** Seconds since 1970. */
+    /** Seconds since 1970, with parts of them: what was typed in one go is taken back in one. */
     readonly time: number
     readonly message?: string
 }

@@ -135,7 +135,8 @@ export class View {
                 message,
                 at,
                 this.number,
-                performance.now(),
+                // The page's clock: it may have edited long before there was a host to be told.
+                time * 1000,
             )
             const names = [...this.#names].slice(known)
             if (names.length > 0) this.#named.push({ seq, names })
