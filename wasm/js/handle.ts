@@ -376,10 +376,15 @@ export class DocHandle<T> {
         const resume = { author: this.#author, base: this.#base, unstored, edits }
         this.#owner.link.call("resume", [this.documentId, resume]).catch((error: Error) => {
             this.#isLost = true
-            this.#setStatus({ state: "offline", storageError: error.message })
+            this.unserved(error)
             this.#events.emit("error", error)
         })
         return this.#unstored.slice(edits.length).map(({ word, edit }) => ({ word, say: () => this.#post(edit) }))
+    }
+
+    /** @internal There is no host: what is edited goes no further than this page until there is one. */
+    unserved({ message }: Error): void {
+        this.#setStatus({ state: "offline", storageError: message })
     }
 
     /** @internal Whether the next host, if there is one, must be told of edits, and can be. */

@@ -1,8 +1,9 @@
 // Starts a host in the caller's thread, which is a page's or the Worker's.
 
 import { Host } from "./host/host.js"
-import type { HostMessage, HostOptions, PageMessage, Port } from "./host/protocol.js"
+import { words, type HostMessage, type HostOptions, type PageMessage, type Port } from "./host/protocol.js"
 import { localPorts, serveTabs } from "./host/serve.js"
+import { EngineError } from "./host/view.js"
 import { IndexedDbStorage } from "./indexeddb.js"
 import { MemoryStorage } from "./memory.js"
 import type { OnTrap, Platform, Running } from "./start.js"
@@ -17,7 +18,11 @@ export async function runHost(
     onTrap: OnTrap,
 ): Promise<Omit<Running, "port">> {
     const storage = given ?? (options.keeps ? new IndexedDbStorage({ name: options.name }) : new MemoryStorage())
-    const host = await Host.start({ options, storage, webSocket, module })
+    const host = await Host.start({ options, storage, webSocket, module }).catch((error: unknown) => {
+        if (given === undefined) storage.close()
+        if (error instanceof EngineError) onTrap(undefined, words(error))
+        throw error
+    })
     host.attach(port)
     const end = options.keeps && given === undefined ? serveTabs(host, options.name) : () => {}
     host.ontrap = (document, error) => {

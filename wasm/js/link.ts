@@ -1,6 +1,15 @@
 // A page's way to its host, whichever that is at the time.
 
-import type { CallName, Calls, Failure, HostMessage, HostOptions, PageMessage, Port } from "./host/protocol.js"
+import {
+    words,
+    type CallName,
+    type Calls,
+    type Failure,
+    type HostMessage,
+    type HostOptions,
+    type PageMessage,
+    type Port,
+} from "./host/protocol.js"
 import { channelPort, commonChannel, hostLock, pageLock, type Announcement } from "./host/serve.js"
 import { startHost, type Platform, type Running } from "./start.js"
 import type { Storage } from "./storage.js"
@@ -31,6 +40,8 @@ export interface LinkEvents {
      */
     connected(before: number): Said[]
     trapped(document: string | undefined, message: string): void
+    /** There is no host, and this tab cannot start one; it tries again. */
+    unserved(error: Error): void
     failed(error: Error): void
 }
 
@@ -51,6 +62,12 @@ interface Pending {
 const TRAPS_MAX = 10
 const TRAPS_MS = 60_000
 
+/** Before a tab tries again to start a host, or earlier: that doubles each time, up to the second. */
+const PAUSE_MS_MIN = 250
+const PAUSE_MS_MAX = 30_000
+
+const UNSERVED = "the document engine cannot be started in this tab, which tries again"
+
 /** @internal */
 export class Link {
     #platform: Platform
@@ -61,8 +78,16 @@ export class Link {
     #calls = new Map<number, Pending>()
     #words = 0
     #running: Running | undefined
+    /** Names this page among those that share a database, and no other ever. */
+    readonly #page = crypto.getRandomValues(new Uint32Array(4)).join("-")
     /** This tab is the host's, or about to be. */
     #isLeading = false
+    /** What the next host goes on with, where documents are in memory only. */
+    #memory: Storage | undefined
+    /** Before the next try to start a host; none while there is one. */
+    #pauseMs = 0
+    /** Ends that. */
+    #hurry: () => void = () => {}
     /** Documents at which the engine trapped, and when it did. */
     #avoid: string[] = []
     #traps: number[] = []
@@ -70,51 +95,46 @@ export class Link {
     #failure: Failure | undefined
     #closed = new AbortController()
     #common: BroadcastChannel | undefined
-    #releaseLocks: () => void = () => {}
+    /** This page's part is over. */
+    #over: Promise<void>
+    #end: () => void = () => {}
 
     constructor(platform: Platform, options: HostOptions, storage: Storage | undefined, events: LinkEvents) {
         this.#platform = platform
         this.#options = options
         this.#storage = storage
         this.#events = events
+        this.#over = new Promise((end) => (this.#end = end))
     }
 
     /** Starts the host, or finds it. Resolves when there is one. */
     open(): Promise<void> {
-        const { keeps, name, peerId } = this.#options
-        if (!keeps || this.#storage !== undefined) return this.#start()
-        const held = new Promise<void>((release) => (this.#releaseLocks = release))
         return new Promise((resolve, reject) => {
             const connected = this.#events.connected
             this.#events.connected = (before) => {
                 resolve()
                 return connected(before)
             }
+            const { keeps, name } = this.#options
+            if (!keeps || this.#storage !== undefined) return void this.#lead((serve) => serve(), reject)
             const { signal } = this.#closed
-            const locks = navigator.locks
-            const lead = async (): Promise<void> => {
-                this.#isLeading = true
-                this.#leave()
-                try {
-                    await this.#start()
-                } catch (error) {
-                    // The next tab may have more luck.
-                    reject(error)
-                    return
-                }
-                await held
-            }
-            const alive = locks.request(pageLock(name, peerId), { signal }, () => {
+            const alive = navigator.locks.request(pageLock(name, this.#page), { signal }, () => {
                 this.#follow()
-                return held
+                return this.#over
             })
             alive.catch(() => {})
-            locks.request(hostLock(name), { signal }, lead).catch(() => {})
+            void this.#lead((serve) => navigator.locks.request(hostLock(name), { signal }, serve), reject)
         })
     }
 
     post(message: PageMessage): void {
         this.#port?.post(message)
+    }
+
+    /** Somebody looks at the page, or there is a network again. */
+    wake(isOtherNetwork: boolean): void {
+        this.#hurry()
+        this.post({ type: "wake", isOtherNetwork })
     }
 
     /** Counts what the page says. A host hears all that concerns its documents in this order. */
@@ -164,54 +184,107 @@ export class Link {
         const failure: Failure = { code: "closed", message: "the repo was shut down" }
         for (const { settle } of [...this.#calls.values()]) settle(undefined, failure)
         if (!this.#running) this.post({ type: "bye" })
+        this.#hurry()
         await this.#running?.stop()
         this.#leave()
-        this.#port?.close()
-        this.#releaseLocks()
+        this.#end()
     }
 
-    async #start(): Promise<void> {
-        const options = { ...this.#options, avoid: this.#avoid }
-        const storage = this.#storage ?? this.#running?.memory
-        this.#running = await startHost(this.#platform, options, storage, (document, message) => {
-            if (this.#closed.signal.aborted) return
-            this.#leave()
-            this.#events.trapped(document, message)
-            if (document !== undefined) this.#avoid = [...new Set([...this.#avoid, document])]
-            if (this.#traps.push(Date.now()) > TRAPS_MAX && Date.now() - this.#traps.shift()! < TRAPS_MS) {
-                return this.#fail(new Error("the document engine failed again and again, and is not started any more"))
+    /**
+     * Runs hosts here, whenever it is this tab's turn. If one cannot be started, another tab may have
+     * more luck: it is let try, and this one waits for its next turn.
+     */
+    async #lead(turn: (serve: () => Promise<void>) => Promise<void>, first: (error: unknown) => void): Promise<void> {
+        let failure: unknown
+        const serve = async (): Promise<void> => {
+            this.#isLeading = true
+            try {
+                failure = undefined
+                while (await this.#serve());
+            } catch (error) {
+                failure = error
             }
-            // What it had is in storage.
-            this.#start().catch((error: Error) => this.#fail(error))
-        })
-        this.#use(this.#running.port)
+            this.#isLeading = false
+        }
+        for (;;) {
+            await turn(serve).catch((error: unknown) => (failure = error))
+            if (this.#closed.signal.aborted) return
+            if (this.#failure) return first(new RepoError(this.#failure.code, this.#failure.message))
+            if (failure === undefined) return
+            first(failure)
+            if (this.#pauseMs === 0) this.#events.unserved(new RepoError("failed", `${UNSERVED}: ${words(failure)}`))
+            if (this.#options.keeps && this.#storage === undefined) this.#follow()
+            this.#pauseMs = Math.min(Math.max(2 * this.#pauseMs, PAUSE_MS_MIN), PAUSE_MS_MAX)
+            await new Promise<void>((resume) => {
+                this.#hurry = resume
+                setTimeout(resume, Math.random() * this.#pauseMs)
+            })
+        }
     }
 
-    /** There will be no host any more. */
-    #fail({ message }: Error): void {
+    /** Starts a host, and resolves when it ended: to true if the next one is to be started. */
+    async #serve(): Promise<boolean> {
         this.#leave()
-        this.#failure = { code: "failed", message }
+        const options = { ...this.#options, avoid: this.#avoid }
+        const storage = this.#storage ?? this.#memory
+        let isTrapped = false
+        let trap = (_: boolean): void => {}
+        const trapped = new Promise<boolean>((resolve) => (trap = resolve))
+        const starting = startHost(this.#platform, options, storage, (document, message) => {
+            isTrapped = true
+            trap(!this.#closed.signal.aborted && this.#trapped(document, message))
+        })
+        const running = await starting.catch((error: unknown) => {
+            if (!isTrapped) throw error
+        })
+        if (running === undefined) return trapped
+        if (this.#closed.signal.aborted) {
+            await running.stop()
+            return false
+        }
+        this.#running = running
+        this.#memory = running.memory
+        this.#use(running.port)
+        return Promise.race([trapped, this.#over.then(() => false)])
+    }
+
+    /** Whether a next host is to be started, out of what the last one stored. */
+    #trapped(document: string | undefined, message: string): boolean {
+        this.#running = undefined
+        this.#leave()
+        this.#events.trapped(document, message)
+        if (document !== undefined) this.#avoid = [...new Set([...this.#avoid, document])]
+        const isLast = this.#traps.push(Date.now()) > TRAPS_MAX && Date.now() - this.#traps.shift()! < TRAPS_MS
+        if (!isLast) return true
+        this.#failure = {
+            code: "failed",
+            message: "the document engine failed again and again, and is not started any more",
+        }
         for (const { settle } of [...this.#calls.values()]) settle(undefined, this.#failure)
-        this.#events.failed(new RepoError("failed", message))
+        this.#events.failed(new RepoError("failed", this.#failure.message))
+        return false
     }
 
     /** Speaks with the host of another tab. */
     #follow(): void {
-        if (this.#isLeading || this.#closed.signal.aborted) return
-        const { name, peerId } = this.#options
+        if (this.#isLeading || this.#common || this.#closed.signal.aborted) return
+        const { name } = this.#options
         const common = commonChannel(name)
         this.#common = common
         let port: Port<PageMessage, HostMessage> | undefined
+        let hellos = 0
         const hello = (): void => {
             port?.close()
             // What is said before the host listens is lost.
             this.#port = undefined
-            const next = channelPort<PageMessage, HostMessage>(name, peerId)
+            // One of its own, on which nothing is heard of what was said to an earlier hello.
+            const channel = `${this.#page}:${++hellos}`
+            const next = channelPort<PageMessage, HostMessage>(name, channel)
             port = next
             next.onmessage = (message) => {
                 if (message.type === "welcome") this.#use(next)
             }
-            common.postMessage({ type: "hello", page: peerId } satisfies Announcement)
+            common.postMessage({ type: "hello", page: this.#page, channel } satisfies Announcement)
         }
         common.onmessage = ({ data }) => {
             if ((data as Announcement).type === "host") hello()
@@ -229,6 +302,7 @@ export class Link {
 
     #use(port: Port<PageMessage, HostMessage>): void {
         this.#port = port
+        this.#pauseMs = 0
         port.onmessage = (message) => {
             if (message.type === "result") this.#calls.get(message.call)?.settle(message.value, message.failure)
             else if (message.type !== "welcome") this.#events.message(message)

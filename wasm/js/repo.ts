@@ -38,7 +38,10 @@ export interface RepoOptions {
 export interface RepoEvents {
     /** A connection to a relay changed. */
     connection: ConnectionStatus
-    /** Something went wrong that concerns no call: local storage failed, the engine started anew. */
+    /**
+     * Something went wrong that concerns no call: local storage failed, the engine started anew, or
+     * cannot be started by this tab, whose turn it is; it tries again.
+     */
     problem: Error
 }
 
@@ -108,6 +111,7 @@ export class Repo {
             message: (message) => this.#message(message),
             connected: (before) => this.#connected(before),
             trapped: (document, message) => this.#trapped(document, message),
+            unserved: (error) => this.#unserved(error),
             failed: (error) => this.#events.emit("problem", error),
         })
         const repo = this
@@ -119,7 +123,7 @@ export class Repo {
             opened: (opened) => this.#opened(opened),
             release: (handle) => this.#release(handle),
         }
-        this.#unlisten = listen((isOtherNetwork) => this.#link.post({ type: "wake", isOtherNetwork }))
+        this.#unlisten = listen((isOtherNetwork) => this.#link.wake(isOtherNetwork))
     }
 
     /**
@@ -303,6 +307,14 @@ export class Repo {
         if (!this.#online) this.#setOnline(false)
         const handles = [...this.#handles.values()].map(({ handle }) => handle)
         return [...handles, ...this.#leaving.values()].flatMap((handle) => handle.resume(before))
+    }
+
+    #unserved(error: Error): void {
+        for (const { relay } of this.connections) {
+            this.#message({ type: "connection", connection: { relay, state: "offline" } })
+        }
+        for (const { handle } of this.#handles.values()) handle.unserved(error)
+        this.#events.emit("problem", error)
     }
 
     #trapped(document: string | undefined, message: string): void {

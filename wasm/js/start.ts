@@ -34,6 +34,7 @@ export interface Running {
     stop(): Promise<void>
 }
 
+/** Also before a host is there: then it is not waited for any more. */
 export type OnTrap = (document: string | undefined, message: string) => void
 
 /** A stop that takes longer is not waited for: the tab is closing, or the disk hangs. */
@@ -111,7 +112,8 @@ function startWorker(
                     return port.onmessage?.(data.message)
                 case "trapped":
                     worker.terminate()
-                    return onTrap(data.document, data.message)
+                    onTrap(data.document, data.message)
+                    return reject(new Error(data.message))
                 case "stopped":
                     return stopped()
             }

@@ -54,7 +54,7 @@ export interface SyncStatus {
     readonly state: SyncState
     /** Why a relay does not take the changes. */
     readonly reason?: string
-    /** Why the changes are in memory only: local storage fails. It is tried again. */
+    /** Why the changes are in memory only: local storage fails, or no engine starts. It is tried again. */
     readonly storageError?: string
 }
 

@@ -864,6 +864,7 @@ export class Host {
         if (!known) view.processed = Math.max(stored?.seq ?? 0, (unstored ?? base.seq + 1) - 1)
         for (const edit of edits) this.#edit(page, document, edit, 0, 0)
         this.#update(document)
+        this.#tellStatus(document)
     }
 
     /** What the last host stored of a page's edits without telling it: they must not be made again. */

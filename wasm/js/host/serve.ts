@@ -12,14 +12,17 @@ export const hostLock = (name: string): string => `reconverge:${name}`
 export const pageLock = (name: string, page: string): string => `reconverge:${name}:${page}`
 
 /** What is said on the channel of all pages. */
-export type Announcement = { readonly type: "host" } | { readonly type: "hello"; readonly page: string }
+export type Announcement =
+    | { readonly type: "host" }
+    /** Each hello names a channel of its own. */
+    | { readonly type: "hello"; readonly page: string; readonly channel: string }
 
 export function commonChannel(name: string): BroadcastChannel {
     return new BroadcastChannel(`reconverge:${name}`)
 }
 
-export function channelPort<Out, In>(name: string, page: string): Port<Out, In> {
-    const channel = new BroadcastChannel(`reconverge:${name}:${page}`)
+export function channelPort<Out, In>(name: string, own: string): Port<Out, In> {
+    const channel = new BroadcastChannel(`reconverge:${name}:${own}`)
     const port: Port<Out, In> = {
         post: (message) => channel.postMessage(message),
         onmessage: undefined,
@@ -45,15 +48,15 @@ export function localPorts<A, B>(): [Port<A, B>, Port<B, A>] {
 
 /** Lets the other tabs attach to a host. Gives what ends that. */
 export function serveTabs(host: Host, name: string): () => void {
-    const channel = commonChannel(name)
+    const common = commonChannel(name)
     const detach = new Map<string, () => void>()
     const gone = new AbortController()
-    channel.onmessage = ({ data }) => {
+    common.onmessage = ({ data }) => {
         const message = data as Announcement
         if (message.type !== "hello") return
-        const { page } = message
+        const { page, channel } = message
         detach.get(page)?.()
-        const off = host.attach(channelPort<HostMessage, PageMessage>(name, page))
+        const off = host.attach(channelPort<HostMessage, PageMessage>(name, channel))
         detach.set(page, off)
         const lock = navigator.locks.request(pageLock(name, page), { signal: gone.signal }, () => {
             if (detach.get(page) === off) detach.delete(page)
@@ -62,9 +65,9 @@ export function serveTabs(host: Host, name: string): () => void {
         // Nobody waits any more.
         lock.catch(() => {})
     }
-    channel.postMessage({ type: "host" } satisfies Announcement)
+    common.postMessage({ type: "host" } satisfies Announcement)
     return () => {
         gone.abort()
-        channel.close()
+        common.close()
     }
 }
