@@ -1289,7 +1289,7 @@ fn operations_that_automerge_cannot_keep_are_refused() {
 #[test]
 fn a_message_has_no_more_operations_than_can_be_taken_in() {
     let bombs: Vec<_> = (1..4)
-        .map(|actor| chunk(1, &forge::objects(actor, CHANGE_OPS_MAX)))
+        .map(|actor| chunk(1, &forge::values(actor, CHANGE_OPS_MAX)))
         .collect();
     let chunks: Vec<&[u8]> = bombs.iter().map(Vec::as_slice).collect();
     let message = SyncMessage {
@@ -1321,7 +1321,7 @@ fn a_message_has_no_more_operations_than_can_be_taken_in() {
         );
     }
     // A few operations are no trouble.
-    let few = chunk(1, &forge::objects(9, 1000));
+    let few = chunk(1, &forge::values(9, 1000));
     let message = SyncMessage {
         changes: vec![&few],
         ..message

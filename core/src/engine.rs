@@ -57,7 +57,7 @@ use link::{Link, Relay, State};
 use crate::history::UNSOUND;
 use crate::id::{ConnectionId, DocumentId, PeerId};
 use crate::protocol::{self, Ephemeral, Message};
-use crate::replica::{ChangeOptions, ContentsError, Patches, Replica};
+use crate::replica::{ChangeOptions, ContentsError, Edited, Patches, Replica};
 use crate::session::{ClientSession, Local, ServerEvent};
 use crate::storage::{Batch, DocumentKey, Refused, StorageError};
 
@@ -400,13 +400,13 @@ impl Engine {
     /// anything to change. `None` if it is not ready, or was deleted.
     ///
     /// # Errors
-    /// What `edit` returns; then nothing happened.
+    /// As for [`Replica::change`]; then nothing happened.
     pub fn change<T, E>(
         &mut self,
         document: &DocumentId,
         options: ChangeOptions<'_>,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
-    ) -> Option<Result<(T, Option<ChangeHash>), E>> {
+    ) -> Option<Edited<T, E>> {
         let result = self.editable(document)?.change(options, edit);
         if let Ok((_, Some(_))) = &result {
             self.edited(document);

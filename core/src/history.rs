@@ -49,7 +49,7 @@ use crate::id::{Access, ConnectionId, Space};
 use crate::protocol::{Flags, Have, SYNC_BYTES_MAX, SyncMessage, encode_sync};
 
 /// Largest inflated change in bytes.
-pub const CHANGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const CHANGE_BYTES_MAX: usize = 96 * 1024 * 1024;
 
 /// Most deps of a change.
 pub const CHANGE_DEPS_MAX: usize = 16 * 1024;
@@ -59,7 +59,7 @@ pub const CHANGE_ACTORS_MAX: usize = 16 * 1024;
 
 /// Most operations in a change, and most operations that it replaces. A few bytes can claim any
 /// number, and every peer would have to build them.
-pub const CHANGE_OPS_MAX: u64 = 4 * 1024 * 1024;
+pub const CHANGE_OPS_MAX: u64 = 16 * 1024 * 1024;
 
 /// Operations of the changes in one message up to which taking them in is short: about 20 ms, most
 /// of it in Automerge's parser. A hundred bytes may have [`CHANGE_OPS_MAX`] of them.
@@ -69,7 +69,7 @@ pub const LIGHT_OPS_MAX: u64 = 64 * 1024;
 pub const DOCUMENT_ACTORS_MAX: usize = 1024 * 1024;
 
 /// Most operations that an uploaded document chunk may declare.
-pub const DOCUMENT_OPS_MAX: u64 = 16 * 1024 * 1024;
+pub const DOCUMENT_OPS_MAX: u64 = 64 * 1024 * 1024;
 
 /// Most objects of a document.
 pub const DOCUMENT_OBJECTS_MAX: usize = 16 * 1024 * 1024;
@@ -734,6 +734,22 @@ impl History {
             Err(error) => received.refused.push((None, error.into())),
         }
         Ok(received)
+    }
+
+    /// Whether a change that is made on top of all that is here can be kept: it is within all limits
+    /// of changes and of documents, here and in a relay.
+    ///
+    /// # Errors
+    /// The limit.
+    pub(crate) fn has_room_for(&self, change: &automerge::Change) -> Result<(), Refusal> {
+        let (chunk, _) = Chunk::split(change.raw_bytes()).map_err(ChangeError::from)?;
+        chunk.inflated().map_err(ChangeError::from)?;
+        let change = Change::read_trusted(&chunk, change.hash())?;
+        admission::has_room_for(&change, &self.outline)?;
+        match (self.len() as usize) < graph::CHANGES_MAX - 1 {
+            true => Ok(()),
+            false => Err(Refusal::DocumentFull("changes")),
+        }
     }
 
     fn admit_chunk(

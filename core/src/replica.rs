@@ -22,7 +22,7 @@ mod replay;
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
-use automerge::transaction::{CommitOptions, Transaction};
+use automerge::transaction::{CommitOptions, Transactable, Transaction};
 use automerge::{ActorId, Automerge, Change, ChangeHash, Patch, PatchLog, ReadDoc};
 use bytes::Bytes;
 
@@ -30,7 +30,7 @@ use crate::contents::{self, NOBODY};
 use crate::difference;
 use crate::history::chunk::{Chunk, ChunkKind};
 use crate::history::{
-    Documents, Fold, History, NeedGraph, Outgoing, Quarantined, Received, Record, Refusal,
+    CHANGE_OPS_MAX, ChangeError, Documents, Fold, History, NeedGraph, Outgoing, Quarantined, Received, Record, Refusal,
 };
 use crate::id::{Access, ConnectionId, Space};
 use crate::protocol::SyncMessage;
@@ -106,6 +106,20 @@ enum Contents {
         pending: Vec<Bytes>,
     },
 }
+
+/// Why an edit was not made; nothing happened then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditError<E> {
+    /// What the edit returned.
+    #[error(transparent)]
+    Edit(E),
+    /// It is more than one change, or this document, may have. Make it in several, where that helps.
+    #[error("too much for one change: {0}")]
+    Limit(Refusal),
+}
+
+/// What an edit returned, and the change that was made of it; none if there was nothing to change.
+pub type Edited<T, E> = Result<(T, Option<ChangeHash>), EditError<E>>;
 
 /// What structure let in and Automerge does not take: nothing of it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -358,10 +372,11 @@ impl Replica {
     }
 
     /// Edits the document, as one change. The change that was made comes with the result, if there
-    /// was anything to change. If `edit` fails, nothing happened.
+    /// was anything to change.
     ///
     /// # Errors
-    /// What `edit` returns.
+    /// What `edit` returns; or when the change is beyond a limit, so that neither we nor a relay
+    /// could keep it.
     ///
     /// # Panics
     /// Unless the contents are built.
@@ -369,13 +384,13 @@ impl Replica {
         &mut self,
         options: ChangeOptions<'_>,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
-    ) -> Result<(T, Option<ChangeHash>), E> {
+    ) -> Edited<T, E> {
         let Contents::Built { document, .. } = &mut self.contents else {
             panic!("only what is built is edited");
         };
         // An edit of the past notes what it changes there, and not what it changes now.
         let log = PatchLog::new(self.patches.is_some() && options.at.is_none());
-        let before = self.patches.is_some().then(|| document.get_heads());
+        let before = document.get_heads();
         let transaction = match options.at {
             Some(heads) => document.transaction_at(log, heads),
             None => document.transaction_log_patches(log),
@@ -385,24 +400,39 @@ impl Replica {
             Ok(result) => result,
             Err(error) => {
                 transaction.rollback();
-                return Err(error);
+                return Err(EditError::Edit(error));
             }
         };
+        // Taken back like this it costs nothing; what only its bytes tell costs more, below.
+        if transaction.pending_ops() as u64 > CHANGE_OPS_MAX {
+            transaction.rollback();
+            return Err(EditError::Limit(ChangeError::TOO_MANY_OPERATIONS.into()));
+        }
         let mut commit = CommitOptions::default().with_time(options.time_s);
         if let Some(message) = options.message {
             commit = commit.with_message(message);
         }
         let (made, mut log) = transaction.commit_with(commit);
-        if let (Some(patches), Some(before)) = (&mut self.patches, before) {
+        let made = match made.and_then(|hash| document.get_change_by_hash(&hash)) {
+            None => None,
+            Some(change) => {
+                if let Err(limit) = self.history.has_room_for(&change) {
+                    let without = document.fork_at(&before);
+                    let without = without.expect("these were its heads just now");
+                    **document = without.with_actor(self.actor.clone());
+                    return Err(EditError::Limit(limit));
+                }
+                self.own.push_back(contents::bytes_of(&change));
+                Some(change.hash())
+            }
+        };
+        if let Some(patches) = &mut self.patches {
             let noted = document.make_patches(&mut log);
             let is_right = options.at.is_none() && !difference::may_miscount(document, &noted);
             patches.list.extend(match is_right {
                 true => noted,
                 false => difference::between(document, &before, &document.get_heads()),
             });
-        }
-        if let Some(hash) = made {
-            self.own.push_back(change_bytes(document, &hash));
         }
         Ok((result, made))
     }
@@ -424,6 +454,10 @@ impl Replica {
         if new.is_empty() {
             return Ok(false);
         }
+        for change in &new {
+            let fits = self.history.has_room_for(change);
+            fits.map_err(|limit| ContentsError::of(&limit))?;
+        }
         let bytes: Vec<Bytes> = new.iter().map(contents::bytes_of).collect();
         let made = incoming::apply(document, new, self.patches.is_some())
             .map_err(|error| ContentsError::of(&error))?;
@@ -443,7 +477,9 @@ impl Replica {
             panic!("only what is built is edited");
         };
         let hash = document.empty_commit(CommitOptions::default().with_time(time_s));
-        self.own.push_back(change_bytes(document, &hash));
+        let change = document.get_change_by_hash(&hash);
+        let change = change.expect("it was just made");
+        self.own.push_back(contents::bytes_of(&change));
     }
 }
 
@@ -525,11 +561,6 @@ impl Replica {
         }
         Ok(entered.then_some(replica))
     }
-}
-
-fn change_bytes(document: &Automerge, hash: &ChangeHash) -> Bytes {
-    let change = document.get_change_by_hash(hash);
-    contents::bytes_of(&change.expect("it was just made"))
 }
 
 /// Storage.

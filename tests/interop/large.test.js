@@ -9,6 +9,7 @@ import { story } from "./lib/world.js"
 const LARGE_MS = 60_000
 const BLOB_BYTES = 20_000_000
 const CHARACTERS = 2_000_000
+const PASTED = 5_000_000
 const SENTENCE = "the quick brown fox jumps over the lazy dog; "
 
 story("20 MB in one byte value go up and down", async world => {
@@ -32,6 +33,22 @@ story("20 MB in one byte value go up and down", async world => {
   await converged([handle, foundLater], () => true, LARGE_MS)
   assert.equal(Buffer.compare(foundLater.doc().blob, blob), 0)
 }, { ms: 120_000 })
+
+story("a paste of 5 million characters is kept, and what comes after it", async world => {
+  const relay = await world.relay()
+  const alice = await world.client("alice", relay)
+  const handle = alice.create({ text: "" })
+  await alice.saved(handle)
+  const paste = "paste ".repeat(Math.ceil(PASTED / 6)).slice(0, PASTED)
+  handle.change(doc => Automerge.splice(doc, ["text"], 0, 0, paste))
+  handle.change(doc => (doc.after = true))
+  await alice.saved(handle, LARGE_MS)
+  const bob = await world.client("bob", relay)
+  const found = await bob.find(handle.url, LARGE_MS)
+  await converged([handle, found], () => true, LARGE_MS)
+  assert.ok(found.doc().text === paste)
+  assert.equal(found.doc().after, true)
+}, { ms: 180_000 })
 
 for (const changes of [1, 100]) {
   story(`2 million operations in ${changes === 1 ? "one change" : `${changes} changes`} go up and down`, async world => {

@@ -67,6 +67,16 @@ pub fn unsound(author: [u8; 16]) -> (Vec<Change>, Change, Change) {
 /// bytes: all under one name, counted from 100.
 #[must_use]
 pub fn objects(actor: u8, count: u64) -> Vec<u8> {
+    operations(actor, count, 0)
+}
+
+/// The same with as many values instead.
+#[must_use]
+pub fn values(actor: u8, count: u64) -> Vec<u8> {
+    operations(actor, count, 1)
+}
+
+fn operations(actor: u8, count: u64, action: u8) -> Vec<u8> {
     let mut len = Vec::new();
     push_unsigned(&mut len, count);
     if len.last().is_some_and(|byte| byte & 0x40 != 0) {
@@ -79,8 +89,7 @@ pub fn objects(actor: u8, count: u64) -> Vec<u8> {
         (0x15, run(b"\x01a")),
         // None inserts; that count has no sign.
         (0x34, run(&[])),
-        // All make maps.
-        (0x42, run(&[0])),
+        (0x42, run(&[action])),
         // No values, and nothing is replaced.
         (0x56, run(&[0])),
         (0x70, run(&[0])),

@@ -184,10 +184,53 @@ function contextIn(value: object): Context | undefined {
     return (value as { [CONTEXT]?: Context })[CONTEXT]
 }
 
+/**
+ * Most that a change may weigh: the bytes of the change that the host makes of it are fewer, and
+ * nobody keeps one of more than 96 MiB or 16,777,216 operations. What was shown must be kept.
+ */
+const WEIGHT_MAX = 96 * 1024 * 1024
+
+/** Bytes that an operation has at most, besides its text: its object, key, kind and what it replaces. */
+const OPERATION_WEIGHT = 40
+
+/** An element mostly follows on the one before, in the same list. */
+const INSERTED_WEIGHT = 20
+
+/** A character is an operation that mostly follows on the one before: 4 bytes, and 3 of UTF-8 at most. */
+const CHARACTER_WEIGHT = 7
+
+/** What is removed is named: object, element and operation. */
+const REMOVED_WEIGHT = 16
+
+function weightOf(operation: Operation): number {
+    switch (operation[0]) {
+        case "splice":
+            return OPERATION_WEIGHT + operation[3] * REMOVED_WEIGHT + operation[4].length * CHARACTER_WEIGHT
+        case "delete":
+            return OPERATION_WEIGHT + operation[3] * REMOVED_WEIGHT
+        case "insert":
+            return operation[3].reduce((sum: number, value) => sum + INSERTED_WEIGHT + weightOfValue(value), 0)
+        case "put":
+            return OPERATION_WEIGHT + String(operation[2]).length * 3 + weightOfValue(operation[3])
+        case "mark":
+            return 2 * OPERATION_WEIGHT + operation[4].length * 3 + weightOfValue(operation[5])
+        case "increment":
+            return OPERATION_WEIGHT + String(operation[2]).length * 3
+    }
+}
+
+function weightOfValue(value: NewValue): number {
+    if (typeof value === "string") return value.length * 3
+    if (typeof value !== "object" || value === null) return 0
+    if (value instanceof Uint8Array) return value.length
+    return (("text" in value && value.text?.length) || 0) * CHARACTER_WEIGHT
+}
+
 /** One run of `change`. */
 class Edit {
     readonly operations: Operation[] = []
     ended = false
+    #weight = 0
     #drafts = new Map<Node | Counter, object>()
 
     constructor(
@@ -206,6 +249,12 @@ class Edit {
     }
 
     apply(operation: Operation, later: readonly Operation[] = []): void {
+        this.#weight += weightOf(operation)
+        if (this.#weight > WEIGHT_MAX) {
+            throw new RangeError(
+                "too much for one change, which holds 14 million characters or 2 million values: make several",
+            )
+        }
         this.tree.apply(operation, this.patches)
         this.operations.push(operation)
         for (const next of later) this.apply(next)

@@ -11,7 +11,7 @@ use js_sys::{Array, Map, Uint8Array};
 use reconverge::difference;
 use reconverge::engine::{self, Closed, Config, Engine, FindError, Input, Output, Reading, Status};
 use reconverge::id::{ConnectionId, DocumentId, PeerId};
-use reconverge::replica::{ChangeOptions, Replica};
+use reconverge::replica::{ChangeOptions, EditError, Replica};
 use reconverge::storage::{Batch, Blob, MemoryStorage, Storage, StorageError, Stored, Write};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsError, JsValue};
@@ -392,7 +392,8 @@ impl Client {
         let options = ChangeOptions::made_at(time_s as i64);
         let made = replica.change(options, |tx| {
             edit::apply(tx, operations, &Map::new(), &mut Record::new(false))
-        })?;
+        });
+        let made = made.map_err(edit_fault)?;
         if made.1.is_none() {
             replica.begin(time_s as i64);
         }
@@ -444,7 +445,7 @@ impl Client {
         let changed = self.engine.change(&id, options, |tx| {
             edit::apply(tx, operations, names, &mut record)
         });
-        let (_, hash) = changed.ok_or_else(gone)??;
+        let (_, hash) = changed.ok_or_else(gone)?.map_err(edit_fault)?;
         if let (Some(view), Some(_)) = (view, hash) {
             self.undo.entry(view).or_default().made(record, now);
         }
@@ -474,8 +475,10 @@ impl Client {
         let options = ChangeOptions::made_at(time_s as i64);
         undo.take(direction, |taking| {
             let changed = engine.change(&id, options, |tx| taking.run(tx));
-            changed.ok_or_else(gone)?.map_err(fault)?;
-            Ok(())
+            match changed.ok_or_else(gone)? {
+                Ok(_) => Ok(()),
+                Err(error) => Err(fault(error)),
+            }
         })
     }
 
@@ -756,6 +759,14 @@ impl Client {
 
 fn gone() -> JsError {
     fault("the document is not open")
+}
+
+/// Why an edit was not made.
+fn edit_fault(error: EditError<JsError>) -> JsError {
+    match error {
+        EditError::Edit(error) => error,
+        EditError::Limit(limit) => fault(format!("too much for one change: {limit}")),
+    }
 }
 
 fn name(document: DocumentId) -> JsValue {

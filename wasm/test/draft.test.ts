@@ -561,3 +561,29 @@ export function types(d: Draft<Example>, any: Draft<any>, unknown: Draft<unknown
     any.whatever = 1
     return unknown
 }
+
+test("what is too much for one change throws before anything happens", () => {
+    const page = new Page<any>({ text: "whole", list: [0], kept: true })
+    const before = page.doc
+    const characters = 14_000_000
+    const refused = [
+        (draft: any) => next.splice(draft, ["text"], 0, 0, "x".repeat(characters)),
+        (draft: any) => (draft.text = "x".repeat(characters)),
+        (draft: any) => (draft.fixed = new ImmutableString("x".repeat(34 * 1024 * 1024))),
+        (draft: any) => (draft.bytes = new Uint8Array(97 * 1024 * 1024)),
+        (draft: any) => {
+            // None of them alone, all together.
+            for (let n = 0; n < 15; n++) next.splice(draft, ["text"], 0, 0, "y".repeat(1_000_000))
+        },
+    ]
+    for (const edit of refused) {
+        assert.throws(() => page.change(edit), RangeError)
+        assert.equal(page.doc, before)
+    }
+    page.change((draft) => {
+        next.splice(draft, ["text"], 0, 0, "z".repeat(5_000_000))
+        draft["kept"] = false
+    })
+    assert.equal(page.doc.text.length, 5_000_005)
+    assert.equal(page.doc.kept, false)
+})

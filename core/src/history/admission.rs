@@ -151,13 +151,31 @@ pub(crate) fn admit(
         });
     }
     let objects = check_operations(change, outline, past)?;
-    if outline.objects_len() + objects.len() > DOCUMENT_OBJECTS_MAX {
+    fits_document(change, objects.len(), outline)?;
+    Ok(Learned { objects })
+}
+
+/// Whether the document has room for a change whose operations are right.
+pub(crate) fn has_room_for(change: &Change<'_>, outline: &Outline) -> Result<(), Refusal> {
+    let mut objects = 0;
+    // Most changes make fewer objects than there is room for, whatever they do.
+    if outline.objects_len() + change.ops_len as usize > DOCUMENT_OBJECTS_MAX {
+        let mut operations = change.operations();
+        while let Some(operation) = operations.next_operation()? {
+            objects += usize::from(ObjectKind::made_by(operation.action).is_some());
+        }
+    }
+    fits_document(change, objects, outline)
+}
+
+fn fits_document(change: &Change<'_>, objects: usize, outline: &Outline) -> Result<(), Refusal> {
+    if outline.objects_len() + objects > DOCUMENT_OBJECTS_MAX {
         return Err(Refusal::DocumentFull("objects"));
     }
     if outline.actors().len() >= DOCUMENT_ACTORS_MAX && outline.actor(change.actors[0]).is_none() {
         return Err(Refusal::DocumentFull("actors"));
     }
-    Ok(Learned { objects })
+    Ok(())
 }
 
 fn check_sequence(change: &Change<'_>, outline: &Outline, past: &Past) -> Result<(), Refusal> {

@@ -43,6 +43,11 @@ pub enum ChangeError {
     Limit(&'static str),
 }
 
+impl ChangeError {
+    /// More than [`CHANGE_OPS_MAX`].
+    pub(crate) const TOO_MANY_OPERATIONS: Self = Self::Limit("number of operations in a change");
+}
+
 mod column {
     pub(super) const OBJ_ACTOR: u32 = 0x01;
     pub(super) const OBJ_COUNTER: u32 = 0x02;
@@ -136,7 +141,7 @@ impl<'a> Change<'a> {
         let column = self.column(column::ACTION);
         let ops = count_rows(column).ok_or(ChangeError::Malformed("actions"))?;
         if ops > CHANGE_OPS_MAX {
-            return Err(ChangeError::Limit("number of operations in a change"));
+            return Err(ChangeError::TOO_MANY_OPERATIONS);
         }
         Ok(ops)
     }

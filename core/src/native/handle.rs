@@ -14,8 +14,9 @@ use super::driver::{Shared, Use};
 use super::repo::{Repo, unix_seconds};
 use crate::difference;
 use crate::engine::Status;
+use crate::history::Refusal;
 use crate::id::{DocumentId, PeerId};
-use crate::replica::ChangeOptions;
+use crate::replica::{ChangeOptions, EditError};
 
 /// Presence messages that wait for a slow listener; when there are more, the oldest are lost.
 pub const EPHEMERAL_MAX: usize = 64;
@@ -67,6 +68,19 @@ pub enum ChangeError<E> {
     /// What the edit returned; nothing happened.
     #[error(transparent)]
     Edit(E),
+    /// It is more than one change, or this document, may have; nothing happened. Make it in several
+    /// changes, where that helps.
+    #[error("too much for one change: {0}")]
+    Limit(Refusal),
+}
+
+impl<E> From<EditError<E>> for ChangeError<E> {
+    fn from(error: EditError<E>) -> Self {
+        match error {
+            EditError::Edit(error) => Self::Edit(error),
+            EditError::Limit(limit) => Self::Limit(limit),
+        }
+    }
 }
 
 /// Why a document was not edited as a value of a type.
@@ -177,7 +191,10 @@ impl DocHandle {
     /// ```
     ///
     /// # Errors
-    /// What `edit` returns, or when the document was deleted; then nothing happened.
+    /// What `edit` returns; when the change is larger than a change may be (16,777,216 operations, 96
+    /// MiB; [`CHANGE_OPS_MAX`](crate::history::CHANGE_OPS_MAX),
+    /// [`CHANGE_BYTES_MAX`](crate::history::CHANGE_BYTES_MAX)), so that nobody could keep it; when the
+    /// document was deleted. Then nothing happened.
     pub fn change<T, E>(
         &self,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
@@ -195,7 +212,7 @@ impl DocHandle {
             result
         };
         self.repo.shared().wake.notify_one();
-        result.map(|(result, _)| result).map_err(ChangeError::Edit)
+        Ok(result?.0)
     }
 
     /// The document as a value of a type, which reads it by `autosurgeon`.

@@ -279,7 +279,7 @@ impl Repo {
     ) -> Result<DocHandle, ChangeError<E>> {
         let mut replica = Replica::new(new_actor());
         let changed = replica.change(ChangeOptions::made_at(unix_seconds()), edit);
-        if changed.map_err(ChangeError::Edit)?.1.is_none() {
+        if changed?.1.is_none() {
             replica.begin(unix_seconds());
         }
         self.insert(replica).ok_or(ChangeError::Gone(Gone))
