@@ -16,7 +16,7 @@ use automerge::{
     ScalarValue,
 };
 use bytes::Bytes;
-use reconverge::contents::{Check, Verdict};
+use reconverge::contents::{Check, Reading, Verdict};
 use reconverge::history::chunk::{Chunk, ChunkError};
 use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::history::{
@@ -1370,6 +1370,7 @@ fn what_enters_and_does_harm_is_found_by_the_check() {
             changes: &changes,
             heads: &history.heads(),
             len: 3,
+            reading: Reading::Contents,
             wants_snapshot: true,
         };
         let harm = catch_unwind(AssertUnwindSafe(|| use_it(&mut doc, [change, other])));

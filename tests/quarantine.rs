@@ -12,7 +12,7 @@ use automerge::transaction::Transactable;
 use automerge::{AutoCommit, Automerge, Change, ChangeHash, ROOT, ReadDoc};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use reconverge::contents::{Check, Verdict};
+use reconverge::contents::{Check, Reading, Verdict};
 use reconverge::id::{Access, DocumentId};
 use reconverge::native::Repo;
 use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope};
@@ -165,6 +165,7 @@ fn check(changes: &[&Change], heads: &[ChangeHash]) -> Verdict {
         changes: &changes,
         heads: &heads,
         len: changes.len() as u32,
+        reading: Reading::Contents,
         wants_snapshot: true,
     };
     check.run().unwrap()
@@ -429,6 +430,12 @@ async fn a_client_goes_on_without_an_unsound_change() {
     };
     tokio::time::timeout(PATIENCE, seen).await.unwrap();
     assert!(!has(unsound.hash()));
+    // It is told, and can be had.
+    assert_eq!(**ours.quarantined().borrow(), [unsound.hash()]);
+    let aside = repo.quarantined(&url).await.unwrap();
+    assert_eq!(aside.len(), 1);
+    assert_eq!(aside[0].bytes, unsound.raw_bytes());
+    assert!(aside[0].reason.contains("make no document"));
     ours.change(|tx| tx.put(ROOT, "ours", 1)).unwrap();
     let synced = tokio::time::timeout(PATIENCE, ours.when_synced()).await;
     synced.unwrap().unwrap();
@@ -440,5 +447,6 @@ async fn a_client_goes_on_without_an_unsound_change() {
     assert!(value.unwrap());
     let has_unsound = |doc: &Automerge| doc.get_change_meta_by_hash(&unsound.hash()).is_some();
     assert!(!again.read(has_unsound).unwrap());
+    assert_eq!(**again.quarantined().borrow(), [unsound.hash()]);
     repo.shutdown().await.unwrap();
 }

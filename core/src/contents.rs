@@ -1,6 +1,9 @@
 //! What only contents can tell. Everything here builds a document, which may take much memory and
 //! time, and panics inside Automerge on some input; so a relay calls it in a child process only.
 
+mod check;
+mod digest;
+
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,6 +13,9 @@ use bytes::Bytes;
 use crate::history::chunk::Chunk;
 use crate::history::{DOCUMENT_OPS_MAX, History, Unpacked};
 use crate::id::{ConnectionId, Space};
+
+pub use check::{Check, Reading, Unsound, Verdict};
+pub use digest::Digest;
 
 /// Stands for nobody among the senders of changes.
 pub(crate) const NOBODY: ConnectionId = ConnectionId(u64::MAX);
@@ -155,147 +161,4 @@ pub(crate) fn history_of<'a>(
         history.committed();
     }
     Ok(history)
-}
-
-/// What a check found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Every client can apply, read, save and load it. With the new snapshot, if one was wanted.
-    Sound(Option<Bytes>),
-    /// These changes make no document. There may be more of them.
-    Unsound(Vec<Unsound>),
-}
-
-/// A change that makes no document together with its past, though its structure is right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unsound {
-    /// Its place among the changes that were checked, from 0.
-    pub at: u32,
-    /// What went wrong.
-    pub reason: String,
-}
-
-/// Most changes that one check takes out, each of which costs about as many tries as the logarithm
-/// of all. The next check finds the next ones.
-const UNSOUND_MAX: usize = 16;
-
-/// What a check works on.
-#[derive(Debug, Clone, Copy)]
-pub struct Check<'a> {
-    /// What the changes come after; it was checked before.
-    pub snapshot: Option<&'a Bytes>,
-    /// The changes, each after its deps.
-    pub changes: &'a [Bytes],
-    /// The heads of all, in order.
-    pub heads: &'a [ChangeHash],
-    /// How many changes there are with those in the snapshot.
-    pub len: u32,
-    /// Whether the new snapshot is wanted.
-    pub wants_snapshot: bool,
-}
-
-/// A document as it was applied, the same saved and loaded, and saved.
-struct Built {
-    before: Automerge,
-    after: Automerge,
-    saved: Vec<u8>,
-}
-
-impl Check<'_> {
-    /// Applies, reads, saves and loads all of it, and compares heads, graph and contents before
-    /// and after. When that fails, it looks for the changes at fault.
-    ///
-    /// # Errors
-    /// When it fails for something else than the changes.
-    pub fn run(&self) -> Result<Verdict, String> {
-        let parsed: Result<Vec<Change>, _> = self
-            .changes
-            .iter()
-            .map(|bytes| Change::try_from(bytes.as_ref()))
-            .collect();
-        let mut left: Vec<(u32, Change)> = (0..).zip(parsed.map_err(|e| e.to_string())?).collect();
-        let mut unsound = Vec::new();
-        loop {
-            let mut reason = match self.build(&left) {
-                Ok(built) if unsound.is_empty() => return self.sound(built),
-                Ok(_) => break,
-                Err(reason) => reason,
-            };
-            // The shortest beginning that fails ends with the change at fault.
-            let (mut sound, mut fails) = (0, left.len());
-            while sound + 1 < fails {
-                let middle = sound.midpoint(fails);
-                match self.build(&left[..middle]) {
-                    Ok(_) => sound = middle,
-                    Err(why) => (fails, reason) = (middle, why),
-                }
-            }
-            if left.is_empty() || (fails == 1 && self.build(&[]).is_err()) {
-                return Err(format!("the snapshot cannot be built upon: {reason}"));
-            }
-            let (at, change) = left.remove(fails - 1);
-            unsound.push(Unsound { at, reason });
-            if unsound.len() == UNSOUND_MAX {
-                break;
-            }
-            let mut gone = HashSet::from([change.hash()]);
-            left.retain(|(_, change)| {
-                let stays = !change.deps().iter().any(|dep| gone.contains(dep));
-                if !stays {
-                    gone.insert(change.hash());
-                }
-                stays
-            });
-        }
-        Ok(Verdict::Unsound(unsound))
-    }
-
-    /// The document with these changes.
-    fn build(&self, changes: &[(u32, Change)]) -> Result<Built, String> {
-        guard(|| {
-            let mut before = match self.snapshot {
-                Some(bytes) => Automerge::load(bytes).map_err(|e| e.to_string())?,
-                None => Automerge::new(),
-            };
-            let changes = changes.iter().map(|(_, change)| change.clone());
-            before.apply_changes(changes).map_err(|e| e.to_string())?;
-            let contents = before.hydrate(None);
-            let saved = before.save();
-            let after = Automerge::load(&saved).map_err(|e| e.to_string())?;
-            if after.hydrate(None) != contents {
-                return Err("saved and loaded it has other contents".to_owned());
-            }
-            Ok(Built {
-                before,
-                after,
-                saved,
-            })
-        })
-    }
-
-    /// Compares the graphs too, whose difference would be a fault of ours.
-    fn sound(&self, built: Built) -> Result<Verdict, String> {
-        let Built {
-            before,
-            after,
-            saved,
-        } = built;
-        let mut heads = after.get_heads();
-        heads.sort_unstable();
-        if heads != self.heads {
-            return Err("the snapshot has other heads than the history".into());
-        }
-        let graph = |document: &Automerge| -> HashSet<(ChangeHash, Vec<ChangeHash>)> {
-            let changes = document.get_changes_meta(&[]);
-            changes
-                .into_iter()
-                .map(|change| (change.hash, change.deps.to_vec()))
-                .collect()
-        };
-        let graph_after = graph(&after);
-        if graph_after.len() != self.len as usize || graph_after != graph(&before) {
-            return Err("the snapshot has another graph than the history".into());
-        }
-        Ok(Verdict::Sound(self.wants_snapshot.then(|| saved.into())))
-    }
 }

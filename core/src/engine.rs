@@ -43,7 +43,7 @@ use automerge::{Automerge, Change, ChangeHash};
 use bytes::Bytes;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
-pub use check::{Folded, Folding, fold};
+pub use check::{Folded, Folding, fold, kept_aside};
 pub use document::{FindError, MADE_AGAIN_MAX, Status};
 pub use frame::Frame;
 pub use link::{CONNECT_TIMEOUT, FRAMES_MAX, PING_AFTER, PRESENCE_MAX, SILENCE_MAX};
@@ -176,6 +176,9 @@ pub enum Output {
     Found(DocumentId, Result<(), FindError>),
     /// A document's contents changed.
     Changed(DocumentId),
+    /// Changes were taken out of a document, because together with their past they make none. See
+    /// [`Engine::quarantined`] and [`kept_aside`].
+    TakenOut(DocumentId),
     /// A document's status changed.
     Status(DocumentId, Status),
     /// Somebody broadcast.
@@ -394,6 +397,14 @@ impl Engine {
             Phase::Ready | Phase::Failed(_) => found.opened.as_ref()?.replica.document(),
             Phase::Loading | Phase::Searching | Phase::Unavailable | Phase::Released(_) => None,
         }
+    }
+
+    /// The changes that were taken out of a document that was read, because together with their past
+    /// they make none: they are [`kept_aside`]. [`Output::TakenOut`] tells when there are more.
+    #[must_use]
+    pub fn quarantined(&self, document: &DocumentId) -> Arc<[ChangeHash]> {
+        let found = self.documents.get(document);
+        found.map_or_else(Arc::default, |found| found.quarantined.clone())
     }
 
     /// Edits a document that is ready, as one change, which comes with the result if there was

@@ -1616,8 +1616,8 @@ impl History {
         }
     }
 
-    /// Takes changes out that make no document, and what depends on them; they are refused from
-    /// now on. `outline`, `segments` and `rows` (from the record's `folded` on, in order) are as
+    /// Takes changes out that are `refused`, by their indexes, and what depends on them; they are
+    /// refused from now on. `outline`, `segments` and `rows` (from the record's `folded` on, in order) are as
     /// they lie in storage; if they do not fit, it is `None` and nothing happened.
     ///
     /// When something of it was stored, there is one lot more in the record. Store that lot,
@@ -1626,7 +1626,7 @@ impl History {
     #[must_use]
     pub fn without(
         &mut self,
-        unsound: &HashMap<u32, String>,
+        refused: &HashMap<u32, Refusal>,
         outline: Option<&[u8]>,
         segments: &[impl AsRef<[u8]>],
         rows: &[Row],
@@ -1634,7 +1634,7 @@ impl History {
         let mut index = self.record.folded;
         let stay = rows.iter().take_while(|row| {
             let end = index + row.changes.len() as u32;
-            let stays = !(index..end).any(|index| unsound.contains_key(&index));
+            let stays = !(index..end).any(|index| refused.contains_key(&index));
             index = if stays { end } else { index };
             stays
         });
@@ -1649,12 +1649,11 @@ impl History {
         }
         let mut taken_out = Vec::new();
         let mut admit = |history: &mut Self, change: &StoredChange| {
-            if let Some(reason) = unsound.get(&index) {
-                let refusal = Refusal::Unsound(reason.clone());
+            if let Some(refusal) = refused.get(&index) {
                 history.refused.insert(change.hash, refusal.clone());
                 taken_out.push(TakenOut {
                     index,
-                    refusal,
+                    refusal: refusal.clone(),
                     change: change.clone(),
                 });
             } else {
@@ -1683,9 +1682,9 @@ impl History {
         history.message_bytes_max = self.message_bytes_max;
         history.orphans = std::mem::take(&mut self.orphans);
         history.peers = std::mem::take(&mut self.peers);
-        let refused = std::mem::take(&mut self.refused);
-        for hash in refused.order {
-            history.refused.insert(hash, refused.reasons[&hash].clone());
+        let before = std::mem::take(&mut self.refused);
+        for hash in before.order {
+            history.refused.insert(hash, before.reasons[&hash].clone());
         }
         let gone: Vec<u32> = taken_out.iter().map(|out| out.index).collect();
         for peer in history.peers.values_mut() {

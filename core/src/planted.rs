@@ -27,11 +27,15 @@ pub enum Bug {
     LastSyncBeyond,
     /// What was not acknowledged is not sent after a restart.
     OutboxForgotten,
+    /// The check compares values as numbers, and one that is none differs from itself.
+    ComparedByValue,
+    /// A client finds out that a change is above a limit when it shows already.
+    LimitAfterShown,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::AcknowledgeBeforeSync,
         Self::DropOnFullQueue,
         Self::LostDirtyFlag,
@@ -40,11 +44,14 @@ impl Bug {
         Self::ReadersWrite,
         Self::LastSyncBeyond,
         Self::OutboxForgotten,
+        Self::ComparedByValue,
+        Self::LimitAfterShown,
     ];
 }
 
 thread_local! {
     static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    static FRESH: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Turns one mistake on for this thread, or all off.
@@ -56,4 +63,10 @@ pub fn plant(bug: Option<Bug>) {
 #[must_use]
 pub fn is(bug: Bug) -> bool {
     PLANTED.get() == Some(bug)
+}
+
+/// Another number each time, for this thread.
+pub(crate) fn fresh() -> u64 {
+    FRESH.set(FRESH.get() + 1);
+    FRESH.get()
 }

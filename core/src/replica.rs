@@ -30,7 +30,8 @@ use crate::contents::{self, NOBODY};
 use crate::difference;
 use crate::history::chunk::{Chunk, ChunkKind};
 use crate::history::{
-    CHANGE_OPS_MAX, ChangeError, Documents, Fold, History, NeedGraph, Outgoing, Quarantined, Received, Record, Refusal,
+    CHANGE_OPS_MAX, ChangeError, Documents, Fold, History, NeedGraph, Outgoing, Quarantined,
+    Received, Record, Refusal,
 };
 use crate::id::{Access, ConnectionId, Space};
 use crate::protocol::SyncMessage;
@@ -689,6 +690,10 @@ impl Replica {
                 .receive_unpacked(NOBODY, std::slice::from_ref(bytes))?;
             if let Some((_, refusal)) = received.refused.into_iter().next() {
                 self.fault = Some(refusal);
+            }
+            #[cfg(feature = "planted")]
+            if bytes.len() > 150 && crate::planted::is(crate::planted::Bug::LimitAfterShown) {
+                self.fault = Some(ChangeError::TOO_MANY_OPERATIONS.into());
             }
             self.own.pop_front();
             if self.history.len() > before {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use reconverge::contents::{Brought, Verdict};
+use reconverge::contents::{Brought, Reading, Verdict};
 use reconverge::protocol::ChangeHash;
 use reconverge::storage::{DocumentKey, Storage};
 use tokio::io::AsyncReadExt;
@@ -61,7 +61,7 @@ pub(crate) enum JobError {
 
 /// What to build. What lies in storage is read when the job's turn has come, piece by piece, so
 /// that neither a large document nor many that wait take memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Job {
     /// Unpack a document chunk.
     Unpack {
@@ -85,9 +85,23 @@ pub(crate) enum Job {
         unsaved: Vec<Bytes>,
         /// The heads that must come out.
         heads: Vec<ChangeHash>,
+        /// How much of the document is looked at.
+        reading: Reading,
         /// Whether the new snapshot is wanted.
         wants_snapshot: bool,
     },
+}
+
+impl Job {
+    /// The same check, but for what the document shows.
+    pub(crate) fn of_saved_form(&self) -> Option<Self> {
+        let mut job = self.clone();
+        match &mut job {
+            Self::Check { reading, .. } => *reading = Reading::SavedForm,
+            Self::Unpack { .. } => return None,
+        }
+        Some(job)
+    }
 }
 
 /// What was built.

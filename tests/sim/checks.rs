@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use automerge::{Automerge, Change, ChangeHash, ReadDoc};
 use bytes::Bytes;
+use reconverge::contents::Digest;
 use reconverge::engine::Status;
 use reconverge::id::DocumentId;
 use reconverge::protocol::{self, Message, SyncMessage};
@@ -265,7 +266,7 @@ impl Simulation {
             heads
         };
         let heads = sorted(&stored[0]);
-        let contents = stored[0].hydrate(None);
+        let contents = Digest::of(&stored[0]).unwrap();
         let all = hashes(&stored[0]);
         let made = self.made.get(&id).cloned().unwrap_or_default();
         assert!(
@@ -275,7 +276,7 @@ impl Simulation {
         for (at, of_relay) in stored.iter().enumerate() {
             assert_eq!(sorted(of_relay), heads, "the heads of relay {at}");
             assert_eq!(
-                of_relay.hydrate(None),
+                Digest::of(of_relay).unwrap(),
                 contents,
                 "the contents of relay {at}"
             );
@@ -312,7 +313,7 @@ impl Simulation {
             }
             assert_eq!(sorted(document), heads, "the heads of client {at}");
             assert_eq!(
-                document.hydrate(None),
+                Digest::of(document).unwrap(),
                 contents,
                 "the contents of client {at}"
             );

@@ -60,7 +60,7 @@ impl Client {
 
 /// One edit of some kind: text, list, counter, map, or a removal.
 pub(crate) fn edit(tx: &mut Transaction<'_>, random: &mut Random) -> Result<(), AutomergeError> {
-    match random.below(6) {
+    match random.below(8) {
         0 | 1 => {
             let text = match tx.get(ROOT, "text")? {
                 Some((Value::Object(ObjType::Text), text)) => text,
@@ -95,6 +95,19 @@ pub(crate) fn edit(tx: &mut Transaction<'_>, random: &mut Random) -> Result<(), 
         4 => {
             let key = format!("key-{}", random.below(4));
             tx.put(ROOT, key, random.number() as i64)
+        }
+        5 => {
+            // What equals nothing, and what equals another.
+            let numbers = [f64::NAN, -0.0, 0.0, f64::INFINITY];
+            let number = numbers[random.below(4) as usize];
+            tx.put(ROOT, format!("number-{}", random.below(2)), number)
+        }
+        6 => {
+            let mut outline = ROOT;
+            while let Some((Value::Object(ObjType::Map), next)) = tx.get(&outline, "next")? {
+                outline = next;
+            }
+            tx.put_object(&outline, "next", ObjType::Map).map(drop)
         }
         _ => {
             let map = match tx.get(ROOT, "map")? {

@@ -10,6 +10,7 @@
 pub mod faults;
 pub mod forge;
 pub mod fuzz;
+pub mod honest;
 pub mod light;
 pub mod process;
 pub mod trace;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use automerge::sync::{Message, State, SyncDoc};
 use automerge::{AutoCommit, Automerge, Change, ChangeHash};
 use bytes::Bytes;
-use reconverge::contents::{Brought, Check, Unsound, Verdict, unpack};
+use reconverge::contents::{Brought, Check, Digest, Reading, Unsound, Verdict, unpack};
 use reconverge::history::chunk::first_document;
 use reconverge::history::leb::push_unsigned;
 use reconverge::history::{
@@ -694,6 +694,7 @@ impl Relay {
                     changes: &changes,
                     heads: &heads,
                     len,
+                    reading: Reading::Contents,
                     wants_snapshot: fold.is_some(),
                 };
                 Built::Checked {
@@ -778,8 +779,9 @@ impl Relay {
     fn take_out(&mut self, from: u32, unsound: &[Unsound]) -> Result<(), Failed> {
         let folded = self.opened().history.record().folded;
         let unsound = unsound.iter();
-        let unsound = unsound.map(|change| (from + change.at, change.reason.clone()));
-        let unsound: HashMap<u32, String> = unsound.filter(|(at, _)| *at >= folded).collect();
+        let refusal = |reason: &String| Refusal::Unsound(reason.clone());
+        let unsound = unsound.map(|change| (from + change.at, refusal(&change.reason)));
+        let unsound: HashMap<u32, Refusal> = unsound.filter(|(at, _)| *at >= folded).collect();
         if unsound.is_empty() {
             return Ok(());
         }
@@ -1191,7 +1193,7 @@ impl World {
         let stored = self.relay.stored();
         let mut heads = stored.get_heads();
         heads.sort_unstable();
-        let contents = stored.hydrate(None);
+        let contents = Digest::of(&stored).unwrap();
         assert_eq!(self.relay.history().durable_heads().as_ref(), heads);
         assert_eq!(
             self.relay.history().len() as usize,
@@ -1199,7 +1201,7 @@ impl World {
         );
         for (at, client) in self.clients.iter_mut().enumerate() {
             assert_eq!(client.heads(), heads, "the heads of client {at}");
-            let found = client.doc.document().hydrate(None);
+            let found = Digest::of(client.doc.document()).unwrap();
             assert_eq!(found, contents, "the contents of client {at}");
         }
     }

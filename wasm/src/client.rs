@@ -10,6 +10,7 @@ use bytes::Bytes;
 use js_sys::{Array, Map, Uint8Array};
 use reconverge::difference;
 use reconverge::engine::{self, Closed, Config, Engine, FindError, Input, Output, Reading, Status};
+use reconverge::history::Quarantined;
 use reconverge::id::{ConnectionId, DocumentId, PeerId};
 use reconverge::replica::{ChangeOptions, EditError, Replica};
 use reconverge::storage::{Batch, Blob, MemoryStorage, Storage, StorageError, Stored, Write};
@@ -278,6 +279,9 @@ impl Client {
                 Output::Found(document, result) => return Ok(found(document, result)),
                 Output::Changed(document) => {
                     return Ok(output("changed", [("document", name(document))]));
+                }
+                Output::TakenOut(document) => {
+                    return Ok(output("takenOut", [("document", name(document))]));
                 }
                 Output::Status(document, status) => return Ok(told(document, &status)),
                 Output::Ephemeral {
@@ -585,6 +589,19 @@ impl Client {
             ])
         };
         Ok(changes.iter().map(row).collect())
+    }
+
+    /// What was taken out of a document and is kept aside: for each change hash, reason and bytes.
+    pub fn quarantined(&self, document: &str) -> Result<Array, JsError> {
+        let kept = engine::kept_aside(&self.storage, &id_of(document)?).map_err(fault)?;
+        let row = |change: &Quarantined| {
+            array([
+                change.hash.to_string().into(),
+                change.reason.as_str().into(),
+                Uint8Array::from(&*change.bytes).into(),
+            ])
+        };
+        Ok(kept.iter().map(row).collect())
     }
 
     /// A place in a list or text that stays with its element. At the end, it stays at the end.

@@ -16,8 +16,8 @@ use bytes::Bytes;
 
 use super::document::{Document, Greeted, Opened, Phase};
 use super::{Engine, Output, Reading};
-use crate::contents::{Check, Verdict};
-use crate::history::{Fold, History, Quarantined};
+use crate::contents::{self, Check, Verdict};
+use crate::history::{Fold, History, Quarantined, Refusal};
 use crate::id::DocumentId;
 use crate::replica::Replica;
 use crate::storage::{
@@ -66,6 +66,7 @@ pub fn fold(storage: &dyn Storage, folding: &Folding) -> Result<Folded, StorageE
         changes: &storage.changes(key, std::slice::from_ref(&range))?,
         heads: &folding.heads,
         len: range.end,
+        reading: contents::Reading::Contents,
         wants_snapshot: true,
     };
     let found = match check.run() {
@@ -84,13 +85,14 @@ pub fn fold(storage: &dyn Storage, folding: &Folding) -> Result<Folded, StorageE
 /// Most rounds of taking changes out of one document; each takes out as many as a check finds.
 const ROUNDS_MAX: usize = 64;
 
-/// A replica without the changes that make no document, which its first commit quarantines.
+/// A replica without the changes that make no document, which its first commit quarantines, and
+/// those.
 pub(super) fn sound(
     storage: &dyn Storage,
     document: &DocumentId,
     snapshot: Option<Bytes>,
     actor: ActorId,
-) -> Result<Replica, StorageError> {
+) -> Result<(Replica, Vec<Quarantined>), StorageError> {
     let unfit = || damaged(document, "its parts do not fit together");
     let stored = storage.load(document)?.ok_or_else(unfit)?;
     let (key, outline, mut rows) = (stored.key, stored.outline, stored.rows);
@@ -108,6 +110,7 @@ pub(super) fn sound(
             changes: &changes,
             heads: &history.heads(),
             len: history.len(),
+            reading: contents::Reading::Contents,
             wants_snapshot: false,
         };
         let unsound = match check.run() {
@@ -117,7 +120,9 @@ pub(super) fn sound(
         };
         let from = history.record().folded;
         let unsound = unsound.into_iter();
-        let unsound: HashMap<u32, String> = unsound.map(|c| (from + c.at, c.reason)).collect();
+        let unsound: HashMap<u32, Refusal> = unsound
+            .map(|change| (from + change.at, Refusal::Unsound(change.reason)))
+            .collect();
         let without = history.without(&unsound, outline.as_deref(), &segments, &rows);
         let without = without.ok_or_else(unfit)?;
         history.committed();
@@ -167,7 +172,22 @@ pub(super) fn sound(
         replica.quarantine(&quarantined);
         replica.rewrite(writes);
     }
-    Ok(replica)
+    Ok((replica, quarantined))
+}
+
+/// The changes that were taken out of a document because together with their past they make none,
+/// or depend on one that does not. They are in local storage only, as long as the document is.
+///
+/// # Errors
+/// When reading fails, or finds damage.
+pub fn kept_aside(
+    storage: &dyn Storage,
+    document: &DocumentId,
+) -> Result<Vec<Quarantined>, StorageError> {
+    match storage.load(document)? {
+        Some(stored) => quarantined(storage, document, &stored),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// What was quarantined before.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use automerge::ChangeHash;
@@ -111,6 +112,8 @@ pub(super) struct Document {
     pub(super) in_outbox: bool,
     /// Something in it makes no document: it is stored, and the document read again without it.
     pub(super) is_unsound: bool,
+    /// Changes that were taken out of it.
+    pub(super) quarantined: Arc<[ChangeHash]>,
     /// It is read again for that; whether its changes were observed.
     pub(super) reread: Option<bool>,
     /// Its history is being folded, for the time of this number.
@@ -208,6 +211,7 @@ impl Document {
             acknowledgements_due: None,
             in_outbox: false,
             is_unsound: false,
+            quarantined: Arc::default(),
             reread: None,
             folding: None,
             new_snapshot: None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use automerge::ActorId;
+use automerge::{ActorId, ChangeHash};
 use bytes::Bytes;
 
 use super::check;
@@ -18,6 +18,8 @@ pub struct Loaded {
     pub(super) replica: Replica,
     pub(super) acknowledged: Vec<Acknowledged>,
     pub(super) refused: Vec<(Arc<str>, Refused)>,
+    /// What was taken out of it, now or before.
+    pub(super) quarantined: Arc<[ChangeHash]>,
 }
 
 /// What of a document is built when it is read.
@@ -47,6 +49,7 @@ pub fn load(
             replica: Replica::new(actor),
             acknowledged: Vec::new(),
             refused: Vec::new(),
+            quarantined: Arc::default(),
         });
     };
     let key = stored.key;
@@ -67,11 +70,13 @@ pub fn load(
             builds.then_some(replica)
         }
     };
-    let mut replica = match replica {
-        Some(replica) => replica,
+    let (mut replica, taken_out) = match replica {
+        Some(replica) => (replica, Vec::new()),
         None => check::sound(storage, document, snapshot, actor)?,
     };
     replica.quarantine(&quarantined);
+    let quarantined = quarantined.iter().chain(&taken_out);
+    let quarantined = quarantined.map(|change| change.hash).collect();
     if contents != Reading::History {
         replica
             .build()
@@ -82,6 +87,7 @@ pub fn load(
         replica,
         acknowledged,
         refused,
+        quarantined,
     })
 }
 

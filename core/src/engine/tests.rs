@@ -329,6 +329,7 @@ impl World {
             Output::StoreFailed(..)
             | Output::Flushed(_)
             | Output::Changed(_)
+            | Output::TakenOut(_)
             | Output::Deleted(_) => {}
             Output::Idle { .. } => unreachable!("handled by the caller"),
         }

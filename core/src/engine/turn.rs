@@ -78,6 +78,7 @@ impl Engine {
                 document.relays[at].acknowledged = heads;
             }
         }
+        let quarantined = std::mem::replace(&mut document.quarantined, loaded.quarantined);
         let mut replica = loaded.replica;
         for (relay, of_relay) in self.relays.iter().zip(&document.relays) {
             let Some(link) = relay.link() else {
@@ -97,6 +98,9 @@ impl Engine {
                 replica.observe_anew();
             }
             self.outputs.push_back(Output::Changed(id));
+            if document.quarantined.len() > quarantined.len() {
+                self.outputs.push_back(Output::TakenOut(id));
+            }
         }
         document.opened = Some(Opened {
             key: loaded.key,

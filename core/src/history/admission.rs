@@ -70,6 +70,10 @@ pub enum Refusal {
     /// Together with its past it makes no document, which only building that document shows.
     #[error("{UNSOUND}: {0}")]
     Unsound(String),
+    /// It had to be checked before it is stored, and the check could not be run. The relay's
+    /// operator must act; it may be sent again then.
+    #[error("it could not be checked, which is no fault of its own: {0}")]
+    Unchecked(String),
     /// The changes of a message have too many operations, and some were left out. They may be sent
     /// again.
     #[error(

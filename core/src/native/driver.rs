@@ -75,6 +75,7 @@ pub(super) struct Watchers {
     /// The heads of the contents as they were last told.
     pub(super) heads: Vec<ChangeHash>,
     pub(super) status: watch::Sender<Status>,
+    pub(super) quarantined: watch::Sender<Arc<[ChangeHash]>>,
     pub(super) ephemeral: broadcast::Sender<Broadcast>,
     /// How often everything was stored, and the last failure since.
     pub(super) stored: watch::Sender<(u64, Option<StorageError>)>,
@@ -88,6 +89,7 @@ impl Watchers {
             changes: broadcast::Sender::new(CHANGES_MAX),
             heads: heads.unwrap_or_default(),
             status: watch::Sender::new(status),
+            quarantined: watch::Sender::new(engine.quarantined(&id)),
             ephemeral: broadcast::Sender::new(EPHEMERAL_MAX),
             stored: watch::Sender::new((0, None)),
         }
@@ -141,6 +143,15 @@ impl Shared {
     }
 }
 
+/// Tells those who watch, if it is something new.
+fn tell<T: PartialEq>(watchers: &watch::Sender<T>, now: T) {
+    watchers.send_if_modified(|before| {
+        let changed = *before != now;
+        *before = now;
+        changed
+    });
+}
+
 impl State {
     pub(super) fn document(&self, id: &DocumentId) -> Option<&Automerge> {
         self.engine.document(id)
@@ -171,6 +182,7 @@ impl State {
     pub(super) fn publish(&mut self, id: DocumentId) {
         let heads = self.engine.document(&id).map(Automerge::get_heads);
         let status = self.engine.status(&id).cloned();
+        let quarantined = self.engine.quarantined(&id);
         let Some(watchers) = self.watchers.get_mut(&id) else {
             return;
         };
@@ -191,11 +203,11 @@ impl State {
             }
         }
         if let Some(status) = status {
-            watchers.status.send_if_modified(|before| {
-                let changed = *before != status;
-                *before = status;
-                changed
-            });
+            tell(&watchers.status, status);
+        }
+        // A document that is read again has none for that moment.
+        if !quarantined.is_empty() {
+            tell(&watchers.quarantined, quarantined);
         }
     }
 
@@ -232,7 +244,9 @@ impl State {
                         self.let_go(vec![id]);
                     }
                 }
-                Output::Changed(id) | Output::Status(id, _) => self.publish(id),
+                Output::Changed(id) | Output::Status(id, _) | Output::TakenOut(id) => {
+                    self.publish(id);
+                }
                 Output::Ephemeral {
                     document,
                     sender,
@@ -406,6 +420,7 @@ impl Driver {
             Output::Idle { .. }
             | Output::Found(..)
             | Output::Changed(_)
+            | Output::TakenOut(_)
             | Output::Status(..)
             | Output::Ephemeral { .. }
             | Output::Flushed(_)

@@ -362,6 +362,15 @@ impl DocHandle {
         state.watch(self.id, |watchers| watchers.status.subscribe())
     }
 
+    /// The changes that were taken out of this document, now and whenever there are more: those that
+    /// together with their past make no document, and those that were made on top of one. Own ones
+    /// may be among them. They are kept in local storage; [`Repo::quarantined`] gives them.
+    #[must_use]
+    pub fn quarantined(&self) -> watch::Receiver<Arc<[ChangeHash]>> {
+        let mut state = self.repo.shared().state();
+        state.watch(self.id, |watchers| watchers.quarantined.subscribe())
+    }
+
     /// Waits until some relay has on its disk everything that the document has here.
     ///
     /// # Errors

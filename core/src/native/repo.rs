@@ -14,7 +14,8 @@ use super::address::{Address, AddressError, without_token};
 use super::driver::{self, Shared, new_actor};
 use super::handle::{ChangeError, DocHandle, Gone};
 use super::{CACHE_BYTES_DEFAULT, Committer, RedbStorage};
-use crate::engine::{Config, Engine, FindError, Input, RELEASE_AFTER};
+use crate::engine::{Config, Engine, FindError, Input, RELEASE_AFTER, kept_aside};
+use crate::history::Quarantined;
 use crate::id::{DocumentId, PeerId};
 use crate::replica::{ChangeOptions, ContentsError, Replica};
 use crate::storage::{MemoryStorage, Storage, StorageError, damaged};
@@ -336,6 +337,20 @@ impl Repo {
         let copy = copy.map_err(|_| FindError::Deleted)?;
         let save = tokio::task::spawn_blocking(move || copy.save()).await;
         save.map_err(|_| FindError::Closed)
+    }
+
+    /// The changes that were taken out of a document, with their bytes and the reason, in the order
+    /// in which they were: for [`Change::try_from`](automerge::Change), or to be looked at.
+    /// [`DocHandle::quarantined`] tells when there are some. They go when the document is deleted.
+    ///
+    /// # Errors
+    /// When it is no document's url, when reading fails, and after [`Self::shutdown`].
+    pub async fn quarantined(&self, url: &str) -> Result<Vec<Quarantined>, FindError> {
+        let id: DocumentId = url.parse()?;
+        let storage = self.shared().state().storage.clone();
+        let storage = storage.ok_or(FindError::Closed)?;
+        let read = tokio::task::spawn_blocking(move || kept_aside(&*storage, &id)).await;
+        Ok(read.map_err(|_| FindError::Closed)??)
     }
 
     /// Removes a document from local storage. Relays and other peers keep it. Its handles are of

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reconverge::contents::{Unsound, Verdict};
+use reconverge::contents::{Reading, Unsound, Verdict};
 use reconverge::history::{Fold, Quarantined, Received, Refusal, Without};
 use reconverge::id::PeerId;
 use reconverge::protocol::ChangeHash;
@@ -43,6 +43,9 @@ pub(super) struct Verifying {
     fold_from_len: u32,
     /// How often stored changes were taken out, which gives others new indexes.
     epoch: u32,
+    /// With [`Verify::Inline`](crate::config::Verify::Inline), the stored changes below this index
+    /// could not be checked, and are served until the document is opened again.
+    served_unchecked: u32,
 }
 
 /// What a check began with.
@@ -68,6 +71,7 @@ impl Verifying {
     /// The history was read from storage, with so many changes.
     pub(super) fn opened(&mut self, len: u32) {
         self.senders.0.retain(|(index, _)| *index < len);
+        self.served_unchecked = 0;
     }
 
     pub(super) fn remind(&mut self) {
@@ -149,6 +153,31 @@ pub(super) fn recall_quarantined(slot: &Slot, open: &mut Open) -> Result<(), Sto
     Ok(())
 }
 
+/// What an operator can do about a check that could not be run.
+const LIMITS: &str = "if it goes on, raise --workshop-memory-mib or --workshop-cpu-s";
+
+/// Runs a check. A document that cannot be read within the limits is checked in its saved form only:
+/// whoever makes a check give up must not get through what nobody could load again.
+async fn build_check(slot: &Slot, job: Job) -> Option<Result<Built, JobError>> {
+    let otherwise = job.of_saved_form();
+    match slot.relay.build(job).await? {
+        Err(error @ (JobError::Died(_) | JobError::Deadline(_))) => {
+            warn!(document = %slot.name, %error,
+                "its contents could not be read; only its saved form is checked; {LIMITS}");
+            slot.relay.build(otherwise?).await
+        }
+        built => Some(built),
+    }
+}
+
+/// What becomes of changes at fault, counted from the index `from`.
+fn refusals(from: u32, unsound: Vec<Unsound>) -> HashMap<u32, Refusal> {
+    let unsound = unsound.into_iter();
+    unsound
+        .map(|change| (from + change.at, Refusal::Unsound(change.reason)))
+        .collect()
+}
+
 impl Document {
     /// Remembers who sent what entered, from the index `len` on.
     pub(super) fn note_senders(&mut self, len: u32, from: &Connection, received: &Received) {
@@ -200,7 +229,7 @@ impl Document {
         let job = self.check_job(slot, folds);
         let slot = slot.clone();
         slot.relay.clone().tasks.spawn(async move {
-            let Some(built) = slot.relay.build(job).await else {
+            let Some(built) = build_check(&slot, job).await else {
                 return;
             };
             let result = BuildResult::Checked { checked, built };
@@ -220,6 +249,7 @@ impl Document {
             changes: record.folded..history.len() - unsaved.len() as u32,
             unsaved,
             heads: history.heads(),
+            reading: Reading::Contents,
             wants_snapshot,
         }
     }
@@ -241,8 +271,9 @@ impl Document {
                 let len = self.opened().history.len();
                 self.verifying.failures = FAILURES_MAX.min(self.verifying.failures + 1);
                 self.verifying.fold_from_len = len.saturating_mul(2);
-                warn!(document = %slot.name, %error,
-                    "its contents could not be checked; the history stays as it is");
+                warn!(document = %slot.name, %error, failures = self.verifying.failures,
+                    "could not be checked, which is no fault of a change: all stays as it is, and \
+                     the check is tried again later; {LIMITS}");
                 return Ok(());
             }
         };
@@ -256,7 +287,8 @@ impl Document {
             (Verdict::Sound(_), _) => self.verified(slot, checked.len).await,
             (Verdict::Unsound(unsound), _) => {
                 self.verifying.due = true;
-                self.take_out(slot, checked.from, unsound).await
+                let refused = refusals(checked.from, unsound.clone());
+                self.take_out(slot, refused).await
             }
         }
     }
@@ -299,62 +331,59 @@ impl Document {
 
     /// Checks what is not checked yet, before it is stored or served.
     pub(super) async fn verify_inline(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
-        while self.opened().history.verified() < self.opened().history.len() {
+        loop {
+            let served_unchecked = self.verifying.served_unchecked;
+            let history = &self.opened().history;
+            if history.verified().max(served_unchecked) >= history.len() {
+                return Ok(());
+            }
             let job = self.check_job(slot, false);
-            let Some(built) = slot.relay.build(job).await else {
+            let Some(built) = build_check(slot, job).await else {
                 return Err(StorageError::Closed);
             };
             let history = &mut self.opened().history;
             let (from, len) = (history.record().folded, history.len());
             let unsaved = history.unsaved().len() as u32;
-            let unsound = match built {
-                Ok(Built::Checked(Verdict::Unsound(unsound))) => unsound,
+            match built {
+                Ok(Built::Checked(Verdict::Unsound(unsound))) => {
+                    self.take_out(slot, refusals(from, unsound)).await?;
+                }
                 Ok(_) => {
                     history.set_verified(len);
                     self.verifying.senders.verified(len, len);
-                    Vec::new()
                 }
                 // That says nothing of the changes.
                 Err(error @ JobError::Spawn(_)) => return Err(StorageError::failed(error)),
                 Err(error) if unsaved == 0 => {
                     warn!(document = %slot.name, %error,
-                        "what was stored before could not be checked, and is served unchecked");
-                    history.set_verified(len);
-                    Vec::new()
+                        "what was stored before could not be checked, and is served unchecked until \
+                         it is opened again; {LIMITS}");
+                    self.verifying.served_unchecked = len;
                 }
+                // In this mode nothing is stored that is not checked. Nobody was told of it yet.
                 Err(error) => {
-                    let reason = format!("it could not be checked: {error}");
-                    let at = len - unsaved - from..len - from;
-                    let unsound = |at| Unsound {
-                        at,
-                        reason: reason.clone(),
-                    };
-                    at.map(unsound).collect()
+                    warn!(document = %slot.name, %error, changes = unsaved,
+                        "changes could not be checked, and are not stored; {LIMITS}");
+                    let refusal = Refusal::Unchecked(error.to_string());
+                    let new = len - unsaved..len;
+                    self.take_out(slot, new.map(|index| (index, refusal.clone())).collect())
+                        .await?;
                 }
-            };
-            if !unsound.is_empty() {
-                self.take_out(slot, from, &unsound).await?;
             }
         }
-        Ok(())
     }
 
-    /// Takes out changes, counted from the index `from`, and what depends on them. What of them was
-    /// stored is quarantined.
+    /// Takes out changes, by their indexes, and what depends on them. What of them was stored is
+    /// quarantined.
     async fn take_out(
         &mut self,
         slot: &Arc<Slot>,
-        from: u32,
-        unsound: &[Unsound],
+        mut refused: HashMap<u32, Refusal>,
     ) -> Result<(), StorageError> {
         let folded = self.opened().history.record().folded;
-        let unsound: HashMap<u32, String> = unsound
-            .iter()
-            .map(|change| (from + change.at, change.reason.clone()))
-            // An uploaded chunk that was loaded has it meanwhile.
-            .filter(|(index, _)| *index >= folded)
-            .collect();
-        if unsound.is_empty() {
+        // An uploaded chunk that was loaded has it meanwhile.
+        refused.retain(|index, _| *index >= folded);
+        if refused.is_empty() {
             return Ok(());
         }
         let open = self.opened();
@@ -366,10 +395,10 @@ impl Document {
                 stored.map_or_else(Default::default, |stored| (stored.outline, stored.rows));
             let without = open
                 .history
-                .without(&unsound, outline.as_deref(), &segments, &rows);
+                .without(&refused, outline.as_deref(), &segments, &rows);
             without.ok_or_else(|| slot.damaged("its parts do not fit together"))
         })?;
-        self.report_taken_out(slot, &without, &unsound);
+        self.report_taken_out(slot, &without, &refused);
         let gone: Vec<u32> = without.taken_out.iter().map(|out| out.index).collect();
         let lot: Vec<Quarantined> = without
             .taken_out
@@ -408,17 +437,17 @@ impl Document {
         Ok(())
     }
 
-    fn report_taken_out(&self, slot: &Slot, without: &Without, unsound: &HashMap<u32, String>) {
+    fn report_taken_out(&self, slot: &Slot, without: &Without, at_fault: &HashMap<u32, Refusal>) {
         let mut refused: Vec<(Option<ChangeHash>, Refusal)> = Vec::new();
         for out in &without.taken_out {
-            if unsound.contains_key(&out.index) {
+            if at_fault.contains_key(&out.index) {
                 let sender = self.verifying.senders.of(out.index);
                 warn!(document = %slot.name, peer = sender, change = %out.change.hash,
                     reason = %out.refusal, "change taken out");
             }
             refused.push((Some(out.change.hash), out.refusal.clone()));
         }
-        let depend = without.taken_out.len().saturating_sub(unsound.len());
+        let depend = without.taken_out.len().saturating_sub(at_fault.len());
         if depend > 0 {
             warn!(document = %slot.name, changes = depend, "taken out with them, since they depend on them");
         }

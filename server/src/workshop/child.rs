@@ -36,6 +36,7 @@ pub fn run(memory_bytes: u64, cpu_s: u64) -> std::io::Result<()> {
             changes,
             heads,
             len,
+            reading,
             wants_snapshot,
         }) => {
             let check = Check {
@@ -43,6 +44,7 @@ pub fn run(memory_bytes: u64, cpu_s: u64) -> std::io::Result<()> {
                 changes: &changes,
                 heads: &heads,
                 len,
+                reading,
                 wants_snapshot,
             };
             check.run().map(Built::Checked)

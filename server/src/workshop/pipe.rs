@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write};
 
 use bytes::Bytes;
-use reconverge::contents::{Brought, Unsound, Verdict};
+use reconverge::contents::{Brought, Reading, Unsound, Verdict};
 use reconverge::history::Unpacked;
 use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::protocol::ChangeHash;
@@ -33,6 +33,7 @@ pub(super) enum Task {
         /// The heads and the number of changes that must come out.
         heads: Vec<ChangeHash>,
         len: u32,
+        reading: Reading,
         wants_snapshot: bool,
     },
 }
@@ -118,9 +119,15 @@ impl Job {
                 changes,
                 unsaved,
                 heads,
+                reading,
                 wants_snapshot,
             } => {
-                head.push(if wants_snapshot { b'F' } else { b'V' });
+                head.push(match (wants_snapshot, reading) {
+                    (true, Reading::Contents) => b'F',
+                    (true, Reading::SavedForm) => b'f',
+                    (false, Reading::Contents) => b'V',
+                    (false, Reading::SavedForm) => b'v',
+                });
                 let len = u64::from(changes.end) + unsaved.len() as u64;
                 push_unsigned(&mut head, len);
                 push_hashes(&mut head, &heads);
@@ -157,12 +164,16 @@ impl Task {
         let hashes = read_hashes(&mut input)?;
         let first = read_list(&mut input, bytes)?;
         Some(match kind {
-            b'F' | b'V' => Self::Check {
+            b'F' | b'f' | b'V' | b'v' => Self::Check {
                 snapshot: first.into_iter().next(),
                 changes: read_list(&mut input, bytes)?,
                 heads: hashes,
                 len: number,
-                wants_snapshot: kind == b'F',
+                reading: match kind {
+                    b'F' | b'V' => Reading::Contents,
+                    _ => Reading::SavedForm,
+                },
+                wants_snapshot: matches!(kind, b'F' | b'f'),
             },
             _ => Self::Unpack {
                 chunk: first.into_iter().next()?,
@@ -324,31 +335,40 @@ mod tests {
         };
         storage.commit(&[batch]).unwrap();
         let unsaved = Bytes::from_static(b"not stored yet");
-        let fold = |snapshot: Option<_>, end| Job::Check {
+        let fold = |snapshot: Option<_>, end, reading| Job::Check {
             storage: storage.clone(),
             key,
             changes: 1..end,
             unsaved: vec![unsaved.clone()],
             heads: vec![HASH],
+            reading,
             wants_snapshot: snapshot.is_some(),
             snapshot,
         };
-        let task = |snapshot: Option<_>| Task::Check {
+        let task = |snapshot: Option<_>, reading| Task::Check {
             changes: [&changes[1..], std::slice::from_ref(&unsaved)].concat(),
             heads: vec![HASH],
             len: 5,
+            reading,
             wants_snapshot: snapshot.is_some(),
             snapshot,
         };
         let bytes = snapshot.len() as u64;
-        let whole = written(fold(Some((5, bytes)), 4)).unwrap();
-        assert_eq!(whole, Some(task(Some(snapshot))));
-        assert_eq!(written(fold(None, 4)).unwrap(), Some(task(None)));
-        for missing in [fold(Some((6, bytes)), 4), fold(None, 5)] {
+        let contents = Reading::Contents;
+        for reading in [contents, Reading::SavedForm] {
+            let whole = written(fold(Some((5, bytes)), 4, reading)).unwrap();
+            assert_eq!(whole, Some(task(Some(snapshot.clone()), reading)));
+            let changes = written(fold(None, 4, reading)).unwrap();
+            assert_eq!(changes, Some(task(None, reading)));
+        }
+        for missing in [fold(Some((6, bytes)), 4, contents), fold(None, 5, contents)] {
             assert!(matches!(written(missing), Err(Unfed::Storage(_))));
         }
         // A size that is not the snapshot's is no job.
-        assert_eq!(written(fold(Some((5, bytes + 60)), 4)).unwrap(), None);
+        assert_eq!(
+            written(fold(Some((5, bytes + 60)), 4, contents)).unwrap(),
+            None
+        );
     }
 
     #[test]
