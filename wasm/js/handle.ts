@@ -18,6 +18,7 @@ import type {
     Patch,
     Path,
     Prop,
+    QuarantinedChange,
     Span,
     SyncStatus,
     Undoable,
@@ -294,6 +295,15 @@ export class DocHandle<T> {
         return this.#owner.link.call("position", [this.documentId, this.#object(path), cursor])
     }
 
+    /**
+     * The changes that were taken out of this document, because together with their past they make
+     * none, and those that were made on top of one: own ones may be among them. An `error` with the
+     * code `quarantined` tells when there are more. They are in local storage as long as the document.
+     */
+    quarantined(): Promise<QuarantinedChange[]> {
+        return this.#owner.link.call("quarantined", [this.documentId])
+    }
+
     /** The marks of a text, as ranges that do not overlap for one name. */
     marks(path: Path): Promise<Mark[]> {
         return this.#owner.link.call("marks", [this.documentId, this.#object(path)])
@@ -345,6 +355,14 @@ export class DocHandle<T> {
                 this.#rename(new Map(message.names))
                 this.#named = message.seq
                 return
+            case "takenOut":
+                return this.#events.emit(
+                    "error",
+                    new RepoError(
+                        "quarantined",
+                        "changes that make no document were taken out, with what was made on top of them: see quarantined()",
+                    ),
+                )
             case "rejected":
                 return this.#events.emit("error", new RepoError("failed", message.message))
             case "status":

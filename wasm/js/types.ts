@@ -82,7 +82,17 @@ export interface ConnectionStatus {
  * - `closed`: the repo was shut down;
  * - `failed`: an argument is of no use, or the engine failed. The message tells more.
  */
-export type FailureCode = "unavailable" | "deleted" | "storage" | "damaged" | "closed" | "failed"
+export type FailureCode = "unavailable" | "deleted" | "storage" | "damaged" | "quarantined" | "closed" | "failed"
+
+/** A change that was taken out of a document, because together with its past it makes none. */
+export interface QuarantinedChange {
+    /** Its name. */
+    readonly hash: string
+    /** What is wrong with it, or with what it depends on. */
+    readonly reason: string
+    /** The change as Automerge reads it (`decodeChange`, `applyChanges`). */
+    readonly change: Uint8Array
+}
 
 /**
  * How far a change has come: `local` is in this browser's storage, `durable` on a relay's disk,

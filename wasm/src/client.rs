@@ -591,14 +591,14 @@ impl Client {
         Ok(changes.iter().map(row).collect())
     }
 
-    /// What was taken out of a document and is kept aside: for each change hash, reason and bytes.
+    /// What was taken out of a document and is kept aside, as the page is told it.
     pub fn quarantined(&self, document: &str) -> Result<Array, JsError> {
         let kept = engine::kept_aside(&self.storage, &id_of(document)?).map_err(fault)?;
         let row = |change: &Quarantined| {
-            array([
-                change.hash.to_string().into(),
-                change.reason.as_str().into(),
-                Uint8Array::from(&*change.bytes).into(),
+            object([
+                ("hash", change.hash.to_string().into()),
+                ("reason", change.reason.as_str().into()),
+                ("change", Uint8Array::from(&*change.bytes).into()),
             ])
         };
         Ok(kept.iter().map(row).collect())

@@ -7,7 +7,7 @@
 import { __wbg_reset_state as renewInstance, Client, documentId, initSync } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
 import type { Storage, StorageWrite } from "../storage.js"
-import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, Span } from "../types.js"
+import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, QuarantinedChange, Span } from "../types.js"
 import {
     words,
     type CallName,
@@ -48,6 +48,7 @@ type Output =
     | { type: "flushed"; document: string }
     | { type: "found"; document: string; code?: FailureCode; error?: string }
     | { type: "changed"; document: string }
+    | { type: "takenOut"; document: string }
     | { type: "status"; document: string; state: DocumentStatus["state"]; reason?: string }
     | { type: "ephemeral"; document: string; sender: string; message: unknown }
     | { type: "deleted"; document: string }
@@ -345,6 +346,9 @@ export class Host {
                 }
                 return
             }
+            case "takenOut":
+                for (const page of this.#shown.get(output.document)?.views.keys() ?? []) page.port.post(output)
+                return
             case "deleted": {
                 const { document } = output
                 for (const tell of take(this.#deleters, document)) tell()
@@ -769,6 +773,7 @@ export class Host {
             this.#client.diff(document, [...before], [...after]) as Operation[],
         ],
         history: (_, __, document) => (this.#client.history(document) as HistoryRow[]).map(change),
+        quarantined: (_, __, document) => this.#client.quarantined(document) as QuarantinedChange[],
         changeAt: (_, __, document, heads, { operations, time, message }) => {
             const make = (): string | undefined =>
                 this.#client.change(document, [...operations], new Map(), time, message, [...heads], undefined, 0)

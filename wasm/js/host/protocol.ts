@@ -5,7 +5,16 @@
 // not stored (`Resume`).
 
 import type { Operation } from "../operations.js"
-import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, Span, SyncState } from "../types.js"
+import type {
+    ChangeInfo,
+    ConnectionStatus,
+    FailureCode,
+    Heads,
+    Mark,
+    QuarantinedChange,
+    Span,
+    SyncState,
+} from "../types.js"
 
 /** How a host is started. */
 export interface HostOptions {
@@ -74,6 +83,7 @@ export interface Calls {
     state: [[document: string, heads: Heads], Operation[]]
     diff: [[document: string, before: Heads, after: Heads], [state: Operation[], steps: Operation[]]]
     history: [[document: string], ChangeInfo[]]
+    quarantined: [[document: string], QuarantinedChange[]]
     changeAt: [[document: string, heads: Heads, edit: Omit<Edit, "seq">], Heads]
     cursor: [[document: string, object: string, index: number], string]
     position: [[document: string, object: string, cursor: string], number]
@@ -149,6 +159,8 @@ export type HostMessage =
     | ({ readonly type: "stored"; readonly document: string } & StoredEdits)
     /** An edit was not possible. A whole update follows, and no edit before that counts. */
     | { readonly type: "rejected"; readonly document: string; readonly seq: number; readonly message: string }
+    /** Changes were taken out of it and are kept aside. */
+    | { readonly type: "takenOut"; readonly document: string }
     /** Of what is `processed` of the page's edits. */
     | {
           readonly type: "status"
