@@ -565,7 +565,7 @@ export function types(d: Draft<Example>, any: Draft<any>, unknown: Draft<unknown
 test("what is too much for one change throws before anything happens", () => {
     const page = new Page<any>({ text: "whole", list: [0], kept: true })
     const before = page.doc
-    const characters = 14_000_000
+    const characters = 14_500_000
     const refused = [
         (draft: any) => next.splice(draft, ["text"], 0, 0, "x".repeat(characters)),
         (draft: any) => (draft.text = "x".repeat(characters)),
