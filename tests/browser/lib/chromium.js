@@ -5,6 +5,7 @@ import { createInterface } from "node:readline"
 import { chromium } from "playwright-core"
 import { until, within } from "../../interop/lib/wait.js"
 import { executable } from "./executable.js"
+import { endsWithUs } from "./started.js"
 
 const FLAGS = [
   "--no-sandbox", // refuses to start as root otherwise
@@ -61,6 +62,7 @@ export class Profile {
       { stdio: ["ignore", "ignore", "pipe"], detached: true }
     )
     this.#process = child
+    endsWithUs(child)
     let outcome
     this.#exit = new Promise(resolve => {
       child.once("error", error => resolve((outcome = { error })))

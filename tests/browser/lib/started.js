@@ -8,6 +8,28 @@ const START_MS = 60_000
 const STOP_MS = 15_000
 const LOG_LINES_KEPT = 40
 
+/** What is running; it ends with this process, also when that is told to end in the midst of a test. */
+const running = new Set()
+
+/** Lets a child that leads a group of its own end with this process. */
+export function endsWithUs(child) {
+  running.add(child)
+  child.once("exit", () => running.delete(child))
+}
+
+function endAll() {
+  for (const child of running) {
+    try {
+      process.kill(-child.pid, "SIGKILL")
+    } catch {
+      // It has ended by itself.
+    }
+  }
+}
+
+process.once("exit", endAll)
+for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => process.exit(1))
+
 export class Started {
   #what
   #child
@@ -21,6 +43,7 @@ export class Started {
     const stdio = ["ignore", "pipe", "pipe", ...Array(pipes).fill("pipe")]
     // In a group of its own, so that what it starts ends with it.
     this.#child = spawn(path, args, { stdio, detached: true, env: { ...process.env, ...env } })
+    endsWithUs(this.#child)
     this.#exit = new Promise(resolve => {
       this.#child.once("error", error => resolve((this.#outcome = { error })))
       this.#child.once("exit", (code, signal) => resolve((this.#outcome = { code, signal })))
