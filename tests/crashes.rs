@@ -2,11 +2,12 @@
 //! Method: a script of commits runs on a disk in memory that, at its n-th operation, fails or
 //! freezes; then the machine crashes, and of the writes that were not synced all, none, or a
 //! seeded part survive. For every n of the script; then again with a second crash while the file
-//! is being opened.
+//! is being opened. Beside it: the file's name, and a disk that is full.
 
 #![allow(clippy::unwrap_used, reason = "a test says where it broke")]
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use automerge::ChangeHash;
 use bytes::Bytes;
@@ -317,4 +318,129 @@ fn a_file_with_little_alive_is_made_smaller_whatever_happens_meanwhile() {
             }
         }
     }
+}
+
+/// Aim: a file that is served from has a name on disk. Method: the run that makes the file dies
+/// between its renaming and the folder's sync, or that fails; the next one has to sync the folder
+/// and those above it, which the relay may have made too, before it serves.
+#[test]
+fn whoever_opens_the_file_puts_its_name_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let own = directory.path().canonicalize().unwrap().join("made/data");
+    std::fs::create_dir_all(&own).unwrap();
+    let file = own.join("reconverge.redb");
+    let open = |fails: bool, synced: &mut Vec<PathBuf>| {
+        let synced = std::cell::RefCell::new(synced);
+        RedbStorage::open_syncing(&file, CACHE_BYTES, "names", |folder| {
+            // The file has its name before the name is synced.
+            assert!(file.exists());
+            synced.borrow_mut().push(folder.to_owned());
+            if fails {
+                return Err(std::io::Error::from_raw_os_error(5));
+            }
+            std::fs::File::open(folder)?.sync_all()
+        })
+    };
+    for _ in 0..2 {
+        // Not even what is there already is served while the name cannot be made safe.
+        let failed = open(true, &mut Vec::new()).unwrap_err();
+        assert!(failed.to_string().contains("os error 5"), "{failed}");
+        assert!(file.exists());
+    }
+    for _ in 0..2 {
+        let mut synced = Vec::new();
+        let storage = open(false, &mut synced).unwrap();
+        assert!(!storage.is_new(), "the run before made it");
+        let above: Vec<_> = own.ancestors().take(3).map(Path::to_owned).collect();
+        assert_eq!(synced[..3], above, "the folder, and those that may be new");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_no_new_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("reconverge.redb");
+    let open = || RedbStorage::open(&file, CACHE_BYTES, "files");
+    assert!(open().unwrap().is_new());
+    assert!(!open().unwrap().is_new());
+    let whole = std::fs::read(&file).unwrap();
+    let refused = |what: &str| {
+        let left = std::fs::read(&file).ok();
+        let error = open().unwrap_err();
+        assert!(matches!(error, StorageError::Unusable { .. }), "{error:?}");
+        let error = error.to_string();
+        assert!(error.contains(what), "{error}");
+        assert!(error.contains(&file.display().to_string()), "{error}");
+        assert_eq!(std::fs::read(&file).ok(), left, "it is left as it is");
+    };
+    for (len, what) in [
+        (0, "it is empty"),
+        (1, "damaged"),
+        (4096, "damaged"),
+        (5000, "damaged"),
+    ] {
+        std::fs::write(&file, &whole[..len]).unwrap();
+        refused(what);
+    }
+    std::fs::write(&file, "{ \"listen\": \"127.0.0.1:3030\" }").unwrap();
+    refused("damaged");
+    std::fs::write(&file, vec![0; whole.len()]).unwrap();
+    refused("damaged");
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(directory.path().join("volume/reconverge.redb"), &file).unwrap();
+    refused("Is a volume not mounted?");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    refused("it is no file");
+}
+
+/// Aim: while nothing can be written, everything that was committed is read. Method: a disk that
+/// has no room from its n-th write on, for every n of a commit; what is read meanwhile must be on
+/// disk, so it must survive a crash at that moment, and afterwards commits go on.
+#[test]
+fn a_full_disk_is_read_from() {
+    let counted = made();
+    let (mut keys, mut acknowledged, mut tried) = Default::default();
+    let before = |storage: &RedbStorage, keys: &mut _, acknowledged: &mut _, tried: &mut _| {
+        for n in 0..4 {
+            commit(storage, keys, n, acknowledged, tried).unwrap();
+        }
+    };
+    let storage = open(&counted).unwrap();
+    before(&storage, &mut keys, &mut acknowledged, &mut tried);
+    let from = counted.operations();
+    commit(&storage, &mut keys, 4, &mut acknowledged, &mut tried).unwrap();
+    let operations = counted.operations() - from;
+    let mut read_from = 0;
+    for n in 1..=operations {
+        let disk = made();
+        let storage = open(&disk).unwrap();
+        let (mut keys, mut acknowledged, mut tried) = Default::default();
+        before(&storage, &mut keys, &mut acknowledged, &mut tried);
+        disk.fill_at(n);
+        let full = commit(&storage, &mut keys, 4, &mut acknowledged, &mut tried);
+        if full.is_ok() {
+            continue;
+        }
+        assert!(full.unwrap_err().to_string().contains("no room"));
+        // A write that failed left everything before it on disk.
+        assert_eq!(read(&storage), acknowledged, "operation {n}");
+        assert_eq!(
+            read(&open(&disk.crash(Survivors::None)).unwrap()),
+            acknowledged
+        );
+        let again = commit(&storage, &mut keys, 4, &mut acknowledged, &mut tried);
+        assert!(again.unwrap_err().to_string().contains("no room"));
+        assert_eq!(read(&storage), acknowledged, "operation {n}");
+        read_from += 1;
+        disk.empty();
+        // It is tried again after a moment.
+        let since = std::time::Instant::now();
+        while commit(&storage, &mut keys, 4, &mut acknowledged, &mut tried).is_err() {
+            assert!(since.elapsed().as_secs() < 60);
+            std::thread::yield_now();
+        }
+        assert_eq!(read(&storage), acknowledged, "operation {n}");
+    }
+    assert!(read_from > 3, "read from {read_from} full disks");
 }

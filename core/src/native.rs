@@ -4,11 +4,13 @@
 mod address;
 mod committer;
 mod driver;
+mod folder;
 mod handle;
 mod redb_storage;
 mod repo;
 mod socket;
 mod space;
+mod syncs;
 
 pub use address::AddressError;
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer};

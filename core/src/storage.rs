@@ -38,6 +38,12 @@ pub enum StorageError {
     /// Reading or writing failed; nothing is known of the last commit until it is read back.
     #[error("storage failed: {0}")]
     Failed(Arc<dyn std::error::Error + Send + Sync>),
+    /// The file is not as we left it, and says how to go on.
+    #[error("{what}")]
+    Unusable {
+        /// The file, what is wrong with it, and what can be done.
+        what: String,
+    },
     /// Another process has the file.
     #[error("it is in use by another process, which must end first")]
     InUse,

@@ -1,6 +1,7 @@
 //! Disks that misbehave on command: a file whose syncs fail or hang, for a relay under live
 //! clients; and a disk in memory that loses what was not synced, for every crash there is.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ pub struct SyncFaults(Arc<(Mutex<SyncState>, Condvar)>);
 struct SyncState {
     failing: u32,
     held: bool,
+    full: bool,
 }
 
 impl SyncFaults {
@@ -39,6 +41,11 @@ impl SyncFaults {
         self.0.1.notify_all();
     }
 
+    /// From now on there is room for nothing, or there is again.
+    pub fn fill(&self, full: bool) {
+        self.state().full = full;
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state();
         while state.held {
@@ -52,7 +59,7 @@ impl SyncFaults {
     }
 }
 
-/// A file whose syncs obey [`SyncFaults`].
+/// A file whose syncs and room obey [`SyncFaults`].
 #[derive(Debug)]
 pub struct FaultyFile {
     file: FileBackend,
@@ -92,6 +99,13 @@ impl StorageBackend for FaultyFile {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        // The header is written in its old place.
+        if offset > 0 && self.faults.state().full {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "no room, as it was told",
+            ));
+        }
         self.file.write(offset, data)
     }
 
@@ -120,6 +134,9 @@ pub enum Survivors {
     Some(u64),
 }
 
+/// What a disk has room for or not.
+const PAGE_BYTES: usize = 4096;
+
 /// A disk in memory. Clones are handles to the same disk.
 #[derive(Debug, Clone, Default)]
 pub struct Disk(Arc<Mutex<DiskState>>);
@@ -132,6 +149,10 @@ struct DiskState {
     operations: u64,
     fatal: Option<(u64, Fault)>,
     struck: bool,
+    /// From this operation on there is no room for pages that were never written.
+    full_from: Option<u64>,
+    /// The pages that were ever written.
+    pages: BTreeSet<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -154,6 +175,17 @@ fn apply(bytes: &mut Vec<u8>, change: &Change) {
 }
 
 impl Disk {
+    /// A disk that has this on it.
+    #[must_use]
+    pub fn holding(bytes: Vec<u8>) -> Self {
+        let state = DiskState {
+            synced: bytes.clone(),
+            now: bytes,
+            ..DiskState::default()
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
     fn state(&self) -> MutexGuard<'_, DiskState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,6 +195,19 @@ impl Disk {
         let mut state = self.state();
         state.fatal = Some((state.operations + operation, fault));
         state.struck = false;
+    }
+
+    /// Lets the disk be full from the n-th write, resize or sync on, counted from 1: what was never
+    /// written cannot be. As on most disks, the rest goes on: old pages are written, the file's
+    /// length changes, syncs succeed.
+    pub fn fill_at(&self, operation: u64) {
+        let mut state = self.state();
+        state.full_from = Some(state.operations + operation);
+    }
+
+    /// There is room again.
+    pub fn empty(&self) {
+        self.state().full_from = None;
     }
 
     /// How many writes, resizes and syncs there were.
@@ -254,6 +299,19 @@ impl StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.operate()?;
+        let first = usize::try_from(offset).unwrap() / PAGE_BYTES;
+        let pages = first
+            ..(first * PAGE_BYTES + data.len())
+                .div_ceil(PAGE_BYTES)
+                .max(first + 1);
+        let full = state.full_from.is_some_and(|from| state.operations >= from);
+        if full && !pages.clone().all(|page| state.pages.contains(&page)) {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "no room, as it was told",
+            ));
+        }
+        state.pages.extend(pages);
         let change = Change::Write(usize::try_from(offset).unwrap(), data.to_vec());
         apply(&mut state.now, &change);
         state.unsynced.push(change);

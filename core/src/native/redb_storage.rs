@@ -4,19 +4,25 @@
 //! trusts a checksum that is not cryptographic to tell a whole commit from a torn one. With
 //! quick-repair, which implies two phases, opening after a crash does not read the whole file.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use redb::backends::FileBackend;
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
     ReadableTableMetadata, StorageBackend, Table, TableDefinition, TableError, WriteTransaction,
 };
 
+use super::folder;
 use super::space::{Change, Space};
+use super::syncs::{Syncs, Watched};
 use crate::history::{Record, Row, decode_heads, encode_heads};
 use crate::id::DocumentId;
 use crate::storage::{
@@ -67,15 +73,47 @@ type Open = Box<dyn Fn() -> Result<Database, StorageError> + Send + Sync>;
 /// Tells the size of the file in bytes.
 type Size = Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>;
 
+/// After a failure it is tried again at most so often; whoever commits meanwhile gets the same
+/// error. Readers wait while the file is opened.
+const REOPEN_AFTER: Duration = Duration::from_millis(200);
+
 /// Documents in one redb file.
 pub struct RedbStorage {
     open: Open,
     size: Size,
     space: Mutex<Space>,
-    /// `None` after a failure, until it could be opened again.
-    database: RwLock<Option<Database>>,
+    database: RwLock<Opened>,
+    syncs: Arc<Syncs>,
     storage_id: Arc<str>,
     next_key: AtomicU64,
+    made: bool,
+}
+
+/// What may be done with the file.
+enum Opened {
+    /// What is committed is on disk, and can be added to.
+    Settled(Database),
+    /// What is committed is on disk, and nothing can be written, since then, for this reason: a full
+    /// disk, most of the time.
+    ReadOnly(Database, Instant, StorageError),
+    /// Not even that; since then, for this reason.
+    Closed(Instant, StorageError),
+}
+
+impl Opened {
+    fn to_read(&self) -> Result<&Database, StorageError> {
+        match self {
+            Self::Settled(database) | Self::ReadOnly(database, ..) => Ok(database),
+            Self::Closed(_, error) => Err(error.clone()),
+        }
+    }
+
+    fn to_write(&self) -> Result<&Database, StorageError> {
+        match self {
+            Self::Settled(database) => Ok(database),
+            Self::ReadOnly(_, _, error) | Self::Closed(_, error) => Err(error.clone()),
+        }
+    }
 }
 
 impl fmt::Debug for RedbStorage {
@@ -87,34 +125,56 @@ impl fmt::Debug for RedbStorage {
 }
 
 impl RedbStorage {
-    /// Opens or makes the file, and gives back to the file system what the last run freed.
+    /// Opens or makes the file, and gives back to the file system what the last run freed. When it
+    /// returns, the file's name is on disk too: the last run may have died before that.
     ///
     /// `new_storage_id` names the storage if it is made now. `cache_bytes` bounds redb's page
     /// cache.
     ///
     /// # Errors
-    /// [`StorageError::InUse`] if another process has the file; when it cannot be opened, or has
-    /// another format.
+    /// [`StorageError::InUse`] if another process has the file; [`StorageError::Unusable`] if it is
+    /// empty or damaged; when it cannot be opened, or has another format.
     pub fn open(
         path: &Path,
         cache_bytes: usize,
         new_storage_id: &str,
     ) -> Result<Self, StorageError> {
-        let file: PathBuf = path.to_owned();
-        let open = move || {
-            let mut builder = Builder::new();
-            builder.set_cache_size(cache_bytes);
-            builder.create(&file).map_err(|error| match error {
-                DatabaseError::DatabaseAlreadyOpen => StorageError::InUse,
-                other => StorageError::failed(other),
-            })
+        Self::open_syncing(path, cache_bytes, new_storage_id, folder::sync)
+    }
+
+    /// The same, with another way to put a folder's entries on disk.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_syncing(
+        path: &Path,
+        cache_bytes: usize,
+        new_storage_id: &str,
+        sync_folder: impl Fn(&Path) -> std::io::Result<()>,
+    ) -> Result<Self, StorageError> {
+        let made = match std::fs::metadata(path) {
+            Ok(file) if !file.is_file() => return Err(unusable(path, "it is no file")),
+            Ok(file) if file.len() == 0 => return Err(unusable(path, EMPTY)),
+            Ok(_) => false,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if path.is_symlink() {
+                    return Err(unusable(path, DANGLING));
+                }
+                make(path, new_storage_id)?;
+                true
+            }
+            Err(error) => return Err(StorageError::failed(error)),
         };
-        if !path.try_exists().map_err(StorageError::failed)? {
-            make(path, new_storage_id)?;
-        }
+        folder::sync_all(path, sync_folder).map_err(StorageError::failed)?;
+        let syncs = Arc::new(Syncs::default());
+        let open = {
+            let (path, syncs) = (path.to_owned(), syncs.clone());
+            move || open_file(&path, cache_bytes, &syncs)
+        };
         let file: PathBuf = path.to_owned();
         let size = move || Ok(std::fs::metadata(&file)?.len());
-        Self::with(Box::new(open), Box::new(size), new_storage_id)
+        let storage = Self::with(Box::new(open), Box::new(size), syncs, new_storage_id)?;
+        Ok(Self { made, ..storage })
     }
 
     /// The same on any backend of redb. `backend` is called again after a failure, and then must
@@ -128,35 +188,52 @@ impl RedbStorage {
         cache_bytes: usize,
         new_storage_id: &str,
     ) -> Result<Self, StorageError> {
-        let open = move || {
-            let mut builder = Builder::new();
-            builder.set_cache_size(cache_bytes);
-            builder
-                .create_with_backend(backend())
-                .map_err(StorageError::failed)
+        let syncs = Arc::new(Syncs::default());
+        let open = {
+            let syncs = syncs.clone();
+            move || {
+                let backend = Watched::new(backend(), syncs.clone());
+                let opened = Builder::new()
+                    .set_cache_size(cache_bytes)
+                    .create_with_backend(backend);
+                opened.map_err(StorageError::failed)
+            }
         };
-        Self::with(Box::new(open), Box::new(size), new_storage_id)
+        Self::with(Box::new(open), Box::new(size), syncs, new_storage_id)
     }
 
-    fn with(open: Open, size: Size, new_storage_id: &str) -> Result<Self, StorageError> {
-        let mut database = open()?;
-        let (storage_id, mut space) = settle(&database, new_storage_id)?;
+    fn with(
+        open: Open,
+        size: Size,
+        syncs: Arc<Syncs>,
+        new_storage_id: &str,
+    ) -> Result<Self, StorageError> {
+        let mut database = guarded(&open)?;
+        let (storage_id, mut space) = guarded(|| settle(&database, new_storage_id))?;
         if space.is_sparse(size().map_err(StorageError::failed)?) {
-            database.compact().map_err(StorageError::failed)?;
+            guarded(|| database.compact().map_err(StorageError::failed))?;
             space.compacted(size().map_err(StorageError::failed)?);
         }
-        let next_key = AtomicU64::new(last_key(&database)? + 1);
+        let next_key = AtomicU64::new(guarded(|| last_key(&database))? + 1);
         Ok(Self {
             open,
             size,
             space: Mutex::new(space),
-            database: RwLock::new(Some(database)),
+            database: RwLock::new(Opened::Settled(database)),
+            syncs,
             storage_id,
             next_key,
+            made: false,
         })
     }
 
-    fn database(&self) -> RwLockReadGuard<'_, Option<Database>> {
+    /// Whether there was no file, so that an empty one was made.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.made
+    }
+
+    fn database(&self) -> RwLockReadGuard<'_, Opened> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -164,27 +241,77 @@ impl RedbStorage {
         &self,
         read: impl FnOnce(&ReadTransaction) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let database = self.database();
-        let Some(database) = &*database else {
-            return Err(StorageError::failed(Reopening));
+        if matches!(&*self.database(), Opened::Closed(..)) {
+            self.reopen_if_due();
+        }
+        let result = {
+            let opened = self.database();
+            let database = opened.to_read()?;
+            guarded(|| read(&database.begin_read().map_err(StorageError::failed)?))
         };
-        read(&database.begin_read().map_err(StorageError::failed)?)
+        // redb refuses everything after one read that failed, and a panic may leave its locks
+        // poisoned.
+        if let Err(StorageError::Failed(_) | StorageError::Unusable { .. }) = &result {
+            self.reopen();
+        }
+        result
     }
 
     /// Opens the database anew, and makes sure that what it shows now is on disk: a failed sync
-    /// may have left in the system's cache what the disk has not got.
-    fn reopen(&self) -> Result<(), StorageError> {
-        let mut database = self
+    /// may have left in the system's cache what the disk has not got. If that cannot be done
+    /// because nothing can be written, and no sync failed, then what it shows is what the last
+    /// successful commit left, and it is read from as it is.
+    fn reopen(&self) {
+        let mut opened = self
             .database
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        // The file is locked while it is open.
-        drop(database.take());
-        let opened = (self.open)()?;
-        let (_, space) = settle(&opened, &self.storage_id)?;
-        *self.space() = space;
-        *database = Some(opened);
-        Ok(())
+        let close = |opened: &mut Opened| {
+            let closed = Opened::Closed(Instant::now(), StorageError::failed(Reopening));
+            let before = std::mem::replace(opened, closed);
+            // The file is locked while it is open.
+            let _ = guarded(|| {
+                drop(before);
+                Ok(())
+            });
+        };
+        close(&mut opened);
+        let settled = guarded(|| {
+            let database = (self.open)()?;
+            let (_, space) = settle(&database, &self.storage_id)?;
+            Ok((database, space))
+        });
+        let error = match settled {
+            Ok((database, space)) => {
+                self.syncs.settled();
+                *self.space() = space;
+                *opened = Opened::Settled(database);
+                return;
+            }
+            Err(error) => error,
+        };
+        let shown = guarded(|| {
+            let database = (self.open)()?;
+            self.syncs.sync()?;
+            Ok(database)
+        });
+        *opened = match shown {
+            Ok(database) => Opened::ReadOnly(database, Instant::now(), error),
+            Err(_) => Opened::Closed(Instant::now(), error),
+        };
+    }
+
+    /// Opens the database again if it must be and the last attempt is a while ago.
+    fn reopen_if_due(&self) {
+        let due = match &*self.database() {
+            Opened::Settled(_) => false,
+            Opened::ReadOnly(_, since, _) | Opened::Closed(since, _) => {
+                since.elapsed() >= REOPEN_AFTER
+            }
+        };
+        if due {
+            self.reopen();
+        }
     }
 
     /// What a table has of a document, by the names of relays.
@@ -217,19 +344,19 @@ impl RedbStorage {
     }
 
     fn try_commit(&self, batches: &[Batch]) -> Result<Change, StorageError> {
-        let database = self.database();
-        let Some(database) = &*database else {
-            return Err(StorageError::failed(Reopening));
-        };
-        let transaction = begin(database)?;
-        let change = apply(&transaction, batches).map_err(StorageError::failed)?;
-        let after = self.space().after(change);
-        if let (live, true) = after {
-            store_live(&transaction, live).map_err(StorageError::failed)?;
-        }
-        transaction.commit().map_err(StorageError::failed)?;
-        self.space().committed(after);
-        Ok(change)
+        let opened = self.database();
+        let database = opened.to_write()?;
+        guarded(|| {
+            let transaction = begin(database)?;
+            let change = apply(&transaction, batches).map_err(StorageError::failed)?;
+            let after = self.space().after(change);
+            if let (live, true) = after {
+                store_live(&transaction, live).map_err(StorageError::failed)?;
+            }
+            transaction.commit().map_err(StorageError::failed)?;
+            self.space().committed(after);
+            Ok(change)
+        })
     }
 
     /// Makes the file smaller, if that is worth the pause.
@@ -242,8 +369,8 @@ impl RedbStorage {
             .database
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = &mut *database {
-            database.compact().map_err(StorageError::failed)?;
+        if let Opened::Settled(database) = &mut *database {
+            guarded(|| database.compact().map_err(StorageError::failed))?;
         }
         let file = (self.size)().map_err(StorageError::failed)?;
         self.space().compacted(file);
@@ -258,6 +385,92 @@ impl RedbStorage {
 #[derive(Debug, thiserror::Error)]
 #[error("the database is being opened again after a failure")]
 struct Reopening;
+
+/// What an operator can do about a file that is not as we left it.
+const EMPTY: &str = "it is empty. A store is given its name when it is whole, so something else \
+    emptied or made this file: put a backup in its place, or, to begin with an empty store, \
+    remove it";
+const DANGLING: &str = "it is a link to a file that is not there. Is a volume not mounted? To \
+    begin with an empty store, remove the link";
+const DAMAGED: &str = "what redb keeps of its own in it is damaged. Keep a copy of the file and put \
+    a backup in its place, or, to begin with an empty store that clients fill with what they have, \
+    remove it";
+
+fn unusable(path: &Path, what: impl fmt::Display) -> StorageError {
+    StorageError::Unusable {
+        what: format!("{}: {what}", path.display()),
+    }
+}
+
+fn open_file(
+    path: &Path,
+    cache_bytes: usize,
+    syncs: &Arc<Syncs>,
+) -> Result<Database, StorageError> {
+    create_file(path, cache_bytes, false, syncs)
+}
+
+fn create_file(
+    path: &Path,
+    cache_bytes: usize,
+    new: bool,
+    syncs: &Arc<Syncs>,
+) -> Result<Database, StorageError> {
+    let mut options = std::fs::File::options();
+    options.read(true).write(true).create_new(new);
+    let file = options.open(path).map_err(StorageError::failed)?;
+    if !new && file.metadata().map_err(StorageError::failed)?.len() == 0 {
+        // While we had it, too.
+        return Err(unusable(path, EMPTY));
+    }
+    let backend = FileBackend::new(file).map_err(StorageError::failed)?;
+    let opened = Builder::new()
+        .set_cache_size(cache_bytes)
+        .create_with_backend(Watched::new(backend, syncs.clone()));
+    opened.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StorageError::InUse,
+        DatabaseError::Storage(redb::StorageError::Io(error)) if is_damage(&error) => {
+            unusable(path, format_args!("{DAMAGED} ({error})"))
+        }
+        DatabaseError::Storage(redb::StorageError::Io(error)) => StorageError::failed(error),
+        other => unusable(path, format_args!("{DAMAGED} ({other})")),
+    })
+}
+
+fn is_damage(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
+    )
+}
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs what calls redb, which panics where its own structures are damaged; what that would print
+/// is said by the error.
+fn guarded<T>(run: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                before(panic);
+            }
+        }));
+    });
+    let outer = GUARDED.replace(true);
+    let result = std::panic::catch_unwind(AssertUnwindSafe(run));
+    GUARDED.set(outer);
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(StorageError::Unusable {
+            what: format!("{DAMAGED} (redb: {})", text.unwrap_or("it panicked")),
+        })
+    })
+}
 
 fn begin(database: &Database) -> Result<WriteTransaction, StorageError> {
     let mut transaction = database.begin_write().map_err(StorageError::failed)?;
@@ -337,17 +550,13 @@ fn make(path: &Path, storage_id: &str) -> Result<(), StorageError> {
         }
         _ => {}
     }
-    let database = Database::create(&unfinished).map_err(StorageError::failed)?;
+    let syncs = Arc::new(Syncs::default());
+    let database = create_file(&unfinished, CACHE_BYTES_DEFAULT, true, &syncs)?;
     settle(&database, storage_id)?;
     drop(database);
     let publish = || -> std::io::Result<()> {
         std::fs::File::open(&unfinished)?.sync_all()?;
-        std::fs::rename(&unfinished, path)?;
-        // The name is durable when the folder is.
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        std::fs::File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+        std::fs::rename(&unfinished, path)
     };
     publish().map_err(StorageError::failed)
 }
@@ -667,11 +876,8 @@ impl Storage for RedbStorage {
         }
         let is_new = |relay: &Arc<str>| named.lines().all(|line| *line != **relay);
         let all = relays.iter().any(is_new);
-        let database = self.database();
-        let Some(database) = &*database else {
-            return Err(StorageError::failed(Reopening));
-        };
-        let transaction = begin(database)?;
+        let opened = self.database();
+        let transaction = begin(opened.to_write()?)?;
         let write = || -> Result<(), redb::Error> {
             let mut meta = transaction.open_table(META)?;
             meta.insert(RELAYS, lines.as_bytes())?;
@@ -688,6 +894,8 @@ impl Storage for RedbStorage {
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
+        self.reopen_if_due();
+        self.database().to_write()?;
         let committed = self.try_commit(batches);
         let settled = match &committed {
             Ok(change) if change.removed > 0 => self.give_back(),
@@ -696,7 +904,7 @@ impl Storage for RedbStorage {
         };
         if settled.is_err() {
             // The next caller finds out whether that helped.
-            let _ = self.reopen();
+            self.reopen();
         }
         committed.map(|_| ())
     }
