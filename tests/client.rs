@@ -263,7 +263,7 @@ struct FaultyRelay {
     commands: ChildStdin,
     lines: mpsc::Receiver<String>,
     url: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl FaultyRelay {
@@ -274,6 +274,7 @@ impl FaultyRelay {
             .arg(folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
             .spawn()
             .unwrap();
         let (line, lines) = mpsc::sync_channel(64);
@@ -291,8 +292,22 @@ impl FaultyRelay {
             child,
             lines,
             url,
-            _folder: folder,
+            folder,
         }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    async fn logged(&self, words: &str) {
+        let logged = async {
+            while !self.log().contains(words) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let timely = tokio::time::timeout(PATIENCE, logged).await;
+        timely.unwrap_or_else(|_| panic!("{words:?} is not in {}", self.log()));
     }
 
     fn tell(&mut self, command: &str) {
@@ -327,6 +342,60 @@ async fn saved_is_said_only_after_the_relays_disk_has_it() {
     put(&document, "n", 2);
     synced(&document).await;
     repo.shutdown().await.unwrap();
+}
+
+/// Aim: on a full disk, what was committed is read, what is new waits and is lost to nobody, and the
+/// log has a line for each change of state.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_relays_disk_is_full_what_is_stored_is_read() {
+    let mut relay = FaultyRelay::start();
+    let ann = Repo::builder().relay(&relay.url).build().await.unwrap();
+    let documents: Vec<_> = (0..20).map(|_| ann.create().unwrap()).collect();
+    for document in &documents {
+        put(document, "n", 1);
+        synced(document).await;
+    }
+    relay.tell("fill");
+    // Half of them are written to meanwhile.
+    for _ in 0..3 {
+        for document in &documents[..10] {
+            put(document, "n", 2);
+        }
+        relay.logged("storage fails").await;
+        for of_ann in &documents {
+            let bob = Repo::builder().relay(&relay.url).build().await.unwrap();
+            let of_bob = in_time("find", bob.find(&of_ann.url())).await.unwrap();
+            assert_eq!(
+                get(&of_bob, "n"),
+                Some(1),
+                "what is not on disk is not told"
+            );
+            bob.shutdown().await.unwrap();
+        }
+        assert_eq!(*documents[0].status().borrow(), Status::Saving);
+        assert_eq!(*documents[19].status().borrow(), Status::Saved);
+    }
+    relay.tell("empty");
+    for document in &documents {
+        synced(document).await;
+    }
+    let bob = Repo::builder().relay(&relay.url).build().await.unwrap();
+    let of_bob = in_time("find", bob.find(&documents[0].url()))
+        .await
+        .unwrap();
+    assert_eq!(get(&of_bob, "n"), Some(2));
+    relay.logged("storage works again").await;
+    let log = relay.log();
+    let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    assert_eq!(
+        (told("ERROR"), told("storage works again")),
+        (1, 1),
+        "{log}"
+    );
+    assert!(
+        log.contains("no room, as it was told") && log.contains("failures="),
+        "{log}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

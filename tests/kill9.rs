@@ -243,6 +243,32 @@ fn a_relay_waits_for_what_the_last_one_leaves() {
     assert!(relay.is_running());
 }
 
+/// Aim: a relay that is killed and started again gets its port. Method: what may have taken it once, a
+/// connection that goes out from that very port, is tried while the relay is down. (The relay then
+/// waits three seconds, and ends with an error that names the port: the failure of this test that
+/// was seen once and had left no words.)
+#[test]
+fn nobody_gets_the_port_of_a_relay_that_is_down() {
+    let mut relay = Relay::start();
+    let address = relay.url().replace("ws://", "").replace('/', "");
+    relay.kill();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+        let out = tokio::net::TcpSocket::new_v4().unwrap();
+        let taken = match out.bind(address.parse().unwrap()) {
+            Ok(()) => out.connect(elsewhere.local_addr().unwrap()).await,
+            Err(error) => Err(error),
+        };
+        relay.start_again();
+        assert!(taken.is_err());
+    });
+    assert!(relay.is_running());
+}
+
 async fn write_and_kill(
     relay: &mut Relay,
     documents: Vec<Shared>,

@@ -12,7 +12,7 @@ use automerge::{AutoCommit, ROOT};
 use reconverge::id::DocumentId;
 use reconverge_tests::Random;
 use reconverge_tests::light::{Change, Client, Document, Fault};
-use reconverge_tests::process::Relay;
+use reconverge_tests::process::{Relay, relay_executable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -247,4 +247,58 @@ async fn who_reads_a_large_message_slowly_does_not_keep_others_from_theirs() {
     }
     assert!(relay.log().contains("reads a large message slowly"));
     slow.until(|_| false).await.unwrap_err();
+}
+
+/// Aim: a number that a relay cannot run with is refused when it starts, by flag and by environment
+/// variable, with an error that names it.
+#[test]
+fn numbers_out_of_range_are_refused_at_the_start() {
+    let huge = u64::MAX.to_string();
+    let flags = [
+        ("--cache-mib", "0"),
+        ("--cache-mib", &huge),
+        ("--connections-max", "0"),
+        ("--ping-interval-s", "0"),
+        ("--ping-interval-s", &huge),
+        ("--idle-timeout-s", "0"),
+        ("--idle-timeout-s", &huge),
+        ("--sending-mib", "0"),
+        ("--sending-mib", &huge),
+        ("--verify-lag-s", "0"),
+        ("--verify-lag-s", &huge),
+        ("--verify-lag-changes", "0"),
+        ("--workshop-workers", "0"),
+        ("--workshop-workers", &huge),
+        ("--workshop-memory-mib", "0"),
+        ("--workshop-memory-mib", &huge),
+        ("--workshop-cpu-s", "0"),
+        ("--workshop-cpu-s", &huge),
+        ("--cache-mib", "many"),
+        ("--listen", "nowhere"),
+        ("--verify", "never"),
+        ("--log-format", "xml"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (flag, value) in flags {
+        let variable = flag
+            .trim_start_matches('-')
+            .replace('-', "_")
+            .to_uppercase();
+        for by_flag in [true, false] {
+            let mut command = std::process::Command::new(relay_executable());
+            command
+                .args(["serve", "--data"])
+                .arg(folder.path().join("data"));
+            if by_flag {
+                command.args([flag, value]);
+            } else {
+                command.env(format!("RECONVERGE_{variable}"), value);
+            }
+            let output = command.output().unwrap();
+            let words = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{flag} {value}: {words}");
+            assert!(words.contains(flag) && words.contains(value), "{words}");
+        }
+    }
+    assert!(!folder.path().join("data").exists(), "nothing was begun");
 }

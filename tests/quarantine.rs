@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
+use std::time::Duration;
+
 use automerge::legacy::{Key, ObjectId};
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, Automerge, Change, ChangeHash, ROOT, ReadDoc};
@@ -19,6 +21,7 @@ use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope};
 use reconverge_tests::forge;
 use reconverge_tests::light::{self, Client, Document, PATIENCE};
 use reconverge_tests::process::{Relay, relay_executable};
+use reconverge_tests::typist::Typist;
 use reconverge_tests::world::{self, Core, Failure, Kept, World, hashes, sync_message};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -389,6 +392,53 @@ async fn inline_an_unsound_change_is_never_stored_nor_passed_on() {
     relay.start_again();
     let mut document = fetched(&relay, "fresh", &[honest.hash()]).await;
     assert_eq!(hashes(document.document()).len(), first.len() + 1);
+}
+
+/// Aim: a relay that is told to stop while an inline check runs commits what it took in, as `--help`
+/// says, and calls nothing a failure. Method: the check's process is stopped when it is met, and
+/// goes on when the relay has closed its connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn inline_a_check_that_runs_when_the_relay_stops_is_ended() {
+    let mut relay = Relay::start_with(&["--verify", "inline"]);
+    let (mut typist, first) = Typist::new(7);
+    let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
+    let at = editor.open(Document::created(document(), [first]));
+    editor.until_acked(at).await.unwrap();
+    let (edit, child) = loop {
+        let edit = typist.keystroke();
+        let hash = edit.hash;
+        editor.write(at, edit);
+        editor.flush().await.unwrap();
+        let child = loop {
+            let child = relay.stop_child();
+            let heads = editor.document(at).relay_heads();
+            if child.is_some() || heads.is_some_and(|heads| heads.contains(&hash)) {
+                break child;
+            }
+            let next = editor.next_in_time();
+            let _ = tokio::time::timeout(Duration::from_micros(100), next).await;
+        };
+        if let Some(child) = child {
+            break (hash, child);
+        }
+    };
+    relay.ask_to_end();
+    // Nothing comes any more but the end.
+    while editor.next_in_time().await.is_ok() {}
+    assert!(!editor.document(at).relay_heads().unwrap().contains(&edit));
+    relay.continue_child(child);
+    let status = relay.until_ended();
+    let log = relay.log();
+    assert!(status.is_some_and(|status| status.success()), "{log}");
+    for word in ["ERROR", "WARN", "fail"] {
+        let lines = log
+            .lines()
+            .filter(|line| !line.contains("a new store was made"));
+        let found = lines.filter(|line| line.contains(word)).count();
+        assert_eq!(found, 0, "{word} in {log}");
+    }
+    relay.start_again();
+    fetched(&relay, "fresh", &[edit]).await;
 }
 
 /// The relay passes it on, since it checks much later; our client does not need that check.

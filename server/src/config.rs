@@ -46,6 +46,41 @@ pub struct Config {
     pub demo: bool,
 }
 
+impl Config {
+    /// Whether a relay can run so.
+    ///
+    /// # Errors
+    /// The name of what may not be 0, or is too large to be added to a time.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let workshop = &self.workshop;
+        let numbers = [
+            (self.connections_max, "connections_max"),
+            (self.received_bytes_max / 1024, "received_bytes_max"),
+            (self.sending_bytes_max, "sending_bytes_max"),
+            (self.verify_lag_changes as usize, "verify_lag_changes"),
+            (workshop.workers, "workshop.workers"),
+        ];
+        let times = [
+            (self.ping_interval, "ping_interval"),
+            (self.join_timeout, "join_timeout"),
+            (self.unavailable_grace, "unavailable_grace"),
+            (self.idle_timeout, "idle_timeout"),
+            (self.verify_lag, "verify_lag"),
+            (workshop.deadline, "workshop.deadline"),
+        ];
+        let number = numbers.into_iter().find(|(number, _)| *number == 0);
+        let wrong = |time: &Duration| time.is_zero() || *time > TIME_MAX;
+        let time = times.into_iter().find(|(time, _)| wrong(time));
+        match number.map(|(_, name)| name).or(time.map(|(_, name)| name)) {
+            Some(name) => Err(name),
+            None => Ok(()),
+        }
+    }
+}
+
+/// No time may be longer.
+const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// When the relay checks what only contents can tell: that all changes together make a document
 /// which clients can apply, read, save and load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

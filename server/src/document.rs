@@ -30,6 +30,7 @@ use crate::config::Verify;
 use crate::connection::{Connection, Permit};
 use crate::relay::Shared;
 use crate::remote_heads::{RemoteHeads, Seen, shown};
+use crate::trouble::Trouble;
 
 pub(crate) use building::BuildResult;
 pub(crate) use verifying::Reminders;
@@ -323,7 +324,7 @@ impl Document {
         self.backlog.extend(inputs);
         let result = self.try_turn(slot).await;
         if let Err(failure) = result {
-            error!(document = %slot.name, error = %failure, "storage failed; trying again");
+            Trouble::failed(&slot.relay, &slot.name, &failure);
             if let Some(open) = self.history.take() {
                 self.parked = open.history.into_peers_after_failure();
             }
@@ -581,7 +582,9 @@ impl Document {
             key: self.opened().key,
             writes,
         };
-        slot.relay.committer.commit(batch).await
+        slot.relay.committer.commit(batch).await?;
+        slot.relay.trouble.committed();
+        Ok(())
     }
 
     /// Answers a request for a document that nobody has, unless somebody is uploading it.

@@ -22,6 +22,7 @@ mod outbox;
 mod relay;
 mod remote_heads;
 mod unheard;
+mod trouble;
 pub mod workshop;
 
 pub use held::until_let_go;

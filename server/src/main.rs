@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use reconverge::id::{PEER_ID_BYTES_MAX, PeerId};
 use reconverge::native::RedbStorage;
@@ -17,7 +18,7 @@ use reconverge::storage::{Storage, StorageError};
 use reconverge_server::access::Open;
 use reconverge_server::config::{Config, Verify};
 use reconverge_server::{Relay, demo, until_let_go, workshop};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 /// Threads that may wait for the disk at a time. More would not make it faster, and each keeps
@@ -61,7 +62,9 @@ enum Command {
 /// Example: `reconverge serve --listen 127.0.0.1:3030 --data ./data`, then point an automerge-repo
 /// client at ws://127.0.0.1:3030. Every option can also be given by the environment variable named
 /// beside it. SIGTERM or ctrl-c stops the relay: it commits what it took in and closes connections
-/// with code 1012, and clients come back to the next run.
+/// with code 1012, and clients come back to the next run. It takes up to 5 s; with `--verify inline`
+/// an edit whose check takes longer is not committed. It was not acknowledged, and its writer sends
+/// it again.
 #[derive(Debug, Parser)]
 struct Serve {
     /// Address and port to listen on. Port 0 picks a free one, which is printed.
@@ -78,21 +81,22 @@ struct Serve {
     #[arg(long, env = "RECONVERGE_PEER_ID", value_parser = peer_id)]
     peer_id: Option<PeerId>,
     /// Memory for the cache of the file's pages, in MiB.
-    #[arg(long, env = "RECONVERGE_CACHE_MIB", default_value_t = 16)]
+    #[arg(long, env = "RECONVERGE_CACHE_MIB", default_value_t = 16, value_parser = mib(1))]
     cache_mib: usize,
     /// Most connections at a time; others are answered 503.
-    #[arg(long, env = "RECONVERGE_CONNECTIONS_MAX", default_value_t = 100_000)]
+    #[arg(long, env = "RECONVERGE_CONNECTIONS_MAX", default_value_t = 100_000,
+        value_parser = number(10_000_000))]
     connections_max: usize,
     /// Seconds between pings. A connection that is silent for two of them is closed.
     #[arg(long, env = "RECONVERGE_PING_INTERVAL_S", default_value_t = 20,
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = seconds(DAY_S))]
     ping_interval_s: u64,
     /// Seconds after which a document that nobody uses is dropped from memory.
     #[arg(long, env = "RECONVERGE_IDLE_TIMEOUT_S", default_value_t = 30,
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = seconds(YEAR_S))]
     idle_timeout_s: u64,
     /// Memory for large messages that are being sent, in MiB; those who need more wait.
-    #[arg(long, env = "RECONVERGE_SENDING_MIB", default_value_t = 256)]
+    #[arg(long, env = "RECONVERGE_SENDING_MIB", default_value_t = 256, value_parser = mib(1))]
     sending_mib: usize,
     /// When to check what only a document's contents can tell: `later` than changes are stored and
     /// passed on, or `inline`, before; then every edit waits until its document was built.
@@ -100,7 +104,7 @@ struct Serve {
     verify: VerifyWhen,
     /// With `later`: seconds after which new changes are checked at the latest.
     #[arg(long, env = "RECONVERGE_VERIFY_LAG_S", default_value_t = 60,
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = seconds(YEAR_S))]
     verify_lag_s: u64,
     /// With `later`: new changes of a document (or an eighth of its history, if that is more) after
     /// which they are checked before.
@@ -108,13 +112,16 @@ struct Serve {
         value_parser = clap::value_parser!(u32).range(1..))]
     verify_lag_changes: u32,
     /// Documents that are unpacked, checked or compacted at a time, each in a process of its own.
-    #[arg(long, env = "RECONVERGE_WORKSHOP_WORKERS", default_value_t = 1)]
+    #[arg(long, env = "RECONVERGE_WORKSHOP_WORKERS", default_value_t = 1,
+        value_parser = number(1024))]
     workshop_workers: usize,
     /// Memory of each such process, in MiB of address space.
-    #[arg(long, env = "RECONVERGE_WORKSHOP_MEMORY_MIB", default_value_t = 3072)]
-    workshop_memory_mib: u64,
+    #[arg(long, env = "RECONVERGE_WORKSHOP_MEMORY_MIB", default_value_t = 3072,
+        value_parser = mib(16))]
+    workshop_memory_mib: usize,
     /// CPU seconds of each such process; it is killed after twice as long by the clock.
-    #[arg(long, env = "RECONVERGE_WORKSHOP_CPU_S", default_value_t = 60)]
+    #[arg(long, env = "RECONVERGE_WORKSHOP_CPU_S", default_value_t = 60,
+        value_parser = seconds(DAY_S))]
     workshop_cpu_s: u64,
     /// Serve a demo at http://ADDRESS/: a page that several people write, plan and draw on.
     #[arg(long, env = "RECONVERGE_DEMO")]
@@ -125,6 +132,22 @@ struct Serve {
     /// What to log: error, warn, info, debug or trace, also per module.
     #[arg(long, env = "RECONVERGE_LOG", default_value = "info")]
     log: String,
+}
+
+const DAY_S: u64 = 24 * 60 * 60;
+const YEAR_S: u64 = 365 * DAY_S;
+
+/// At least `from` MiB, at most a TiB.
+fn mib(from: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(from..=1024 * 1024)
+}
+
+fn number(to: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=to)
+}
+
+fn seconds(to: u64) -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(1..=to)
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -223,6 +246,9 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
     let open = async || RedbStorage::open(&file, cache, &storage_id);
     let storage = until_let_go(&name, open, |e| matches!(e, StorageError::InUse)).await;
     let storage = storage.map_err(|e| format!("cannot open {name}: {e}"))?;
+    if storage.is_new() {
+        warn!(file = %name, "there was no such file: a new store was made, with nothing in it");
+    }
     let defaults = Config::default();
     let config = Config {
         listen: serve.listen,
@@ -237,8 +263,8 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
         verify_lag: Duration::from_secs(serve.verify_lag_s),
         verify_lag_changes: serve.verify_lag_changes,
         workshop: workshop::WorkshopConfig {
-            workers: serve.workshop_workers.max(1),
-            memory_bytes_max: serve.workshop_memory_mib * 1024 * 1024,
+            workers: serve.workshop_workers,
+            memory_bytes_max: serve.workshop_memory_mib as u64 * 1024 * 1024,
             cpu_s_max: serve.workshop_cpu_s,
             deadline: Duration::from_secs(serve.workshop_cpu_s * 2),
             ..defaults.workshop

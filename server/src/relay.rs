@@ -25,6 +25,7 @@ use crate::held::until_let_go;
 use crate::http;
 use crate::large::Large;
 use crate::unheard::Unheard;
+use crate::trouble::Trouble;
 use crate::workshop::{Built, Job, JobError, Workshop};
 
 /// Why a relay could not start or stop. The operator must act.
@@ -39,6 +40,9 @@ pub enum RelayError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// The relay was told to run in a way that it cannot.
+    #[error("{0} is 0, or too large")]
+    Config(&'static str),
     /// The writer's thread could not be started.
     #[error("cannot start the writer: {0}")]
     Writer(std::io::Error),
@@ -72,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) unheard: Unheard,
     /// Documents with changes to be checked.
     pub(crate) reminders: Reminders,
+    pub(crate) trouble: Trouble,
     /// What has come of messages that are not whole yet.
     pub(crate) unfinished: Arc<Unfinished>,
     next_connection: AtomicU64,
@@ -155,6 +160,7 @@ impl Relay {
         storage: Arc<dyn Storage>,
         authorize: Arc<dyn Authorize>,
     ) -> Result<Self, RelayError> {
+        config.check().map_err(RelayError::Config)?;
         let address = config.listen;
         let listen = |source| RelayError::Listen { address, source };
         let bind = async || TcpListener::bind(address).await;
@@ -173,6 +179,7 @@ impl Relay {
             large: Arc::new(Large::new(config.sending_bytes_max)),
             unheard: Unheard::default(),
             reminders: Reminders::default(),
+            trouble: Trouble::default(),
             workshop: Workshop::new(config.workshop.clone()),
             config,
             storage,

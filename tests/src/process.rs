@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::TcpSocket;
 
 /// How long the relay may take until it is ready.
 const STARTING: Duration = Duration::from_secs(60);
@@ -75,6 +76,8 @@ pub struct Usage {
 pub struct Relay {
     child: Child,
     port: u16,
+    /// Keeps others from getting the port while the relay does not run.
+    _reserved: TcpSocket,
     data: PathBuf,
     arguments: Vec<String>,
     directory: tempfile::TempDir,
@@ -99,10 +102,12 @@ impl Relay {
             .unwrap();
         let data = directory.path().join("data");
         let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
-        let (child, port) = spawn(0, &data, &arguments, directory.path());
+        let (reserved, port) = reserve_port();
+        let (child, port) = spawn(port, &data, &arguments, directory.path());
         Self {
             child,
             port,
+            _reserved: reserved,
             data,
             arguments,
             directory,
@@ -142,6 +147,17 @@ impl Relay {
     /// Asks it to end, and waits until it has; `None` if it did not in time and was killed.
     pub fn terminate(&mut self) -> Option<ExitStatus> {
         self.signal(Signal::TERM);
+        self.until_ended()
+    }
+
+    /// Asks it to end.
+    pub fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended, after it was asked to; `None` if it did not in time and was
+    /// killed.
+    pub fn until_ended(&mut self) -> Option<ExitStatus> {
         let status = ended(&mut self.child, STOPPING);
         if status.is_none() {
             self.kill();
@@ -214,6 +230,28 @@ impl Relay {
         !children_of(self.child.id()).is_empty()
     }
 
+    /// Stops a child of it, until [`Self::continue_child`]; `None` if none is at work.
+    #[must_use]
+    pub fn stop_child(&self) -> Option<u32> {
+        let child = children_of(self.child.id()).into_iter().next()?;
+        let pid = Pid::from_raw(child.cast_signed())?;
+        kill_process(pid, Signal::STOP).ok()?;
+        // It may have ended, or not have begun, when the signal came.
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
+        let state = stat.rsplit_once(") ")?.1.chars().next()?;
+        let name = std::fs::read_to_string(format!("/proc/{child}/cmdline")).ok()?;
+        if state == 'T' && name.contains("workshop") {
+            return Some(child);
+        }
+        let _ = kill_process(pid, Signal::CONT);
+        None
+    }
+
+    /// Lets a child that was stopped go on.
+    pub fn continue_child(&self, child: u32) {
+        let _ = kill_process(Pid::from_raw(child.cast_signed()).unwrap(), Signal::CONT);
+    }
+
     /// Watches the relay's children until the watch ends.
     #[must_use]
     pub fn watch_children(&self) -> ChildWatch {
@@ -229,6 +267,17 @@ impl Drop for Relay {
             eprintln!("the relay's log:\n{}", self.log());
         }
     }
+}
+
+/// A free port that only who binds it by number, with `SO_REUSEADDR`, can listen on: the relay. A
+/// port of its own choice lies among those from which the system takes one for each connection that
+/// goes out, and any process may have got it until the relay is started again.
+fn reserve_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
 }
 
 fn log_path(directory: &Path) -> PathBuf {

@@ -158,15 +158,16 @@ const LIMITS: &str = "if it goes on, raise --workshop-memory-mib or --workshop-c
 
 /// Runs a check. A document that cannot be read within the limits is checked in its saved form only:
 /// whoever makes a check give up must not get through what nobody could load again.
-async fn build_check(slot: &Slot, job: Job) -> Option<Result<Built, JobError>> {
+async fn build_check(slot: &Slot, job: Job) -> Result<Built, JobError> {
     let otherwise = job.of_saved_form();
-    match slot.relay.build(job).await? {
-        Err(error @ (JobError::Died(_) | JobError::Deadline(_))) => {
+    let built = slot.relay.workshop.run(job).await;
+    match (built, otherwise) {
+        (Err(error @ (JobError::Died(_) | JobError::Deadline(_))), Some(otherwise)) => {
             warn!(document = %slot.name, %error,
                 "its contents could not be read; only its saved form is checked; {LIMITS}");
-            slot.relay.build(otherwise?).await
+            slot.relay.workshop.run(otherwise).await
         }
-        built => Some(built),
+        (built, _) => built,
     }
 }
 
@@ -229,8 +230,9 @@ impl Document {
         let job = self.check_job(slot, folds);
         let slot = slot.clone();
         slot.relay.clone().tasks.spawn(async move {
-            let Some(built) = build_check(&slot, job).await else {
-                return;
+            let built = tokio::select! {
+                () = slot.relay.stopping.cancelled() => return,
+                built = build_check(&slot, job) => built,
             };
             let result = BuildResult::Checked { checked, built };
             slot.push(Input::Built(Box::new(result)));
@@ -338,9 +340,9 @@ impl Document {
                 return Ok(());
             }
             let job = self.check_job(slot, false);
-            let Some(built) = build_check(slot, job).await else {
-                return Err(StorageError::Closed);
-            };
+            // Also when the relay stops: what was taken in is committed, if the check ends before
+            // all tasks must have.
+            let built = build_check(slot, job).await;
             let history = &mut self.opened().history;
             let (from, len) = (history.record().folded, history.len());
             let unsaved = history.unsaved().len() as u32;

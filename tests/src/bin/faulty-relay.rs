@@ -2,7 +2,7 @@
 //!
 //! Takes the flags of `reconverge serve` that tests need. Reads commands from standard input, one
 //! per line, and answers each with `ok COMMAND`: `fail-sync [TIMES]`, `hold-syncs`,
-//! `release-syncs`, `read-only`, `read-write`.
+//! `release-syncs`, `fill`, `empty` (the disk), `read-only`, `read-write`.
 
 #![allow(clippy::unwrap_used, reason = "a test program says where it broke")]
 
@@ -103,6 +103,8 @@ async fn serve(listen: SocketAddr, data: PathBuf) {
                 (Some("fail-sync"), times) => faults.fail(times.map_or(1, |n| n.parse().unwrap())),
                 (Some("hold-syncs"), _) => faults.hold(),
                 (Some("release-syncs"), _) => faults.release(),
+                (Some("fill"), _) => faults.fill(true),
+                (Some("empty"), _) => faults.fill(false),
                 (Some("read-only"), _) => read_only.0.store(true, Ordering::Relaxed),
                 (Some("read-write"), _) => read_only.0.store(false, Ordering::Relaxed),
                 _ => panic!("unknown command {line:?}"),
