@@ -1728,6 +1728,34 @@ impl Peers {
     pub fn leave(&mut self, peer: ConnectionId) {
         self.0.remove(&peer);
     }
+
+    /// The peers of a document that lost changes and begins anew: what each has is not known any
+    /// more, and who writes is asked for everything.
+    #[must_use]
+    pub fn begun_anew(self) -> Self {
+        let anew = |peer: &Peer| Peer {
+            access: peer.access,
+            certainty: match peer.certainty {
+                Certainty::Unheard => Certainty::Unheard,
+                _ => Certainty::Filtered(Vec::new()),
+            },
+            heads: peer.heads.clone(),
+            refused: peer.refused.clone(),
+            reset: peer.writes() && peer.certainty != Certainty::Unheard,
+            resends: peer.resends,
+            supports_reset: peer.supports_reset,
+            publishes_only: peer.publishes_only,
+            // It may have all of it, and then a document chunk is the shortest way.
+            invite_document: true,
+            ..Peer::default()
+        };
+        let peers = self.0.into_iter();
+        Self(
+            peers
+                .map(|(id, peer)| (id, Box::new(anew(&peer))))
+                .collect(),
+        )
+    }
 }
 
 /// Those of a peer's heads that are known, in order.

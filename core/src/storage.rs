@@ -13,6 +13,7 @@
 
 pub mod conformance;
 mod memory;
+pub mod sealed;
 
 use std::fmt;
 use std::ops::Range;
@@ -21,8 +22,8 @@ use std::sync::Arc;
 use automerge::ChangeHash;
 use bytes::Bytes;
 
-use crate::history::{Fold, Record, Row, Unpacked, decode_heads, encode_heads};
-use crate::id::DocumentId;
+use crate::history::{Fold, Quarantined, Record, Row, Unpacked, decode_heads, encode_heads};
+use crate::id::{DocumentId, Space};
 
 pub use memory::MemoryStorage;
 
@@ -88,6 +89,18 @@ pub enum Blob {
     Quarantine(u32),
 }
 
+impl Blob {
+    /// What it is, for those who read of damage.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Snapshot(_) => "its snapshot",
+            Self::Outline(_) => "its outline",
+            Self::Segment(_) => "its graph",
+            Self::Quarantine(_) => "a lot of quarantined changes",
+        }
+    }
+}
+
 /// One write of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
@@ -127,6 +140,9 @@ pub enum Write {
     Outbox(bool),
     /// Removes everything of the document.
     RemoveDocument,
+    /// The document begins anew under the batch's key, with the record that follows. What it had
+    /// under another, some of which is damaged, is left there; see [`Storage::aside`].
+    SetAside,
 }
 
 /// A snapshot that takes the place of the one before.
@@ -228,6 +244,7 @@ impl Batch {
             | Write::RemoveRowsBelow(_)
             | Write::Outbox(_)
             | Write::RemoveRowsFrom(_)
+            | Write::SetAside
             | Write::RemoveDocument => 64,
         };
         self.writes.iter().map(bytes).sum()
@@ -245,6 +262,19 @@ pub struct Stored {
     pub outline: Option<Bytes>,
     /// The rows after the snapshot, in order.
     pub rows: Vec<Row>,
+}
+
+/// What is whole of a document that is damaged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Salvaged {
+    /// Its space.
+    pub space: Option<Space>,
+    /// Its snapshot.
+    pub snapshot: Option<Bytes>,
+    /// The chunks of changes in rows, in order.
+    pub changes: Vec<Bytes>,
+    /// The changes that were quarantined.
+    pub quarantined: Vec<Quarantined>,
 }
 
 /// The name of a relay, and the heads that it acknowledged of a document.
@@ -365,6 +395,25 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     fn name_relays(&self, relays: &[Arc<str>]) -> Result<(), StorageError> {
         let _ = relays;
         Ok(())
+    }
+
+    /// What is whole of a document that is damaged, as far as that can be read. A backend without
+    /// this has nothing.
+    ///
+    /// # Errors
+    /// When reading fails.
+    fn salvage(&self, document: &DocumentId) -> Result<Salvaged, StorageError> {
+        Err(damaged(document, "nothing can be salvaged"))
+    }
+
+    /// The chunks of changes that are whole in what was [set aside](Write::SetAside) of a document:
+    /// some may be missing in it still.
+    ///
+    /// # Errors
+    /// When reading fails.
+    fn aside(&self, document: &DocumentId) -> Result<Vec<Bytes>, StorageError> {
+        let _ = document;
+        Ok(Vec::new())
     }
 
     /// Writes all batches, or none of them.

@@ -8,6 +8,7 @@
 //! told of it.
 
 mod building;
+mod salvaging;
 mod sending;
 mod verifying;
 
@@ -38,6 +39,10 @@ use verifying::recall_quarantined;
 
 /// How long a document waits after its storage failed before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A damaged document is begun anew at most so often; whoever speaks of it meanwhile makes it be
+/// read again.
+const SALVAGE_AFTER: Duration = Duration::from_secs(60);
 
 /// Messages above this size may take over a millisecond to check, and are kept off the threads
 /// that serve sockets.
@@ -252,6 +257,8 @@ struct Document {
     building: building::Building,
     verifying: verifying::Verifying,
     concerned: Concerned,
+    /// When it was last begun anew, because it was damaged.
+    salvaged: Option<Instant>,
 }
 
 /// Who may have something to be sent at the end of the turn.
@@ -328,7 +335,14 @@ impl Document {
             if let Some(open) = self.history.take() {
                 self.parked = open.history.into_peers_after_failure();
             }
-            slot.push_after(RETRY_AFTER, Input::Retry);
+            let damaged = matches!(failure, StorageError::Damaged { .. });
+            if !damaged {
+                slot.push_after(RETRY_AFTER, Input::Retry);
+            } else if self.salvage(slot).await {
+                slot.push(Input::Retry);
+            } else {
+                slot.push_after(SALVAGE_AFTER, Input::Retry);
+            }
         }
     }
 
@@ -354,9 +368,11 @@ impl Document {
             return Ok(());
         }
         let (relay, id) = (slot.relay.clone(), slot.id);
-        let load = move || relay.storage.load(&id);
+        let load = move || -> Result<_, StorageError> {
+            Ok((relay.storage.load(&id)?, relay.storage.aside(&id)?))
+        };
         let loaded = tokio::task::spawn_blocking(load).await;
-        let loaded = loaded.map_err(StorageError::failed)??;
+        let (loaded, aside) = loaded.map_err(StorageError::failed)??;
         let mut open = match loaded {
             None => Open {
                 key: slot.relay.storage.new_key(),
@@ -381,6 +397,9 @@ impl Document {
         self.history = Some(Box::new(open));
         self.building.history_changed();
         self.concerned = Concerned::All;
+        if !aside.is_empty() {
+            self.take_in_aside(slot, &aside)?;
+        }
         if slot.relay.config.verify == Verify::Inline {
             // What was stored before is not served unchecked either.
             self.verify_inline(slot).await?;

@@ -21,8 +21,8 @@ mod large;
 mod outbox;
 mod relay;
 mod remote_heads;
-mod unheard;
 mod trouble;
+mod unheard;
 pub mod workshop;
 
 pub use held::until_let_go;

@@ -18,6 +18,7 @@ use reconverge::storage::{Storage, StorageError};
 use reconverge_server::access::Open;
 use reconverge_server::config::{Config, Verify};
 use reconverge_server::{Relay, demo, until_let_go, workshop};
+use tokio::signal::unix::SignalKind;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -239,6 +240,10 @@ fn run(serve: &Serve) -> Result<(), String> {
 }
 
 async fn serve_until_told(serve: &Serve) -> Result<(), String> {
+    // Before anybody can know that the relay is there: until then they end the process at once.
+    let told = |kind| tokio::signal::unix::signal(kind).map_err(|e| e.to_string());
+    let mut terminate = told(SignalKind::terminate())?;
+    let mut interrupt = told(SignalKind::interrupt())?;
     let file = serve.data.join("reconverge.redb");
     let name = file.display().to_string();
     let storage_id = uuid::Uuid::new_v4().to_string();
@@ -287,11 +292,9 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
     if serve.demo {
         info!("the demo is at http://{address}/");
     }
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|e| e.to_string())?;
     tokio::select! {
         _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+        _ = interrupt.recv() => {}
     }
     info!("stopping");
     relay.stop().await;

@@ -43,7 +43,7 @@ pub(crate) fn run(data: &Path, action: &Action) -> Result<(), String> {
     }
     // Not the id of the storage, which the file has already.
     let storage = RedbStorage::open(&file, 1024 * 1024, "")
-        .map_err(|e| format!("cannot open {}: {e}; stop the relay first", file.display()))?;
+        .map_err(|e| format!("cannot open {}: {e}", file.display()))?;
     let documents = storage.quarantined().map_err(|e| e.to_string())?;
     let of = |name: &str| {
         let name = name.strip_prefix("automerge:").unwrap_or(name);

@@ -24,8 +24,8 @@ use crate::documents::Documents;
 use crate::held::until_let_go;
 use crate::http;
 use crate::large::Large;
-use crate::unheard::Unheard;
 use crate::trouble::Trouble;
+use crate::unheard::Unheard;
 use crate::workshop::{Built, Job, JobError, Workshop};
 
 /// Why a relay could not start or stop. The operator must act.

@@ -60,12 +60,16 @@ impl Trouble {
         let reason = error.to_string();
         let this = &relay.trouble;
         let mut state = this.state();
-        if let StorageError::Damaged { .. } = error {
+        if let StorageError::Damaged { what, .. } = error {
             if state.damages.len() >= DAMAGES_MAX {
                 state.damages.clear();
             }
-            if state.damages.insert(reason) {
-                error!(document, %error, "damaged");
+            if state.damages.insert(format!("{document} {what}")) {
+                error!(
+                    document,
+                    damaged = what,
+                    "stored bytes are not what was written"
+                );
             }
             return;
         }

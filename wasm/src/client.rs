@@ -316,14 +316,20 @@ impl Client {
     /// Puts what JavaScript read where the engine reads it.
     fn restore(&mut self, id: DocumentId, entries: &[Array]) -> Result<(), StorageError> {
         let mut writes = Vec::new();
+        let name = id.to_string();
         for entry in entries {
             let key: Array = entry.get(0).unchecked_into();
             let key: Vec<String> = key.iter().filter_map(|part| part.as_string()).collect();
             let value: Uint8Array = entry.get(1).unchecked_into();
-            let write = keys::entry(&key, value.to_vec());
+            let write = keys::entry(&name, &key, value.to_vec());
+            let kind = key.first().map_or("", String::as_str);
+            if write.is_none() && matches!(kind, "acknowledged" | "refused") {
+                // Without these, relays are asked and say it again.
+                continue;
+            }
             writes.push(write.ok_or_else(|| StorageError::Damaged {
-                document: id.to_string(),
-                what: "an entry",
+                document: name.clone(),
+                what: "an entry in the browser's storage",
             })?);
         }
         if !writes.is_empty() {

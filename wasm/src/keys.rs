@@ -8,14 +8,15 @@
 //! * `documents`, id, `acknowledged` | `refused`, relay
 //! * `outbox`, id
 //!
-//! Numbers have ten digits, so that they sort. The values are those of the core's file format.
+//! Numbers have ten digits, so that they sort. The values are those of the core's file format, each
+//! sealed with a checksum that covers its key too; those of version 1, without one, are read as well.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use js_sys::{Array, Uint8Array};
 use reconverge::history::{Record, Row, decode_heads, encode_heads};
-use reconverge::storage::{Batch, Blob, Refused, Write};
+use reconverge::storage::{Batch, Blob, Refused, Write, sealed};
 use wasm_bindgen::JsValue;
 
 use crate::value::object;
@@ -32,11 +33,13 @@ pub(crate) fn writes(batch: &Batch) -> Array {
 fn one(id: &str, write: &Write) -> JsValue {
     let place = |kind: &str, name: &str| key(&[DOCUMENTS, id, kind, name]);
     match write {
-        Write::Record(record) => put(key(&[DOCUMENTS, id, "record"]), &record.encode()),
-        Write::Row { last, row } => put(place("row", &digits(*last)), &row.encode()),
+        Write::Record(record) => put_sealed(&[DOCUMENTS, id, "record"], &record.encode()),
+        Write::Row { last, row } => {
+            put_sealed(&[DOCUMENTS, id, "row", &digits(*last)], &row.encode())
+        }
         Write::Blob(blob, bytes) => {
             let (kind, number) = blob_name(*blob);
-            put(place(kind, &digits(number)), bytes)
+            put_sealed(&[DOCUMENTS, id, kind, &digits(number)], bytes)
         }
         Write::RemoveBlob(blob) => {
             let (kind, number) = blob_name(*blob);
@@ -50,24 +53,27 @@ fn one(id: &str, write: &Write) -> JsValue {
             ("removeRange", key(&[DOCUMENTS, id, "row"])),
             ("from", digits(*index).into()),
         ]),
-        Write::Acknowledged { relay, heads } => {
-            put(place("acknowledged", relay), &encode_heads(heads))
-        }
+        Write::Acknowledged { relay, heads } => put_sealed(
+            &[DOCUMENTS, id, "acknowledged", relay],
+            &encode_heads(heads),
+        ),
         Write::Refused { relay, refused } => match refused {
-            Some(refused) => put(place("refused", relay), &refused.encode()),
+            Some(refused) => put_sealed(&[DOCUMENTS, id, "refused", relay], &refused.encode()),
             None => remove(place("refused", relay)),
         },
         Write::Outbox(true) => put(key(&[OUTBOX, id]), &[]),
         Write::Outbox(false) => remove(key(&[OUTBOX, id])),
-        // The shell takes it out of the outbox too.
-        Write::RemoveDocument => object([("removeRange", key(&[DOCUMENTS, id]))]),
+        // The shell takes it out of the outbox too. Clients set nothing aside.
+        Write::RemoveDocument | Write::SetAside => object([("removeRange", key(&[DOCUMENTS, id]))]),
     }
 }
 
 /// The write that put this entry there: the key after the document's id, and the value. `None` if
 /// it is damaged, or not known to this version.
-pub(crate) fn entry(key: &[String], value: Vec<u8>) -> Option<Write> {
-    let value = Bytes::from(value);
+pub(crate) fn entry(document: &str, key: &[String], value: Vec<u8>) -> Option<Write> {
+    let mut parts = vec![DOCUMENTS, document];
+    parts.extend(key.iter().map(String::as_str));
+    let value = sealed::unseal_bytes(&place_of(&parts), &Bytes::from(value))?;
     let name = key.get(1).map_or("", String::as_str);
     let number = || name.parse::<u32>().ok();
     Some(match key.first()?.as_str() {
@@ -112,6 +118,15 @@ fn key(parts: &[&str]) -> JsValue {
 
 fn put(key: JsValue, value: &[u8]) -> JsValue {
     object([("put", key), ("data", Uint8Array::from(value).into())])
+}
+
+/// What the checksum of a value covers besides the value.
+fn place_of(key: &[&str]) -> Vec<u8> {
+    key.join("\0").into_bytes()
+}
+
+fn put_sealed(parts: &[&str], value: &[u8]) -> JsValue {
+    put(key(parts), &sealed::seal(&place_of(parts), value))
 }
 
 fn remove(key: JsValue) -> JsValue {

@@ -53,8 +53,9 @@ pub fn load(
         });
     };
     let key = stored.key;
-    let acknowledged = storage.acknowledged(key)?;
-    let refused = storage.refused(key)?;
+    // Without these, relays are asked and say it again.
+    let acknowledged = unless_damaged(storage.acknowledged(key))?;
+    let refused = unless_damaged(storage.refused(key))?;
     let snapshot = match stored.record.generation {
         0 => None,
         generation => Some(storage.blob(key, Blob::Snapshot(generation))?),
@@ -89,6 +90,13 @@ pub fn load(
         refused,
         quarantined,
     })
+}
+
+fn unless_damaged<T>(read: Result<Vec<T>, StorageError>) -> Result<Vec<T>, StorageError> {
+    match read {
+        Err(StorageError::Damaged { .. }) => Ok(Vec::new()),
+        other => other,
+    }
 }
 
 /// Carries out [`Output::LoadGraph`](super::Output::LoadGraph).

@@ -197,6 +197,21 @@ pub fn first_document(message: &Bytes) -> Option<Bytes> {
     None
 }
 
+/// The hash of a chunk that is not deflated, of which nothing is known; `None` if it is none.
+#[must_use]
+pub fn chunk_hash(bytes: &[u8]) -> Option<ChangeHash> {
+    let (magic, rest) = bytes.split_first_chunk::<4>()?;
+    let (checksum, hashed) = rest.split_first_chunk::<4>()?;
+    let hash = ChangeHash(Sha256::digest(hashed).into());
+    (*magic == MAGIC && hash.0.starts_with(checksum)).then_some(hash)
+}
+
+/// Whether a chunk that is not deflated is the one that its checksum says.
+#[must_use]
+pub fn chunk_is_whole(bytes: &[u8]) -> bool {
+    chunk_hash(bytes).is_some()
+}
+
 /// `None` if it is nonsense or more than [`CHANGE_BYTES_MAX`], before more is allocated.
 fn inflate(deflated: &[u8]) -> Option<Vec<u8>> {
     let mut data = Vec::new();

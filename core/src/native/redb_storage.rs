@@ -5,12 +5,13 @@
 //! quick-repair, which implies two phases, opening after a crash does not read the whole file.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -23,15 +24,22 @@ use redb::{
 use super::folder;
 use super::space::{Change, Space};
 use super::syncs::{Syncs, Watched};
-use crate::history::{Record, Row, decode_heads, encode_heads};
+use crate::history::chunk::{chunk_hash, chunk_is_whole};
+use crate::history::{Quarantined, Record, Row, StoredChange, decode_heads, encode_heads};
 use crate::id::DocumentId;
 use crate::storage::{
-    Acknowledged, BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Refused, Storage, StorageError,
-    Stored, Write, damaged, pick,
+    Acknowledged, BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Refused, Salvaged, Storage,
+    StorageError, Stored, Write, damaged, pick, sealed,
 };
 
-/// The version of the file's layout.
-pub const FORMAT: u64 = 1;
+/// The version of the file's layout. Version 1, without checksums, is read as it is; what is
+/// written is of version 2, and so is a file from its first opening on.
+pub const FORMAT: u64 = 2;
+
+const FORMAT_OLDEST: u64 = 1;
+
+/// This bit of a piece's number says that it is sealed; version 1 did not set it.
+const SEALED: u32 = 1 << 31;
 
 /// Memory that redb may use for pages, in bytes, unless told otherwise.
 pub const CACHE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
@@ -55,6 +63,10 @@ const REFUSED: TableDefinition<'_, (u64, &str), &[u8]> = TableDefinition::new("r
 /// Documents with changes that some relay has not acknowledged.
 const OUTBOX: TableDefinition<'_, &[u8], ()> = TableDefinition::new("outbox");
 
+/// Documents of which something was damaged, and the keys under which that was left. Relays only;
+/// made when first used.
+const ASIDE: TableDefinition<'_, (&[u8], u64), ()> = TableDefinition::new("aside");
+
 /// The key in `meta` of the relays for which the outbox speaks: their names, one a line.
 const RELAYS: &str = "relays";
 
@@ -69,6 +81,51 @@ fn blob_key(blob: Blob) -> (u8, u32) {
 
 /// Opens the database again after a failure: redb refuses everything after the first one.
 type Open = Box<dyn Fn() -> Result<Database, StorageError> + Send + Sync>;
+
+/// A database whose closing panics where its file is damaged, which is caught.
+struct Closing(Option<Database>);
+
+impl Deref for Closing {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        self.0.as_ref().expect("taken only when it is dropped")
+    }
+}
+
+impl DerefMut for Closing {
+    fn deref_mut(&mut self) -> &mut Database {
+        self.0.as_mut().expect("taken only when it is dropped")
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        let _ = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+    }
+}
+
+/// A table that is written to. After a panic in redb, closing it would be a second one, which ends
+/// the process.
+struct Writing<T>(Option<T>);
+
+impl<T> Default for Writing<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Drop for Writing<T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::mem::forget(self.0.take());
+        }
+    }
+}
 
 /// Tells the size of the file in bytes.
 type Size = Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>;
@@ -89,13 +146,43 @@ pub struct RedbStorage {
     made: bool,
 }
 
+/// Whether the file's name still stands for the file that was opened first. Another one has other
+/// documents, under keys that we may be about to use.
+#[derive(Debug, Default)]
+struct Same(OnceLock<u64>);
+
+impl Same {
+    /// The file's size in bytes.
+    fn check(&self, path: &Path) -> std::io::Result<u64> {
+        let file = std::fs::metadata(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => std::io::Error::other(REMOVED),
+            _ => error,
+        })?;
+        if *self.0.get_or_init(|| number_of(&file)) == number_of(&file) {
+            Ok(file.len())
+        } else {
+            Err(std::io::Error::other(REPLACED))
+        }
+    }
+}
+
+#[cfg(unix)]
+fn number_of(file: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(file)
+}
+
+#[cfg(not(unix))]
+fn number_of(_: &std::fs::Metadata) -> u64 {
+    0
+}
+
 /// What may be done with the file.
 enum Opened {
     /// What is committed is on disk, and can be added to.
-    Settled(Database),
+    Settled(Closing),
     /// What is committed is on disk, and nothing can be written, since then, for this reason: a full
     /// disk, most of the time.
-    ReadOnly(Database, Instant, StorageError),
+    ReadOnly(Closing, Instant, StorageError),
     /// Not even that; since then, for this reason.
     Closed(Instant, StorageError),
 }
@@ -167,14 +254,19 @@ impl RedbStorage {
         };
         folder::sync_all(path, sync_folder).map_err(StorageError::failed)?;
         let syncs = Arc::new(Syncs::default());
+        let same = Arc::new(Same::default());
         let open = {
-            let (path, syncs) = (path.to_owned(), syncs.clone());
-            move || open_file(&path, cache_bytes, &syncs)
+            let (path, syncs, same) = (path.to_owned(), syncs.clone(), same.clone());
+            move || {
+                same.check(&path).map_err(|e| unusable(&path, e))?;
+                open_file(&path, cache_bytes, &syncs)
+            }
         };
         let file: PathBuf = path.to_owned();
-        let size = move || Ok(std::fs::metadata(&file)?.len());
-        let storage = Self::with(Box::new(open), Box::new(size), syncs, new_storage_id)?;
-        Ok(Self { made, ..storage })
+        let size = move || same.check(&file);
+        let mut storage = Self::with(Box::new(open), Box::new(size), syncs, new_storage_id)?;
+        storage.made = made;
+        Ok(storage)
     }
 
     /// The same on any backend of redb. `backend` is called again after a failure, and then must
@@ -208,7 +300,7 @@ impl RedbStorage {
         syncs: Arc<Syncs>,
         new_storage_id: &str,
     ) -> Result<Self, StorageError> {
-        let mut database = guarded(&open)?;
+        let mut database = Closing(Some(guarded(&open)?));
         let (storage_id, mut space) = guarded(|| settle(&database, new_storage_id))?;
         if space.is_sparse(size().map_err(StorageError::failed)?) {
             guarded(|| database.compact().map_err(StorageError::failed))?;
@@ -235,6 +327,21 @@ impl RedbStorage {
 
     fn database(&self) -> RwLockReadGuard<'_, Opened> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`Self::read`] for what belongs to one document: where redb's own structure is damaged, so is
+    /// that document.
+    fn read_of<T>(
+        &self,
+        document: impl ToString,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        self.read(read).map_err(|error| match error {
+            StorageError::Unusable { .. } => {
+                damaged(document, "what redb keeps of its own around it")
+            }
+            other => other,
+        })
     }
 
     fn read<T>(
@@ -266,19 +373,11 @@ impl RedbStorage {
             .database
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let close = |opened: &mut Opened| {
-            let closed = Opened::Closed(Instant::now(), StorageError::failed(Reopening));
-            let before = std::mem::replace(opened, closed);
-            // The file is locked while it is open.
-            let _ = guarded(|| {
-                drop(before);
-                Ok(())
-            });
-        };
-        close(&mut opened);
-        let settled = guarded(|| {
-            let database = (self.open)()?;
-            let (_, space) = settle(&database, &self.storage_id)?;
+        // The file is locked while it is open.
+        *opened = Opened::Closed(Instant::now(), StorageError::failed(Reopening));
+        let settled = guarded(&self.open).and_then(|database| {
+            let database = Closing(Some(database));
+            let (_, space) = guarded(|| settle(&database, &self.storage_id))?;
             Ok((database, space))
         });
         let error = match settled {
@@ -290,8 +389,8 @@ impl RedbStorage {
             }
             Err(error) => error,
         };
-        let shown = guarded(|| {
-            let database = (self.open)()?;
+        let shown = guarded(&self.open).and_then(|database| {
+            let database = Closing(Some(database));
             self.syncs.sync()?;
             Ok(database)
         });
@@ -322,7 +421,7 @@ impl RedbStorage {
         decode: impl Fn(&[u8]) -> Option<T>,
         what: &'static str,
     ) -> Result<Vec<(Arc<str>, T)>, StorageError> {
-        self.read(|transaction| {
+        self.read_of(key.0, |transaction| {
             let read = || -> Result<Vec<_>, redb::Error> {
                 let table = match transaction.open_table(table) {
                     Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -332,7 +431,9 @@ impl RedbStorage {
                 entries
                     .map(|entry| {
                         let (place, bytes) = entry?;
-                        Ok((Arc::from(place.value().1), decode(bytes.value())))
+                        let relay = place.value().1;
+                        let value = sealed::unseal(&relay_place(key.0, relay), bytes.value());
+                        Ok((Arc::from(relay), value.and_then(&decode)))
                     })
                     .collect()
             };
@@ -353,6 +454,8 @@ impl RedbStorage {
             if let (live, true) = after {
                 store_live(&transaction, live).map_err(StorageError::failed)?;
             }
+            // What is written to a file without a name is gone with us.
+            (self.size)().map_err(StorageError::failed)?;
             transaction.commit().map_err(StorageError::failed)?;
             self.space().committed(after);
             Ok(change)
@@ -392,6 +495,10 @@ const EMPTY: &str = "it is empty. A store is given its name when it is whole, so
     remove it";
 const DANGLING: &str = "it is a link to a file that is not there. Is a volume not mounted? To \
     begin with an empty store, remove the link";
+const REMOVED: &str =
+    "the file was removed or renamed while it was in use; put it back, or restart";
+const REPLACED: &str = "another file was put in its place while it was in use; put it back, or \
+    restart";
 const DAMAGED: &str = "what redb keeps of its own in it is damaged. Keep a copy of the file and put \
     a backup in its place, or, to begin with an empty store that clients fill with what they have, \
     remove it";
@@ -483,8 +590,8 @@ fn begin(database: &Database) -> Result<WriteTransaction, StorageError> {
 }
 
 fn store_live(transaction: &WriteTransaction, live: u64) -> Result<(), redb::Error> {
-    let mut meta = transaction.open_table(META)?;
-    meta.insert("live", live.to_be_bytes().as_slice())?;
+    let mut meta = Writing::default();
+    opened(&mut meta, transaction, META)?.insert("live", live.to_be_bytes().as_slice())?;
     Ok(())
 }
 
@@ -492,12 +599,18 @@ fn store_live(transaction: &WriteTransaction, live: u64) -> Result<(), redb::Err
 fn settle(database: &Database, new_storage_id: &str) -> Result<(Arc<str>, Space), StorageError> {
     let transaction = begin(database)?;
     let settled = (|| -> Result<_, redb::Error> {
-        let mut meta = transaction.open_table(META)?;
+        let mut meta = Writing::default();
+        let meta = opened(&mut meta, &transaction, META)?;
         let format = meta.get("format")?.map(|bytes| bytes.value().to_vec());
         let known = meta.get("storage-id")?.map(|bytes| bytes.value().to_vec());
         let runs = meta.get("runs")?.map(|bytes| bytes.value().to_vec());
         let live = meta.get("live")?.map(|bytes| bytes.value().to_vec());
-        if format.is_none() {
+        // What cannot be read is left as it is, below.
+        if format
+            .as_deref()
+            .map_or(FORMAT_OLDEST, |bytes| number(Some(bytes)))
+            < FORMAT
+        {
             meta.insert("format", FORMAT.to_be_bytes().as_slice())?;
         }
         if known.is_none() {
@@ -516,7 +629,7 @@ fn settle(database: &Database, new_storage_id: &str) -> Result<(Arc<str>, Space)
     })();
     let (format, storage_id, live) = settled.map_err(StorageError::failed)?;
     let found = format.map_or(FORMAT, |bytes| number(Some(&bytes)));
-    if found != FORMAT {
+    if !(FORMAT_OLDEST..=FORMAT).contains(&found) {
         return Err(StorageError::Format {
             found,
             expected: FORMAT,
@@ -524,6 +637,10 @@ fn settle(database: &Database, new_storage_id: &str) -> Result<(Arc<str>, Space)
     }
     transaction.commit().map_err(StorageError::failed)?;
     Ok((storage_id.into(), Space::stored(live)))
+}
+
+fn read_record(key: u64, document: &DocumentId, stored: &[u8]) -> Option<Record> {
+    Record::decode(sealed::unseal(&record_place(key, document), stored)?)
 }
 
 fn number(bytes: Option<&[u8]>) -> u64 {
@@ -564,8 +681,10 @@ fn make(path: &Path, storage_id: &str) -> Result<(), StorageError> {
 fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, redb::Error> {
     let mut change = Change::default();
     // Most commits only add rows, and each table that is opened costs the commit a page.
-    let (mut rows, mut blobs, mut records, mut documents) = (None, None, None, None);
-    let (mut acknowledged, mut refusals, mut outbox) = (None, None, None);
+    let (mut rows, mut blobs) = (Writing::default(), Writing::default());
+    let (mut records, mut documents) = (Writing::default(), Writing::default());
+    let (mut acknowledged, mut refusals) = (Writing::default(), Writing::default());
+    let (mut outbox, mut aside) = (Writing::default(), Writing::default());
     for batch in batches {
         let key = batch.key.0;
         for write in &batch.writes {
@@ -573,7 +692,8 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
                 Write::Record(record) => {
                     opened(&mut documents, transaction, DOCUMENTS)?
                         .insert(batch.document.as_bytes(), key)?;
-                    let bytes = record.encode();
+                    let place = record_place(key, &batch.document);
+                    let bytes = sealed::seal(&place, &record.encode());
                     change.added += Change::entry(&bytes);
                     let old = opened(&mut records, transaction, RECORDS)?
                         .insert(key, bytes.as_slice())?;
@@ -581,17 +701,19 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
                 }
                 Write::Row { last, row } => {
                     let rows = opened(&mut rows, transaction, ROWS)?;
-                    for (piece, bytes) in pieces(&row.encode()) {
-                        rows.insert((key, *last, piece), bytes)?;
-                        change.added += Change::entry(bytes);
+                    let place = |piece| row_place(key, *last, piece);
+                    for (piece, bytes) in pieces(&row.encode(), place) {
+                        rows.insert((key, *last, piece), bytes.as_slice())?;
+                        change.added += Change::entry(&bytes);
                     }
                 }
                 Write::Blob(blob, bytes) => {
                     let (kind, number) = blob_key(*blob);
                     let blobs = opened(&mut blobs, transaction, BLOBS)?;
-                    for (piece, bytes) in pieces(bytes) {
-                        blobs.insert((key, kind, number, piece), bytes)?;
-                        change.added += Change::entry(bytes);
+                    let place = |piece| blob_place(key, kind, number, piece);
+                    for (piece, bytes) in pieces(bytes, place) {
+                        blobs.insert((key, kind, number, piece), bytes.as_slice())?;
+                        change.added += Change::entry(&bytes);
                     }
                 }
                 Write::RemoveBlob(blob) => {
@@ -617,14 +739,15 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
                     })?;
                 }
                 Write::Acknowledged { relay, heads } => {
+                    let bytes = sealed::seal(&relay_place(key, relay), &encode_heads(heads));
                     opened(&mut acknowledged, transaction, ACKNOWLEDGED)?
-                        .insert((key, &**relay), encode_heads(heads).as_slice())?;
+                        .insert((key, &**relay), bytes.as_slice())?;
                 }
                 Write::Refused { relay, refused } => {
                     let refusals = opened(&mut refusals, transaction, REFUSED)?;
                     match refused {
                         Some(refused) => {
-                            let bytes = refused.encode();
+                            let bytes = sealed::seal(&relay_place(key, relay), &refused.encode());
                             refusals.insert((key, &**relay), bytes.as_slice())?;
                         }
                         None => drop(refusals.remove((key, &**relay))?),
@@ -636,6 +759,14 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
                 }
                 Write::Outbox(false) => {
                     opened(&mut outbox, transaction, OUTBOX)?.remove(batch.document.as_bytes())?;
+                }
+                Write::SetAside => {
+                    let documents = opened(&mut documents, transaction, DOCUMENTS)?;
+                    let before = documents.get(batch.document.as_bytes())?;
+                    if let Some(before) = before.map(|key| key.value()) {
+                        let place = (batch.document.as_bytes(), before);
+                        opened(&mut aside, transaction, ASIDE)?.insert(place, ())?;
+                    }
                 }
                 Write::RemoveDocument => {
                     opened(&mut documents, transaction, DOCUMENTS)?
@@ -665,37 +796,135 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
 
 /// The table, opened at its first use.
 fn opened<'a, 't, K: redb::Key + 'static, V: redb::Value + 'static>(
-    table: &'a mut Option<Table<'t, K, V>>,
+    table: &'a mut Writing<Table<'t, K, V>>,
     transaction: &'t WriteTransaction,
     definition: TableDefinition<'_, K, V>,
 ) -> Result<&'a mut Table<'t, K, V>, TableError> {
-    if table.is_none() {
-        *table = Some(transaction.open_table(definition)?);
+    if table.0.is_none() {
+        table.0 = Some(transaction.open_table(definition)?);
     }
-    Ok(table.as_mut().expect("opened above"))
+    Ok(table.0.as_mut().expect("opened above"))
 }
 
-/// Cuts a value into numbered pieces; an empty one is one empty piece. redb rounds the pages of
-/// large values up to a power of two.
-fn pieces(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+fn record_place(key: u64, document: &DocumentId) -> Vec<u8> {
+    let mut place = vec![b'r'];
+    place.extend_from_slice(&key.to_le_bytes());
+    place.extend_from_slice(document.as_bytes());
+    place
+}
+
+fn relay_place(key: u64, relay: &str) -> Vec<u8> {
+    let mut place = vec![b'a'];
+    place.extend_from_slice(&key.to_le_bytes());
+    place.extend_from_slice(relay.as_bytes());
+    place
+}
+
+fn row_place(key: u64, last: u32, piece: u32) -> [u8; 17] {
+    let mut place = [b'w'; 17];
+    place[1..9].copy_from_slice(&key.to_le_bytes());
+    place[9..13].copy_from_slice(&last.to_le_bytes());
+    place[13..].copy_from_slice(&piece.to_le_bytes());
+    place
+}
+
+fn blob_place(key: u64, kind: u8, number: u32, piece: u32) -> [u8; 18] {
+    let mut place = [b'b'; 18];
+    place[1..9].copy_from_slice(&key.to_le_bytes());
+    place[9] = kind;
+    place[10..14].copy_from_slice(&number.to_le_bytes());
+    place[14..].copy_from_slice(&piece.to_le_bytes());
+    place
+}
+
+/// Cuts a value into numbered pieces and seals each; an empty one is one empty piece. redb rounds
+/// the pages of large values up to a power of two.
+fn pieces<P: AsRef<[u8]>>(
+    bytes: &[u8],
+    place: impl Fn(u32) -> P,
+) -> impl Iterator<Item = (u32, Vec<u8>)> {
     let empty = bytes.is_empty().then_some(bytes);
-    (0u32..).zip(empty.into_iter().chain(bytes.chunks(BLOB_PIECE_BYTES)))
+    let mut pieces = empty
+        .into_iter()
+        .chain(bytes.chunks(BLOB_PIECE_BYTES))
+        .peekable();
+    let mut number = 0;
+    std::iter::from_fn(move || {
+        let piece = pieces.next()?;
+        let at = number | SEALED;
+        number += 1;
+        let is_last = pieces.peek().is_none();
+        Some((at, sealed::seal_piece(place(at).as_ref(), piece, is_last)))
+    })
 }
 
+/// A value that is put together from its pieces, in order.
+#[derive(Debug, Default)]
+struct Whole {
+    bytes: BytesMut,
+    pieces: u32,
+    /// Each piece has its checksum.
+    sealed: bool,
+    /// The last one came.
+    ended: bool,
+    damaged: bool,
+}
+
+impl Whole {
+    fn add(&mut self, number: u32, place: &[u8], stored: &[u8]) {
+        let is_sealed = number & SEALED != 0;
+        self.damaged |= number & !SEALED != self.pieces;
+        self.damaged |= self.pieces > 0 && (is_sealed != self.sealed || self.ended);
+        self.sealed = is_sealed;
+        self.pieces += 1;
+        if !is_sealed {
+            self.bytes.extend_from_slice(stored);
+        } else if let Some((piece, is_last)) = sealed::unseal_piece(place, stored) {
+            self.bytes.extend_from_slice(piece);
+            self.ended = is_last;
+        } else {
+            self.damaged = true;
+        }
+    }
+
+    /// The value, and whether its checksum was seen to be right; `None` if it is damaged.
+    fn finish(self) -> Option<(Bytes, bool)> {
+        let whole = !self.damaged && (self.ended || !self.sealed);
+        whole.then(|| (self.bytes.freeze(), self.sealed))
+    }
+}
+
+/// A blob; `None` if there is none.
 fn read_blob(
     transaction: &ReadTransaction,
     key: DocumentKey,
     blob: Blob,
-) -> Result<Option<Bytes>, redb::Error> {
-    let blobs = transaction.open_table(BLOBS)?;
+) -> Result<Option<Bytes>, StorageError> {
     let (kind, number) = blob_key(blob);
-    let mut whole: Option<BytesMut> = None;
-    for piece in blobs.range((key.0, kind, number, 0)..=(key.0, kind, number, u32::MAX))? {
-        whole
-            .get_or_insert_default()
-            .extend_from_slice(piece?.1.value());
+    let read = || -> Result<_, redb::Error> {
+        let blobs = transaction.open_table(BLOBS)?;
+        let mut whole = Whole::default();
+        for piece in blobs.range((key.0, kind, number, 0)..=(key.0, kind, number, u32::MAX))? {
+            let (at, bytes) = piece?;
+            let piece = at.value().3;
+            whole.add(
+                piece,
+                &blob_place(key.0, kind, number, piece),
+                bytes.value(),
+            );
+        }
+        Ok(whole)
+    };
+    let whole = read().map_err(StorageError::failed)?;
+    if whole.pieces == 0 {
+        return Ok(None);
     }
-    Ok(whole.map(BytesMut::freeze))
+    let (bytes, is_checked) = whole.finish().ok_or_else(|| damaged(key.0, blob.name()))?;
+    // Of version 1, only chunks have a checksum, which is their own.
+    if !is_checked && matches!(blob, Blob::Snapshot(_)) && !chunk_is_whole(&bytes) {
+        return Err(damaged(key.0, blob.name()));
+    }
+    Ok(Some(bytes))
 }
 
 /// Reads the rows whose last change has at least the index `from`, until `enough` says so.
@@ -705,24 +934,37 @@ fn read_rows(
     from: u32,
     mut each: impl FnMut(u32, Row) -> bool,
 ) -> Result<(), StorageError> {
-    let mut whole = BytesMut::new();
+    let mut whole = Whole::default();
     let mut of = None;
-    let mut decode = |last: u32, bytes: BytesMut| -> Result<bool, StorageError> {
-        let row = Row::decode(&bytes.freeze()).ok_or_else(|| damaged(key.0, "a row"))?;
+    let mut next = from;
+    let mut decode = |last: u32, whole: Whole| -> Result<bool, StorageError> {
+        let row = whole.finish().and_then(|(bytes, is_checked)| {
+            let row = Row::decode(&bytes)?;
+            // Of version 1, only chunks have a checksum, which is their own.
+            let is_whole = |change: &StoredChange| chunk_hash(&change.bytes) == Some(change.hash);
+            (is_checked || row.changes.iter().all(is_whole)).then_some(row)
+        });
+        let row = row.ok_or_else(|| damaged(key.0, "a row of changes"))?;
+        // The changes that come next are in it, or a row before it is gone.
+        let first = (last as usize + 1).checked_sub(row.changes.len());
+        if row.changes.is_empty() || first.is_none_or(|first| first > next as usize) {
+            return Err(damaged(key.0, "a row of changes is missing"));
+        }
+        next = last + 1;
         Ok(each(last, row))
     };
     let rows = transaction.open_table(ROWS).map_err(StorageError::failed)?;
     let range = rows.range((key.0, from, 0)..=(key.0, u32::MAX, u32::MAX));
     for piece in range.map_err(StorageError::failed)? {
         let (place, bytes) = piece.map_err(StorageError::failed)?;
-        let (_, last, _) = place.value();
+        let (_, last, piece) = place.value();
         if let Some(before) = of.filter(|of| *of != last)
             && !decode(before, std::mem::take(&mut whole))?
         {
             return Ok(());
         }
         of = Some(last);
-        whole.extend_from_slice(bytes.value());
+        whole.add(piece, &row_place(key.0, last, piece), bytes.value());
     }
     if let Some(last) = of {
         decode(last, whole)?;
@@ -740,15 +982,16 @@ impl Storage for RedbStorage {
     }
 
     fn load(&self, document: &DocumentId) -> Result<Option<Stored>, StorageError> {
-        self.read(|transaction| {
+        self.read_of(document, |transaction| {
             let place = || -> Result<_, redb::Error> {
                 let documents = transaction.open_table(DOCUMENTS)?;
                 let Some(key) = documents.get(document.as_bytes())?.map(|key| key.value()) else {
                     return Ok(None);
                 };
                 let records = transaction.open_table(RECORDS)?;
-                let record = records.get(key)?.map(|bytes| Record::decode(bytes.value()));
-                Ok(Some((DocumentKey(key), record.flatten())))
+                let record = records.get(key)?;
+                let record = record.and_then(|bytes| read_record(key, document, bytes.value()));
+                Ok(Some((DocumentKey(key), record)))
             };
             let Some((key, record)) = place().map_err(StorageError::failed)? else {
                 return Ok(None);
@@ -756,8 +999,7 @@ impl Storage for RedbStorage {
             let record = record.ok_or_else(|| damaged(document, "its record"))?;
             let outline = match record.generation {
                 0 => None,
-                generation => read_blob(transaction, key, Blob::Outline(generation))
-                    .map_err(StorageError::failed)?,
+                generation => read_blob(transaction, key, Blob::Outline(generation))?,
             };
             let mut rows = Vec::new();
             read_rows(transaction, key, record.folded, |_, row| {
@@ -774,7 +1016,7 @@ impl Storage for RedbStorage {
     }
 
     fn blob(&self, key: DocumentKey, blob: Blob) -> Result<Bytes, StorageError> {
-        let found = self.read(|t| read_blob(t, key, blob).map_err(StorageError::failed))?;
+        let found = self.read_of(key.0, |transaction| read_blob(transaction, key, blob))?;
         found.ok_or_else(|| damaged(key.0, "a blob is missing"))
     }
 
@@ -784,7 +1026,7 @@ impl Storage for RedbStorage {
         };
         let mut found = Vec::new();
         let end = last.end;
-        self.read(|transaction| {
+        self.read_of(key.0, |transaction| {
             read_rows(transaction, key, first.start, |last, row| {
                 pick(&row, last, ranges, &mut found);
                 last + 1 < end
@@ -800,19 +1042,35 @@ impl Storage for RedbStorage {
 
     fn blob_piece(&self, key: DocumentKey, blob: Blob, number: u32) -> Result<Bytes, StorageError> {
         let (kind, of) = blob_key(blob);
-        let found = self.read(|transaction| {
+        let found = self.read_of(key.0, |transaction| {
             let read = || -> Result<_, redb::Error> {
                 let blobs = transaction.open_table(BLOBS)?;
-                let piece = |number| blobs.get((key.0, kind, of, number));
-                Ok(match piece(number)? {
-                    Some(piece) => Some(Bytes::copy_from_slice(piece.value())),
-                    // After the last one, if there is any.
-                    None => piece(0)?.map(|_| Bytes::new()),
-                })
+                let sealed = number | SEALED;
+                if let Some(piece) = blobs.get((key.0, kind, of, sealed))? {
+                    let place = blob_place(key.0, kind, of, sealed);
+                    let piece = sealed::unseal_piece(&place, piece.value());
+                    return Ok(piece.map(|(piece, _)| Bytes::copy_from_slice(piece)));
+                }
+                if let Some(piece) = blobs.get((key.0, kind, of, number))? {
+                    return Ok(Some(Bytes::copy_from_slice(piece.value())));
+                }
+                // After the last one, if there is any.
+                let before = number.checked_sub(1);
+                let is_after = match before {
+                    Some(before) => match blobs.get((key.0, kind, of, before | SEALED))? {
+                        Some(piece) => {
+                            let place = blob_place(key.0, kind, of, before | SEALED);
+                            sealed::unseal_piece(&place, piece.value()).is_some_and(|last| last.1)
+                        }
+                        None => blobs.get((key.0, kind, of, 0))?.is_some(),
+                    },
+                    None => false,
+                };
+                Ok(is_after.then(Bytes::new))
             };
             read().map_err(StorageError::failed)
         })?;
-        found.ok_or_else(|| damaged(key.0, "a blob is missing"))
+        found.ok_or_else(|| damaged(key.0, blob.name()))
     }
 
     fn rows(
@@ -822,7 +1080,7 @@ impl Storage for RedbStorage {
         bytes: usize,
     ) -> Result<Vec<(u32, Row)>, StorageError> {
         let (mut rows, mut found) = (Vec::new(), 0);
-        self.read(|transaction| {
+        self.read_of(key.0, |transaction| {
             read_rows(transaction, key, from, |last, row| {
                 found += row.bytes();
                 rows.push((last, row));
@@ -876,21 +1134,41 @@ impl Storage for RedbStorage {
         }
         let is_new = |relay: &Arc<str>| named.lines().all(|line| *line != **relay);
         let all = relays.iter().any(is_new);
-        let opened = self.database();
-        let transaction = begin(opened.to_write()?)?;
-        let write = || -> Result<(), redb::Error> {
-            let mut meta = transaction.open_table(META)?;
-            meta.insert(RELAYS, lines.as_bytes())?;
-            if all {
-                let mut outbox = transaction.open_table(OUTBOX)?;
-                for entry in transaction.open_table(DOCUMENTS)?.iter()? {
-                    outbox.insert(entry?.0.value(), ())?;
+        let file = self.database();
+        let database = file.to_write()?;
+        guarded(|| {
+            let transaction = begin(database)?;
+            let write = || -> Result<(), redb::Error> {
+                let (mut meta, mut outbox) = (Writing::default(), Writing::default());
+                let mut documents = Writing::default();
+                opened(&mut meta, &transaction, META)?.insert(RELAYS, lines.as_bytes())?;
+                if all {
+                    let outbox = opened(&mut outbox, &transaction, OUTBOX)?;
+                    for entry in opened(&mut documents, &transaction, DOCUMENTS)?.iter()? {
+                        outbox.insert(entry?.0.value(), ())?;
+                    }
                 }
-            }
-            Ok(())
-        };
-        write().map_err(StorageError::failed)?;
-        transaction.commit().map_err(StorageError::failed)
+                Ok(())
+            };
+            write().map_err(StorageError::failed)?;
+            transaction.commit().map_err(StorageError::failed)
+        })
+    }
+
+    fn salvage(&self, document: &DocumentId) -> Result<Salvaged, StorageError> {
+        let mut salvaged = Salvaged::default();
+        for key in self.keys_of(document)? {
+            self.salvage_key(document, key, &mut salvaged);
+        }
+        Ok(salvaged)
+    }
+
+    fn aside(&self, document: &DocumentId) -> Result<Vec<Bytes>, StorageError> {
+        let mut salvaged = Salvaged::default();
+        for key in self.keys_aside(document)? {
+            self.salvage_rows(key, &mut salvaged);
+        }
+        Ok(salvaged.changes)
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
@@ -910,6 +1188,114 @@ impl Storage for RedbStorage {
     }
 }
 
+/// What is whole of documents that are damaged. Each value is read by itself, as far as redb finds
+/// its way.
+impl RedbStorage {
+    /// The keys of what was set aside of a document, oldest first.
+    fn keys_aside(&self, document: &DocumentId) -> Result<Vec<u64>, StorageError> {
+        self.read_of(document, |transaction| {
+            let read = || -> Result<Vec<_>, redb::Error> {
+                let aside = match transaction.open_table(ASIDE) {
+                    Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                    opened => opened?,
+                };
+                let id = document.as_bytes();
+                let keys = aside.range((id, 0)..=(id, u64::MAX))?;
+                keys.map(|entry| Ok(entry?.0.value().1)).collect()
+            };
+            read().map_err(StorageError::failed)
+        })
+    }
+
+    /// The same, and its key now.
+    fn keys_of(&self, document: &DocumentId) -> Result<Vec<u64>, StorageError> {
+        let mut keys = self.keys_aside(document).unwrap_or_default();
+        let now = self.read_of(document, |transaction| {
+            let read = || -> Result<_, redb::Error> {
+                let documents = transaction.open_table(DOCUMENTS)?;
+                Ok(documents.get(document.as_bytes())?.map(|key| key.value()))
+            };
+            read().map_err(StorageError::failed)
+        })?;
+        keys.extend(now);
+        Ok(keys)
+    }
+
+    fn salvage_key(&self, document: &DocumentId, key: u64, salvaged: &mut Salvaged) {
+        let record = self.read_of(key, |transaction| {
+            let read = || -> Result<_, redb::Error> {
+                let records = transaction.open_table(RECORDS)?;
+                let record = records.get(key)?;
+                Ok(record.and_then(|bytes| read_record(key, document, bytes.value())))
+            };
+            read().map_err(StorageError::failed)
+        });
+        if let Ok(Some(record)) = record {
+            salvaged.space = Some(record.space);
+        }
+        let numbers = self.read_of(key, |transaction| {
+            let read = || -> Result<BTreeSet<(u8, u32)>, redb::Error> {
+                let blobs = transaction.open_table(BLOBS)?;
+                let all = blobs.range((key, 0, 0, 0)..=(key, u8::MAX, u32::MAX, u32::MAX))?;
+                let number = |place: PieceKey| (place.1, place.2);
+                all.map(|entry| Ok(number(entry?.0.value()))).collect()
+            };
+            read().map_err(StorageError::failed)
+        });
+        for (kind, number) in numbers.unwrap_or_default() {
+            let blob = match kind {
+                1 => Blob::Snapshot(number),
+                4 => Blob::Quarantine(number),
+                _ => continue,
+            };
+            match (blob, self.blob(DocumentKey(key), blob)) {
+                (Blob::Snapshot(_), Ok(snapshot)) => salvaged.snapshot = Some(snapshot),
+                (_, Ok(lot)) => {
+                    let lot = Quarantined::decode(&lot).unwrap_or_default();
+                    salvaged.quarantined.extend(lot);
+                }
+                (_, Err(_)) => {}
+            }
+        }
+        self.salvage_rows(key, salvaged);
+    }
+
+    fn salvage_rows(&self, key: u64, salvaged: &mut Salvaged) {
+        let mut from = Some(0);
+        while let Some(next) = from {
+            let found = self.read_of(key, |transaction| {
+                let mut last = None;
+                let rows = transaction.open_table(ROWS).map_err(StorageError::failed)?;
+                let mut of_document = rows
+                    .range((key, next, 0)..=(key, u32::MAX, u32::MAX))
+                    .map_err(StorageError::failed)?;
+                if let Some(place) = of_document.next() {
+                    last = Some(place.map_err(StorageError::failed)?.0.value().1);
+                }
+                Ok(last)
+            });
+            let Ok(Some(last)) = found else {
+                return;
+            };
+            let row = self.read_of(key, |transaction| {
+                let mut row = None;
+                // From its own index on, so that no gap before it counts.
+                let read = read_rows(transaction, DocumentKey(key), last, |_, found| {
+                    row = Some(found);
+                    false
+                });
+                read.map(|()| row)
+            });
+            if let Ok(Some(row)) = row {
+                salvaged
+                    .changes
+                    .extend(row.changes.into_iter().map(|change| change.bytes));
+            }
+            from = last.checked_add(1);
+        }
+    }
+}
+
 impl RedbStorage {
     /// The documents that have quarantined changes, and how many lots of them.
     ///
@@ -922,10 +1308,15 @@ impl RedbStorage {
                 let mut found = Vec::new();
                 for entry in transaction.open_table(DOCUMENTS)?.iter()? {
                     let (document, key) = entry?;
-                    let record = records.get(key.value())?;
-                    let record = record.map(|bytes| Record::decode(bytes.value()));
+                    let key = key.value();
                     let document = DocumentId::new(document.value());
-                    found.push((document, DocumentKey(key.value()), record.flatten()));
+                    let record = match &document {
+                        Ok(document) => records
+                            .get(key)?
+                            .and_then(|bytes| read_record(key, document, bytes.value())),
+                        Err(_) => None,
+                    };
+                    found.push((document, DocumentKey(key), record));
                 }
                 Ok(found)
             };

@@ -94,15 +94,15 @@ fn documents_do_not_mix(storage: &impl Storage) {
     let of = |n: u8| {
         let record = Write::Record(Record::new(Space::default()));
         let rows = Write::Row {
-            last: u32::from(n),
-            row: row(u32::from(n), 1, 10),
+            last: 0,
+            row: row(0, 1, 10 + usize::from(n)),
         };
         batch(n, keys[usize::from(n)], vec![record, rows])
     };
     storage.commit(&[of(0), of(1)]).expect("commit");
     for n in 0..2u8 {
         let stored = storage.load(&id(n)).expect("load").expect("is there");
-        assert_eq!(stored.rows, [row(u32::from(n), 1, 10)]);
+        assert_eq!(stored.rows, [row(0, 1, 10 + usize::from(n))]);
     }
     let remove = batch(0, keys[0], vec![Write::RemoveRowsBelow(100)]);
     storage.commit(&[remove]).expect("commit");
@@ -397,12 +397,12 @@ fn a_removed_document_leaves_nothing(storage: &impl Storage) {
     let mut again = all(1);
     again.writes[1] = Write::Row {
         last: 4,
-        row: row(4, 1, 10),
+        row: row(0, 5, 10),
     };
     again.writes.insert(0, Write::RemoveDocument);
     storage.commit(&[again]).expect("commit");
     let replaced = storage.load(&id(1)).expect("load").expect("is there");
-    assert_eq!(replaced.rows, [row(4, 1, 10)]);
+    assert_eq!(replaced.rows, [row(0, 5, 10)]);
     assert_eq!(storage.outbox().expect("read"), [id(1)]);
     assert_eq!(storage.acknowledged(keys[1]).expect("read").len(), 1);
 }

@@ -221,6 +221,8 @@ impl Storage for MemoryStorage {
                         tables.outbox.remove(&batch.document);
                     }
                     Write::RemoveDocument => tables.remove(&batch.document, key),
+                    // Memory is not damaged; the record says which key it has.
+                    Write::SetAside => {}
                 }
             }
         }

@@ -54,6 +54,8 @@ impl Document {
                         let place = large.place(payload.len(), connection);
                         connection.sync(&slot.name, payload, place);
                     }
+                    // The peers of a damaged document begin anew with it.
+                    Err(error @ StorageError::Damaged { .. }) => return Err(error),
                     Err(error) => {
                         // The history believes that it was sent; only a new connection undoes
                         // that, for this peer and for all after it.

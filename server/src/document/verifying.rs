@@ -74,6 +74,11 @@ impl Verifying {
         self.served_unchecked = 0;
     }
 
+    /// The document begins anew, with other changes under the same indexes.
+    pub(super) fn begun_anew(&mut self) {
+        (self.senders, self.epoch) = (Senders::default(), self.epoch + 1);
+    }
+
     pub(super) fn remind(&mut self) {
         (self.reminded, self.due) = (false, true);
     }

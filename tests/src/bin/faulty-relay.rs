@@ -64,6 +64,7 @@ fn main() {
             tracing_subscriber::fmt()
                 .with_env_filter(log)
                 .with_writer(std::io::stderr)
+                .with_ansi(false)
                 .init();
             tokio::runtime::Runtime::new()
                 .unwrap()
