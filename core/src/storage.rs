@@ -91,6 +91,7 @@ pub enum Blob {
 
 impl Blob {
     /// What it is, for those who read of damage.
+    #[cfg(feature = "native")]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Snapshot(_) => "its snapshot",
