@@ -93,6 +93,9 @@ async function lost(kind, browser, site, subject) {
   const lost = {}
   let n = 0
   for (const [way, go] of Object.entries(waysOf(kind))) {
+    // Not mended: there a page that is kept for going back keeps its Worker's transaction open, and
+    // nobody gets at the database until it is let go of. It is so in about every third round.
+    if (kind === "WebKitGTK" && way === "navigate" && subject === SUBJECTS.ours) continue
     lost[way] = 0
     for (let round = 0; round < ROUNDS; round++) {
       n += 1
@@ -154,8 +157,6 @@ for (const kind of BROWSERS) {
     for (const [what, lost] of Object.entries(results)) world.tell(`${what}: lost of ${ROUNDS} each: ${shown(lost)}`)
     const { "y-indexeddb": theirs, ...ours } = results
     for (const [what, lost] of Object.entries(ours)) {
-      // WebKitGTK lets nobody at a database in which a page was writing that it keeps for going back.
-      if (kind === "WebKitGTK" && what !== "ours, beside the host") continue
       assert.ok(sum(lost) <= Math.max(sum(theirs), 1), `${what}: ${shown(lost)}`)
     }
   }, { ms: 600_000 })
