@@ -9,7 +9,7 @@ use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
 use reconverge::history::{ORPHAN_BYTES_MAX, ORPHANS_MAX};
 use reconverge::id::{Access, ConnectionId};
-use reconverge::protocol::{SYNC_BYTES_MAX, SyncMessage};
+use reconverge::protocol::{Flags, SYNC_BYTES_MAX, SyncMessage};
 use reconverge_tests::Random;
 use reconverge_tests::world::{Core, Relay, sync_message};
 
@@ -196,7 +196,9 @@ fn changes_that_are_asked_for_one_by_one_bring_the_snapshot_once() {
     let changes = doc.get_changes(&[]);
     let mut chunks = Vec::new();
     for change in &changes[..rows_from] {
-        let message = sync_message(&heads, &[change.hash()], &[]);
+        let mut message = sync_message(&heads, &[change.hash()], &[]);
+        // It takes document chunks.
+        message.extend(Flags::default().encode());
         relay.receive(asking, &message);
         while let Some(bytes) = relay.take(asking) {
             let message = SyncMessage::decode(&bytes).unwrap();

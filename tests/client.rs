@@ -13,11 +13,16 @@ use automerge::{Automerge, AutomergeError, ChangeHash, ObjType, PatchAction, ROO
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use reconverge::engine::{FindError, Status};
-use reconverge::id::DocumentId;
+use reconverge::id::{DocumentId, PeerId};
 use reconverge::native::{
     AddressError, BuildError, CHANGES_MAX, Changed, DocHandle, Gone, Repo, SyncError,
 };
-use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope, encode_sync};
+use reconverge::protocol::{
+    self, Message, NEED_MAX, PeerMetadata, SyncEnvelope, Version, encode_sync,
+};
+use reconverge::storage::MemoryStorage;
+use reconverge_server::access::Open;
+use reconverge_server::config::Config;
 use reconverge_tests::light;
 use reconverge_tests::process::Relay;
 use rustls::ServerConfig;
@@ -830,9 +835,9 @@ async fn typed_edits_of_two_clients_are_merged() {
     );
 }
 
-/// Joins, sends a document's first change as bytes that are none, asks for a document that nobody
-/// has, and gives back what the relay said until it answered that.
-async fn answers_to_nonsense(relay: &Relay, reconverge: u64) -> Vec<Bytes> {
+/// Joins, sends a document's first message, asks for a document that nobody has, and gives back what
+/// the relay said until it answered that.
+async fn answers_to(relay: &Relay, reconverge: u64, message: &[u8]) -> Vec<Bytes> {
     let (mut socket, _) = tokio_tungstenite::connect_async(relay.url()).await.unwrap();
     let sync = |id: u8, data: &[u8], request: bool| {
         protocol::encode(&Message::Sync(SyncEnvelope {
@@ -843,8 +848,6 @@ async fn answers_to_nonsense(relay: &Relay, reconverge: u64) -> Vec<Bytes> {
             request,
         }))
     };
-    let mut nonsense = encode_sync(&[ChangeHash([7; 32])], &[], None, 1);
-    nonsense.extend([4, 1, 2, 3, 4]);
     let frames = [
         protocol::encode(&Message::Join {
             sender: "raw",
@@ -854,8 +857,8 @@ async fn answers_to_nonsense(relay: &Relay, reconverge: u64) -> Vec<Bytes> {
             },
             speaks_v1: true,
         }),
-        sync(1, &nonsense, false),
-        sync(2, &encode_sync(&[], &[], None, 0), true),
+        sync(1, message, false),
+        sync(2, &encode_sync(Version::V1, &[], &[], None, 0), true),
     ];
     for frame in frames {
         socket.send(Frame::Binary(frame.into())).await.unwrap();
@@ -888,8 +891,50 @@ async fn only_who_understands_it_is_told_what_was_refused() {
         };
         answers.iter().filter_map(reason).collect()
     };
-    let ours = refusals(&answers_to_nonsense(&relay, 1).await);
+    let mut nonsense = encode_sync(Version::V1, &[ChangeHash([7; 32])], &[], None, 1);
+    nonsense.extend([4, 1, 2, 3, 4]);
+    let ours = refusals(&answers_to(&relay, 1, &nonsense).await);
     assert_eq!(ours, ["not an Automerge chunk"]);
-    let stock = refusals(&answers_to_nonsense(&relay, 0).await);
+    let stock = refusals(&answers_to(&relay, 0, &nonsense).await);
     assert!(stock.is_empty(), "{stock:?}");
+    // A message above a limit costs its document, not the connection: the other one is answered.
+    let hashes = vec![ChangeHash([7; 32]); NEED_MAX + 1];
+    let many = encode_sync(Version::V1, &[ChangeHash([7; 32])], &hashes, None, 0);
+    let ours = refusals(&answers_to(&relay, 1, &many).await);
+    assert_eq!(ours, ["need: 65537 is above the limit of 65536"]);
+    let stock = refusals(&answers_to(&relay, 0, &many).await);
+    assert!(stock.is_empty(), "{stock:?}");
+}
+
+/// What is too much for a connection costs the document that is too many, not the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_above_a_connections_limit_is_refused_by_itself() {
+    let config = Config {
+        documents_max: 2,
+        ..Config::default()
+    };
+    let storage = Arc::new(MemoryStorage::new("memory"));
+    let name = PeerId::new("relay").unwrap();
+    let relay = reconverge_server::Relay::start(config, name, storage, Arc::new(Open)).await;
+    let relay = relay.unwrap();
+    let url = format!("ws://{}/", relay.address());
+    let ann = Repo::builder().relay(&url).build().await.unwrap();
+    let within = [ann.create().unwrap(), ann.create().unwrap()];
+    for document in &within {
+        put(document, "n", 1);
+        synced(document).await;
+    }
+    let above = ann.create().unwrap();
+    put(&above, "n", 1);
+    let reason = "documents of one connection: 3 is above the limit of 2";
+    becomes(&above, Status::Refused(reason.to_owned())).await;
+    for document in &within {
+        put(document, "n", 2);
+        synced(document).await;
+    }
+    // Who looks for one hears that it cannot be had.
+    let unknown = format!("automerge:{}", DocumentId::new(&[7; 16]).unwrap());
+    let found = in_time("an answer", ann.find(&unknown)).await;
+    assert!(matches!(found, Err(FindError::Unavailable)), "{found:?}");
+    relay.stop().await;
 }

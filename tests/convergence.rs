@@ -9,9 +9,11 @@
 use automerge::sync::{State, SyncDoc};
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, Change, ObjType, ROOT, ReadDoc, ScalarValue};
-use reconverge::history::{Claim, Documents, History, RETAINED_BYTES};
+use reconverge::history::{
+    Claim, Documents, FOLD_BYTES_MIN, FOLD_OPS_MIN, History, RETAINED_BYTES, WHOLE_OPS_MAX,
+};
 use reconverge::id::{Access, ConnectionId, Space};
-use reconverge::protocol::SyncMessage;
+use reconverge::protocol::{ChangeHash, SyncMessage};
 use reconverge_tests::Random;
 use reconverge_tests::world::{Core, Failure, Kept, World, sync_message};
 
@@ -30,7 +32,7 @@ fn everybody_converges_whatever_comes_between_them() {
     let repeated = from_environment("RECONVERGE_CONVERGENCE_SEED");
     let seeds = from_environment("RECONVERGE_CONVERGENCE_SEEDS").unwrap_or(300);
     let seeds = repeated.map_or(0..seeds, |seed| seed..seed + 1);
-    let (mut folds, mut uploads, mut graph_loads) = (0, 0, 0);
+    let (mut folds, mut uploads, mut graph_loads, mut unfoldings) = (0, 0, 0, 0);
     for seed in seeds {
         let run = std::panic::catch_unwind(|| run(seed));
         let Ok(world) = run else {
@@ -39,15 +41,19 @@ fn everybody_converges_whatever_comes_between_them() {
         folds += world.relay.snapshots.0;
         uploads += world.relay.snapshots.1;
         graph_loads += world.relay.graph_loads;
+        unfoldings += world.relay.unfoldings;
     }
-    println!("{folds} foldings, {uploads} uploads adopted, {graph_loads} graphs loaded");
+    println!(
+        "{folds} foldings, {uploads} uploads adopted, {graph_loads} graphs loaded, {unfoldings} unfoldings"
+    );
     if repeated.is_none() {
-        assert!(folds > 0 && uploads > 0 && graph_loads > 0);
+        assert!(folds > 0 && uploads > 0 && graph_loads > 0 && unfoldings > 0);
     }
 }
 
 fn run(seed: u64) -> World {
     let mut world = World::new(seed);
+    world.relay.unfolded_max = 5;
     for _ in 0..2 + world.random.below(3) {
         match world.random.below(6) {
             0 => world.add_client(Core::Old, Access::Write),
@@ -289,19 +295,24 @@ fn a_fresh_client_gets_the_snapshot_and_what_came_after_it() {
     assert!(world.relay.stored_record().unwrap().rows_from > 0);
     let loads = world.relay.graph_loads;
     world.relay.evict();
-    for core in [Core::Current, Core::Old] {
-        let fresh = world.add_client(core, Access::Write);
-        world.connect(fresh);
-        world.settle(20);
-        world.assert_converged();
-        let client = &world.clients[fresh];
-        assert_eq!(client.chunks_received, 1 + 7, "the snapshot and the tail");
-        assert!(client.received.0 <= 2 && client.sent.0 <= 3);
-    }
+    let fresh = world.add_writer();
+    world.connect(fresh);
+    world.settle(20);
+    world.assert_converged();
+    let client = &world.clients[fresh];
+    assert_eq!(client.chunks_received, 1 + 7, "the snapshot and the tail");
+    assert!(client.received.0 <= 2 && client.sent.0 <= 3);
     assert_eq!(
         world.relay.graph_loads, loads,
         "first contact needs no graph"
     );
+    // A core of before document chunks gets every change, and each once.
+    let old = world.add_client(Core::Old, Access::Write);
+    world.connect(old);
+    world.settle(20);
+    world.assert_converged();
+    let len = world.relay.history().len() as usize;
+    assert_eq!(world.clients[old].chunks_received, len);
 }
 
 /// Keystrokes are up to 90 times smaller in a snapshot.
@@ -615,4 +626,129 @@ fn a_part_with_nothing_new_is_answered_too() {
         assert!(history.poll_send(relay).is_some());
         assert_eq!(history.poll_send(relay), None);
     }
+}
+
+/// A stock client shows what it has of a document as soon as it has some of it. So who has nothing is
+/// sent all of it at once, far beyond what one message of a difference carries.
+#[test]
+fn first_contact_is_whole() {
+    const CHANGES: u32 = 40;
+    let (writer, fresh, behind) = (ConnectionId(1), ConnectionId(2), ConnectionId(3));
+    let mut history = History::new(Space::default());
+    history.join(writer, Access::Write);
+    let mut doc = AutoCommit::new();
+    for n in 0..CHANGES {
+        let noise = Random::new(u64::from(n)).noise(1024 * 1024);
+        doc.put(ROOT, format!("key {n}"), noise).unwrap();
+        doc.commit();
+        let change = doc.get_last_local_change().unwrap();
+        say(&mut history, writer, &[change.raw_bytes()]);
+        drop(history.take_unsaved());
+        history.committed();
+    }
+    history.join(fresh, Access::Write);
+    say(&mut history, fresh, &[]);
+    let sent = history.poll_send(fresh).unwrap();
+    assert_eq!(sent.changes, [0..CHANGES]);
+    assert_eq!(sent.have, Claim::Heads, "nothing follows");
+    // Who has some of it, and shows it, gets the rest in parts.
+    history.join(behind, Access::Write);
+    let first = doc.get_changes(&[])[0].hash();
+    let message = sync_message(&[first], &[], &[]);
+    let message = SyncMessage::decode(&message).unwrap();
+    history
+        .receive(behind, &message, Documents::Report)
+        .unwrap();
+    let sent = history.poll_send(behind).unwrap();
+    assert_eq!((sent.changes, sent.have), (vec![1..8], Claim::Nothing));
+}
+
+/// A change of somebody who wrote without hearing of anybody, or on top of some changes.
+fn forged(actor: u32, deps: &[ChangeHash], start_op: u64) -> (ChangeHash, Vec<u8>) {
+    let mut doc = AutoCommit::new().with_actor(actor.to_be_bytes().as_slice().into());
+    doc.put(ROOT, "answer", actor).unwrap();
+    doc.commit();
+    let mut change = doc.get_last_local_change().unwrap().decode();
+    change.deps = deps.to_vec();
+    change.start_op = start_op.try_into().unwrap();
+    let change = Change::from(change);
+    (change.hash(), change.raw_bytes().to_vec())
+}
+
+/// A poll: everybody answers from the same old state. Then somebody merges all of it, and answers
+/// come in any order beside it.
+#[test]
+fn a_poll_of_thousands_of_people_goes_on() {
+    const PEOPLE: u32 = 20_000;
+    let (writer, reader) = (ConnectionId(1), ConnectionId(2));
+    let (first, question) = forged(u32::MAX, &[], 1);
+    let answers: Vec<_> = (0..PEOPLE).map(|n| forged(n, &[first], 2)).collect();
+    let mut heads: Vec<_> = answers.iter().map(|(hash, _)| *hash).collect();
+    heads.sort_unstable();
+    let (merge, merging) = forged(u32::MAX - 1, &heads, 3);
+    for merged_first in [false, true] {
+        let mut history = History::new(Space::default());
+        history.join(writer, Access::Write);
+        history.join(reader, Access::Write);
+        say(&mut history, writer, &[&question]);
+        if merged_first {
+            // It waits for one after the other.
+            say(&mut history, writer, &[&merging]);
+        }
+        for (_, answer) in &answers {
+            say(&mut history, writer, &[answer]);
+        }
+        drop(history.take_unsaved());
+        history.committed();
+        if !merged_first {
+            assert_eq!(**history.durable_heads(), *heads);
+            let message = sync_message(&heads, &[], &[&merging]);
+            let message = SyncMessage::decode(&message).unwrap();
+            let received = history
+                .receive(writer, &message, Documents::Report)
+                .unwrap();
+            assert_eq!((received.admitted, received.refused.len()), (1, 0));
+            drop(history.take_unsaved());
+            history.committed();
+        }
+        assert_eq!(**history.durable_heads(), [merge]);
+        say(&mut history, reader, &[]);
+        let sent = history.poll_send(reader).unwrap();
+        assert_eq!(sent.changes, [0..PEOPLE + 2]);
+        // What is stored is read again.
+        let record = history.record().clone();
+        assert_eq!(record.folded, 0);
+    }
+}
+
+/// A few bytes may be many operations, which cost a client that gets them as changes a thousand bytes
+/// each. So they are folded like many bytes.
+#[test]
+fn many_operations_are_folded_like_many_bytes() {
+    const OPS: u64 = 20_000;
+    let (writer, fresh) = (ConnectionId(1), ConnectionId(2));
+    let mut history = History::new(Space::default());
+    history.join(writer, Access::Write);
+    let mut doc = AutoCommit::new();
+    let list = doc.put_object(ROOT, "list", ObjType::List).unwrap();
+    let (mut ops, mut bytes) = (0, 0);
+    while ops <= WHOLE_OPS_MAX {
+        let len = doc.length(&list);
+        for n in 0..OPS as usize {
+            doc.insert(&list, len + n, ()).unwrap();
+        }
+        doc.commit();
+        let change = doc.get_last_local_change().unwrap();
+        say(&mut history, writer, &[change.raw_bytes()]);
+        drop(history.take_unsaved());
+        history.committed();
+        ops += OPS;
+        bytes += change.raw_bytes().len() as u64;
+        assert_eq!(history.should_fold(), ops >= FOLD_OPS_MIN, "{ops}");
+        assert_eq!(history.may_fold(), ops >= FOLD_OPS_MIN, "{ops}");
+    }
+    assert!(bytes < FOLD_BYTES_MIN, "{bytes} bytes are no reason");
+    history.join(fresh, Access::Write);
+    say(&mut history, fresh, &[]);
+    assert!(history.is_better_folded(fresh));
 }

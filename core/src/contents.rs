@@ -120,6 +120,27 @@ pub fn unpack(
     Ok(Brought::All(unpacked))
 }
 
+/// Changes of a snapshot that was checked before, in the order in which they are asked for.
+///
+/// # Errors
+/// When it cannot be loaded, or has one of them not.
+pub fn unfold(snapshot: &Bytes, wanted: &[ChangeHash]) -> Result<Vec<Bytes>, String> {
+    let document = load(snapshot)?;
+    let places: HashMap<&ChangeHash, usize> = wanted
+        .iter()
+        .enumerate()
+        .map(|(at, hash)| (hash, at))
+        .collect();
+    let mut found = vec![None; wanted.len()];
+    for change in guard(|| Ok::<_, String>(document.get_changes(&[])))? {
+        if let Some(at) = places.get(&change.hash()) {
+            found[*at] = Some(bytes_of(&change));
+        }
+    }
+    let found: Option<Vec<Bytes>> = found.into_iter().collect();
+    found.ok_or_else(|| "the snapshot has other changes than the history".into())
+}
+
 /// Loads a document chunk, unless it declares more rows than a document may have: a few hundred
 /// bytes can declare a billion.
 ///

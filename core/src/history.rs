@@ -16,6 +16,7 @@ mod admission;
 mod change;
 pub mod chunk;
 mod graph;
+mod heads;
 pub mod leb;
 mod objects;
 mod outline;
@@ -38,21 +39,23 @@ pub use objects::{ObjectKind, Objects};
 pub use stored::{Quarantined, Record, Row, StoredChange, decode_heads, encode_heads};
 
 use admission::{Past, Seen};
-use change::Change;
+use change::{Change, each_dep};
 use chunk::{Chunk, ChunkKind};
 use graph::{Graph, Node, unset_ranges};
+use heads::{BaseHeads, Head, Heads};
 use outline::Outline;
+pub use peer::AtRest;
 use peer::{Certainty, Peer, split_at_bytes};
 
 use crate::contents::{NOBODY, bytes_of};
 use crate::id::{Access, ConnectionId, Space};
-use crate::protocol::{Flags, Have, SYNC_BYTES_MAX, SyncMessage, encode_sync};
+use crate::protocol::{Flags, Have, SYNC_BYTES_MAX, SyncMessage, Version, encode_sync};
 
 /// Largest inflated change in bytes.
 pub const CHANGE_BYTES_MAX: usize = 96 * 1024 * 1024;
 
-/// Most deps of a change.
-pub const CHANGE_DEPS_MAX: usize = 16 * 1024;
+/// Most deps of a change: as many as a sync message may name heads, all of which it may merge.
+pub const CHANGE_DEPS_MAX: usize = 256 * 1024;
 
 /// Most actors that a change refers to.
 pub const CHANGE_ACTORS_MAX: usize = 16 * 1024;
@@ -91,6 +94,24 @@ pub const INVITE_DOCUMENT_CHANGES_MIN: u32 = 64;
 /// passed on without reading them back.
 pub const RECENT_BYTES_MAX: usize = 256 * 1024;
 
+/// Most bytes of a message to a peer that has nothing of the document, so that a client which shows
+/// what it has shows all. `samod` reads no message above 64 MiB.
+pub const WHOLE_BYTES_MAX: u64 = 60 * 1024 * 1024;
+
+/// Most operations after the snapshot that a peer which has nothing is sent as changes while they are
+/// about to be folded: Automerge 2.2 takes 1 KB for each.
+pub const WHOLE_OPS_MAX: u64 = 512 * 1024;
+
+/// A change with at least this many operations counts by them, too, when folding is weighed.
+const HEAVY_OPS: u64 = 1024;
+
+/// Operations after the snapshot below which they are no reason to compact a document.
+pub const FOLD_OPS_MIN: u64 = 128 * 1024;
+
+/// Bytes of folded changes that are unpacked at a time for peers that take no document chunks; one
+/// change may exceed it.
+pub const UNFOLDED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// Bytes of changes after the snapshot below which a document is never compacted.
 pub const FOLD_BYTES_MIN: u64 = 64 * 1024;
 
@@ -103,14 +124,6 @@ pub const FOLD_BYTES_MAX: u64 = 1024 * 1024;
 /// may be twice as many.
 pub const RETAINED_BYTES: u64 = 1024 * 1024;
 
-/// A head of the graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
-    index: u32,
-    hash: ChangeHash,
-    max_op: u32,
-}
-
 /// One document without its contents. See the module's page.
 #[derive(Debug)]
 pub struct History {
@@ -118,20 +131,26 @@ pub struct History {
     graph: Graph,
     outline: Outline,
     /// The heads of the changes below the graph's base, and per actor their last operation.
-    base_heads: Vec<Head>,
+    base_heads: BaseHeads,
     base_clock: Arc<[Seen]>,
     clocks: Clocks,
-    heads: Vec<Head>,
+    heads: Heads,
     /// How many changes are stored, and the heads of those, in order.
     durable_len: u32,
     durable_heads: Arc<[ChangeHash]>,
     unsaved: Vec<StoredChange>,
     /// Bytes of the changes after the snapshot.
     tail_bytes: u64,
+    /// Those of them with many operations: index, and how many.
+    tail_heavy: Vec<(u32, u64)>,
+    /// Operations of the changes in the snapshot.
+    folded_ops: u64,
     recent: Recent,
     orphans: Orphans,
     refused: RefusedSet,
     message_bytes_max: u64,
+    /// The same for a message to somebody who has nothing yet.
+    whole_bytes_max: u64,
     /// How many operations may still be taken in with this message.
     ops_left: u64,
     /// What was found in a message whose taking in was interrupted, and is received again.
@@ -206,20 +225,23 @@ impl Outgoing {
     /// then the [`Self::flags`].
     #[must_use]
     pub fn encode_head(&self, chunks: usize) -> Vec<u8> {
-        let nothing = BloomFilter::default();
-        match &self.have {
-            Claim::Nothing => encode_sync(&self.heads, &self.need, None, chunks),
-            Claim::Heads => encode_sync(
-                &self.heads,
-                &self.need,
-                Some((&self.heads, &nothing)),
-                chunks,
-            ),
-            Claim::Filter { last_sync, hashes } => {
-                let bloom = BloomFilter::from_hashes(hashes.iter());
-                encode_sync(&self.heads, &self.need, Some((last_sync, &bloom)), chunks)
+        let bloom;
+        let have: Option<(&[ChangeHash], _)> = match &self.have {
+            Claim::Nothing => None,
+            Claim::Heads => {
+                bloom = BloomFilter::default();
+                Some((&self.heads, &bloom))
             }
-        }
+            Claim::Filter { last_sync, hashes } => {
+                bloom = BloomFilter::from_hashes(hashes.iter());
+                Some((last_sync, &bloom))
+            }
+        };
+        let version = match self.snapshot {
+            true => Version::V2,
+            false => Version::V1,
+        };
+        encode_sync(version, &self.heads, &self.need, have, chunks)
     }
 }
 
@@ -290,18 +312,21 @@ impl History {
             graph: Graph::at(record.folded),
             durable_len: record.folded,
             record,
-            outline,
-            base_heads: heads.clone(),
+            heads: Heads::new(&heads),
+            base_heads: BaseHeads::new(heads),
             base_clock,
             clocks: Clocks::default(),
-            heads,
             durable_heads: Arc::from([]),
             unsaved: Vec::new(),
             tail_bytes: 0,
+            tail_heavy: Vec::new(),
+            folded_ops: outline.ops_len(),
+            outline,
             recent: Recent::default(),
             orphans: Orphans::default(),
             refused: RefusedSet::default(),
             message_bytes_max: SYNC_BYTES_MAX as u64,
+            whole_bytes_max: WHOLE_BYTES_MAX,
             ops_left: u64::MAX,
             interrupted: Received::default(),
             peers: HashMap::new(),
@@ -358,7 +383,8 @@ impl History {
     #[must_use]
     pub fn load_graph(&mut self, segments: &[impl AsRef<[u8]>]) -> Option<()> {
         let actors = self.outline.actors().len() as u32;
-        self.graph.load(segments, actors, &self.base_heads)
+        self.graph
+            .load(segments, actors, self.base_heads.as_slice())
     }
 
     /// The document's record, as it is stored or must be when the document is.
@@ -379,9 +405,20 @@ impl History {
         self.len() == 0
     }
 
-    /// Puts at most so many bytes of changes into one message, instead of [`SYNC_BYTES_MAX`].
+    /// Puts at most so many bytes of changes into one message, instead of [`SYNC_BYTES_MAX`] or
+    /// [`WHOLE_BYTES_MAX`].
     pub fn set_message_bytes_max(&mut self, max: u64) {
         self.message_bytes_max = max;
+        self.whole_bytes_max = max;
+    }
+
+    /// Whether a peer that has nothing of the document is served better when the changes after the
+    /// snapshot are folded: they have too many bytes to go at once, or too many operations.
+    #[must_use]
+    pub fn is_better_folded(&self, to: ConnectionId) -> bool {
+        let whole = self.peers.get(&to).is_some_and(|peer| peer.shows_parts());
+        let is_much = self.bytes_to_send(to) > self.whole_bytes_max;
+        whole && (is_much || self.tail_ops() > WHOLE_OPS_MAX)
     }
 
     /// The heads of what is stored, in order.
@@ -398,6 +435,14 @@ impl History {
         (0..self.len())
             .map(|index| self.graph.hash(index))
             .collect()
+    }
+
+    /// The hashes of the changes with these indexes.
+    ///
+    /// # Errors
+    /// [`NeedGraph`].
+    pub fn hashes_of(&self, range: Range<u32>) -> Result<Vec<ChangeHash>, NeedGraph> {
+        range.map(|index| self.graph.hash(index)).collect()
     }
 
     /// The bytes of a change, if they are still in memory.
@@ -417,14 +462,20 @@ impl History {
         if let Some(index) = self.graph.resident(hash) {
             return Ok(Some(index));
         }
-        match self.base_heads.iter().find(|head| head.hash == *hash) {
+        match self.base_heads.with_hash(hash) {
             Some(head) => Ok(Some(head.index)),
             None => self.graph.find(hash),
         }
     }
 
+    fn is_head(&self, hash: &ChangeHash) -> bool {
+        let folded = || self.base_heads.with_hash(hash).map(|head| head.index);
+        let index = self.graph.resident(hash).or_else(folded);
+        index.is_some_and(|index| self.heads.contains(index))
+    }
+
     fn max_op(&self, index: u32) -> Result<u32, NeedGraph> {
-        let folded = self.base_heads.iter().find(|head| head.index == index);
+        let folded = self.base_heads.with_index(index);
         folded.map_or_else(|| self.graph.max_op(index), |head| Ok(head.max_op))
     }
 
@@ -443,14 +494,16 @@ impl History {
             size,
         };
         let index = self.graph.push(&node);
-        self.heads
-            .retain(|head| !node.parents.contains(&head.index));
-        self.heads.push(Head {
+        let head = Head {
             index,
             hash: node.hash,
             max_op: node.max_op,
-        });
+        };
+        self.heads.enter(head, &node.parents);
         self.tail_bytes += u64::from(size);
+        if change.ops_len >= HEAVY_OPS {
+            self.tail_heavy.push((index, change.ops_len));
+        }
         self.recent.push(index, stored.bytes.clone());
         self.unsaved.push(stored);
         index
@@ -462,6 +515,14 @@ impl History {
     /// Begins to serve a peer, which has not spoken of this document yet.
     pub fn join(&mut self, peer: ConnectionId, access: Access) {
         self.peers.entry(peer).or_default().access = Some(access);
+    }
+
+    /// A peer that joined shows nothing of a document before it has all that was named. So it is sent
+    /// a large one in parts, and keeps those that came when its connection is cut.
+    pub fn waits_for_all(&mut self, peer: ConnectionId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.waits_for_all = true;
+        }
     }
 
     /// Forgets a peer.
@@ -833,10 +894,19 @@ impl History {
         let mut entered = vec![entered];
         while let Some(hash) = entered.pop() {
             let mut waiting = self.orphans.take_waiting_for(&hash);
-            while let Some(orphan) = waiting.pop() {
-                let (chunk, _) = Chunk::split(&orphan.bytes).expect("was split before");
-                let change = Change::read_trusted(&chunk, orphan.hash).expect("was read before");
-                let entry = self.admit(orphan.from, &change, orphan.bytes.clone(), None);
+            while let Some(mut orphan) = waiting.pop() {
+                let entry = match self.still_missing(&orphan) {
+                    Ok(Some((at, dep))) => {
+                        (orphan.missing, orphan.missing_at) = (dep, at);
+                        self.orphans.insert(orphan);
+                        if let Some(peer) = self.peers.get_mut(&from) {
+                            peer.ask(self.orphans.missing_for(dep));
+                        }
+                        continue;
+                    }
+                    Ok(None) => self.admit_orphan(&orphan),
+                    Err(NeedGraph) => Err(NeedGraph),
+                };
                 match entry {
                     Err(NeedGraph) | Ok(Entry::TooHeavy) => {
                         // Wait on, so that receiving again finds them.
@@ -866,6 +936,29 @@ impl History {
         Ok(())
     }
 
+    /// The next dep that an orphan lacks, now that the one it waited for is here. All together look
+    /// at each dep once, however many there are and in which order they come.
+    fn still_missing(&self, orphan: &Orphan) -> Result<Option<(usize, ChangeHash)>, NeedGraph> {
+        let (chunk, _) = Chunk::split(&orphan.bytes).expect("was split before");
+        let deps = each_dep(&chunk).enumerate().skip(orphan.missing_at);
+        for (at, dep) in deps {
+            if self.refused.contains(&dep) {
+                // It is found by whoever reads all of it.
+                return Ok(None);
+            }
+            if self.known(&dep)?.is_none() {
+                return Ok(Some((at, dep)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn admit_orphan(&mut self, orphan: &Orphan) -> Result<Entry, NeedGraph> {
+        let (chunk, _) = Chunk::split(&orphan.bytes).expect("was split before");
+        let change = Change::read_trusted(&chunk, orphan.hash).expect("was read before");
+        self.admit(orphan.from, &change, orphan.bytes.clone(), None)
+    }
+
     /// Decides about one change. `theirs` is the same as Automerge has it, if it does.
     fn admit(
         &mut self,
@@ -874,10 +967,7 @@ impl History {
         bytes: Bytes,
         theirs: Option<&automerge::Change>,
     ) -> Result<Entry, NeedGraph> {
-        let on_a_head = change
-            .deps
-            .iter()
-            .any(|dep| self.heads.iter().any(|h| h.hash == *dep));
+        let on_a_head = change.deps.iter().any(|dep| self.is_head(dep));
         // What depends on a head was never here, or that would be no head.
         let known = if on_a_head {
             None
@@ -901,12 +991,12 @@ impl History {
             return Ok(Entry::Refused(Refusal::DependsOnRefused(*dep)));
         }
         let mut parents = Vec::with_capacity(change.deps.len());
-        for dep in &change.deps {
+        for (at, dep) in change.deps.iter().enumerate() {
             match self.known(dep)? {
                 Some(index) => parents.push(index),
                 #[cfg(feature = "planted")]
                 None if crate::planted::is(crate::planted::Bug::DependencyCheckSkipped) => {}
-                None => return Ok(self.wait(from, change, bytes, *dep)),
+                None => return Ok(self.wait(from, change, bytes, at)),
             }
         }
         if change.ops_len > self.ops_left {
@@ -959,8 +1049,9 @@ impl History {
         from: ConnectionId,
         change: &Change<'_>,
         bytes: Bytes,
-        missing: ChangeHash,
+        missing_at: usize,
     ) -> Entry {
+        let missing = change.deps[missing_at];
         let fits = self.orphans.has_room(bytes.len());
         if let Some(peer) = self.peers.get_mut(&from) {
             if fits {
@@ -974,6 +1065,7 @@ impl History {
             self.orphans.insert(Orphan {
                 hash: change.hash,
                 missing,
+                missing_at,
                 bytes,
                 from,
             });
@@ -982,12 +1074,22 @@ impl History {
     }
 
     /// What lies in the past of a change with these parents.
-    fn past(&self, parents: &[u32]) -> Result<Past, NeedGraph> {
-        if self.heads.iter().all(|head| parents.contains(&head.index)) {
+    fn past(&mut self, parents: &[u32]) -> Result<Past, NeedGraph> {
+        if self.heads.are_among(parents) {
             return Ok(Past::All);
         }
         if let Some(clock) = self.clocks.joined(parents) {
             return Ok(Past::UpTo(clock));
+        }
+        if let Some(clock) = self.clocks.walked(parents) {
+            return Ok(Past::UpTo(clock));
+        }
+        // The second change of one of many who wrote at the same time.
+        if let [parent] = parents
+            && let Ok(above) = self.graph.parents(*parent)
+            && let Some(clock) = self.clocks.walked(above)
+        {
+            return Ok(Past::UpTo(self.clock_with(&clock, *parent)?));
         }
         let (marks, below) = self.graph.ancestors(parents);
         let mut clock = if self.covers_base(&below)? {
@@ -1003,7 +1105,24 @@ impl History {
             seen.seq += 1;
             seen.max_op = seen.max_op.max(self.graph.max_op(index)?);
         }
-        Ok(Past::UpTo(clock.into()))
+        let nobody = Seen::default();
+        let len = clock.iter().rposition(|seen| *seen != nobody);
+        clock.truncate(len.map_or(0, |last| last + 1));
+        let clock: Arc<[Seen]> = clock.into();
+        self.clocks.walk(parents, &clock);
+        Ok(Past::UpTo(clock))
+    }
+
+    /// A clock, and the change with this index after it.
+    fn clock_with(&self, clock: &[Seen], index: u32) -> Result<Arc<[Seen]>, NeedGraph> {
+        let actor = self.graph.actor(index)? as usize;
+        let max_op = self.graph.max_op(index)?;
+        let mut clock = clock.to_vec();
+        clock.resize(clock.len().max(actor + 1), Seen::default());
+        let seen = &mut clock[actor];
+        seen.seq += 1;
+        seen.max_op = seen.max_op.max(max_op);
+        Ok(clock.into())
     }
 
     /// Whether folded changes that were reached from above stand for all of them (`false`: for
@@ -1012,10 +1131,7 @@ impl History {
         if below.is_empty() {
             return Ok(false);
         }
-        let all = self
-            .base_heads
-            .iter()
-            .all(|head| below.contains(&head.index));
+        let all = self.base_heads.are_among(below);
         if all { Ok(true) } else { Err(NeedGraph) }
     }
 
@@ -1070,6 +1186,7 @@ impl History {
             peer.told_unavailable = false;
         }
         if let Some(flags) = message.flags {
+            peer.takes_documents = true;
             peer.supports_reset |= flags.supports_sync_reset;
             peer.publishes_only = flags.read_only;
         }
@@ -1103,7 +1220,7 @@ impl History {
         }
         for index in needed {
             // What has no row comes with the snapshot, which brings all that have none.
-            let in_snapshot = index < self.record.rows_from;
+            let in_snapshot = index < self.record.rows_from && peer.takes_documents;
             peer.lost(if in_snapshot { 0 } else { index });
         }
         for hash in unknown {
@@ -1117,19 +1234,20 @@ impl History {
 
     /// The ancestors of `known` from `upto` on, themselves included.
     fn above(&self, known: &[u32], upto: u32) -> Vec<u32> {
-        let mut found: Vec<u32> = Vec::new();
+        let mut found = HashSet::new();
         let mut open: Vec<u32> = known
             .iter()
             .copied()
             .filter(|index| *index >= upto)
             .collect();
         while let Some(index) = open.pop() {
-            if let Err(at) = found.binary_search(&index) {
-                found.insert(at, index);
+            if found.insert(index) {
                 let parents = self.graph.parents(index).unwrap_or_default();
                 open.extend(parents.iter().filter(|parent| **parent >= upto));
             }
         }
+        let mut found: Vec<u32> = found.into_iter().collect();
+        found.sort_unstable();
         found
     }
 
@@ -1151,7 +1269,7 @@ impl History {
                 }
             }
         }
-        if self.heads.iter().all(|head| tips.contains(&head.index)) {
+        if self.heads.are_among(&tips) {
             return Ok((Vec::new(), Certainty::Exact));
         }
         let (marks, below) = self.graph.ancestors(&tips);
@@ -1215,7 +1333,7 @@ impl History {
         let Some(peer) = self.peers.get(&peer) else {
             return false;
         };
-        let silent = matches!(peer.access, None | Some(Access::None));
+        let silent = matches!(peer.access, None | Some(Access::None)) || peer.given_up;
         if silent || peer.certainty == Certainty::Unheard || self.durable_len != self.graph.len() {
             return false;
         }
@@ -1237,7 +1355,7 @@ impl History {
         };
         let missing = peer.missing(self.durable_len);
         let first = missing.first().map_or(u32::MAX, |range| range.start);
-        if first < self.record.rows_from {
+        if first < self.record.rows_from && peer.takes_documents {
             return self.record.snapshot_bytes + self.tail_bytes;
         }
         if first < self.graph.base() {
@@ -1247,12 +1365,68 @@ impl History {
         missing.into_iter().flatten().map(size).sum()
     }
 
+    /// What must be unpacked of the snapshot before this peer can be sent what it lacks, because it
+    /// takes no document chunks: the changes with these indexes, in order, which have about
+    /// [`UNFOLDED_BYTES_MAX`] bytes. Hand them to [`Self::poll_send_unfolded`].
+    ///
+    /// # Errors
+    /// [`NeedGraph`]: load it and call again.
+    pub fn unfolds_for(&self, peer: ConnectionId) -> Result<Option<Range<u32>>, NeedGraph> {
+        let Some(peer) = self.peers.get(&peer).filter(|peer| !peer.takes_documents) else {
+            return Ok(None);
+        };
+        let Some(from) = self.first_unfolded(peer) else {
+            return Ok(None);
+        };
+        let (mut end, mut bytes) = (from, 0);
+        while end < self.record.rows_from && (bytes < UNFOLDED_BYTES_MAX || end == from) {
+            bytes += u64::from(self.graph.size(end)?);
+            end += 1;
+        }
+        Ok(Some(from..end))
+    }
+
+    /// The first change that a peer lacks, if it lies in the snapshot alone and the peer takes no
+    /// document chunks.
+    fn first_unfolded(&self, peer: &Peer) -> Option<u32> {
+        if peer.takes_documents || peer.publishes_only || peer.reset {
+            return None;
+        }
+        let first = match peer.lacks.first() {
+            Some(range) => range.start,
+            None => peer.missing(self.durable_len).first()?.start,
+        };
+        (first < self.record.rows_from).then_some(first)
+    }
+
+    /// What this peer lacks cannot be unpacked: it is sent nothing more.
+    pub fn give_up(&mut self, peer: ConnectionId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.given_up = true;
+        }
+    }
+
     /// What a peer should be sent now, as if it were sent: the next call says what comes after.
-    /// Nothing while anything is not stored.
+    /// Nothing while anything is not stored, or must be [unpacked](Self::unfolds_for).
     pub fn poll_send(&mut self, to: ConnectionId) -> Option<Outgoing> {
+        self.poll_send_unfolded(to, 0..0)
+    }
+
+    /// The same when these changes of the snapshot are unpacked.
+    pub fn poll_send_unfolded(
+        &mut self,
+        to: ConnectionId,
+        unfolded: Range<u32>,
+    ) -> Option<Outgoing> {
         if !self.has_news(to) {
             return None;
         }
+        let peer = self.peers.get(&to)?;
+        let first = self.first_unfolded(peer);
+        if first.is_some_and(|first| !unfolded.contains(&first)) {
+            return None;
+        }
+        let takes_documents = peer.takes_documents;
         let empty = self.durable_len == 0;
         let peer = self.peers.get_mut(&to)?;
         if peer.reset {
@@ -1281,7 +1455,17 @@ impl History {
             peer.sent(self.durable_len, Vec::new());
             return None;
         }
-        let (snapshot, changes, rest) = self.select(missing);
+        // A stock client shows what it has of a document as soon as it has some of it.
+        let whole = self.peers.get(&to)?.shows_parts();
+        let bytes_max = match whole && self.bytes_to_send(to) <= self.whole_bytes_max {
+            true => self.whole_bytes_max,
+            false => self.message_bytes_max,
+        };
+        let (snapshot, changes, rest) = if takes_documents {
+            self.select(missing, bytes_max)
+        } else {
+            self.select_unfolded(missing, unfolded.end, bytes_max)
+        };
         let peer = self.peers.get_mut(&to)?;
         let have = match &peer.certainty {
             _ if !rest.is_empty() => Claim::Nothing,
@@ -1352,37 +1536,87 @@ impl History {
     }
 
     /// What of `missing` goes into the next message, and what is left for later.
-    fn select(&self, missing: Vec<Range<u32>>) -> (bool, Vec<Range<u32>>, Vec<Range<u32>>) {
+    fn select(
+        &self,
+        missing: Vec<Range<u32>>,
+        bytes_max: u64,
+    ) -> (bool, Vec<Range<u32>>, Vec<Range<u32>>) {
         let reaches_below = missing.first().is_some_and(|first| {
             // Who has nothing is served best by the snapshot, even if all rows are kept.
             let all = first.start == 0 && first.end >= self.record.folded;
             first.start < self.record.rows_from || (all && self.record.folded > 0)
         });
-        let (missing, budget) = if reaches_below {
-            let folded = self.record.folded;
-            let after = |range: &Range<u32>| range.start.max(folded)..range.end;
-            let after = missing
+        if !reaches_below {
+            return self.select_rows(missing, bytes_max);
+        }
+        let folded = self.record.folded;
+        let after: Vec<_> = missing
+            .iter()
+            .map(|range| range.start.max(folded)..range.end)
+            .filter(|range| !range.is_empty())
+            .collect();
+        let budget = bytes_max.saturating_sub(self.record.snapshot_bytes);
+        if budget == 0 {
+            return (true, Vec::new(), after);
+        }
+        let (first, rest) = split_at_bytes(after, budget, |index| self.size(index));
+        (true, first, rest)
+    }
+
+    /// The same when all of it goes as changes.
+    fn select_rows(
+        &self,
+        missing: Vec<Range<u32>>,
+        bytes_max: u64,
+    ) -> (bool, Vec<Range<u32>>, Vec<Range<u32>>) {
+        // Of folded changes that are not resident, only the sum of the sizes is known.
+        let hidden = missing.first().is_some_and(|m| m.start < self.graph.base());
+        let hidden = if hidden { self.retained_bytes() } else { 0 };
+        let budget = bytes_max.saturating_sub(hidden);
+        let (first, rest) = split_at_bytes(missing, budget, |index| self.size(index));
+        (false, first, rest)
+    }
+
+    fn size(&self, index: u32) -> u32 {
+        self.graph.size(index).unwrap_or(0)
+    }
+
+    /// The same for a peer that takes no snapshot, when all that it lacks below `unfolded_to`, and
+    /// what has rows, can be sent as changes.
+    fn select_unfolded(
+        &self,
+        missing: Vec<Range<u32>>,
+        unfolded_to: u32,
+        bytes_max: u64,
+    ) -> (bool, Vec<Range<u32>>, Vec<Range<u32>>) {
+        let rows_from = self.record.rows_from;
+        let end = if unfolded_to < rows_from {
+            unfolded_to
+        } else {
+            u32::MAX
+        };
+        let waits = missing.first().is_some_and(|first| first.start < rows_from);
+        let (mut now, mut later) = (missing, Vec::new());
+        if waits && end < u32::MAX {
+            later = now
                 .iter()
-                .map(after)
+                .map(|range| range.start.max(end)..range.end)
                 .filter(|range| !range.is_empty())
                 .collect();
-            (
-                after,
-                self.message_bytes_max
-                    .saturating_sub(self.record.snapshot_bytes),
-            )
-        } else {
-            // Of folded changes that are not resident, only the sum of the sizes is known.
-            let hidden = missing.first().is_some_and(|m| m.start < self.graph.base());
-            let hidden = if hidden { self.retained_bytes() } else { 0 };
-            (missing, self.message_bytes_max.saturating_sub(hidden))
-        };
-        if reaches_below && budget == 0 {
-            return (true, Vec::new(), missing);
+            now.retain_mut(|range| {
+                range.end = range.end.min(end);
+                range.start < range.end
+            });
         }
-        let size = |index| self.graph.size(index).unwrap_or(0);
-        let (first, rest) = split_at_bytes(missing, budget, size);
-        (reaches_below, first, rest)
+        let (_, first, mut rest) = self.select_rows(now, bytes_max);
+        match (rest.last_mut(), later.first()) {
+            (Some(last), Some(next)) if last.end == next.start => {
+                last.end = next.end;
+                rest.extend_from_slice(&later[1..]);
+            }
+            _ => rest.append(&mut later),
+        }
+        (false, first, rest)
     }
 
     /// Whether this peer asked for a document that nobody has, and was not told so yet; says it is
@@ -1454,6 +1688,10 @@ impl History {
         let heads = self.durable_heads.clone();
         if let Some(peer) = self.peers.get_mut(&to) {
             peer.told = Some(heads.clone());
+            // Servers of this protocol are younger than document chunks, and ours invite some only
+            // when it pays. Nor do they show anything.
+            peer.takes_documents = true;
+            peer.waits_for_all = true;
         }
         Ok(Outgoing {
             heads,
@@ -1490,6 +1728,9 @@ impl History {
     /// The heads of all that entered, stored or not, in order.
     #[must_use]
     pub fn heads(&self) -> Vec<ChangeHash> {
+        if self.durable_len == self.len() {
+            return self.durable_heads.to_vec();
+        }
         self.sorted_heads().to_vec()
     }
 
@@ -1505,12 +1746,29 @@ impl History {
     /// Whether the changes after the snapshot outweigh it, so that folding them pays: all foldings
     /// of a growing document together then cost a small multiple of the last one. A long history
     /// in a small snapshot waits for more changes too, up to [`FOLD_BYTES_MAX`], because folding
-    /// builds all of it.
+    /// builds all of it. Operations count as well as bytes: a few bytes may be thousands of them,
+    /// which cost a client that gets them as changes much more memory than in a snapshot.
     #[must_use]
     pub fn should_fold(&self) -> bool {
         let snapshot = self.record.snapshot_bytes.max(FOLD_BYTES_MIN);
         let history = (u64::from(self.record.folded) * 16).min(FOLD_BYTES_MAX);
-        self.durable_len == self.len() && self.tail_bytes >= snapshot.max(history)
+        let outweighs = self.tail_bytes >= snapshot.max(history)
+            || self.tail_ops() >= self.folded_ops.max(FOLD_OPS_MIN);
+        self.durable_len == self.len() && outweighs
+    }
+
+    /// Whether folding pays when the document is built anyway, to be checked: then also changes are
+    /// folded that have an eighth of the snapshot's weight.
+    #[must_use]
+    pub fn may_fold(&self) -> bool {
+        let outweighs = self.tail_bytes >= (self.record.snapshot_bytes / 8).max(FOLD_BYTES_MIN)
+            || self.tail_ops() >= (self.folded_ops / 8).max(FOLD_OPS_MIN);
+        self.durable_len == self.len() && outweighs
+    }
+
+    /// The operations of the changes after the snapshot that have many.
+    fn tail_ops(&self) -> u64 {
+        self.tail_heavy.iter().map(|(_, ops)| ops).sum()
     }
 
     /// What must be stored together with a new snapshot of everything that is stored now. Build
@@ -1680,6 +1938,7 @@ impl History {
             admit(&mut history, change)?;
         }
         history.message_bytes_max = self.message_bytes_max;
+        history.whole_bytes_max = self.whole_bytes_max;
         history.orphans = std::mem::take(&mut self.orphans);
         history.peers = std::mem::take(&mut self.peers);
         let before = std::mem::take(&mut self.refused);
@@ -1704,6 +1963,8 @@ impl History {
     pub fn folded(&mut self, record: Record) {
         let sizes = (record.folded..self.len()).map(|index| self.graph.size(index).unwrap_or(0));
         self.tail_bytes = sizes.map(u64::from).sum();
+        self.tail_heavy.retain(|(index, _)| *index >= record.folded);
+        self.folded_ops = self.outline.ops_len().saturating_sub(self.tail_ops());
         self.record = record;
     }
 
@@ -1714,6 +1975,7 @@ impl History {
         let mut adopted = Self::open(record, Some(outline), &[])?;
         adopted.refused = self.refused;
         adopted.message_bytes_max = self.message_bytes_max;
+        adopted.whole_bytes_max = self.whole_bytes_max;
         adopted.peers = self.peers;
         Some(adopted)
     }
@@ -1724,6 +1986,19 @@ impl History {
 pub struct Peers(HashMap<ConnectionId, Box<Peer>>);
 
 impl Peers {
+    /// What is to be remembered of them, if that is little of each.
+    #[must_use]
+    pub fn at_rest(&self) -> Option<Vec<(ConnectionId, AtRest)>> {
+        let rest = |(id, peer): (&ConnectionId, &Box<Peer>)| Some((*id, AtRest::of(peer)?));
+        self.0.iter().map(rest).collect()
+    }
+
+    /// They as they were.
+    pub fn awoken(rest: impl IntoIterator<Item = (ConnectionId, AtRest)>) -> Self {
+        let peer = |(id, rest): (ConnectionId, AtRest)| (id, Box::new(rest.into_peer()));
+        Self(rest.into_iter().map(peer).collect())
+    }
+
     /// Forgets a peer.
     pub fn leave(&mut self, peer: ConnectionId) {
         self.0.remove(&peer);
@@ -1832,8 +2107,9 @@ impl Recent {
 #[derive(Debug)]
 struct Orphan {
     hash: ChangeHash,
-    /// The dep that it waits for.
+    /// The dep that it waits for, and its place among the deps: those before it are here.
     missing: ChangeHash,
+    missing_at: usize,
     bytes: Bytes,
     from: ConnectionId,
 }
@@ -1913,12 +2189,33 @@ impl RefusedSet {
 #[derive(Debug, Default)]
 struct Clocks {
     recent: VecDeque<(u32, Arc<[Seen]>)>,
+    /// The pasts that were last found by a walk through the graph, by the parents: many who write
+    /// at the same time began at the same state.
+    walked: VecDeque<(Vec<u32>, Arc<[Seen]>)>,
 }
 
 impl Clocks {
     const LEN_MAX: usize = 64;
     /// Above this many actors a clock costs more than it saves.
     const ACTORS_MAX: usize = 1024;
+    const WALKED_MAX: usize = 4;
+    /// A walk that found more actors is not kept.
+    const WALKED_ACTORS_MAX: usize = 64 * 1024;
+
+    fn walked(&self, parents: &[u32]) -> Option<Arc<[Seen]>> {
+        let found = self.walked.iter().find(|(of, _)| of == parents);
+        found.map(|(_, clock)| clock.clone())
+    }
+
+    fn walk(&mut self, parents: &[u32], clock: &Arc<[Seen]>) {
+        if clock.len() > Self::WALKED_ACTORS_MAX {
+            return;
+        }
+        self.walked.push_back((parents.to_vec(), clock.clone()));
+        if self.walked.len() > Self::WALKED_MAX {
+            self.walked.pop_front();
+        }
+    }
 
     fn joined(&self, parents: &[u32]) -> Option<Arc<[Seen]>> {
         let clock = |parent: &u32| {

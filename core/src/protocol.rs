@@ -16,7 +16,7 @@ pub use codec::{
     Ephemeral, HeadsOfStorage, Message, PeerMetadata, Refused, RemoteHeads, SyncEnvelope, decode,
     encode,
 };
-pub use sync::{Bloom, ChangeHash, Flags, Have, SyncMessage, encode_sync};
+pub use sync::{Bloom, ChangeHash, Flags, Have, SyncMessage, Version, encode_sync};
 
 /// The only version of the automerge-repo protocol in use.
 pub const PROTOCOL_VERSION: &str = "1";
@@ -28,8 +28,9 @@ pub const MESSAGE_BYTES_MAX: usize = 100 * 1024 * 1024;
 pub const SYNC_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Most heads in one sync message. A document has more heads only if as many replicas wrote at the
-/// same time without hearing of each other.
-pub const HEADS_MAX: usize = 16 * 1024;
+/// same time without hearing of each other. Each message names all of them, and each takes 32 bytes
+/// or twice that: 100,000 make a message of 6.4 MB, which is sent to each peer again at each edit.
+pub const HEADS_MAX: usize = 256 * 1024;
 
 /// Most hashes that one message may ask for by name. A Bloom filter errs on 1 % of what it covers,
 /// so a client that shares a million changes may ask for 10,000.
@@ -57,7 +58,8 @@ pub const REFUSED_HASHES_MAX: usize = 64;
 /// Largest ephemeral payload in bytes.
 pub const EPHEMERAL_BYTES_MAX: usize = 1024 * 1024;
 
-/// Why bytes from a peer are not a message. The peer must act: its connection is closed.
+/// Why bytes from a peer are not a message. The peer must act: its connection is closed, unless it is
+/// a sync message that [exceeds a limit](ProtocolError::is_of_its_document).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -88,7 +90,22 @@ pub enum ProtocolError {
     /// A message that this state of the conversation does not allow.
     #[error("{0}")]
     Unexpected(&'static str),
+    /// The peer speaks automerge-repo's protocol of before 1.0, which had channels.
+    #[error(
+        "this is the protocol of automerge-repo before 1.0 (it has a \"channelId\"), and only \
+         version 1 is spoken here: update the client to automerge-repo 1.0 or newer"
+    )]
+    BeforeV1,
     /// The peer speaks another version of the protocol.
     #[error("unsupported protocol version")]
     Version,
+}
+
+impl ProtocolError {
+    /// Whether a sync message that is read with this error is one, but not of a size that is taken:
+    /// that concerns its document, and no other document of the connection.
+    #[must_use]
+    pub fn is_of_its_document(&self) -> bool {
+        matches!(self, Self::Limit { .. })
+    }
 }

@@ -13,6 +13,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Most connections at a time; others are answered 503.
     pub connections_max: usize,
+    /// Most documents that one connection may speak of; further ones are refused, each by itself.
+    pub documents_max: usize,
     /// How often a connection is pinged. One that was silent for two pings is closed.
     pub ping_interval: Duration,
     /// How long a new connection may take to join.
@@ -98,6 +100,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             connections_max: 100_000,
+            documents_max: 1024 * 1024,
             ping_interval: Duration::from_secs(20),
             join_timeout: Duration::from_secs(20),
             unavailable_grace: Duration::from_millis(300),

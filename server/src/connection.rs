@@ -44,9 +44,6 @@ const WAITING_MAX: usize = 256;
 /// document is unusable from then on. Also what arrives meanwhile is stored.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
 
-/// Most documents that one connection may speak of.
-const DOCUMENTS_MAX: usize = 64 * 1024;
-
 /// Most storages that one connection may subscribe to.
 const SUBSCRIPTIONS_MAX: usize = 1024;
 
@@ -74,6 +71,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Whether it understands our extensions.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.reconverge > 0
+    }
+
     /// Sends a sync message; a large one with its place among the large ones.
     pub(crate) fn sync(&self, document: &str, payload: Bytes, place: Option<Place>) {
         let envelope = SyncEnvelope {
@@ -121,6 +123,22 @@ impl Connection {
                 document: document.into(),
                 hashes: hashes.take(REFUSED_HASHES_MAX).collect(),
                 reason: &reason.to_string(),
+            })));
+    }
+
+    /// Tells that a message of a document is not taken, to a peer that understands it. Others hear
+    /// nothing: `samod` closes the connection on an `error`, and its other documents with it.
+    pub(crate) fn not_taken(&self, document: &str, error: &ProtocolError) {
+        if self.reconverge == 0 {
+            return;
+        }
+        self.outbox
+            .answer(protocol::encode(&Message::Refused(Refused {
+                sender: self.relay_peer.as_str(),
+                target: self.peer.as_str(),
+                document: document.into(),
+                hashes: Vec::new(),
+                reason: &error.to_string(),
             })));
     }
 
@@ -173,6 +191,8 @@ pub(crate) struct Peer {
     documents: HashMap<Box<str>, Arc<Slot>>,
     /// It spoke of a document.
     shares: bool,
+    /// Some were too many, and the log says so.
+    refused_documents: bool,
     places: PollSemaphore,
 }
 
@@ -187,6 +207,7 @@ pub(crate) async fn serve(relay: Arc<Shared>, socket: Socket, id: ConnectionId, 
         connection: None,
         documents: HashMap::new(),
         shares: false,
+        refused_documents: false,
         places: PollSemaphore::new(places),
     };
     let closing = peer.run(socket).await;
@@ -375,7 +396,10 @@ impl Peer {
             (from, Event::Sync(sync)) => {
                 self.shares = true;
                 let data = frame.slice_ref(sync.data);
-                let slot = self.slot(&sync.document)?;
+                let Some(slot) = self.slot(&sync.document)? else {
+                    self.refuse_document(&from, &sync);
+                    return Ok(());
+                };
                 slot.push(Input::Message(Arc::new(Incoming {
                     from,
                     data,
@@ -418,21 +442,12 @@ impl Peer {
         Ok(())
     }
 
-    fn slot(&mut self, document: &str) -> Result<Arc<Slot>, Closing> {
+    /// The slot of a document; `None` if the connection speaks of too many others.
+    fn slot(&mut self, document: &str) -> Result<Option<Arc<Slot>>, Closing> {
         if let Some(slot) = self.documents.get(document) {
-            return Ok(slot.clone());
+            return Ok(Some(slot.clone()));
         }
         let peer = self.session.remote().map(PeerId::as_str);
-        if self.documents.len() >= DOCUMENTS_MAX {
-            warn!(
-                connection = self.id.0,
-                peer, "too many documents; connection closed"
-            );
-            return Err(Closing {
-                code: 1008,
-                reason: "too many documents".into(),
-            });
-        }
         let id: DocumentId = document.parse().map_err(|error| {
             warn!(connection = self.id.0, peer, %error, "bad document id; connection closed");
             Closing {
@@ -440,12 +455,34 @@ impl Peer {
                 reason: "bad document id".into(),
             }
         })?;
+        if self.documents.len() >= self.relay.config.documents_max {
+            return Ok(None);
+        }
         let slot = self
             .relay
             .documents
             .open(id, || Slot::new(id, self.relay.clone()));
         self.documents.insert(document.into(), slot.clone());
-        Ok(slot)
+        Ok(Some(slot))
+    }
+
+    /// Refuses one document more than a connection may speak of. The others go on.
+    fn refuse_document(&mut self, from: &Connection, sync: &SyncEnvelope<'_>) {
+        let max = self.relay.config.documents_max;
+        if !std::mem::replace(&mut self.refused_documents, true) {
+            warn!(connection = self.id.0, peer = %from.peer, max,
+                "too many documents on this connection; further ones are refused");
+        }
+        let error = ProtocolError::Limit {
+            what: "documents of one connection",
+            found: max + 1,
+            max,
+        };
+        from.not_taken(&sync.document, &error);
+        if sync.request {
+            // Who asks gets an answer, or it would wait for one.
+            from.unavailable(&sync.document);
+        }
     }
 
     /// Passes presence on. One task does this for all documents of the sender, so what it sends

@@ -12,7 +12,7 @@ mod salvaging;
 mod sending;
 mod verifying;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use reconverge::history::{Documents, History, NeedGraph, Peers, Received};
+use reconverge::history::{AtRest, Documents, History, NeedGraph, Peers, Received};
 use reconverge::id::{Access, ConnectionId, DocumentId};
 use reconverge::protocol::{ChangeHash, SyncMessage};
 use reconverge::storage::{Batch, Blob, DocumentKey, StorageError, Write};
@@ -30,7 +30,7 @@ use crate::access::Asking;
 use crate::config::Verify;
 use crate::connection::{Connection, Permit};
 use crate::relay::Shared;
-use crate::remote_heads::{RemoteHeads, Seen, shown};
+use crate::remote_heads::{HEADS_MAX, RemoteHeads, Seen, shown};
 use crate::trouble::Trouble;
 
 pub(crate) use building::BuildResult;
@@ -96,8 +96,44 @@ pub(crate) struct Slot {
 struct State {
     mailbox: VecDeque<Input>,
     running: bool,
-    resting: Option<Box<Document>>,
+    resting: Option<Resting>,
     used: Instant,
+}
+
+/// A document for which nothing is to be done.
+enum Resting {
+    Laid(Box<Document>),
+    /// It is not in memory, and its peers are at rest: they take some hundred bytes, so that one
+    /// connection may speak of very many documents.
+    Asleep(Box<Asleep>),
+}
+
+struct Asleep {
+    peers: Vec<(Arc<Connection>, AtRest)>,
+    remote_heads: RemoteHeads,
+}
+
+impl Resting {
+    fn awoken(self) -> Box<Document> {
+        match self {
+            Self::Laid(document) => document,
+            Self::Asleep(asleep) => Box::new(asleep.awoken()),
+        }
+    }
+}
+
+impl Asleep {
+    fn awoken(self) -> Document {
+        let connections = self.peers.iter();
+        let connections = connections.map(|(to, _)| (to.id, to.clone())).collect();
+        let peers = self.peers.into_iter().map(|(to, rest)| (to.id, rest));
+        Document {
+            parked: Peers::awoken(peers),
+            connections,
+            remote_heads: self.remote_heads,
+            ..Document::default()
+        }
+    }
 }
 
 impl fmt::Debug for Slot {
@@ -191,14 +227,15 @@ impl Slot {
 
     /// Empties the mailbox, turn by turn.
     async fn run(self: Arc<Self>) {
-        let mut document = self.state().resting.take().unwrap_or_default();
+        let resting = self.state().resting.take();
+        let mut document = resting.map(Resting::awoken).unwrap_or_default();
         loop {
             let inputs = {
                 let mut state = self.state();
                 if state.mailbox.is_empty() {
                     state.used = Instant::now();
                     state.running = false;
-                    state.resting = Some(document);
+                    state.resting = Some(Resting::Laid(document));
                     return;
                 }
                 std::mem::take(&mut state.mailbox)
@@ -227,18 +264,21 @@ impl Slot {
     pub(crate) fn evict(&self) {
         let mut state = self.state();
         state.mailbox.shrink_to_fit();
-        if let Some(resting) = &mut state.resting {
-            resting.evict();
+        if let Some(Resting::Laid(document)) = &mut state.resting {
+            document.evict();
+            if let Some(asleep) = document.asleep() {
+                state.resting = Some(Resting::Asleep(Box::new(asleep)));
+            }
         }
     }
 
     /// Whether no connection uses the document and nothing is under way.
     pub(crate) fn is_unused(&self) -> bool {
         let state = self.state();
-        let unused = state
-            .resting
-            .as_ref()
-            .is_none_or(|document| document.is_unused());
+        let unused = state.resting.as_ref().is_none_or(|resting| match resting {
+            Resting::Laid(document) => document.is_unused(),
+            Resting::Asleep(asleep) => asleep.peers.is_empty(),
+        });
         !state.running && state.mailbox.is_empty() && unused
     }
 }
@@ -259,6 +299,8 @@ struct Document {
     concerned: Concerned,
     /// When it was last begun anew, because it was damaged.
     salvaged: Option<Instant>,
+    /// Those whose messages exceed a limit, which they were told.
+    not_taken: HashSet<ConnectionId>,
 }
 
 /// Who may have something to be sent at the end of the turn.
@@ -311,6 +353,30 @@ impl Document {
         if self.building.is_idle() && !self.verifying.runs() {
             self.park();
         }
+    }
+
+    /// All that is to be remembered of it while nothing comes, if that is little.
+    fn asleep(&mut self) -> Option<Asleep> {
+        let is_little = self.history.is_none()
+            && self.backlog.is_empty()
+            && self.not_taken.is_empty()
+            && self.salvaged.is_none()
+            && self.building.is_idle()
+            && self.verifying.is_nothing();
+        let rest = is_little.then(|| self.parked.at_rest())??;
+        if rest.len() != self.connections.len() {
+            return None;
+        }
+        let with_connection = |(id, rest)| Some((self.connections.get(&id)?.clone(), rest));
+        let mut peers: Vec<_> = rest
+            .into_iter()
+            .map(with_connection)
+            .collect::<Option<_>>()?;
+        peers.shrink_to_fit();
+        Some(Asleep {
+            peers,
+            remote_heads: std::mem::take(&mut self.remote_heads),
+        })
     }
 
     fn park(&mut self) {
@@ -454,6 +520,9 @@ impl Document {
         let owner = &open.history.record().space;
         let access = slot.relay.authorize.access(asking, &slot.id, owner);
         open.history.join(connection.id, access);
+        if connection.is_ours() {
+            open.history.waits_for_all(connection.id);
+        }
         self.connections.insert(connection.id, connection.clone());
         if access > Access::None {
             slot.set_audience(&self.connections);
@@ -469,6 +538,7 @@ impl Document {
             open.history.leave(connection);
         }
         self.building.leave(connection);
+        self.not_taken.remove(&connection);
     }
 
     fn message(&mut self, slot: &Arc<Slot>, message: &Arc<Incoming>) -> Result<(), StorageError> {
@@ -494,6 +564,14 @@ impl Document {
     ) -> Result<bool, StorageError> {
         let message = match SyncMessage::decode(data) {
             Ok(message) => message,
+            Err(error) if error.is_of_its_document() => {
+                if self.not_taken.insert(from.id) {
+                    warn!(document = %slot.name, peer = %from.peer, %error,
+                        "sync message not taken; the connection's other documents go on");
+                    from.not_taken(&slot.name, &error);
+                }
+                return Ok(false);
+            }
             Err(error) => {
                 from.refuse_frame(&error);
                 return Ok(false);
@@ -530,7 +608,7 @@ impl Document {
             );
         }
         if let Some(storage) = &from.storage_id
-            && !message.heads.is_empty()
+            && (1..=HEADS_MAX).contains(&message.heads.len())
         {
             self.gossip_of(slot, from.id, storage, &message.heads);
         }
@@ -614,7 +692,10 @@ impl Document {
         };
         let open = self.opened();
         let patience = config.upload_grace.as_secs_f64() / config.unavailable_grace.as_secs_f64();
-        if open.history.upload_expected() && f64::from(waited) < patience {
+        if to.outbox.is_crowded() {
+            // Who asks for many documents at once reads one answer after the other.
+            slot.push_after(config.unavailable_grace, Input::Grace(connection, waited));
+        } else if open.history.upload_expected() && f64::from(waited) < patience {
             slot.push_after(
                 config.unavailable_grace,
                 Input::Grace(connection, waited + 1),

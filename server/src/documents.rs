@@ -46,8 +46,10 @@ impl Documents {
     }
 
     /// Evicts what rests in documents that were idle, and forgets those that nobody uses.
-    pub(crate) fn sweep(&self, is_idle: impl Fn(&Slot) -> bool) {
+    pub(crate) async fn sweep(&self, is_idle: impl Fn(&Slot) -> bool) {
         for shard in &self.shards {
+            // There may be a million of them.
+            tokio::task::yield_now().await;
             let slots: Vec<Arc<Slot>> = {
                 let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
                 shard

@@ -22,6 +22,7 @@ mod outbox;
 mod relay;
 mod remote_heads;
 mod trouble;
+mod unfolded;
 mod unheard;
 pub mod workshop;
 

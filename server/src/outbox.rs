@@ -106,6 +106,11 @@ impl Outbox {
         self.writer.wake();
     }
 
+    /// Whether so many small answers wait that those which can wait should.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.state().answers > ANSWERS_MAX / 8
+    }
+
     /// Adds a small answer that does not depend on room.
     pub(crate) fn answer(&self, bytes: Vec<u8>) {
         let mut state = self.state();

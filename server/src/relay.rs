@@ -25,6 +25,7 @@ use crate::held::until_let_go;
 use crate::http;
 use crate::large::Large;
 use crate::trouble::Trouble;
+use crate::unfolded::Unfolded;
 use crate::unheard::Unheard;
 use crate::workshop::{Built, Job, JobError, Workshop};
 
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) large: Arc<Large>,
     /// Peers that share nothing.
     pub(crate) unheard: Unheard,
+    /// Changes that were unpacked of snapshots.
+    pub(crate) unfolded: Unfolded,
     /// Documents with changes to be checked.
     pub(crate) reminders: Reminders,
     pub(crate) trouble: Trouble,
@@ -178,6 +181,7 @@ impl Relay {
             unfinished: Arc::new(Unfinished::new(config.received_bytes_max)),
             large: Arc::new(Large::new(config.sending_bytes_max)),
             unheard: Unheard::default(),
+            unfolded: Unfolded::default(),
             reminders: Reminders::default(),
             trouble: Trouble::default(),
             workshop: Workshop::new(config.workshop.clone()),
@@ -263,6 +267,6 @@ async fn sweep(relay: Arc<Shared>) {
             () = relay.stopping.cancelled() => return,
             () = tokio::time::sleep(idle / 2) => {}
         }
-        relay.documents.sweep(|slot| slot.is_idle(idle));
+        relay.documents.sweep(|slot| slot.is_idle(idle)).await;
     }
 }

@@ -13,7 +13,7 @@ use reconverge::protocol::ChangeHash;
 const STORAGES_MAX: usize = 256;
 
 /// Most heads of one storage that are passed on.
-const HEADS_MAX: usize = 256;
+pub(crate) const HEADS_MAX: usize = 256;
 
 /// One storage's heads, each as base58check, and when they were seen.
 #[derive(Debug, Clone, PartialEq)]

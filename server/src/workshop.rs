@@ -73,6 +73,15 @@ pub(crate) enum Job {
         /// Whether the bytes of the unknown changes are wanted in any case.
         changes: bool,
     },
+    /// Unpack changes of a snapshot that is stored.
+    Unfold {
+        storage: Arc<dyn Storage>,
+        key: DocumentKey,
+        /// Generation and size of the snapshot.
+        snapshot: (u32, u64),
+        /// The hashes of the changes.
+        wanted: Vec<ChangeHash>,
+    },
     /// Check what only contents can tell, and fold all of it into a snapshot.
     Check {
         storage: Arc<dyn Storage>,
@@ -98,7 +107,7 @@ impl Job {
         let mut job = self.clone();
         match &mut job {
             Self::Check { reading, .. } => *reading = Reading::SavedForm,
-            Self::Unpack { .. } => return None,
+            Self::Unpack { .. } | Self::Unfold { .. } => return None,
         }
         Some(job)
     }
@@ -108,6 +117,8 @@ impl Job {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Built {
     Unpacked(Brought),
+    /// The changes that were asked for, in that order.
+    Unfolded(Vec<Bytes>),
     Checked(Verdict),
 }
 

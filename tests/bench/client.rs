@@ -13,7 +13,7 @@ use reconverge::engine;
 use reconverge::history::leb::push_unsigned;
 use reconverge::id::{ConnectionId, DocumentId};
 use reconverge::native::{CACHE_BYTES_DEFAULT, RedbStorage, Repo};
-use reconverge::protocol::{SyncMessage, encode_sync};
+use reconverge::protocol::{SyncMessage, Version, encode_sync};
 use reconverge::replica::{ChangeOptions, Replica};
 use reconverge::storage::{Batch, MemoryStorage, Storage};
 use reconverge_tests::Random;
@@ -106,7 +106,13 @@ fn costs(changes: &str, saved: &[u8], rounds: usize, setting: &Setting, report: 
     replica.greet(RELAY, &heads).unwrap();
     let acknowledge = |replica: &mut Replica| {
         let heads = replica.heads();
-        let message = encode_sync(&heads, &[], Some((&heads, &BloomFilter::default())), 0);
+        let message = encode_sync(
+            Version::V1,
+            &heads,
+            &[],
+            Some((&heads, &BloomFilter::default())),
+            0,
+        );
         let started = Instant::now();
         let message = SyncMessage::decode(&message).unwrap();
         replica.receive(RELAY, &message).unwrap();
@@ -310,7 +316,13 @@ fn typed(other: &mut Automerge, text: &ObjId, at: usize) -> Vec<u8> {
     let (hash, _) = transaction.commit();
     let heads: [ChangeHash; 1] = [hash.unwrap()];
     let change = other.get_change_by_hash(&heads[0]).unwrap();
-    let mut message = encode_sync(&heads, &[], Some((&heads, &BloomFilter::default())), 1);
+    let mut message = encode_sync(
+        Version::V1,
+        &heads,
+        &[],
+        Some((&heads, &BloomFilter::default())),
+        1,
+    );
     push_unsigned(&mut message, change.raw_bytes().len() as u64);
     message.extend_from_slice(change.raw_bytes());
     message

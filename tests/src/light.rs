@@ -28,7 +28,7 @@ use reconverge::history::chunk::{Chunk, ChunkKind};
 use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::id::DocumentId;
 use reconverge::protocol::{
-    self, Flags, Message, PeerMetadata, SyncEnvelope, SyncMessage, encode_sync,
+    self, Flags, Message, PeerMetadata, SyncEnvelope, SyncMessage, Version, encode_sync,
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -490,7 +490,7 @@ impl Document {
         };
         let have = Some((self.shared.as_slice(), &bloom));
         let changes = &self.own[changes];
-        let mut data = encode_sync(&self.heads, &[], have, changes.len());
+        let mut data = encode_sync(Version::V1, &self.heads, &[], have, changes.len());
         data.reserve(
             changes
                 .iter()

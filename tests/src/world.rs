@@ -8,19 +8,20 @@
 //! Whatever the relay sends is checked on the way: the heads that it names are in storage.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
-use automerge::sync::{Message, State, SyncDoc};
+use automerge::sync::{Message, MessageVersion, State, SyncDoc};
 use automerge::{AutoCommit, Automerge, Change, ChangeHash};
 use bytes::Bytes;
-use reconverge::contents::{Brought, Check, Digest, Reading, Unsound, Verdict, unpack};
+use reconverge::contents::{self, Brought, Check, Digest, Reading, Unsound, Verdict, unpack};
 use reconverge::history::chunk::first_document;
 use reconverge::history::leb::push_unsigned;
 use reconverge::history::{
     Documents, Fold, History, NeedGraph, Outgoing, Peers, Quarantined, Record, Refusal, Unpacked,
 };
 use reconverge::id::{Access, ConnectionId, DocumentId, Space};
-use reconverge::protocol::{SYNC_BYTES_MAX, SyncMessage, encode_sync};
+use reconverge::protocol::{SYNC_BYTES_MAX, SyncMessage, Version, encode_sync};
 use reconverge::storage::{Batch, Blob, DocumentKey, MemoryStorage, NewSnapshot, Storage, Write};
 
 use crate::Random;
@@ -144,6 +145,10 @@ pub struct Relay {
     pub graph_loads: usize,
     /// How many snapshots came from folding, and how many from uploads.
     pub snapshots: (usize, usize),
+    /// Most changes of a snapshot that are unpacked at a time for a client of an old core.
+    pub unfolded_max: u32,
+    /// How often changes of a snapshot were unpacked for a client.
+    pub unfoldings: usize,
     /// How many changes were taken out of what is stored.
     pub taken_out: usize,
     /// Connections that the relay closed; the owner takes them to tell the other side.
@@ -198,6 +203,8 @@ impl Relay {
             reports: Vec::new(),
             graph_loads: 0,
             snapshots: (0, 0),
+            unfolded_max: 1000,
+            unfoldings: 0,
             taken_out: 0,
             closed: Vec::new(),
         }
@@ -301,6 +308,8 @@ impl Relay {
             refused: std::mem::take(&mut self.refused),
             graph_loads: self.graph_loads,
             snapshots: self.snapshots,
+            unfolded_max: self.unfolded_max,
+            unfoldings: self.unfoldings,
             taken_out: self.taken_out,
             ..Self::with(self.storage.clone(), self.document)
         };
@@ -577,11 +586,24 @@ impl Relay {
         for (connection, line) in &mut self.lines {
             while line.outbox.len() < line.room {
                 let news = open.history.has_news(*connection);
-                let Some(outgoing) = open.history.poll_send(*connection) else {
+                let unfolded = match unfold(open, &*self.storage, self.key, *connection) {
+                    // Less than it could be, so that there are several windows.
+                    Some((range, changes)) => {
+                        let end = range.end.min(range.start + self.unfolded_max);
+                        self.unfoldings += 1;
+                        (range.start..end, changes)
+                    }
+                    None => (0..0, Vec::new()),
+                };
+                let polled = open
+                    .history
+                    .poll_send_unfolded(*connection, unfolded.0.clone());
+                let Some(outgoing) = polled else {
                     break;
                 };
                 assert!(news, "what has something to say has news");
-                let message = encode(&open.history, &*self.storage, self.key, &outgoing);
+                let storage = &*self.storage;
+                let message = encode(&open.history, storage, self.key, &outgoing, &unfolded);
                 let decoded = Message::decode(&message).unwrap();
                 for head in &decoded.heads {
                     assert!(self.durable.contains(head), "head {head} is not stored");
@@ -904,12 +926,44 @@ pub fn hashes(document: &Automerge) -> HashSet<ChangeHash> {
     changes.iter().map(|change| change.hash).collect()
 }
 
+/// The changes of the snapshot that a client of an old core needs now.
+fn unfold(
+    open: &mut Open,
+    storage: &dyn Storage,
+    key: DocumentKey,
+    client: ConnectionId,
+) -> Option<(Range<u32>, Vec<Bytes>)> {
+    let range = open
+        .history
+        .unfolds_for(client)
+        .unwrap_or_else(|NeedGraph| {
+            let segments = 0..open.history.record().segments;
+            let segment = |number| storage.blob(key, Blob::Segment(number)).unwrap();
+            let segments: Vec<_> = segments.map(segment).collect();
+            open.history
+                .load_graph(&segments)
+                .expect("the stored segments fit together");
+            open.history
+                .unfolds_for(client)
+                .expect("the whole graph is resident")
+        })?;
+    let generation = open.history.record().generation;
+    let snapshot = storage.blob(key, Blob::Snapshot(generation)).unwrap();
+    let wanted = open
+        .history
+        .hashes_of(range.clone())
+        .expect("it is resident");
+    let changes = contents::unfold(&snapshot, &wanted).unwrap();
+    Some((range, changes))
+}
+
 /// A sync message as the relay puts it on the wire.
 fn encode(
     history: &History,
     storage: &dyn Storage,
     key: DocumentKey,
     outgoing: &Outgoing,
+    (range, unfolded): &(Range<u32>, Vec<Bytes>),
 ) -> Vec<u8> {
     let indexes = outgoing.changes.iter().cloned().flatten();
     let recent = indexes.map(|index| history.recent(index).cloned());
@@ -919,7 +973,11 @@ fn encode(
             let generation = history.record().generation;
             let snapshot = outgoing.snapshot.then_some(Blob::Snapshot(generation));
             let snapshot = snapshot.map(|blob| storage.blob(key, blob).unwrap());
-            let changes = storage.changes(key, &outgoing.changes).unwrap();
+            let indexes = outgoing.changes.iter().cloned().flatten();
+            let changes = indexes.flat_map(|index| match range.contains(&index) {
+                true => vec![unfolded[(index - range.start) as usize].clone()],
+                false => storage.changes(key, &[index..index + 1]).unwrap(),
+            });
             snapshot.into_iter().chain(changes).collect()
         }
     };
@@ -941,7 +999,7 @@ fn push_chunks(message: &mut Vec<u8>, chunks: &[impl AsRef<[u8]>]) {
 /// A sync message of whoever claims to have nothing but these heads.
 #[must_use]
 pub fn sync_message(heads: &[ChangeHash], need: &[ChangeHash], chunks: &[&[u8]]) -> Vec<u8> {
-    let mut message = encode_sync(heads, need, None, chunks.len());
+    let mut message = encode_sync(Version::V1, heads, need, None, chunks.len());
     push_chunks(&mut message, chunks);
     message
 }
@@ -1017,9 +1075,16 @@ impl Client {
         self.received.1 += bytes.len();
         let mut message = Message::decode(bytes).unwrap();
         self.chunks_received += message.changes.len();
+        let documents = message.changes.iter().any(|chunk| chunk[8] == 0);
         if self.core == Core::Old {
             message.flags = None;
+            assert!(!documents, "cores before 2.1 take no document chunks");
+            assert_eq!(message.version, MessageVersion::V1);
         }
+        assert!(
+            !documents || message.version == MessageVersion::V2,
+            "a document chunk goes in a message of version 2"
+        );
         let mut sync = self.doc.sync();
         let received = sync.receive_sync_message(&mut self.state, message);
         drop(sync);

@@ -1,7 +1,7 @@
 //! One document of the engine: its replica, what is on its way to storage, and what each relay
 //! acknowledged.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use automerge::ChangeHash;
 use bytes::Bytes;
 
+use super::RelayId;
 use crate::history::Record;
 use crate::id::{ConnectionId, DocumentIdError};
 use crate::replica::Replica;
@@ -190,7 +191,15 @@ impl OfRelay {
     /// Whether it has all of what these heads stand for.
     pub(super) fn covers(&self, heads: &[ChangeHash]) -> bool {
         // A head of ours has nothing above it here, so it is covered only by itself.
-        heads.iter().all(|head| self.acknowledged.contains(head))
+        match (heads, self.acknowledged.as_slice()) {
+            (ours, theirs) if ours == theirs => true,
+            (ours, theirs) if ours.len() > theirs.len() => false,
+            ([one], theirs) => theirs.contains(one),
+            (ours, theirs) => {
+                let theirs: HashSet<_> = theirs.iter().collect();
+                ours.iter().all(|head| theirs.contains(head))
+            }
+        }
     }
 }
 
@@ -251,6 +260,19 @@ impl Document {
         let heads = opened.replica.heads();
         let covered = |relay: &OfRelay| relay.covers(&heads);
         opened.replica.has_own() || self.relays.is_empty() || !self.relays.iter().all(covered)
+    }
+
+    /// A relay's message exceeds a limit, which concerns this document alone.
+    pub(super) fn not_taken(&mut self, relay: RelayId, why: &str) {
+        let reason = format!("what the relay sent is not taken: {why}");
+        if matches!(self.phase, Phase::Searching | Phase::Unavailable) {
+            self.phase = Phase::Failed(reason);
+            return;
+        }
+        self.relays[relay.0].set_refused(Some(Refused {
+            reason,
+            changes: Vec::new(),
+        }));
     }
 
     /// Keeps the words of a refusal until the turn that looks for changes to make again.

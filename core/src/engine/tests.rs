@@ -1319,7 +1319,7 @@ fn the_graph_of_an_adopted_chunk_is_read_when_it_is_stored() {
         (theirs.get_heads(), theirs.save()),
         (vec![forked.hash()], forked.raw_bytes().to_vec()),
     ] {
-        let mut data = protocol::encode_sync(&heads, &[], None, 1);
+        let mut data = protocol::encode_sync(protocol::Version::V1, &heads, &[], None, 1);
         push_unsigned(&mut data, chunk.len() as u64);
         data.extend(chunk);
         let frame = protocol::encode(&Message::Sync(SyncEnvelope {

@@ -284,6 +284,9 @@ impl Engine {
                 break;
             };
             match SyncMessage::decode(data) {
+                Err(error) if error.is_of_its_document() => {
+                    document.not_taken(relay, &error.to_string());
+                }
                 Err(_) => self.broken.push(relay),
                 Ok(message) => match opened.replica.receive(from, &message) {
                     Ok(received) => {

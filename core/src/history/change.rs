@@ -165,6 +165,13 @@ impl<'a> Change<'a> {
     }
 }
 
+/// The deps of an inflated change chunk that was read before.
+pub(crate) fn each_dep(chunk: &Chunk<'_>) -> impl Iterator<Item = ChangeHash> {
+    let mut input = Reader(chunk.data);
+    let deps = input.unsigned().unwrap_or_default();
+    (0..deps).map_while(move |_| input.hash())
+}
+
 /// How many rows a run-length column of numbers has. Costs what its bytes cost, not its rows.
 pub(crate) fn count_rows(column: &[u8]) -> Option<u64> {
     let mut runs = Runs::new(column, read_u64);

@@ -16,7 +16,7 @@ use std::ops::Range;
 use automerge::ChangeHash;
 use hashbrown::HashTable;
 
-use super::Head;
+use super::heads::Head;
 use super::leb::{Reader, push_unsigned};
 
 /// The answer cannot be given without the part of the graph that is folded into the snapshot.

@@ -58,6 +58,12 @@ impl Outline {
         &self.actors
     }
 
+    /// How many operations there are.
+    pub(crate) fn ops_len(&self) -> u64 {
+        let runs = self.actors.iter().flat_map(|actor| &actor.runs);
+        runs.map(|(first, last)| u64::from(last - first) + 1).sum()
+    }
+
     pub(crate) fn objects_len(&self) -> usize {
         self.objects_len
     }

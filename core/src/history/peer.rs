@@ -69,6 +69,12 @@ pub(crate) struct Peer {
     pub(crate) resent: HashSet<u32>,
     /// The heads with which it last asked for everything.
     pub(crate) reset_answered: Option<Vec<ChangeHash>>,
+    /// It takes a whole document as one chunk; cores before 2.1 do not.
+    pub(crate) takes_documents: bool,
+    /// What it lacks cannot be had in a form that it takes.
+    pub(crate) given_up: bool,
+    /// It shows nothing of a document before it has all that was named.
+    pub(crate) waits_for_all: bool,
     /// It understands a reset flag.
     pub(crate) supports_reset: bool,
     /// It takes no changes.
@@ -79,9 +85,87 @@ pub(crate) struct Peer {
     pub(crate) told_unavailable: bool,
 }
 
+/// A peer that has all there was, and of which nothing else is to be remembered: most peers of most
+/// documents, most of the time. It takes a tenth of the memory.
+#[derive(Debug)]
+pub struct AtRest {
+    told: Option<Arc<[ChangeHash]>>,
+    upto: u32,
+    access: Option<Access>,
+    resends: u8,
+    /// It named what it was told; otherwise nothing.
+    named_told: bool,
+    takes_documents: bool,
+    waits_for_all: bool,
+    supports_reset: bool,
+    publishes_only: bool,
+    told_unavailable: bool,
+}
+
+impl AtRest {
+    /// `None` if there is more to be remembered of a peer.
+    pub(crate) fn of(peer: &Peer) -> Option<Self> {
+        let named_told = peer.told.as_deref() == Some(&peer.heads);
+        let rests = peer.certainty == Certainty::Exact
+            && (named_told || peer.heads.is_empty())
+            && peer.lacks.is_empty()
+            && peer.extra.is_empty()
+            && peer.need.is_empty()
+            && peer.asked.is_empty()
+            && peer.refused.is_empty()
+            && peer.resent.is_empty()
+            && peer.reset_answered.is_none()
+            && !peer.awaiting
+            && !peer.reset
+            && !peer.invite_document
+            && !peer.given_up;
+        rests.then(|| Self {
+            told: peer.told.clone(),
+            upto: peer.upto,
+            access: peer.access,
+            resends: peer.resends,
+            named_told,
+            takes_documents: peer.takes_documents,
+            waits_for_all: peer.waits_for_all,
+            supports_reset: peer.supports_reset,
+            publishes_only: peer.publishes_only,
+            told_unavailable: peer.told_unavailable,
+        })
+    }
+
+    pub(crate) fn into_peer(self) -> Peer {
+        let heads = self.told.as_deref().filter(|_| self.named_told);
+        Peer {
+            access: self.access,
+            certainty: Certainty::Exact,
+            heads: heads.map(<[_]>::to_vec).unwrap_or_default(),
+            told: self.told,
+            upto: self.upto,
+            resends: self.resends,
+            takes_documents: self.takes_documents,
+            waits_for_all: self.waits_for_all,
+            supports_reset: self.supports_reset,
+            publishes_only: self.publishes_only,
+            told_unavailable: self.told_unavailable,
+            ..Peer::default()
+        }
+    }
+}
+
 impl Peer {
     pub(crate) fn writes(&self) -> bool {
         self.access == Some(Access::Write)
+    }
+
+    /// Whether it has nothing of the document, nor was sent any of it, and would show a part of it as
+    /// if it were all.
+    pub(crate) fn shows_parts(&self) -> bool {
+        let lacks_all = match self.lacks.as_slice() {
+            [] => self.upto == 0,
+            [range] => *range == (0..self.upto),
+            _ => false,
+        };
+        !self.waits_for_all && self.heads.is_empty() && self.extra.is_empty() && lacks_all
     }
 
     /// Notes that it has a change, which it sent or named.
@@ -232,6 +316,34 @@ mod tests {
         assert_eq!(peer.missing(9), []);
         peer.lost(1);
         assert_eq!(peer.missing(9), [1..2]);
+    }
+
+    #[test]
+    fn a_peer_at_rest_is_the_same_afterwards() {
+        let hashes = [ChangeHash([1; 32]), ChangeHash([2; 32])];
+        let peer = |heads: &[ChangeHash]| Peer {
+            access: Some(Access::Write),
+            certainty: Certainty::Exact,
+            told: Some(Arc::from(hashes)),
+            heads: heads.to_vec(),
+            upto: 7,
+            resends: 3,
+            takes_documents: true,
+            waits_for_all: true,
+            told_unavailable: true,
+            ..Peer::default()
+        };
+        for heads in [&hashes[..], &[]] {
+            let again = AtRest::of(&peer(heads)).map(AtRest::into_peer);
+            assert_eq!(format!("{again:?}"), format!("{:?}", Some(peer(heads))));
+        }
+        assert!(AtRest::of(&peer(&hashes[..1])).is_none(), "it is behind");
+        let lacks = Peer {
+            lacks: vec![1..2],
+            ..peer(&hashes)
+        };
+        assert!(AtRest::of(&lacks).is_none());
+        assert!(AtRest::of(&Peer::default()).is_none(), "it said nothing");
     }
 
     #[test]

@@ -182,6 +182,8 @@ struct Fields<'a> {
     session: Option<&'a str>,
     metadata: PeerMetadata<'a>,
     versions: Option<bool>,
+    /// Whether it names a channel, as peers did before version 1.
+    has_channel: bool,
     message: Option<&'a str>,
     add: Vec<&'a str>,
     remove: Vec<&'a str>,
@@ -216,7 +218,11 @@ impl<'a> Fields<'a> {
             "senderId" => self.sender = Some(d.str().map_err(malformed)?),
             "targetId" => self.target = Some(d.str().map_err(malformed)?),
             "documentId" => self.document = Some(read_document(d)?),
-            "data" => self.data = Some(d.bytes().map_err(malformed)?),
+            "data" => self.data = Some(read_bytes(d)?),
+            "channelId" => {
+                self.has_channel = true;
+                skip(d)?;
+            }
             "count" => self.count = Some(read_number(d)? as u64),
             "sessionId" => self.session = Some(d.str().map_err(malformed)?),
             "message" => self.message = Some(d.str().map_err(malformed)?),
@@ -242,6 +248,9 @@ impl<'a> Fields<'a> {
                 field: "type",
             });
         };
+        if self.has_channel && self.document.is_none() && self.versions.is_none() {
+            return Err(ProtocolError::BeforeV1);
+        }
         let lacks = |field| ProtocolError::Field {
             kind: kind.chars().take(64).collect(),
             field,
@@ -461,6 +470,21 @@ fn read_document<'a>(d: &mut Decoder<'a>) -> Result<Cow<'a, str>, ProtocolError>
         id.map_err(|e| ProtocolError::Cbor(e.to_string()))?
             .to_string(),
     ))
+}
+
+/// Some encoders tag a `Uint8Array` as such, and stock peers read it all the same.
+fn read_bytes<'a>(d: &mut Decoder<'a>) -> Result<&'a [u8], ProtocolError> {
+    const UINT8_ARRAY: u64 = 64;
+    if d.datatype().map_err(malformed)? == Type::Tag {
+        let tag = d.tag().map_err(malformed)?;
+        if tag.as_u64() != UINT8_ARRAY {
+            return Err(ProtocolError::Cbor(format!(
+                "bytes under the tag {}",
+                tag.as_u64()
+            )));
+        }
+    }
+    d.bytes().map_err(malformed)
 }
 
 fn read_number(d: &mut Decoder<'_>) -> Result<f64, ProtocolError> {

@@ -13,6 +13,15 @@ pub use automerge::ChangeHash;
 const V1: u8 = 0x42;
 const V2: u8 = 0x43;
 
+/// How a sync message is written. What is read may be either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// Each chunk is a change; the only version that Automerge knew before 2.1.
+    V1,
+    /// A chunk may be a whole document. Only for who [says](SyncMessage::flags) that it takes them.
+    V2,
+}
+
 /// What a sync message says besides its lists.
 ///
 /// Any flags at all mean that the sender takes document chunks (V2) and, to a stock client, that
@@ -65,7 +74,7 @@ pub struct SyncMessage<'a> {
     pub have: Vec<Have<'a>>,
     /// Chunks, each of them one or several change or document chunks back to back.
     pub changes: Vec<&'a [u8]>,
-    /// `None` if the sender knows V1 only.
+    /// `None` if the sender knows [`Version::V1`] only.
     pub flags: Option<Flags>,
 }
 
@@ -148,7 +157,8 @@ impl<'a> SyncMessage<'a> {
         }
         let heads = input.hashes("heads", HEADS_MAX)?;
         let need = input.hashes("need", NEED_MAX)?;
-        let haves = input.count("have entries", HAVES_MAX)?;
+        // An entry has at least a length of hashes and one of a filter.
+        let haves = input.count("have entries", HAVES_MAX, 2)?;
         let mut have = Vec::with_capacity(haves);
         for _ in 0..haves {
             let last_sync = input.hashes("last_sync", HEADS_MAX)?;
@@ -157,9 +167,9 @@ impl<'a> SyncMessage<'a> {
                 bloom: Bloom::read(input.prefixed()?)?,
             });
         }
-        let chunks = input.count("chunks", CHUNKS_MAX)?;
         // Each chunk takes at least the byte of its length.
-        let mut changes = Vec::with_capacity(chunks.min(input.0.len()));
+        let chunks = input.count("chunks", CHUNKS_MAX, 1)?;
+        let mut changes = Vec::with_capacity(chunks);
         for _ in 0..chunks {
             changes.push(input.prefixed()?);
         }
@@ -206,8 +216,18 @@ impl<'a> Input<'a> {
         Ok(number)
     }
 
-    fn count(&mut self, what: &'static str, max: usize) -> Result<usize, ProtocolError> {
+    /// The length of a list whose entries take at least `bytes_min` each. One that the bytes do not
+    /// bear out is nonsense, whatever the limit.
+    fn count(
+        &mut self,
+        what: &'static str,
+        max: usize,
+        bytes_min: usize,
+    ) -> Result<usize, ProtocolError> {
         let found = usize::try_from(self.number()?).unwrap_or(usize::MAX);
+        if found > self.0.len() / bytes_min {
+            return Err(ProtocolError::Sync("cut short"));
+        }
         if found > max {
             return Err(ProtocolError::Limit { what, found, max });
         }
@@ -220,18 +240,19 @@ impl<'a> Input<'a> {
     }
 
     fn hashes(&mut self, what: &'static str, max: usize) -> Result<Vec<ChangeHash>, ProtocolError> {
-        let count = self.count(what, max)?;
+        let count = self.count(what, max, 32)?;
         let bytes = self.take(count * 32)?;
         let hash = |bytes: &[u8]| ChangeHash(bytes.try_into().expect("chunks of 32"));
         Ok(bytes.chunks_exact(32).map(hash).collect())
     }
 }
 
-/// Writes the part of a V1 sync message that comes before its chunks. `have` is what the sender
+/// Writes the part of a sync message that comes before its chunks. `have` is what the sender
 /// claims to have, if anything. `chunks` is how many length-prefixed chunks the caller appends,
 /// and after them come [`encode_flags`](Flags)' bytes, if any.
 #[must_use]
 pub fn encode_sync(
+    version: Version,
     heads: &[ChangeHash],
     need: &[ChangeHash],
     have: Option<(&[ChangeHash], &BloomFilter)>,
@@ -240,7 +261,10 @@ pub fn encode_sync(
     let last_sync = have.map_or(0, |(last_sync, _)| last_sync.len());
     let hashes = heads.len() + need.len() + last_sync;
     let mut out = Vec::with_capacity(16 + 32 * hashes);
-    out.push(V1);
+    out.push(match version {
+        Version::V1 => V1,
+        Version::V2 => V2,
+    });
     push_hashes(&mut out, heads);
     push_hashes(&mut out, need);
     match have {
@@ -307,7 +331,8 @@ mod tests {
     fn automerge_reads_what_is_written() {
         let hashes = [ChangeHash([1; 32]), ChangeHash([2; 32])];
         let bloom = BloomFilter::from_hashes(hashes.iter());
-        let mut bytes = encode_sync(&hashes, &hashes[..1], Some((&hashes, &bloom)), 1);
+        let have = Some((&hashes[..], &bloom));
+        let mut bytes = encode_sync(Version::V1, &hashes, &hashes[..1], have, 1);
         bytes.extend([3, 7, 7, 7]);
         bytes.extend(
             Flags {
@@ -326,6 +351,22 @@ mod tests {
                 .unwrap()
                 .contains(automerge::sync::MessageFlags::SYNC_RESET)
         );
+    }
+
+    #[test]
+    fn what_is_there_and_above_a_limit_is_told_from_nonsense() {
+        let list = |len: usize, there: usize| {
+            let mut bytes = vec![V1];
+            crate::history::leb::push_unsigned(&mut bytes, len as u64);
+            bytes.resize(bytes.len() + 32 * there, 7);
+            bytes.extend([0, 0, 0]);
+            SyncMessage::decode(&bytes).map(|message| message.heads.len())
+        };
+        assert_eq!(list(HEADS_MAX, HEADS_MAX), Ok(HEADS_MAX));
+        let above = list(HEADS_MAX + 1, HEADS_MAX + 1).unwrap_err();
+        assert!(above.is_of_its_document(), "{above}");
+        let claimed = list(HEADS_MAX + 1, HEADS_MAX - 1).unwrap_err();
+        assert!(!claimed.is_of_its_document(), "{claimed}");
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! Uploaded document chunks, which the workshop unpacks. The result comes back through the mailbox;
-//! the document goes on meanwhile.
+//! What the workshop unpacks: document chunks that were uploaded, and changes of the snapshot for
+//! peers that take no document chunks. The result comes back through the mailbox; the document goes
+//! on meanwhile.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,11 +11,12 @@ use reconverge::contents::Brought;
 use reconverge::history::chunk::first_document;
 use reconverge::history::{Documents, Unpacked};
 use reconverge::id::ConnectionId;
-use reconverge::storage::{NewSnapshot, StorageError};
+use reconverge::storage::{DocumentKey, NewSnapshot, StorageError};
 use tracing::{info, warn};
 
 use super::verifying::Checked;
 use super::{Document, Incoming, Input, Slot};
+use crate::unfolded::Window;
 use crate::workshop::{Built, Job, JobError};
 
 /// Most document chunks of one message that are unpacked; stock clients send one.
@@ -24,6 +27,8 @@ const UNPACKS_MAX: u32 = 4;
 pub(super) struct Building {
     /// Per connection the message whose chunk is being unpacked, and what came after it.
     uploads: HashMap<ConnectionId, VecDeque<Arc<Incoming>>>,
+    /// Changes of the snapshot are being unpacked.
+    unfolds: bool,
     /// How often the history was opened or given another snapshot.
     openings: u64,
 }
@@ -44,6 +49,12 @@ pub(crate) enum BuildResult {
         tries: u32,
         built: Result<Built, JobError>,
     },
+    Unfolded {
+        key: DocumentKey,
+        range: Range<u32>,
+        generation: u32,
+        built: Result<Built, JobError>,
+    },
     Checked {
         checked: Checked,
         built: Result<Built, JobError>,
@@ -57,7 +68,7 @@ impl Building {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.uploads.is_empty()
+        self.uploads.is_empty() && !self.unfolds
     }
 
     pub(super) fn waiting_behind(
@@ -138,6 +149,19 @@ impl Document {
     ) -> Result<(), StorageError> {
         match result {
             BuildResult::Checked { checked, built } => self.checked(slot, checked, built).await,
+            BuildResult::Unfolded {
+                key,
+                range,
+                generation,
+                built,
+            } => {
+                self.building.unfolds = false;
+                // Begun anew meanwhile, it has other changes under the same indexes.
+                if self.opened().key == *key {
+                    self.unfolded(slot, range, *generation, built);
+                }
+                Ok(())
+            }
             BuildResult::Unpacked {
                 from,
                 basis,
@@ -185,7 +209,7 @@ impl Document {
                 self.note_senders(len, connection, &received);
                 self.report_refused(slot, connection, &received);
             }
-            Ok(Built::Checked(_)) => {}
+            Ok(Built::Checked(_) | Built::Unfolded(_)) => {}
             Err(error) => {
                 warn!(document = %slot.name, peer = %connection.peer, %error,
                     "uploaded document refused");
@@ -210,6 +234,70 @@ impl Document {
             self.opened().history.upload_refused(from);
         }
         Ok(())
+    }
+
+    /// Has changes of the snapshot unpacked, unless some are. Their hashes are resident.
+    pub(super) fn unfold(&mut self, slot: &Arc<Slot>, range: Range<u32>) {
+        if std::mem::replace(&mut self.building.unfolds, true) {
+            return;
+        }
+        let open = self.opened();
+        let (history, record) = (&open.history, open.history.record());
+        let (key, generation) = (open.key, record.generation);
+        let wanted = history.hashes_of(range.clone()).unwrap_or_default();
+        let job = Job::Unfold {
+            storage: slot.relay.storage.clone(),
+            key: open.key,
+            snapshot: (generation, record.snapshot_bytes),
+            wanted,
+        };
+        let slot = slot.clone();
+        slot.relay.clone().tasks.spawn(async move {
+            let Some(built) = slot.relay.build(job).await else {
+                return;
+            };
+            slot.push(Input::Built(Box::new(BuildResult::Unfolded {
+                key,
+                range,
+                generation,
+                built,
+            })));
+        });
+    }
+
+    /// The end of the turn sends what was unpacked, or begins anew.
+    fn unfolded(
+        &mut self,
+        slot: &Arc<Slot>,
+        range: &Range<u32>,
+        generation: u32,
+        built: &Result<Built, JobError>,
+    ) {
+        let open = self
+            .history
+            .as_mut()
+            .expect("opened at the start of the turn");
+        let window = match built {
+            Ok(Built::Unfolded(changes)) => Window::new(range.clone(), changes.clone()),
+            Ok(_) => None,
+            // Another snapshot took its place before it was read.
+            Err(_) if open.history.record().generation != generation => return,
+            Err(error) => {
+                warn!(document = %slot.name, %error, "its snapshot could not be unpacked");
+                None
+            }
+        };
+        if let Some(window) = window {
+            slot.relay.unfolded.insert(open.key, window);
+            return;
+        }
+        for connection in self.connections.values() {
+            if matches!(open.history.unfolds_for(connection.id), Ok(Some(_))) {
+                warn!(document = %slot.name, peer = %connection.peer,
+                    "not sent: its client takes no document chunks (Automerge before 2.1), and the changes could not be unpacked");
+                open.history.give_up(connection.id);
+            }
+        }
     }
 
     /// Makes an uploaded chunk that covers everything stored the snapshot, as it is.

@@ -1,15 +1,18 @@
 //! The end of a turn: what each peer should be sent now.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reconverge::history::Outgoing;
 use reconverge::history::leb::push_unsigned;
+use reconverge::history::{NeedGraph, Outgoing};
+use reconverge::id::ConnectionId;
 use reconverge::storage::{Blob, StorageError};
 
 use super::{Concerned, Document, Input, Open, Slot};
 use crate::large::{self, LARGE_BYTES};
 use crate::relay::Shared;
+use crate::unfolded::Window;
 
 /// Payloads encoded in this turn. Peers that stand at the same heads share one.
 #[derive(Default)]
@@ -28,6 +31,8 @@ impl Document {
         }
         let mut encoded = Encoded::default();
         let mut waits = false;
+        let mut unfolds = None;
+        let folds = self.verifying.folds_soon(&open.history);
         // Most turns only take in acknowledgements; then nobody but their senders can have news.
         let concerned = std::mem::take(&mut self.concerned);
         let connections: Vec<_> = match concerned {
@@ -39,6 +44,10 @@ impl Document {
         };
         for connection in connections {
             while open.history.has_news(connection.id) && connection.outbox.has_room(slot) {
+                if folds && open.history.is_better_folded(connection.id) {
+                    // It has nothing, and would show a part as if it were all.
+                    break;
+                }
                 let large = &slot.relay.large;
                 if large.is_full() && open.history.bytes_to_send(connection.id) > LARGE_BYTES as u64
                 {
@@ -46,10 +55,20 @@ impl Document {
                     waits = true;
                     break;
                 }
-                let Some(outgoing) = open.history.poll_send(connection.id) else {
+                let window = match open.unfolded(slot, connection.id)? {
+                    Unfolding::Needless => None,
+                    Unfolding::Done(window) => Some(window),
+                    Unfolding::Wanted(range) => {
+                        unfolds = Some(range);
+                        break;
+                    }
+                };
+                let unfolded = window.as_ref().map_or(0..0, |window| window.range.clone());
+                let outgoing = open.history.poll_send_unfolded(connection.id, unfolded);
+                let Some(outgoing) = outgoing else {
                     break;
                 };
-                match encoded.get(&slot.relay, open, outgoing) {
+                match encoded.get(&slot.relay, open, outgoing, window.as_deref()) {
                     Ok(payload) => {
                         let place = large.place(payload.len(), connection);
                         connection.sync(&slot.name, payload, place);
@@ -65,11 +84,44 @@ impl Document {
                 }
             }
         }
+        if let Some(range) = unfolds {
+            self.unfold(slot, range);
+        }
         if waits {
             // Nobody may be done by then, but those who are slow are found.
             slot.push_after(large::PATIENCE, Input::Room);
         }
         Ok(())
+    }
+}
+
+/// What a peer that takes no document chunks needs of the snapshot.
+enum Unfolding {
+    Needless,
+    Done(Arc<Window>),
+    /// The changes with these indexes are to be unpacked.
+    Wanted(Range<u32>),
+}
+
+impl Open {
+    fn unfolded(&mut self, slot: &Slot, peer: ConnectionId) -> Result<Unfolding, StorageError> {
+        let wanted = match self.history.unfolds_for(peer) {
+            Ok(wanted) => wanted,
+            Err(NeedGraph) => tokio::task::block_in_place(|| {
+                let segments = self.segments(slot)?;
+                let loaded = self.history.load_graph(&segments);
+                loaded.ok_or_else(|| slot.damaged("its graph"))?;
+                let wanted = self.history.unfolds_for(peer);
+                wanted.map_err(|NeedGraph| slot.damaged("its graph has a gap"))
+            })?,
+        };
+        Ok(match wanted {
+            None => Unfolding::Needless,
+            Some(range) => match slot.relay.unfolded.get(self.key, range.start) {
+                Some(window) => Unfolding::Done(window),
+                None => Unfolding::Wanted(range),
+            },
+        })
     }
 }
 
@@ -79,11 +131,12 @@ impl Encoded {
         relay: &Shared,
         open: &Open,
         outgoing: Outgoing,
+        window: Option<&Window>,
     ) -> Result<Bytes, StorageError> {
         if let Some((_, payload)) = self.0.iter().find(|(same, _)| *same == outgoing) {
             return Ok(payload.clone());
         }
-        let chunks = chunks(relay, open, &outgoing)?;
+        let chunks = chunks(relay, open, &outgoing, window)?;
         let size: usize = chunks.iter().map(|chunk| chunk.len() + 4).sum();
         let mut payload = outgoing.encode_head(chunks.len());
         payload.reserve(size + 3);
@@ -101,7 +154,12 @@ impl Encoded {
 }
 
 /// The bytes of the chunks that a message carries: from memory, or else from the store.
-fn chunks(relay: &Shared, open: &Open, outgoing: &Outgoing) -> Result<Vec<Bytes>, StorageError> {
+fn chunks(
+    relay: &Shared,
+    open: &Open,
+    outgoing: &Outgoing,
+    window: Option<&Window>,
+) -> Result<Vec<Bytes>, StorageError> {
     let recent = |index| open.history.recent(index).cloned();
     if !outgoing.snapshot {
         let indexes = outgoing.changes.iter().cloned().flatten();
@@ -115,7 +173,16 @@ fn chunks(relay: &Shared, open: &Open, outgoing: &Outgoing) -> Result<Vec<Bytes>
             let generation = open.history.record().generation;
             chunks.push(relay.storage.blob(open.key, Blob::Snapshot(generation))?);
         }
-        chunks.extend(relay.storage.changes(open.key, &outgoing.changes)?);
+        let mut stored = outgoing.changes.clone();
+        if let Some(window) = window {
+            for range in &mut stored {
+                let unfolded = range.clone().map_while(|index| window.get(index));
+                chunks.extend(unfolded.cloned());
+                range.start = range.start.max(window.range.end.min(range.end));
+            }
+            stored.retain(|range| !range.is_empty());
+        }
+        chunks.extend(relay.storage.changes(open.key, &stored)?);
         Ok(chunks)
     })
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reconverge::contents::{Reading, Unsound, Verdict};
-use reconverge::history::{Fold, Quarantined, Received, Refusal, Without};
+use reconverge::history::{Fold, History, Quarantined, Received, Refusal, Without};
 use reconverge::id::PeerId;
 use reconverge::protocol::ChangeHash;
 use reconverge::storage::{Blob, NewSnapshot, StorageError, Write};
@@ -64,6 +64,15 @@ impl Verifying {
         !self.runs && !self.reminded
     }
 
+    /// Whether there is nothing to be remembered.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.is_idle()
+            && !self.due
+            && self.failures == 0
+            && self.served_unchecked == 0
+            && self.senders.0.is_empty()
+    }
+
     pub(super) fn runs(&self) -> bool {
         self.runs
     }
@@ -77,6 +86,12 @@ impl Verifying {
     /// The document begins anew, with other changes under the same indexes.
     pub(super) fn begun_anew(&mut self) {
         (self.senders, self.epoch) = (Senders::default(), self.epoch + 1);
+    }
+
+    /// Whether the history is being folded, or will be next, and there is no reason to think that it
+    /// fails.
+    pub(super) fn folds_soon(&self, history: &History) -> bool {
+        self.failures == 0 && history.should_fold()
     }
 
     pub(super) fn remind(&mut self) {
@@ -207,11 +222,13 @@ impl Document {
         }
         let (config, history) = (&slot.relay.config, &open.history);
         let len = history.len();
-        let folds = history.should_fold() && len >= self.verifying.fold_from_len;
+        let may_fold = len >= self.verifying.fold_from_len;
+        let folds = history.should_fold() && may_fold;
         let unverified = len - history.verified();
         let many = config.verify_lag_changes.max(len / 8);
         let due = unverified > 0 && (self.verifying.due || unverified >= many);
         if folds || (due && self.verifying.failures == 0) || self.verifying.due {
+            let folds = folds || (may_fold && history.may_fold());
             self.verifying.due = false;
             if folds || unverified > 0 {
                 self.check(slot, folds);
@@ -273,7 +290,7 @@ impl Document {
         }
         let verdict = match built {
             Ok(Built::Checked(verdict)) => verdict,
-            Ok(Built::Unpacked(_)) => return Ok(()),
+            Ok(Built::Unpacked(_) | Built::Unfolded(_)) => return Ok(()),
             Err(error) => {
                 let len = self.opened().history.len();
                 self.verifying.failures = FAILURES_MAX.min(self.verifying.failures + 1);

@@ -31,6 +31,9 @@ pub fn run(memory_bytes: u64, cpu_s: u64) -> std::io::Result<()> {
             segment_from,
             changes,
         }) => contents::unpack(&chunk, &known, segment_from, changes).map(Built::Unpacked),
+        Some(Task::Unfold { snapshot, wanted }) => {
+            contents::unfold(&snapshot, &wanted).map(Built::Unfolded)
+        }
         Some(Task::Check {
             snapshot,
             changes,

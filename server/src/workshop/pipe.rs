@@ -26,6 +26,11 @@ pub(super) enum Task {
         /// Whether the bytes of the unknown changes are wanted in any case.
         changes: bool,
     },
+    /// Unpack these changes of a snapshot.
+    Unfold {
+        snapshot: Bytes,
+        wanted: Vec<ChangeHash>,
+    },
     /// Check changes, and fold them into a snapshot.
     Check {
         snapshot: Option<Bytes>,
@@ -112,6 +117,22 @@ impl Job {
                 to.write_all(&head)?;
                 to.write_all(&chunk)?;
             }
+            Self::Unfold {
+                storage,
+                key,
+                snapshot: (generation, bytes),
+                wanted,
+            } => {
+                head.push(b'A');
+                push_unsigned(&mut head, 0);
+                push_hashes(&mut head, &wanted);
+                push_unsigned(&mut head, 1);
+                push_unsigned(&mut head, bytes);
+                to.write_all(&head)?;
+                each_piece(&*storage, key, Blob::Snapshot(generation), |piece| {
+                    to.write_all(piece).map_err(Unfed::from)
+                })?;
+            }
             Self::Check {
                 storage,
                 key,
@@ -175,6 +196,10 @@ impl Task {
                 },
                 wants_snapshot: matches!(kind, b'F' | b'f'),
             },
+            b'A' => Self::Unfold {
+                snapshot: first.into_iter().next()?,
+                wanted: hashes,
+            },
             _ => Self::Unpack {
                 chunk: first.into_iter().next()?,
                 known: hashes,
@@ -205,6 +230,10 @@ pub(super) fn encode_result(result: &Result<Built, String>) -> Vec<u8> {
         }
         Ok(Built::Unpacked(Brought::Changes(changes))) => {
             out.push(b'C');
+            push_list(&mut out, changes);
+        }
+        Ok(Built::Unfolded(changes)) => {
+            out.push(b'A');
             push_list(&mut out, changes);
         }
         Ok(Built::Checked(Verdict::Sound(None))) => out.push(b'V'),
@@ -250,6 +279,7 @@ pub(super) fn decode_result(bytes: &Bytes) -> Option<Result<Built, JobError>> {
             let changes = read_list(&mut input, bytes)?;
             Ok(Built::Unpacked(Brought::Changes(changes)))
         }
+        b'A' => Ok(Built::Unfolded(read_list(&mut input, bytes)?)),
         b'V' => Ok(Built::Checked(Verdict::Sound(None))),
         b'S' => Ok(Built::Checked(Verdict::Sound(Some(bytes.slice(1..))))),
         b'X' => {
@@ -364,6 +394,18 @@ mod tests {
         for missing in [fold(Some((6, bytes)), 4, contents), fold(None, 5, contents)] {
             assert!(matches!(written(missing), Err(Unfed::Storage(_))));
         }
+        let unfold = |generation| Job::Unfold {
+            storage: storage.clone(),
+            key,
+            snapshot: (generation, bytes),
+            wanted: vec![HASH],
+        };
+        let task = Task::Unfold {
+            snapshot: Bytes::from(vec![7; 3 * BLOB_PIECE_BYTES + 1]),
+            wanted: vec![HASH],
+        };
+        assert_eq!(written(unfold(5)).unwrap(), Some(task));
+        assert!(matches!(written(unfold(6)), Err(Unfed::Storage(_))));
         // A size that is not the snapshot's is no job.
         assert_eq!(
             written(fold(Some((5, bytes + 60)), 4, contents)).unwrap(),
@@ -387,6 +429,7 @@ mod tests {
         for built in [
             Built::Unpacked(Brought::All(unpacked)),
             Built::Unpacked(Brought::Changes(vec![bytes.clone()])),
+            Built::Unfolded(vec![bytes.clone(), Bytes::new()]),
             Built::Checked(Verdict::Sound(None)),
             Built::Checked(Verdict::Sound(Some(bytes))),
             Built::Checked(Verdict::Unsound(vec![unsound])),

@@ -95,20 +95,21 @@ export class RawPeer {
   }
 
   /**
-   * Asks for a document and keeps syncing it with Automerge's own protocol code, until the
+   * Asks for a document and keeps syncing it with the protocol code of an Automerge, until the
    * relay's heads are here: from then on this peer is a subscriber like any other.
    */
-  async subscribe(documentId) {
+  async subscribe(documentId, core = Automerge) {
     const replica = {
-      doc: Automerge.init(),
-      state: Automerge.initSyncState(),
+      core,
+      doc: core.init(),
+      state: core.initSyncState(),
       type: "request",
     }
     this.#replicas.set(documentId, replica)
     this.#answer(documentId, replica)
     await until(
       `${this.peerId} has ${documentId}`,
-      () => Automerge.getHeads(replica.doc).length > 0
+      () => replica.core.getAllChanges(replica.doc).length > 0
     )
     return this
   }
@@ -135,10 +136,10 @@ export class RawPeer {
     this.received.push(message)
     const replica = this.#replicas.get(message.documentId)
     if (replica && message.type === "sync") {
-      const [doc, state] = Automerge.receiveSyncMessage(
+      const [doc, state] = replica.core.receiveSyncMessage(
         replica.doc,
         replica.state,
-        message.data
+        new Uint8Array(message.data)
       )
       replica.doc = doc
       replica.state = state
@@ -147,7 +148,7 @@ export class RawPeer {
   }
 
   #answer(documentId, replica) {
-    const [state, data] = Automerge.generateSyncMessage(
+    const [state, data] = replica.core.generateSyncMessage(
       replica.doc,
       replica.state
     )
