@@ -1989,8 +1989,10 @@ impl Peers {
     /// What is to be remembered of them, if that is little of each.
     #[must_use]
     pub fn at_rest(&self) -> Option<Vec<(ConnectionId, AtRest)>> {
-        let rest = |(id, peer): (&ConnectionId, &Box<Peer>)| Some((*id, AtRest::of(peer)?));
-        self.0.iter().map(rest).collect()
+        let peers = self.0.iter();
+        peers
+            .map(|(id, peer)| Some((*id, AtRest::of(peer)?)))
+            .collect()
     }
 
     /// They as they were.

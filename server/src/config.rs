@@ -73,7 +73,10 @@ impl Config {
         let number = numbers.into_iter().find(|(number, _)| *number == 0);
         let wrong = |time: &Duration| time.is_zero() || *time > TIME_MAX;
         let time = times.into_iter().find(|(time, _)| wrong(time));
-        match number.map(|(_, name)| name).or(time.map(|(_, name)| name)) {
+        match number
+            .map(|(_, name)| name)
+            .or_else(|| time.map(|(_, name)| name))
+        {
             Some(name) => Err(name),
             None => Ok(()),
         }

@@ -976,7 +976,9 @@ fn encode(
             let indexes = outgoing.changes.iter().cloned().flatten();
             let changes = indexes.flat_map(|index| match range.contains(&index) {
                 true => vec![unfolded[(index - range.start) as usize].clone()],
-                false => storage.changes(key, &[index..index + 1]).unwrap(),
+                false => storage
+                    .changes(key, std::slice::from_ref(&(index..index + 1)))
+                    .unwrap(),
             });
             snapshot.into_iter().chain(changes).collect()
         }

@@ -187,6 +187,14 @@ enum Opened {
     Closed(Instant, StorageError),
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is a shell: how often a file is opened again depends on the clock"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
 impl Opened {
     fn to_read(&self) -> Result<&Database, StorageError> {
         match self {
@@ -374,7 +382,7 @@ impl RedbStorage {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         // The file is locked while it is open.
-        *opened = Opened::Closed(Instant::now(), StorageError::failed(Reopening));
+        *opened = Opened::Closed(now(), StorageError::failed(Reopening));
         let settled = guarded(&self.open).and_then(|database| {
             let database = Closing(Some(database));
             let (_, space) = guarded(|| settle(&database, &self.storage_id))?;
@@ -395,8 +403,8 @@ impl RedbStorage {
             Ok(database)
         });
         *opened = match shown {
-            Ok(database) => Opened::ReadOnly(database, Instant::now(), error),
-            Err(_) => Opened::Closed(Instant::now(), error),
+            Ok(database) => Opened::ReadOnly(database, now(), error),
+            Err(_) => Opened::Closed(now(), error),
         };
     }
 
@@ -405,7 +413,7 @@ impl RedbStorage {
         let due = match &*self.database() {
             Opened::Settled(_) => false,
             Opened::ReadOnly(_, since, _) | Opened::Closed(since, _) => {
-                since.elapsed() >= REOPEN_AFTER
+                now().duration_since(*since) >= REOPEN_AFTER
             }
         };
         if due {

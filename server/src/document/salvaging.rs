@@ -116,7 +116,7 @@ impl Document {
         match slot.relay.workshop.run(job).await {
             Ok(Built::Unpacked(Brought::All(unpacked))) => {
                 let new = NewSnapshot::unpacked(history.record(), chunk, &unpacked);
-                Some((new, unpacked.segment.clone()))
+                Some((new, unpacked.segment))
             }
             Ok(_) => None,
             Err(error) => {
