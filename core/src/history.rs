@@ -57,8 +57,9 @@ pub const CHANGE_BYTES_MAX: usize = 96 * 1024 * 1024;
 /// Most deps of a change: as many as a sync message may name heads, all of which it may merge.
 pub const CHANGE_DEPS_MAX: usize = 256 * 1024;
 
-/// Most actors that a change refers to.
-pub const CHANGE_ACTORS_MAX: usize = 16 * 1024;
+/// Most actors that a change refers to: one that merges the edits of as many people as there may be
+/// heads may take back something of each.
+pub const CHANGE_ACTORS_MAX: usize = 256 * 1024;
 
 /// Most operations in a change, and most operations that it replaces. A few bytes can claim any
 /// number, and every peer would have to build them.
