@@ -12,7 +12,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use reconverge::history::CHANGE_OPS_MAX;
+use reconverge::history::DOCUMENT_OBJECTS_MAX;
 use reconverge_tests::forge;
 use reconverge_tests::fuzz::{TARGETS, Target};
 
@@ -172,10 +172,10 @@ fn giant_claims_allocate_no_more_than_others() {
     }
 }
 
-/// A few bytes of runs make as many objects as a change may have.
+/// A few bytes of runs make as many objects as a document may have, beside those that it has.
 #[test]
 fn objects_take_memory_in_proportion_to_their_change() {
-    let data = forge::objects(3, CHANGE_OPS_MAX);
+    let data = forge::objects(3, DOCUMENT_OBJECTS_MAX as u64 - 1_000);
     let targets = || TARGETS.iter().filter(|target| target.name == "change");
     for target in targets() {
         assert!((target.run)(&data), "it enters");

@@ -341,12 +341,15 @@ impl Repo {
 
     /// The changes that were taken out of a document, with their bytes and the reason, in the order
     /// in which they were: for [`Change::try_from`](automerge::Change), or to be looked at.
-    /// [`DocHandle::quarantined`] tells when there are some. They go when the document is deleted.
+    /// [`DocHandle::quarantined`] tells when there are some; this waits until they are stored. They
+    /// go when the document is deleted.
     ///
     /// # Errors
     /// When it is no document's url, when reading fails, and after [`Self::shutdown`].
     pub async fn quarantined(&self, url: &str) -> Result<Vec<Quarantined>, FindError> {
         let id: DocumentId = url.parse()?;
+        // What was told a moment ago may be on its way to storage.
+        self.stored(id).await?;
         let storage = self.shared().state().storage.clone();
         let storage = storage.ok_or(FindError::Closed)?;
         let read = tokio::task::spawn_blocking(move || kept_aside(&*storage, &id)).await;

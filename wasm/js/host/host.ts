@@ -850,7 +850,11 @@ export class Host {
             this.#client.diff(document, [...before], [...after]) as Operation[],
         ],
         history: (_, __, document) => (this.#client.history(document) as HistoryRow[]).map(change),
-        quarantined: (_, __, document) => this.#client.quarantined(document) as QuarantinedChange[],
+        quarantined: async (_, signal, document) => {
+            // What was told a moment ago may be on its way to storage.
+            await this.#until(() => this.#client.isStored(document), signal)
+            return this.#client.quarantined(document) as QuarantinedChange[]
+        },
         changeAt: (_, __, document, heads, { operations, time, message }) => {
             const make = (): string | undefined =>
                 this.#client.change(document, [...operations], new Map(), time, message, [...heads], undefined, 0)
