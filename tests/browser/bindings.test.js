@@ -1,14 +1,12 @@
 // What the package has for editors and for presence, among themselves and with stock clients.
 
 import assert from "node:assert/strict"
-import { fileURLToPath } from "node:url"
 import { Client } from "../interop/lib/client.js"
 import { StockPresence } from "../interop/lib/presence.js"
 import { until } from "../interop/lib/wait.js"
-import { bundle } from "./lib/bundle.js"
+import { bundle, codeMirror } from "./lib/bundle.js"
 import { story } from "./lib/world.js"
 
-const PACKAGES = fileURLToPath(new URL("../../wasm/node_modules", import.meta.url))
 const SEED = Number(process.env.RECONVERGE_EDITOR_SEED ?? Date.now() % 1_000_000)
 const EDITS = 150
 
@@ -21,7 +19,7 @@ const EDITORS = `<!doctype html>
 
 /** A site whose `/editors.html` is pages/editors.js, beside the package's module. */
 async function editors(world) {
-  const script = await bundle("pages/editors.js", { nodePaths: [PACKAGES] })
+  const script = await bundle("pages/editors.js", { alias: codeMirror })
   return world.site({ "/editors.html": EDITORS, "/package/dist/editors.js": script })
 }
 

@@ -1,12 +1,9 @@
 // Two people in one text, in CodeMirror, with their own keyboards, clipboards and undo keys.
 
 import assert from "node:assert/strict"
-import { fileURLToPath } from "node:url"
 import { until } from "../interop/lib/wait.js"
-import { bundle } from "./lib/bundle.js"
+import { bundle, codeMirror } from "./lib/bundle.js"
 import { story } from "./lib/world.js"
-
-const PACKAGES = fileURLToPath(new URL("../../wasm/node_modules", import.meta.url))
 
 const EDITORS = `<!doctype html>
 <meta charset="utf-8">
@@ -18,7 +15,7 @@ const EDITORS = `<!doctype html>
 /** Two browsers that edit `text`, as `ann` and `bob`. */
 async function two(world, text) {
   const relay = await world.relay()
-  const script = await bundle("pages/editors.js", { nodePaths: [PACKAGES] })
+  const script = await bundle("pages/editors.js", { alias: codeMirror })
   const site = await world.site({ "/editors.html": EDITORS, "/package/dist/editors.js": script })
   const pages = []
   let url

@@ -30,6 +30,16 @@ export const automerge = {
   },
 }
 
+const copyOf = name => fileURLToPath(new URL(`../../../wasm/node_modules/${name}`, import.meta.url))
+
+/**
+ * For pages with the package's binding for CodeMirror: an editor and what extends it must be of one
+ * copy, and the stock binding brings another.
+ */
+export const codeMirror = Object.fromEntries(
+  ["@codemirror/state", "@codemirror/view"].map(name => [name, copyOf(name)])
+)
+
 /** The text of an ES module that holds `path`, relative to tests/browser, and its imports. */
 export async function bundle(path, options = {}) {
   const { outputFiles } = await build({
