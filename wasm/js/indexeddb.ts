@@ -18,11 +18,6 @@ export interface IndexedDbOptions {
     name?: string
     /** How long opening may take before it counts as blocked, in milliseconds; 15,000 by default. */
     openMsMax?: number
-    /**
-     * What is written survives that the power fails (`strict`, the default), or only that the browser
-     * is killed (`relaxed`), which is faster.
-     */
-    durability?: "strict" | "relaxed"
 }
 
 /**
@@ -38,16 +33,14 @@ export class IndexedDbStorage implements Storage {
 
     readonly #name: string
     readonly #openMsMax: number
-    readonly #durability: "strict" | "relaxed"
     #connection: Promise<IDBDatabase> | undefined
     #opened = false
     #closed = false
 
     /** Opens nothing yet. */
-    constructor({ name = "reconverge", openMsMax = OPEN_MS_MAX, durability = "strict" }: IndexedDbOptions = {}) {
+    constructor({ name = "reconverge", openMsMax = OPEN_MS_MAX }: IndexedDbOptions = {}) {
         this.#name = name
         this.#openMsMax = openMsMax
-        this.#durability = durability
     }
 
     load(key: StorageKey): Promise<Uint8Array | undefined> {
@@ -119,7 +112,7 @@ export class IndexedDbStorage implements Storage {
         const database = await connection
         let transaction: IDBTransaction
         try {
-            transaction = database.transaction(STORE, mode, { durability: this.#durability })
+            transaction = database.transaction(STORE, mode, { durability: "strict" })
         } catch (error) {
             // The connection closed, and the event that says so may still be on its way.
             if ((error as Error).name !== "InvalidStateError") throw this.#error(error)
@@ -133,8 +126,6 @@ export class IndexedDbStorage implements Storage {
             transaction.onabort = () => reject(this.#error(thrown ?? transaction.error))
             try {
                 results = work(transaction.objectStore(STORE))
-                // The page may go, or be frozen, before it hears of its requests.
-                if (this.#durability === "relaxed") transaction.commit()
             } catch (error) {
                 thrown = error
                 transaction.abort()
@@ -219,7 +210,7 @@ function range(prefix: StorageKey, from?: string, below?: string): IDBKeyRange {
 }
 
 /** A view would be stored with the whole buffer behind it. */
-const own = (data: Uint8Array): Uint8Array => (data.byteLength === data.buffer?.byteLength ? data : data.slice())
+const own = (data: Uint8Array): Uint8Array => (data.byteLength === data.buffer.byteLength ? data : data.slice())
 
 /** How long the browser keeps this site's data, and how much. */
 export interface Persistence {
