@@ -82,7 +82,10 @@ const APPS = {
       [page => type(page, " two"), "<p>one two</p>"],
       [
         async page => {
+          await page.locator("[contenteditable=true]").click()
           await page.keyboard.press("Control+A")
+          // The editor hears of a selection a moment after the browser made it.
+          await page.waitForFunction(() => view.state.selection.to - view.state.selection.from >= "one two".length)
           await page.evaluate(() => strong())
         },
         "<p><strong>one two</strong></p>",
