@@ -148,7 +148,17 @@ impl Workshop {
         }
     }
 
-    /// Somebody with the document of `forge::unsound`.
+    /// Somebody whose document is acknowledged, and then an edit of it; the document's place.
+    async fn editor(&self, first: &[Change], edit: &Change) -> (Client, usize) {
+        let mut editor = self.client("editor").await;
+        let changes = first.iter().map(light_change);
+        let at = editor.open(Document::created(document(), changes));
+        editor.until_acked(at).await.unwrap();
+        editor.write(at, light_change(edit));
+        editor.until_acked(at).await.unwrap();
+        (editor, at)
+    }
+
     async fn client(&self, name: &str) -> Client {
         Client::connect(&self.url, name).await.unwrap()
     }
@@ -188,12 +198,7 @@ async fn a_document_that_cannot_be_read_is_checked_in_its_saved_form() {
     let (first, unsound, honest) = forge::unsound([1; 16]);
     for verify in [Verify::Later, Verify::Inline] {
         let workshop = Workshop::running(CANNOT_READ, verify).await;
-        let mut editor = workshop.client("editor").await;
-        let changes = first.iter().map(light_change);
-        let at = editor.open(Document::created(document(), changes));
-        editor.until_acked(at).await.unwrap();
-        editor.write(at, light_change(&honest));
-        editor.until_acked(at).await.unwrap();
+        let (mut editor, at) = workshop.editor(&first, &honest).await;
         let mut mallory = workshop.client("mallory").await;
         let changes = first.iter().chain([&unsound]).map(light_change);
         mallory.open(Document::created(document(), changes));
@@ -224,12 +229,7 @@ async fn a_check_that_cannot_be_run_costs_no_acknowledged_edit() {
         "kill -KILL $$",
     ] {
         let workshop = Workshop::running(script, Verify::Later).await;
-        let mut editor = workshop.client("editor").await;
-        let changes = first.iter().map(light_change);
-        let at = editor.open(Document::created(document(), changes));
-        editor.until_acked(at).await.unwrap();
-        editor.write(at, light_change(&honest));
-        editor.until_acked(at).await.unwrap();
+        let _stays = workshop.editor(&first, &honest).await;
         let kept = served(&workshop, &[honest.hash()]).await;
         assert_eq!(kept.get_changes(&[]).len(), first.len() + 1);
         workshop.relay.stop().await;
