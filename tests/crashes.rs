@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use automerge::ChangeHash;
 use bytes::Bytes;
@@ -318,6 +320,35 @@ fn a_file_with_little_alive_is_made_smaller_whatever_happens_meanwhile() {
             }
         }
     }
+}
+
+/// Aim: a file that grew in its last commits, which freed nothing, is in proportion when it is closed.
+/// Method: the store learns of its file's size only then.
+#[test]
+fn a_file_that_grew_last_is_made_smaller_when_it_is_closed() {
+    const LARGE: usize = 8_000_000;
+    const SMALL: usize = 100_000;
+    let (disk, known) = (Disk::default(), Arc::new(AtomicBool::new(false)));
+    let (backend, file, known_to_store) = (disk.clone(), disk.clone(), known.clone());
+    let size = move || match known_to_store.load(Relaxed) {
+        true => file.len(),
+        false => Ok(0),
+    };
+    let storage =
+        RedbStorage::with_backend(move || backend.clone(), size, CACHE_BYTES, "crashes").unwrap();
+    let key = storage.new_key();
+    replace_snapshot(&storage, key, 1, LARGE).unwrap();
+    replace_snapshot(&storage, key, 2, SMALL).unwrap();
+    let large = disk.len().unwrap();
+    assert!(large > LARGE as u64);
+
+    known.store(true, Relaxed);
+    drop(storage);
+    let small = disk.len().unwrap();
+    println!("{large} bytes before, {small} after");
+    assert!(small < 3 * SMALL as u64 + 4 * 1024 * 1024);
+    let storage = open(&disk).unwrap();
+    assert_eq!(storage.blob(key, Blob::Snapshot(2)).unwrap().len(), SMALL);
 }
 
 /// Aim: a file that is served from has a name on disk. Method: the run that makes the file dies

@@ -493,6 +493,15 @@ impl RedbStorage {
     }
 }
 
+/// redb doubles a file that is full, also for a commit that frees nothing and gives nothing back.
+impl Drop for RedbStorage {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && self.database().to_write().is_ok() {
+            let _ = self.give_back();
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("the database is being opened again after a failure")]
 struct Reopening;
