@@ -3,6 +3,7 @@
 import { change, type Draft } from "./draft.js"
 import { Emitter } from "./emitter.js"
 import type { Base, Edit, HostMessage, Opened } from "./host/protocol.js"
+import { JOURNAL_EDITS_MAX, type Entry, type Journal } from "./journal.js"
 import { type Link, RepoError, type Said } from "./link.js"
 import type { Operation } from "./operations.js"
 import { Tree, depth, isNode } from "./tree.js"
@@ -56,6 +57,8 @@ export interface HandleOwner {
     readonly isConnected: boolean
     opened<T>(opened: Opened): DocHandle<T>
     release(handle: DocHandle<unknown>): void
+    /** Where edits are kept until the host has stored them, if they can be. */
+    readonly journal: Journal | undefined
 }
 
 /** An edit, and its place among all that the page said. */
@@ -153,6 +156,10 @@ export class DocHandle<T> {
         const edit: Edit = { ...newEdit(operations, options), seq: this.#seq }
         this.#unstored.push({ word: this.#owner.link.nextWord(), edit })
         this.#post(edit)
+        if (this.#unstored.length <= JOURNAL_EDITS_MAX) {
+            const { seq, heads, behind } = this.#base
+            this.#owner.journal?.put({ ...this.#told(edit), base: { seq, heads, behind } })
+        }
         if (this.#status.state === "saved") {
             this.#setStatus({ state: this.#owner.isConnected ? "saving" : "offline" })
         }
@@ -349,7 +356,7 @@ export class DocHandle<T> {
             case "update":
                 return this.#update(message)
             case "stored":
-                this.#unstored = this.#unstored.filter(({ edit }) => edit.seq > message.seq)
+                this.#forget(message.seq)
                 // An update that was taken may have told more.
                 if (message.seq > this.#base.seq) this.#base = message
                 this.#rename(new Map(message.names))
@@ -417,15 +424,22 @@ export class DocHandle<T> {
     }
 
     #post(edit: Edit): void {
+        this.#owner.link.post(this.#told(edit))
+    }
+
+    #told(edit: Edit): Omit<Entry, "base"> {
         const { documentId: document } = this
-        this.#owner.link.post({
-            type: "edit",
-            document,
-            author: this.#author,
-            edit,
-            seen: this.#seen,
-            named: this.#named,
-        })
+        return { type: "edit", document, author: this.#author, edit, seen: this.#seen, named: this.#named }
+    }
+
+    /** Edits up to this one are stored, or were of no avail. */
+    #forget(seq: number): void {
+        const done = this.#unstored.filter(({ edit }) => edit.seq <= seq)
+        this.#unstored = this.#unstored.slice(done.length)
+        this.#owner.journal?.remove(
+            this.#author,
+            done.map(({ edit }) => edit.seq),
+        )
     }
 
     #update(message: Extract<HostMessage, { type: "update" }>): void {
@@ -436,7 +450,7 @@ export class DocHandle<T> {
         const patches: Patch[] | undefined = before === undefined ? undefined : []
         if (whole) {
             this.#tree = new Tree()
-            this.#unstored = []
+            this.#forget(processed)
         }
         for (const operation of operations) this.#tree.apply(operation, patches)
         this.#base = { seq: processed, heads, behind: [] }

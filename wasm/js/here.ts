@@ -5,6 +5,7 @@ import { words, type HostMessage, type HostOptions, type PageMessage, type Port 
 import { localPorts, serveTabs } from "./host/serve.js"
 import { EngineError } from "./host/view.js"
 import { IndexedDbStorage } from "./indexeddb.js"
+import { journalStorage } from "./journal.js"
 import { MemoryStorage } from "./memory.js"
 import type { OnTrap, Platform, Running } from "./start.js"
 import type { Storage } from "./storage.js"
@@ -18,23 +19,29 @@ export async function runHost(
     onTrap: OnTrap,
 ): Promise<Omit<Running, "port">> {
     const storage = given ?? (options.keeps ? new IndexedDbStorage({ name: options.name }) : new MemoryStorage())
-    const host = await Host.start({ options, storage, webSocket, module }).catch((error: unknown) => {
+    const isShared = options.keeps && given === undefined
+    const journal = isShared ? journalStorage(options.name) : undefined
+    const host = await Host.start({ options, storage, journal, webSocket, module }).catch((error: unknown) => {
         if (given === undefined) storage.close()
+        journal?.close()
         if (error instanceof EngineError) onTrap(undefined, words(error))
         throw error
     })
-    host.attach(port)
-    const end = options.keeps && given === undefined ? serveTabs(host, options.name) : () => {}
+    let end = (): void => {}
     host.ontrap = (document, error) => {
         end()
+        journal?.close()
         if (storage instanceof IndexedDbStorage && given === undefined) storage.close()
         onTrap(document, String(error))
     }
+    host.attach(port)
+    if (isShared) end = await serveTabs(host, options.name)
     return {
         ...(storage instanceof MemoryStorage && { memory: storage }),
         stop: async () => {
             end()
             await host.close()
+            journal?.close()
         },
     }
 }

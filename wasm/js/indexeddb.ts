@@ -18,6 +18,11 @@ export interface IndexedDbOptions {
     name?: string
     /** How long opening may take before it counts as blocked, in milliseconds; 15,000 by default. */
     openMsMax?: number
+    /**
+     * What is written survives that the power fails (`strict`, the default), or only that the browser
+     * is killed (`relaxed`), which is faster.
+     */
+    durability?: "strict" | "relaxed"
 }
 
 /**
@@ -33,14 +38,16 @@ export class IndexedDbStorage implements Storage {
 
     readonly #name: string
     readonly #openMsMax: number
+    readonly #durability: "strict" | "relaxed"
     #connection: Promise<IDBDatabase> | undefined
     #opened = false
     #closed = false
 
     /** Opens nothing yet. */
-    constructor({ name = "reconverge", openMsMax = OPEN_MS_MAX }: IndexedDbOptions = {}) {
+    constructor({ name = "reconverge", openMsMax = OPEN_MS_MAX, durability = "strict" }: IndexedDbOptions = {}) {
         this.#name = name
         this.#openMsMax = openMsMax
+        this.#durability = durability
     }
 
     load(key: StorageKey): Promise<Uint8Array | undefined> {
@@ -112,7 +119,7 @@ export class IndexedDbStorage implements Storage {
         const database = await connection
         let transaction: IDBTransaction
         try {
-            transaction = database.transaction(STORE, mode, { durability: "strict" })
+            transaction = database.transaction(STORE, mode, { durability: this.#durability })
         } catch (error) {
             // The connection closed, and the event that says so may still be on its way.
             if ((error as Error).name !== "InvalidStateError") throw this.#error(error)
@@ -126,6 +133,8 @@ export class IndexedDbStorage implements Storage {
             transaction.onabort = () => reject(this.#error(thrown ?? transaction.error))
             try {
                 results = work(transaction.objectStore(STORE))
+                // The page may go, or be frozen, before it hears of its requests.
+                if (this.#durability === "relaxed") transaction.commit()
             } catch (error) {
                 thrown = error
                 transaction.abort()
@@ -210,7 +219,7 @@ function range(prefix: StorageKey, from?: string, below?: string): IDBKeyRange {
 }
 
 /** A view would be stored with the whole buffer behind it. */
-const own = (data: Uint8Array): Uint8Array => (data.byteLength === data.buffer.byteLength ? data : data.slice())
+const own = (data: Uint8Array): Uint8Array => (data.byteLength === data.buffer?.byteLength ? data : data.slice())
 
 /** How long the browser keeps this site's data, and how much. */
 export interface Persistence {

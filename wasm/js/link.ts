@@ -79,7 +79,7 @@ export class Link {
     #words = 0
     #running: Running | undefined
     /** Names this page among those that share a database, and no other ever. */
-    readonly #page = crypto.getRandomValues(new Uint32Array(4)).join("-")
+    readonly page = crypto.getRandomValues(new Uint32Array(4)).join("-")
     /** This tab is the host's, or about to be. */
     #isLeading = false
     /** What the next host goes on with, where documents are in memory only. */
@@ -118,7 +118,7 @@ export class Link {
             const { keeps, name } = this.#options
             if (!keeps || this.#storage !== undefined) return void this.#lead((serve) => serve(), reject)
             const { signal } = this.#closed
-            const alive = navigator.locks.request(pageLock(name, this.#page), { signal }, () => {
+            const alive = navigator.locks.request(pageLock(name, this.page), { signal }, () => {
                 this.#follow()
                 return this.#over
             })
@@ -181,8 +181,7 @@ export class Link {
     async close(): Promise<void> {
         if (this.#closed.signal.aborted) return
         this.#closed.abort()
-        const failure: Failure = { code: "closed", message: "the repo was shut down" }
-        for (const { settle } of [...this.#calls.values()]) settle(undefined, failure)
+        this.#failAll({ code: "closed", message: "the repo was shut down" })
         if (!this.#running) this.post({ type: "bye" })
         this.#hurry()
         await this.#running?.stop()
@@ -256,13 +255,15 @@ export class Link {
         if (document !== undefined) this.#avoid = [...new Set([...this.#avoid, document])]
         const isLast = this.#traps.push(Date.now()) > TRAPS_MAX && Date.now() - this.#traps.shift()! < TRAPS_MS
         if (!isLast) return true
-        this.#failure = {
-            code: "failed",
-            message: "the document engine failed again and again, and is not started any more",
-        }
-        for (const { settle } of [...this.#calls.values()]) settle(undefined, this.#failure)
-        this.#events.failed(new RepoError("failed", this.#failure.message))
+        const why = "the document engine failed again and again, and is not started any more"
+        this.#failure = { code: "failed", message: why }
+        this.#failAll(this.#failure)
+        this.#events.failed(new RepoError("failed", why))
         return false
+    }
+
+    #failAll(failure: Failure): void {
+        for (const { settle } of [...this.#calls.values()]) settle(undefined, failure)
     }
 
     /** Speaks with the host of another tab. */
@@ -278,13 +279,13 @@ export class Link {
             // What is said before the host listens is lost.
             this.#port = undefined
             // One of its own, on which nothing is heard of what was said to an earlier hello.
-            const channel = `${this.#page}:${++hellos}`
+            const channel = `${this.page}:${++hellos}`
             const next = channelPort<PageMessage, HostMessage>(name, channel)
             port = next
             next.onmessage = (message) => {
                 if (message.type === "welcome") this.#use(next)
             }
-            common.postMessage({ type: "hello", page: this.#page, channel } satisfies Announcement)
+            common.postMessage({ type: "hello", page: this.page, channel } satisfies Announcement)
         }
         common.onmessage = ({ data }) => {
             if ((data as Announcement).type === "host") hello()

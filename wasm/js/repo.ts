@@ -4,6 +4,7 @@ import { change } from "./draft.js"
 import { Emitter } from "./emitter.js"
 import { DocHandle, type HandleOwner, seconds } from "./handle.js"
 import { words, type HostMessage, type Opened } from "./host/protocol.js"
+import { Journal } from "./journal.js"
 import { Link, RepoError, type Said } from "./link.js"
 import type { Platform } from "./start.js"
 import type { Storage } from "./storage.js"
@@ -71,6 +72,9 @@ export class Repo {
     #connections = new Map<string, ConnectionStatus>()
     #online = true
     #link: Link
+    /** Its documents are in IndexedDB, for all tabs. */
+    #isShared: boolean
+    #journal: Journal | undefined
     #owner: HandleOwner
     #unlisten: () => void = () => {}
 
@@ -82,9 +86,12 @@ export class Repo {
     static async open(options: RepoOptions = {}): Promise<Repo> {
         if (platform === undefined) throw new Error("import from one of the package's entries")
         const repo = new Repo(platform, options)
+        const journal = repo.#isShared ? Journal.open(options.name ?? "reconverge", repo.#link.page) : undefined
         try {
             await repo.#link.open()
+            repo.#journal = await journal
         } catch (error) {
+            void journal?.then((open) => open?.close())
             await repo.#link.close().catch(() => {})
             if (error instanceof RepoError) throw error
             throw new RepoError("storage", words(error))
@@ -105,6 +112,7 @@ export class Repo {
                 "documents can be kept only where there are IndexedDB and Web Locks: in browsers, on https or localhost",
             )
         }
+        this.#isShared = keeps && own === undefined
         const hostOptions = { name, relays, peerId: this.peerId, keeps, ...(token !== undefined && { token }) }
         const { workerSource: _, ...here } = platform
         this.#link = new Link(worker ? platform : here, hostOptions, own, {
@@ -122,6 +130,9 @@ export class Repo {
             },
             opened: (opened) => this.#opened(opened),
             release: (handle) => this.#release(handle),
+            get journal() {
+                return repo.#journal
+            },
         }
         this.#unlisten = listen((isOtherNetwork) => this.#link.wake(isOtherNetwork))
     }
@@ -209,6 +220,7 @@ export class Repo {
     async shutdown(): Promise<void> {
         this.#unlisten()
         await this.#link.close()
+        this.#journal?.close()
         for (const { handle } of this.#handles.values()) handle.close()
         this.#handles.clear()
         this.#events.close()
@@ -282,6 +294,8 @@ export class Repo {
         const { documentId: document } = handle
         if (this.#leaving.get(document) !== handle) return
         this.#leaving.delete(document)
+        // Nothing of it is kept when the host lets go of it.
+        this.#journal?.flush()
         this.#link.post({ type: "release", document })
     }
 
@@ -305,8 +319,8 @@ export class Repo {
 
     #connected(before: number): Said[] {
         if (!this.#online) this.#setOnline(false)
-        const handles = [...this.#handles.values()].map(({ handle }) => handle)
-        return [...handles, ...this.#leaving.values()].flatMap((handle) => handle.resume(before))
+        const open = [...this.#handles.values()].map(({ handle }) => handle)
+        return [...open, ...this.#leaving.values()].flatMap((handle) => handle.resume(before))
     }
 
     #unserved(error: Error): void {

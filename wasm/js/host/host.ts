@@ -6,7 +6,8 @@
 
 import { __wbg_reset_state as renewInstance, Client, documentId, initSync } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
-import type { Storage, StorageWrite } from "../storage.js"
+import type { Entry } from "../journal.js"
+import type { Chunk, Storage, StorageWrite } from "../storage.js"
 import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, QuarantinedChange, Span } from "../types.js"
 import {
     words,
@@ -30,6 +31,8 @@ import { EngineError, View } from "./view.js"
 export interface Surroundings {
     readonly options: HostOptions
     readonly storage: Storage
+    /** What pages edit, until it is stored, if they keep that. */
+    readonly journal?: Storage | undefined
     readonly webSocket: MakeWebSocket
     /** The core's module, compiled or to be. */
     readonly module: unknown
@@ -67,6 +70,8 @@ interface Shown {
 }
 
 interface Page {
+    /** As its entries in the journal name it; empty if there can be none. */
+    readonly name: string
     readonly port: Port<HostMessage, PageMessage>
     /** Calls that may still be cancelled. */
     readonly calls: Map<number, AbortController>
@@ -96,6 +101,9 @@ const UNWANTED = "nobody waits for it"
 export class Host {
     #client: Client
     #storage: Storage
+    #journal: Storage | undefined
+    /** What is edited by pages that are gone is there after that. */
+    #takenUp: Promise<unknown> = Promise.resolve()
     #options: HostOptions
     #webSocket: MakeWebSocket
     #sockets = new Map<number, { socket: Socket; relay: number }>()
@@ -105,6 +113,8 @@ export class Host {
     #finders = new Map<string, ((failure?: CallError) => void)[]>()
     #deleters = new Map<string, ((failure?: CallError) => void)[]>()
     #waiting = new Set<Waiting>()
+    /** What is stored of edits whose page needs it no more, and since when. */
+    #partings: { key: string[]; at: number }[] = []
     /** What is stored with the commit that is under way, of who made the edits in it. */
     #untold = new Map<string, StorageWrite[]>()
     /** Documents whose last commit failed, and why. */
@@ -123,15 +133,16 @@ export class Host {
      */
     ontrap: ((document: string | undefined, error: unknown) => void) | undefined
 
-    static async start({ options, storage, webSocket, module }: Surroundings): Promise<Host> {
+    static async start({ options, storage, journal, webSocket, module }: Surroundings): Promise<Host> {
         await start(module)
         const storageId = options.keeps ? await named(storage, STORAGE_ID) : ""
         await nameRelays(storage, options.relays)
-        await forgetUntold(storage)
+        await forgetUntold(storage, journal)
         const outbox = (await storage.keys(["outbox"])).map((key) => key[1] ?? "")
         const session = crypto.getRandomValues(new Uint32Array(4)).join("-")
         const client = new Client(options.peerId, storageId, session, [...options.relays], Math.random())
         const host = new Host(client, storage, options, webSocket)
+        host.#journal = journal
         storage.onlost = () => void host.#writeAgain(storageId)
         host.#run(() =>
             host.#client.outbox(
@@ -152,8 +163,8 @@ export class Host {
     }
 
     /** Serves a page. Gives what ends that. */
-    attach(port: Port<HostMessage, PageMessage>): () => void {
-        const page: Page = { port, calls: new Map(), resuming: new Map(), lost: new Map() }
+    attach(port: Port<HostMessage, PageMessage>, name = ""): () => void {
+        const page: Page = { name, port, calls: new Map(), resuming: new Map(), lost: new Map() }
         this.#pages.add(page)
         port.onmessage = (message) => this.#heed(() => this.#message(page, message))
         port.post({ type: "welcome" })
@@ -195,7 +206,68 @@ export class Host {
         for (const call of page.calls.values()) call.abort()
         page.port.close()
         // What it said before it went counts.
-        this.#inOrder(page, [...page.resuming.keys()], () => this.#releaseAll(page))
+        this.#inOrder(page, [...page.resuming.keys()], () => {
+            if (this.#journal === undefined || page.name === "") this.#releaseAll(page)
+            else
+                void this.#journal
+                    .loadRange([page.name])
+                    .catch(() => [])
+                    .then((left) => this.#takeUpOf(page, left))
+                    .catch(() => {})
+        })
+    }
+
+    /** Makes what pages that are gone edited in their last moment. Gives the names of the others. */
+    async takeUp(isAlive: (page: string) => boolean): Promise<string[]> {
+        const pages = new Map<string, Chunk[]>()
+        for (const chunk of (await this.#journal?.loadRange([]).catch(() => [])) ?? []) {
+            push(pages, chunk.key[0] ?? "", chunk)
+        }
+        const port = { post: () => {}, onmessage: undefined, close: () => {} }
+        for (const [name, left] of pages) {
+            if (isAlive(name)) continue
+            const page: Page = { name, port, calls: new Map(), resuming: new Map(), lost: new Map() }
+            this.#takeUpOf(page, left).catch(() => {})
+        }
+        return [...pages.keys()].filter(isAlive)
+    }
+
+    /** Makes what is left of a page that is gone, as if it had lived on, and lets go of it. */
+    async #takeUpOf(page: Page, left: readonly Chunk[]): Promise<void> {
+        const authors = new Map<string, Entry[]>()
+        for (const { data } of left) {
+            const entry = data as unknown as Entry
+            push(authors, entry.author, entry)
+        }
+        const kept = new Set<string>()
+        const made = [...authors].map(async ([author, entries]) => {
+            entries.sort((a, b) => a.edit.seq - b.edit.seq)
+            const { document, edit: first } = entries[0]!
+            const view = this.#shown.get(document)?.views.get(page)
+            if (view && (view.author ?? author) === author) {
+                for (const entry of entries) {
+                    if (entry.edit.seq <= view.processed + 1) this.#heed(() => this.#heard(page, entry))
+                }
+                return
+            }
+            try {
+                const isHere = (await this.#storage.keys(["documents", document])).length > 0
+                if (!isHere) throw new CallError("deleted", DOCUMENT_GONE)
+                const edits = entries.map(({ edit }) => edit).filter(({ seq }, i) => seq === first.seq + i)
+                const { base } = entries.at(-1)!
+                await this.#calls.resume(page, NOBODY, document, { author, base, unstored: first.seq, edits })
+            } catch {
+                // The next host may be able to.
+                if (first.time * 1000 > Date.now() - UNTOLD_MS) kept.add(author)
+            }
+        })
+        this.#takenUp = Promise.all([this.#takenUp, ...made])
+        await this.#takenUp
+        const documents = [...this.#shown].filter(([, { views }]) => views.has(page)).map(([document]) => document)
+        await this.#until(() => documents.every((document) => this.#client.isStored(document)))
+        const done = left.filter(({ key }) => !kept.has(key[1] ?? ""))
+        if (done.length > 0) await this.#journal?.commit(done.map(({ key }) => ({ remove: key })))
+        this.#releaseAll(page)
     }
 
     // The engine.
@@ -634,9 +706,12 @@ export class Host {
         if (!shown || !view || this.#closed) return
         shown.views.delete(page)
         this.#client.forgetView(view.number)
-        if (view.author !== undefined) {
+        if (view.author !== undefined) this.#partings.push({ key: ["views", document, view.author], at: Date.now() })
+        // What a page removed from its journal may be on its way there.
+        const since = Date.now() - (this.#journal ? JOURNAL_MS : 0)
+        while (this.#partings[0] && this.#partings[0].at <= since) {
             // If that fails, it is removed some day.
-            this.#storage.remove(["views", document, view.author]).catch(() => {})
+            this.#storage.remove(this.#partings.shift()!.key).catch(() => {})
         }
         if (shown.views.size === 0) this.#shown.delete(document)
         this.#letGoOf(document)
@@ -711,6 +786,7 @@ export class Host {
         },
         open: async (page, signal, document) => {
             const id = parse(document)
+            await this.#takenUp
             await this.#find(id, signal)
             page.lost.delete(id)
             return this.#shown.get(id)?.views.has(page) ? undefined : this.#opened(page, id)
@@ -719,7 +795,7 @@ export class Host {
             try {
                 const stored = await this.#storedEdits(document, resume)
                 // Also if the page goes meanwhile.
-                await this.#find(document, new AbortController().signal)
+                await this.#find(document, NOBODY)
                 this.#resume(page, document, resume, stored)
             } catch (error) {
                 page.lost.set(document, error instanceof CallError ? error : new CallError("failed", words(error)))
@@ -737,6 +813,7 @@ export class Host {
         },
         export: async (_, signal, document) => {
             const id = parse(document)
+            await this.#takenUp
             await this.#find(id, signal)
             const bytes = this.#client.save(id)
             this.#letGoOf(id)
@@ -867,7 +944,7 @@ export class Host {
         const known = last.heads.length > 0 && this.#client.knowsHeads(document, [...last.heads])
         const view = this.#show(page, document, this.#client.heads(document))
         view.author = author
-        if (stored) view.tell(stored)
+        if (stored) view.tell(stored, stored.seq >= (unstored ?? 0))
         view.goOn(last, known)
         // What is not known was not stored, or wiped: all edits are tried on what there is.
         if (!known) view.processed = Math.max(stored?.seq ?? 0, (unstored ?? base.seq + 1) - 1)
@@ -876,12 +953,13 @@ export class Host {
         this.#tellStatus(document)
     }
 
-    /** What the last host stored of a page's edits without telling it: they must not be made again. */
+    /**
+     * What the last host stored of a page's edits: those that it did not tell must not be made again,
+     * and others may name what they made.
+     */
     async #storedEdits(document: string, { author, unstored }: Resume): Promise<StoredEdits | undefined> {
         const data = unstored && (await this.#storage.load(["views", document, author]))
-        if (!data) return undefined
-        const { stored } = JSON.parse(decode(data), untagged) as Untold
-        return stored.seq >= unstored ? stored : undefined
+        return data ? (JSON.parse(decode(data), untagged) as Untold).stored : undefined
     }
 }
 
@@ -911,6 +989,12 @@ interface Untold {
     readonly at: number
 }
 
+/** Nobody cancels it. */
+const NOBODY = new AbortController().signal
+
+/** What is said of a page's edits is kept so long after the page has let go of the document. */
+const JOURNAL_MS = 60_000
+
 /** A tab that was closed without a word leaves one behind; after so long nobody asks for it. */
 const UNTOLD_MS = 24 * 60 * 60 * 1000
 
@@ -937,9 +1021,13 @@ function untagged(_: string, value: unknown): unknown {
     return bigint ? BigInt(bigint) : value
 }
 
-async function forgetUntold(storage: Storage): Promise<void> {
-    const old = (await storage.loadRange(["views"])).filter(({ data }) => {
-        return (JSON.parse(decode(data)) as Untold).at < Date.now() - UNTOLD_MS
+async function forgetUntold(storage: Storage, journal: Storage | undefined): Promise<void> {
+    const left = journal === undefined ? [] : await journal.keys([]).catch(() => undefined)
+    // What else would tell that these edits are stored?
+    if (left === undefined) return
+    const authors = new Set(left.map((key) => key[1]))
+    const old = (await storage.loadRange(["views"])).filter(({ key, data }) => {
+        return (JSON.parse(decode(data)) as Untold).at < Date.now() - UNTOLD_MS && !authors.has(key[2])
     })
     if (old.length > 0) await storage.commit(old.map(({ key }) => ({ remove: key })))
 }

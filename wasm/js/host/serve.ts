@@ -46,24 +46,35 @@ export function localPorts<A, B>(): [Port<A, B>, Port<B, A>] {
     return [near, far]
 }
 
-/** Lets the other tabs attach to a host. Gives what ends that. */
-export function serveTabs(host: Host, name: string): () => void {
-    const common = commonChannel(name)
+/**
+ * Lets the other tabs attach to a host, which first takes up what tabs that are gone left. Gives what
+ * ends that.
+ */
+export async function serveTabs(host: Host, name: string): Promise<() => void> {
     const detach = new Map<string, () => void>()
     const gone = new AbortController()
+    const whenGone = (page: string, then: () => void): void => {
+        const lock = navigator.locks.request(pageLock(name, page), { signal: gone.signal }, then)
+        // Nobody waits any more.
+        lock.catch(() => {})
+    }
+    const { held = [] } = await navigator.locks.query()
+    const living = new Set(held.map((lock) => lock.name))
+    const left = await host.takeUp((page) => living.has(pageLock(name, page)))
+    // They may go before they said a word to this host.
+    for (const page of left) whenGone(page, () => detach.has(page) || void host.takeUp((other) => other !== page))
+    const common = commonChannel(name)
     common.onmessage = ({ data }) => {
         const message = data as Announcement
         if (message.type !== "hello") return
         const { page, channel } = message
         detach.get(page)?.()
-        const off = host.attach(channelPort<HostMessage, PageMessage>(name, channel))
+        const off = host.attach(channelPort<HostMessage, PageMessage>(name, channel), page)
         detach.set(page, off)
-        const lock = navigator.locks.request(pageLock(name, page), { signal: gone.signal }, () => {
+        whenGone(page, () => {
             if (detach.get(page) === off) detach.delete(page)
             off()
         })
-        // Nobody waits any more.
-        lock.catch(() => {})
     }
     common.postMessage({ type: "host" } satisfies Announcement)
     return () => {

@@ -196,12 +196,12 @@ export class View {
         this.#settle()
     }
 
-    /** An earlier host stored these edits, and did not come to tell of them. */
-    tell(stored: StoredEdits): void {
+    /** An earlier host stored these edits, and maybe did not come to tell of them. */
+    tell(stored: StoredEdits, isNews: boolean): void {
         const names = stored.names.map(([name, real]): [string, string] => [name, real])
         for (const [name, real] of names) this.#names.set(name, real)
         if (names.length > 0) this.#named.push({ seq: stored.seq, names })
-        this.post({ type: "stored", document: this.document, ...stored })
+        if (isNews) this.post({ type: "stored", document: this.document, ...stored })
     }
 
     /** Sends what others changed, unless something is on its way. */

@@ -1,0 +1,76 @@
+// What a page edited, kept by the page itself until its host has stored it: a tab may go right after
+// an edit, and then nobody hears what it posted. What is handed to IndexedDB before the task ends
+// that made the edit is kept.
+//
+// A database of its own, since the host's commits would be waited for in theirs. The key of an entry
+// is the page, the author and the number of the edit. The page removes it when the edit is stored; of
+// a page that is gone, the host makes the edits and removes the entries.
+
+import type { Base, PageMessage } from "./host/protocol.js"
+import { IndexedDbStorage } from "./indexeddb.js"
+import type { StorageWrite } from "./storage.js"
+
+/** What the host was told, and what it must know if it is the next one that hears of it. */
+export type Entry = Extract<PageMessage, { type: "edit" }> & { readonly base: Base }
+
+/** So many edits of a handle are kept at most. Those after them are in memory, until some are stored. */
+export const JOURNAL_EDITS_MAX = 1000
+
+/** Entries of what is stored are removed with the next edit, or so much later. */
+const REMOVE_MS = 1000
+
+/** A repo does not wait longer for it. */
+const OPEN_MS_MAX = 2000
+
+export function journalStorage(name: string): IndexedDbStorage {
+    return new IndexedDbStorage({ name: `${name}:journal`, openMsMax: OPEN_MS_MAX, durability: "relaxed" })
+}
+
+export class Journal {
+    #storage: IndexedDbStorage
+    #page: string
+    #writes: StorageWrite[] = []
+    #timer: ReturnType<typeof setTimeout> | undefined
+
+    /** Of a page; undefined where nothing can be kept. */
+    static open(name: string, page: string): Promise<Journal | undefined> {
+        const journal = new Journal(name, page)
+        return journal.#storage.keys([page]).then(
+            () => journal,
+            () => undefined,
+        )
+    }
+
+    private constructor(name: string, page: string) {
+        this.#storage = journalStorage(name)
+        this.#page = page
+    }
+
+    /** Kept when the task ends that runs, together with the others of it. */
+    put(entry: Entry): void {
+        // IndexedDB takes it as it is.
+        this.#writes.push({ put: this.#key(entry.author, entry.edit.seq), data: entry as never })
+        queueMicrotask(() => this.flush())
+    }
+
+    remove(author: string, edits: readonly number[]): void {
+        for (const seq of edits) this.#writes.push({ remove: this.#key(author, seq) })
+        this.#timer ??= setTimeout(() => this.flush(), REMOVE_MS)
+    }
+
+    flush(): void {
+        clearTimeout(this.#timer)
+        this.#timer = undefined
+        // The host has all of it, too, unless this page goes.
+        if (this.#writes.length > 0) this.#storage.commit(this.#writes.splice(0)).catch(() => {})
+    }
+
+    close(): void {
+        this.flush()
+        this.#storage.close()
+    }
+
+    #key(author: string, seq: number): string[] {
+        return [this.#page, author, `${seq}`]
+    }
+}
