@@ -16,9 +16,6 @@ export type Entry = Extract<PageMessage, { type: "edit" }> & { readonly base: Ba
 /** So many edits of a handle are kept at most. Those after them are in memory, until some are stored. */
 export const JOURNAL_EDITS_MAX = 1000
 
-/** Entries of what is stored are removed with the next edit, or so much later. */
-const REMOVE_MS = 1000
-
 /** A repo does not wait longer for it. */
 const OPEN_MS_MAX = 2000
 
@@ -30,7 +27,6 @@ export class Journal {
     #storage: IndexedDbStorage
     #page: string
     #writes: StorageWrite[] = []
-    #timer: ReturnType<typeof setTimeout> | undefined
 
     /** Of a page; undefined where nothing can be kept. */
     static open(name: string, page: string): Promise<Journal | undefined> {
@@ -53,14 +49,12 @@ export class Journal {
         queueMicrotask(() => this.flush())
     }
 
+    /** With the next edit, or when the document is let go of. */
     remove(author: string, edits: readonly number[]): void {
         for (const seq of edits) this.#writes.push({ remove: this.#key(author, seq) })
-        this.#timer ??= setTimeout(() => this.flush(), REMOVE_MS)
     }
 
     flush(): void {
-        clearTimeout(this.#timer)
-        this.#timer = undefined
         // The host has all of it, too, unless this page goes.
         if (this.#writes.length > 0) this.#storage.commit(this.#writes.splice(0)).catch(() => {})
     }
