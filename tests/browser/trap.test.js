@@ -49,7 +49,7 @@ for (const [where, worker] of [["worker", true], ["page", false]]) {
     await page.evaluate(() => good.change(d => reconverge.splice(d, ["text"], 20, 0, "!")))
     await page.evaluate(() => good.whenSynced())
     assert.equal(await page.evaluate(() => good.doc().text), "01234567890123456789!")
-    // The page says truthfully that the edit is nowhere else.
+    // The page says truthfully that the engine does not have the edit.
     await until("the error of the handle", () => page.evaluate(() => errors.length > 0))
     assert.match(await page.evaluate(() => bad.status.storageError), /engine failed/)
     assert.equal(await page.evaluate(() => bad.doc().n), 2)
@@ -60,14 +60,15 @@ for (const [where, worker] of [["worker", true], ["page", false]]) {
     assert.equal(refused, "damaged")
     assert.equal((await problems(page)).length, 1)
 
-    // In a new page the engine tries again. All that was stored is there, once.
+    // In a new page the engine tries again. All that was stored is there, once, and so is the edit at
+    // which it trapped: the page itself kept it.
     await reload(page)
     await open(page, { relay: relay.url, worker })
     const found = await page.evaluate(async ([good, bad]) => {
       const docs = await Promise.all([repo.find(good), repo.find(bad)])
       return docs.map(doc => doc.doc())
     }, [good, bad])
-    assert.deepEqual(found, [{ text: "01234567890123456789!" }, { n: 1 }])
+    assert.deepEqual(found, [{ text: "01234567890123456789!" }, { n: 2 }])
   })
 
   story(`an edit that was stored when the engine in the ${where} trapped is there once`, async world => {

@@ -27,15 +27,14 @@ export async function runHost(
         if (error instanceof EngineError) onTrap(undefined, words(error))
         throw error
     })
-    let end = (): void => {}
+    host.attach(port)
+    const end = isShared ? serveTabs(host, options.name) : () => {}
     host.ontrap = (document, error) => {
         end()
         journal?.close()
         if (storage instanceof IndexedDbStorage && given === undefined) storage.close()
         onTrap(document, String(error))
     }
-    host.attach(port)
-    if (isShared) end = await serveTabs(host, options.name)
     return {
         ...(storage instanceof MemoryStorage && { memory: storage }),
         stop: async () => {

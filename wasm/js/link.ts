@@ -68,6 +68,41 @@ const PAUSE_MS_MAX = 30_000
 
 const UNSERVED = "the document engine cannot be started in this tab, which tries again"
 
+/** The time in which a page has its locks, or waits for them. */
+class Part {
+    #waits = new AbortController()
+    #kill = new AbortController()
+    /** Locks are held until then. */
+    readonly over: Promise<void>
+    readonly end: () => void
+
+    constructor() {
+        let end = (): void => {}
+        this.over = new Promise((resolve) => (end = resolve))
+        this.end = end
+    }
+
+    /** Nothing is begun any more. */
+    get signal(): AbortSignal {
+        return this.#waits.signal
+    }
+
+    /** A Worker is ended without a word. */
+    get killed(): AbortSignal {
+        return this.#kill.signal
+    }
+
+    abort(): void {
+        this.#waits.abort()
+    }
+
+    kill(): void {
+        this.#waits.abort()
+        this.#kill.abort()
+        this.end()
+    }
+}
+
 /** @internal */
 export class Link {
     #platform: Platform
@@ -93,18 +128,21 @@ export class Link {
     #traps: number[] = []
     /** Why there will be no host any more. */
     #failure: Failure | undefined
-    #closed = new AbortController()
+    #closed = false
     #common: BroadcastChannel | undefined
-    /** This page's part is over. */
-    #over: Promise<void>
-    #end: () => void = () => {}
+    /** Where the host of another tab answers the last hello. */
+    #greeting: Port<PageMessage, HostMessage> | undefined
+    #hellos = 0
+    /** Whoever waits for the first host is told that there is none; afterwards nobody hears it. */
+    #unopened: (error: unknown) => void = () => {}
+    /** What this page takes part in, until it is closed or suspended. */
+    #part = new Part()
 
     constructor(platform: Platform, options: HostOptions, storage: Storage | undefined, events: LinkEvents) {
         this.#platform = platform
         this.#options = options
         this.#storage = storage
         this.#events = events
-        this.#over = new Promise((end) => (this.#end = end))
     }
 
     /** Starts the host, or finds it. Resolves when there is one. */
@@ -115,16 +153,44 @@ export class Link {
                 resolve()
                 return connected(before)
             }
-            const { keeps, name } = this.#options
-            if (!keeps || this.#storage !== undefined) return void this.#lead((serve) => serve(), reject)
-            const { signal } = this.#closed
-            const alive = navigator.locks.request(pageLock(name, this.page), { signal }, () => {
-                this.#follow()
-                return this.#over
-            })
-            alive.catch(() => {})
-            void this.#lead((serve) => navigator.locks.request(hostLock(name), { signal }, serve), reject)
+            this.#unopened = reject
+            this.#join()
         })
+    }
+
+    /** All tabs have the same documents. */
+    get isShared(): boolean {
+        return this.#options.keeps && this.#storage === undefined
+    }
+
+    #join(): void {
+        const part = (this.#part = new Part())
+        if (!this.isShared) return void this.#lead(part, (serve) => serve())
+        const { signal } = part
+        const { name } = this.#options
+        const alive = navigator.locks.request(pageLock(name, this.page), { signal }, () => {
+            this.#follow()
+            return part.over
+        })
+        alive.catch(() => {})
+        void this.#lead(part, (serve) => navigator.locks.request(hostLock(name), { signal }, serve))
+    }
+
+    /**
+     * The browser keeps this page as it is, for going back to it. Whatever it holds, the others would
+     * wait for, so its host ends at once.
+     */
+    suspend(): void {
+        if (!this.isShared || this.#closed) return
+        this.#part.kill()
+        this.#running = undefined
+        this.#leave()
+        this.#hurry()
+    }
+
+    /** Somebody came back to the page. */
+    goOn(): void {
+        if (this.#part.signal.aborted && !this.#closed && !this.#failure) this.#join()
     }
 
     post(message: PageMessage): void {
@@ -152,7 +218,7 @@ export class Link {
         { signal, then }: { signal?: AbortSignal | undefined; then?: (value: Calls[N][1]) => R } = {},
     ): Promise<R> {
         return new Promise((resolve, reject) => {
-            if (this.#closed.signal.aborted) throw new RepoError("closed", "the repo was shut down")
+            if (this.#closed) throw new RepoError("closed", "the repo was shut down")
             if (this.#failure) throw new RepoError(this.#failure.code, this.#failure.message)
             signal?.throwIfAborted()
             const call = this.nextWord()
@@ -179,27 +245,28 @@ export class Link {
 
     /** Ends this page's part, and the host if it runs here; another tab goes on then. */
     async close(): Promise<void> {
-        if (this.#closed.signal.aborted) return
-        this.#closed.abort()
+        if (this.#closed) return
+        this.#closed = true
+        this.#part.abort()
         this.#failAll({ code: "closed", message: "the repo was shut down" })
         if (!this.#running) this.post({ type: "bye" })
         this.#hurry()
         await this.#running?.stop()
         this.#leave()
-        this.#end()
+        this.#part.end()
     }
 
     /**
      * Runs hosts here, whenever it is this tab's turn. If one cannot be started, another tab may have
      * more luck: it is let try, and this one waits for its next turn.
      */
-    async #lead(turn: (serve: () => Promise<void>) => Promise<void>, first: (error: unknown) => void): Promise<void> {
+    async #lead(part: Part, turn: (serve: () => Promise<void>) => Promise<void>): Promise<void> {
         let failure: unknown
         const serve = async (): Promise<void> => {
             this.#isLeading = true
             try {
                 failure = undefined
-                while (await this.#serve());
+                while (await this.#serve(part));
             } catch (error) {
                 failure = error
             }
@@ -207,12 +274,12 @@ export class Link {
         }
         for (;;) {
             await turn(serve).catch((error: unknown) => (failure = error))
-            if (this.#closed.signal.aborted) return
-            if (this.#failure) return first(new RepoError(this.#failure.code, this.#failure.message))
+            if (part.signal.aborted) return
+            if (this.#failure) return this.#unopened(new RepoError(this.#failure.code, this.#failure.message))
             if (failure === undefined) return
-            first(failure)
+            this.#unopened(failure)
             if (this.#pauseMs === 0) this.#events.unserved(new RepoError("failed", `${UNSERVED}: ${words(failure)}`))
-            if (this.#options.keeps && this.#storage === undefined) this.#follow()
+            if (this.isShared) this.#follow()
             this.#pauseMs = Math.min(Math.max(2 * this.#pauseMs, PAUSE_MS_MIN), PAUSE_MS_MAX)
             await new Promise<void>((resume) => {
                 this.#hurry = resume
@@ -222,29 +289,32 @@ export class Link {
     }
 
     /** Starts a host, and resolves when it ended: to true if the next one is to be started. */
-    async #serve(): Promise<boolean> {
+    async #serve(part: Part): Promise<boolean> {
         this.#leave()
         const options = { ...this.#options, avoid: this.#avoid }
         const storage = this.#storage ?? this.#memory
         let isTrapped = false
         let trap = (_: boolean): void => {}
         const trapped = new Promise<boolean>((resolve) => (trap = resolve))
-        const starting = startHost(this.#platform, options, storage, (document, message) => {
+        const onTrap = (document: string | undefined, message: string): void => {
             isTrapped = true
-            trap(!this.#closed.signal.aborted && this.#trapped(document, message))
-        })
+            trap(!part.signal.aborted && this.#trapped(document, message))
+        }
+        const starting = startHost(this.#platform, options, storage, part.killed, onTrap)
         const running = await starting.catch((error: unknown) => {
             if (!isTrapped) throw error
         })
         if (running === undefined) return trapped
-        if (this.#closed.signal.aborted) {
+        if (part.signal.aborted) {
             await running.stop()
             return false
         }
         this.#running = running
         this.#memory = running.memory
         this.#use(running.port)
-        return Promise.race([trapped, this.#over.then(() => false)])
+        const isNext = await Promise.race([trapped, part.over.then(() => false)])
+        if (part.killed.aborted) await running.stop()
+        return isNext
     }
 
     /** Whether a next host is to be started, out of what the last one stored. */
@@ -268,22 +338,20 @@ export class Link {
 
     /** Speaks with the host of another tab. */
     #follow(): void {
-        if (this.#isLeading || this.#common || this.#closed.signal.aborted) return
+        if (this.#isLeading || this.#common || this.#part.signal.aborted) return
         const { name } = this.#options
         const common = commonChannel(name)
         this.#common = common
-        let port: Port<PageMessage, HostMessage> | undefined
-        let hellos = 0
         const hello = (): void => {
-            port?.close()
+            this.#greeting?.close()
             // What is said before the host listens is lost.
             this.#port = undefined
             // One of its own, on which nothing is heard of what was said to an earlier hello.
-            const channel = `${this.page}:${++hellos}`
-            const next = channelPort<PageMessage, HostMessage>(name, channel)
-            port = next
-            next.onmessage = (message) => {
-                if (message.type === "welcome") this.#use(next)
+            const channel = `${this.page}:${++this.#hellos}`
+            const port = channelPort<PageMessage, HostMessage>(name, channel)
+            this.#greeting = port
+            port.onmessage = (message) => {
+                if (message.type === "welcome") this.#use(port)
             }
             common.postMessage({ type: "hello", page: this.page, channel } satisfies Announcement)
         }
@@ -296,9 +364,11 @@ export class Link {
     #leave(): void {
         this.#common?.close()
         this.#common = undefined
-        if (this.#port) this.#port.onmessage = undefined
-        this.#port?.close()
-        this.#port = undefined
+        for (const port of [this.#greeting, this.#port]) {
+            if (port) port.onmessage = undefined
+            port?.close()
+        }
+        this.#greeting = this.#port = undefined
     }
 
     #use(port: Port<PageMessage, HostMessage>): void {

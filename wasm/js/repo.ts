@@ -72,8 +72,6 @@ export class Repo {
     #connections = new Map<string, ConnectionStatus>()
     #online = true
     #link: Link
-    /** Its documents are in IndexedDB, for all tabs. */
-    #isShared: boolean
     #journal: Journal | undefined
     #owner: HandleOwner
     #unlisten: () => void = () => {}
@@ -86,7 +84,7 @@ export class Repo {
     static async open(options: RepoOptions = {}): Promise<Repo> {
         if (platform === undefined) throw new Error("import from one of the package's entries")
         const repo = new Repo(platform, options)
-        const journal = repo.#isShared ? Journal.open(options.name ?? "reconverge", repo.#link.page) : undefined
+        const journal = repo.#link.isShared ? Journal.open(options.name ?? "reconverge", repo.#link.page) : undefined
         try {
             await repo.#link.open()
             repo.#journal = await journal
@@ -112,7 +110,6 @@ export class Repo {
                 "documents can be kept only where there are IndexedDB and Web Locks: in browsers, on https or localhost",
             )
         }
-        this.#isShared = keeps && own === undefined
         const hostOptions = { name, relays, peerId: this.peerId, keeps, ...(token !== undefined && { token }) }
         const { workerSource: _, ...here } = platform
         this.#link = new Link(worker ? platform : here, hostOptions, own, {
@@ -134,7 +131,7 @@ export class Repo {
                 return repo.#journal
             },
         }
-        this.#unlisten = listen((isOtherNetwork) => this.#link.wake(isOtherNetwork))
+        this.#unlisten = listen(this.#link)
     }
 
     /**
@@ -143,8 +140,8 @@ export class Repo {
      */
     create<T extends object = Record<string, unknown>>(): Promise<DocHandle<Partial<T>>>
     /**
-     * Makes a document, which begins with `initial`. It is in memory when this resolves, and in local
-     * storage moments later; {@link flush} waits for that.
+     * Makes a document, which begins with `initial`. It is in local storage when this resolves; if
+     * that fails, it is in memory, and its status has the error.
      *
      * @throws TypeError for what a document cannot hold, with its path.
      */
@@ -343,17 +340,19 @@ function checked(url: string): string {
     throw new RepoError("failed", `${JSON.stringify(url)} is no url of a relay; one begins with ws:// or wss://`)
 }
 
-/** Hears when there is a network again, or somebody looks at the page. */
-function listen(wake: (isOtherNetwork: boolean) => void): () => void {
+/** Hears when there is a network again, when somebody looks at the page, leaves it and comes back. */
+function listen(link: Link): () => void {
     if (typeof addEventListener !== "function") return () => {}
-    const online = (): void => wake(true)
-    const visible = (): void => {
-        if (document.visibilityState === "visible") wake(false)
+    const unlisten = new AbortController()
+    const { signal } = unlisten
+    addEventListener("online", () => link.wake(true), { signal })
+    if (typeof document === "object") {
+        const visible = (): void => {
+            if (document.visibilityState === "visible") link.wake(false)
+        }
+        document.addEventListener("visibilitychange", visible, { signal })
+        addEventListener("pagehide", (event) => event.persisted && link.suspend(), { signal })
+        addEventListener("pageshow", (event) => event.persisted && link.goOn(), { signal })
     }
-    addEventListener("online", online)
-    if (typeof document === "object") document.addEventListener("visibilitychange", visible)
-    return () => {
-        removeEventListener("online", online)
-        if (typeof document === "object") document.removeEventListener("visibilitychange", visible)
-    }
+    return () => unlisten.abort()
 }

@@ -40,14 +40,16 @@ export type OnTrap = (document: string | undefined, message: string) => void
 /** A stop that takes longer is not waited for: the tab is closing, or the disk hangs. */
 const STOP_MS_MAX = 5000
 
+/** A Worker ends at once when it is killed, and nothing that it was about to store is stored. */
 export async function startHost(
     platform: Platform,
     options: HostOptions,
     storage: Storage | undefined,
+    killed: AbortSignal,
     onTrap: OnTrap,
 ): Promise<Running> {
     if (platform.workerSource !== undefined && storage === undefined && typeof Worker === "function") {
-        const running = await startWorker(platform.workerSource, platform.module, options, onTrap)
+        const running = await startWorker(platform.workerSource, platform.module, options, killed, onTrap)
         if (running !== undefined) return running
         console.warn(
             "reconverge: this page may not start a Worker from a blob (see worker-src of its Content-Security-Policy); large documents will block it",
@@ -63,6 +65,7 @@ function startWorker(
     source: string,
     module: unknown,
     options: HostOptions,
+    killed: AbortSignal,
     onTrap: OnTrap,
 ): Promise<Running | undefined> {
     return new Promise((resolve, reject) => {
@@ -92,10 +95,16 @@ function startWorker(
                         worker.terminate()
                         done()
                     }
+                    if (killed.aborted) return done()
                     setTimeout(stopped, STOP_MS_MAX)
                     post({ type: "stop" })
                 }),
         }
+        killed.addEventListener("abort", () => {
+            worker.terminate()
+            reject(new Error("the page was suspended"))
+            stopped()
+        })
         worker.onerror = (event) => {
             event.preventDefault()
             resolve(undefined)

@@ -1,6 +1,6 @@
 // Chromium, Firefox and WebKitGTK behind one small interface, for what must hold in each: a browser
 // has `start()`, `tab()`, `kill()` and `dispose()`; a tab has `goto(url)`, `evaluate(fn, argument)`,
-// `reload()` and `close()`. Tabs of a browser share what they store.
+// `reload()`, `back()` and `close()`. Tabs of a browser share what they store.
 
 import { until } from "../../interop/lib/wait.js"
 import { Profile } from "./chromium.js"
@@ -13,8 +13,10 @@ class Chromium extends Profile {
     super(folder, () => {})
   }
 
-  tab() {
-    return this.context.newPage()
+  async tab() {
+    const page = await this.context.newPage()
+    // The driver's own waits in vain for the "load" of a page that was kept.
+    return Object.assign(page, { back: () => page.evaluate(() => void setTimeout(() => history.back())) })
   }
 }
 
@@ -47,4 +49,13 @@ export async function leave(tab, fn, argument, url) {
     })
   const arrived = () => tab.evaluate(url => !window.left && document.readyState === "complete" && (!url || location.href === url), url)
   await until("the page that follows", () => arrived().catch(() => false))
+}
+
+/** Goes back to the page before, which `leave` left, and gives whether the browser kept it as it was. */
+export async function goBack(tab) {
+  const from = await tab.evaluate(() => location.href)
+  await tab.back()
+  const arrived = () => tab.evaluate(from => document.readyState === "complete" && location.href !== from, from)
+  await until("the page before", () => arrived().catch(() => false))
+  return tab.evaluate(() => window.left === true)
 }

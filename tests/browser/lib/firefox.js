@@ -103,6 +103,10 @@ class Tab {
     await this.#firefox.call("browsingContext.reload", { context: this.#context, wait: "complete" })
   }
 
+  async back() {
+    await this.#firefox.call("browsingContext.traverseHistory", { context: this.#context, delta: -1 })
+  }
+
   async evaluate(fn, argument) {
     const called = await this.#firefox.call("script.callFunction", {
       functionDeclaration: `async () => { ${inPage(fn, argument)} }`,

@@ -106,6 +106,10 @@ class Tab {
     await this.#call("POST", "/refresh", {})
   }
 
+  async back() {
+    await this.#call("POST", "/back", {})
+  }
+
   async evaluate(fn, argument) {
     const script = `const done = arguments[arguments.length - 1];
       (async () => { ${inPage(fn, argument)} })().then(done)`

@@ -38,6 +38,8 @@ export interface Surroundings {
     readonly module: unknown
 }
 
+type IsAlive = (page: string) => boolean
+
 /** What `Client.poll` gives. */
 type Output =
     | { type: "idle"; wakeAt: number | undefined }
@@ -212,24 +214,36 @@ export class Host {
                 void this.#journal
                     .loadRange([page.name])
                     .catch(() => [])
-                    .then((left) => this.#takeUpOf(page, left))
-                    .catch(() => {})
+                    .then((left) => this.#openLater(this.#takeUpOf(page, left)))
         })
     }
 
-    /** Makes what pages that are gone edited in their last moment. Gives the names of the others. */
-    async takeUp(isAlive: (page: string) => boolean): Promise<string[]> {
+    /**
+     * Makes what pages that are gone edited in their last moment; what is opened from now on is opened
+     * after that. Gives the names of the others.
+     */
+    async takeUp(living: IsAlive | Promise<IsAlive>): Promise<string[]> {
+        const started = this.#startTakingUp(living)
+        this.#openLater(started.then(({ made }) => made))
+        return (await started).alive
+    }
+
+    async #startTakingUp(living: IsAlive | Promise<IsAlive>): Promise<{ made: Promise<unknown>; alive: string[] }> {
+        const isAlive = await living
         const pages = new Map<string, Chunk[]>()
         for (const chunk of (await this.#journal?.loadRange([]).catch(() => [])) ?? []) {
             push(pages, chunk.key[0] ?? "", chunk)
         }
         const port = { post: () => {}, onmessage: undefined, close: () => {} }
-        for (const [name, left] of pages) {
-            if (isAlive(name)) continue
-            const page: Page = { name, port, calls: new Map(), resuming: new Map(), lost: new Map() }
-            this.#takeUpOf(page, left).catch(() => {})
-        }
-        return [...pages.keys()].filter(isAlive)
+        const made = [...pages].map(([name, left]) => {
+            if (isAlive(name)) return undefined
+            return this.#takeUpOf({ name, port, calls: new Map(), resuming: new Map(), lost: new Map() }, left)
+        })
+        return { made: Promise.all(made), alive: [...pages.keys()].filter(isAlive) }
+    }
+
+    #openLater(made: Promise<unknown>): void {
+        this.#takenUp = Promise.all([this.#takenUp, made.catch(() => {})])
     }
 
     /** Makes what is left of a page that is gone, as if it had lived on, and lets go of it. */
@@ -261,12 +275,16 @@ export class Host {
                 if (first.time * 1000 > Date.now() - UNTOLD_MS) kept.add(author)
             }
         })
-        this.#takenUp = Promise.all([this.#takenUp, ...made])
-        await this.#takenUp
+        await Promise.all(made)
+        const done = left.filter(({ key }) => !kept.has(key[1] ?? ""))
+        this.#partWith(page, done).catch(() => {})
+    }
+
+    /** Lets go of a page that is gone, when all is stored that it edited. */
+    async #partWith(page: Page, left: readonly Chunk[]): Promise<void> {
         const documents = [...this.#shown].filter(([, { views }]) => views.has(page)).map(([document]) => document)
         await this.#until(() => documents.every((document) => this.#client.isStored(document)))
-        const done = left.filter(({ key }) => !kept.has(key[1] ?? ""))
-        if (done.length > 0) await this.#journal?.commit(done.map(({ key }) => ({ remove: key })))
+        if (left.length > 0) await this.#journal?.commit(left.map(({ key }) => ({ remove: key })))
         this.#releaseAll(page)
     }
 
@@ -772,7 +790,6 @@ export class Host {
         }
         page.calls.delete(call)
         if (this.#pages.has(page)) page.port.post({ type: "result", call, ...answer })
-        // It left while its edits were taken over, say.
         // It left while a document was opened for it.
         else if (page.resuming.size === 0) this.#releaseAll(page)
     }
@@ -780,9 +797,11 @@ export class Host {
     #calls: {
         [N in CallName]: (page: Page, signal: AbortSignal, ...args: Calls[N][0]) => Calls[N][1] | Promise<Calls[N][1]>
     } = {
-        create: (page, _, operations, time) => {
-            const make = (): string => this.#client.create([...operations], time)
-            return this.#opened(page, this.#must(make))
+        create: async (page, signal, operations, time) => {
+            const document = this.#must(() => this.#client.create([...operations], time))
+            // The page's journal is of no use to a document that nobody has.
+            await this.#until(() => this.#client.isStored(document) || this.#unstored.has(document), signal)
+            return this.#opened(page, document)
         },
         open: async (page, signal, document) => {
             const id = parse(document)

@@ -50,7 +50,7 @@ export function localPorts<A, B>(): [Port<A, B>, Port<B, A>] {
  * Lets the other tabs attach to a host, which first takes up what tabs that are gone left. Gives what
  * ends that.
  */
-export async function serveTabs(host: Host, name: string): Promise<() => void> {
+export function serveTabs(host: Host, name: string): () => void {
     const detach = new Map<string, () => void>()
     const gone = new AbortController()
     const whenGone = (page: string, then: () => void): void => {
@@ -58,25 +58,30 @@ export async function serveTabs(host: Host, name: string): Promise<() => void> {
         // Nobody waits any more.
         lock.catch(() => {})
     }
-    const { held = [] } = await navigator.locks.query()
-    const living = new Set(held.map((lock) => lock.name))
-    const left = await host.takeUp((page) => living.has(pageLock(name, page)))
-    // They may go before they said a word to this host.
-    for (const page of left) whenGone(page, () => detach.has(page) || void host.takeUp((other) => other !== page))
     const common = commonChannel(name)
-    common.onmessage = ({ data }) => {
-        const message = data as Announcement
-        if (message.type !== "hello") return
-        const { page, channel } = message
-        detach.get(page)?.()
-        const off = host.attach(channelPort<HostMessage, PageMessage>(name, channel), page)
-        detach.set(page, off)
-        whenGone(page, () => {
-            if (detach.get(page) === off) detach.delete(page)
-            off()
-        })
+    const serve = (left: string[]): void => {
+        if (gone.signal.aborted) return
+        // They may go before they said a word to this host.
+        for (const page of left) whenGone(page, () => detach.has(page) || void host.takeUp((other) => other !== page))
+        common.onmessage = ({ data }) => {
+            const message = data as Announcement
+            if (message.type !== "hello") return
+            const { page, channel } = message
+            detach.get(page)?.()
+            const off = host.attach(channelPort<HostMessage, PageMessage>(name, channel), page)
+            detach.set(page, off)
+            whenGone(page, () => {
+                if (detach.get(page) === off) detach.delete(page)
+                off()
+            })
+        }
+        common.postMessage({ type: "host" } satisfies Announcement)
     }
-    common.postMessage({ type: "host" } satisfies Announcement)
+    const living = navigator.locks.query().then(({ held = [] }) => {
+        const locks = new Set(held.map((lock) => lock.name))
+        return (page: string): boolean => locks.has(pageLock(name, page))
+    })
+    void host.takeUp(living).then(serve)
     return () => {
         gone.abort()
         common.close()
