@@ -78,6 +78,7 @@ cargo test --release --workspace --locked
 
 announce "planted bugs are caught"
 cargo test --release --workspace --locked --features reconverge-tests/planted --test sim
+cargo test --release --workspace --locked --features reconverge-tests/planted --test damage planted
 
 announce "stock clients in Node.js"
 (

@@ -1,73 +1,28 @@
 //! Aim: files of all versions open, and nothing that is damaged is ever passed on.
 //!
 //! Method: files that earlier versions made (`tests/data/stored`), new, folded and with quarantined
-//! changes, of a relay and of a client. They are read whole; and damaged at random where values lie,
-//! thousands of times: then what is read is what was written, or an error, and nothing panics. A relay on a
-//! damaged file names the damage once, serves everything else, and sends nobody what is not whole.
-//!
-//! `RECONVERGE_DAMAGE_SEED` repeats one round, `RECONVERGE_DAMAGE_ROUNDS` says how many there are.
+//! changes, of a relay and of a client, are read whole. A relay on a damaged file names the damage once,
+//! serves everything else, and sends nobody what is not whole. Damage at random is in `damage.rs`.
 
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
-use std::collections::{BTreeMap, HashSet};
-use std::io::{Read, Write};
-use std::ops::Range;
+use std::collections::HashSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ChangeHash, ROOT};
-use bytes::Bytes;
-use reconverge::history::{History, Quarantined};
 use reconverge::id::DocumentId;
 use reconverge::native::{RedbStorage, Repo};
-use reconverge::storage::{Blob, Storage, StorageError, each_change, each_piece};
-use reconverge_tests::faults::Disk;
+use reconverge::storage::Storage;
 use reconverge_tests::light::{Change, Client, Document};
 use reconverge_tests::process::Relay;
+use reconverge_tests::stored::{documents, stored, versions};
 use reconverge_tests::typist::Typist;
 use reconverge_tests::{Random, forge};
-use redb::{ReadableTable, StorageBackend};
+use redb::ReadableTable;
 
 const CACHE_BYTES: usize = 1 << 20;
-
-/// The versions of which there are files; at least those that were published.
-fn versions() -> Range<u32> {
-    let is_there = |version: &u32| folder().join(format!("documents-{version}.txt")).exists();
-    let versions = 1..(1..).find(|version| !is_there(version)).unwrap();
-    assert!(versions.end > 2, "files of versions 1 and 2");
-    versions
-}
-
-const ROUNDS: u64 = 3_000;
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/stored")
-}
-
-fn stored(version: u32, of: &str) -> Vec<u8> {
-    let path = folder().join(format!("{of}-{version}.redb.gz"));
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).unwrap();
-    flate2::read::GzDecoder::new(file)
-        .read_to_end(&mut bytes)
-        .unwrap();
-    bytes
-}
-
-/// The documents of a version's files, by name, and the heads of each.
-fn documents(version: u32) -> BTreeMap<String, (DocumentId, Vec<ChangeHash>)> {
-    let text = std::fs::read_to_string(folder().join(format!("documents-{version}.txt"))).unwrap();
-    let lines = text.lines().map(|line| {
-        let mut words = line.split(' ');
-        let name = words.next().unwrap().to_owned();
-        let id = words.next().unwrap().parse().unwrap();
-        (
-            name,
-            (id, words.map(|hash| hash.parse().unwrap()).collect()),
-        )
-    });
-    lines.collect()
-}
 
 /// Writes the files of this version, into the folder that `RECONVERGE_STORED` names. To be run
 /// before the format changes.
@@ -211,237 +166,6 @@ async fn the_files_of_every_version_open() {
         }
         repo.shutdown().await.unwrap();
     }
-}
-
-/// All that a file has, by where it was read; what fails is left out.
-type Contents = BTreeMap<String, Vec<Bytes>>;
-
-fn open(bytes: &[u8]) -> Result<RedbStorage, StorageError> {
-    let disk = Disk::holding(bytes.to_vec());
-    let file = disk.clone();
-    RedbStorage::with_backend(
-        move || disk.clone(),
-        move || file.len(),
-        CACHE_BYTES,
-        "damage",
-    )
-}
-
-/// Reads everything, as relays and clients do. How many reads failed.
-fn read(storage: &RedbStorage, ids: &[DocumentId], contents: &mut Contents) -> usize {
-    let mut failed = 0;
-    let mut keep = |place: String, read: Result<Vec<Bytes>, StorageError>| match read {
-        Ok(read) => {
-            contents.insert(place, read);
-        }
-        Err(error) => {
-            assert!(!error.to_string().is_empty());
-            failed += 1;
-        }
-    };
-    for id in ids {
-        let stored = match storage.load(id) {
-            Ok(Some(stored)) => stored,
-            Ok(None) => continue,
-            Err(error) => {
-                keep(format!("{id}"), Err(error));
-                continue;
-            }
-        };
-        let (key, record) = (stored.key, stored.record.clone());
-        // Whatever it is, a history is made of it or not.
-        let _ = History::open(record.clone(), stored.outline.as_deref(), &stored.rows);
-        keep(format!("{id} record"), Ok(vec![record.encode().into()]));
-        keep(
-            format!("{id} outline"),
-            Ok(stored.outline.into_iter().collect()),
-        );
-        let rows = stored.rows.iter().map(|row| row.encode().into());
-        keep(format!("{id} rows"), Ok(rows.collect()));
-        let mut blobs: Vec<Blob> = (0..record.segments.min(8)).map(Blob::Segment).collect();
-        blobs.extend((0..record.quarantined.min(8)).map(Blob::Quarantine));
-        if record.generation > 0 {
-            blobs.push(Blob::Snapshot(record.generation));
-        }
-        for blob in blobs {
-            let read = storage.blob(key, blob).map(|bytes| vec![bytes]);
-            if let (Blob::Quarantine(_), Ok(lot)) = (blob, &read) {
-                let _ = Quarantined::decode(&lot[0]);
-            }
-            keep(format!("{id} {blob:?}"), read);
-            let mut pieces = Vec::new();
-            let read = each_piece(storage, key, blob, |piece| {
-                pieces.push(Bytes::copy_from_slice(piece));
-                Ok::<_, StorageError>(())
-            });
-            keep(format!("{id} {blob:?} in pieces"), read.map(|()| pieces));
-        }
-        let from = record.rows_from;
-        let mut changes = Vec::new();
-        let read = storage.rows(key, from, usize::MAX).map(|rows| {
-            let encoded = rows.iter().map(|(_, row)| row.encode().into());
-            let len = rows.last().map_or(from, |(last, _)| last + 1);
-            (len, encoded.collect())
-        });
-        let len = read.as_ref().map_or(from, |(len, _)| *len);
-        keep(format!("{id} all rows"), read.map(|(_, rows)| rows));
-        let read = each_change(storage, key, from..len, |change| {
-            changes.push(Bytes::copy_from_slice(change));
-            Ok::<_, StorageError>(())
-        });
-        keep(format!("{id} changes"), read.map(|()| changes));
-        if from < len {
-            let read = storage.changes(key, std::slice::from_ref(&(from..len)));
-            keep(format!("{id} changes by name"), read);
-        }
-        let known = |names: Vec<_>| {
-            let names = names.into_iter().map(|name: String| name.into());
-            names.collect()
-        };
-        let acknowledged = storage.acknowledged(key);
-        let named = |relays: Vec<reconverge::storage::Acknowledged>| {
-            known(
-                relays
-                    .iter()
-                    .map(|(relay, heads)| format!("{relay} {heads:?}"))
-                    .collect(),
-            )
-        };
-        keep(
-            format!("{id} acknowledged in rows"),
-            acknowledged.map(named),
-        );
-        let refused = storage.refused(key);
-        let named = |refused: Vec<_>| known(refused.iter().map(|r| format!("{r:?}")).collect());
-        keep(format!("{id} refused in rows"), refused.map(named));
-    }
-    let _ = (
-        storage.outbox(),
-        storage.quarantined(),
-        storage.live_bytes(),
-    );
-    failed
-}
-
-/// Where in the file values lie that were read.
-fn places(bytes: &[u8], whole: &Contents) -> Vec<Range<usize>> {
-    let mut places = Vec::new();
-    let values = whole
-        .iter()
-        .filter(|(place, _)| !place.contains("acknowledged"));
-    for value in values
-        .flat_map(|(_, values)| values)
-        .filter(|value| value.len() > 16)
-    {
-        let mut windows = bytes.windows(value.len());
-        if let Some(at) = windows.position(|window| window == &value[..]) {
-            places.push(at..at + value.len());
-        }
-    }
-    places
-}
-
-/// A value's bytes that went wrong, as disks, memory and other programs do it.
-fn damage(bytes: &mut [u8], random: &mut Random) {
-    let at = random.below(bytes.len() as u64) as usize;
-    let end = |len: usize| bytes.len().min(at + len);
-    match random.below(8) {
-        0..3 => bytes[at] ^= 1 << random.below(8),
-        3 => bytes[at] = !bytes[at],
-        4 => {
-            let end = end(64);
-            bytes[at..end].iter_mut().for_each(|byte| *byte = !*byte);
-        }
-        5 => {
-            let end = end(1 + random.below(512) as usize);
-            let noise = random.noise(end - at);
-            bytes[at..end].copy_from_slice(&noise);
-        }
-        6 => {
-            let end = end(4096);
-            bytes[at..end].fill(0);
-        }
-        _ => {
-            let end = end(4);
-            bytes[at..end].fill(0xff);
-        }
-    }
-}
-
-#[test]
-fn what_is_read_of_a_damaged_file_is_what_was_written() {
-    let number = |name: &str| {
-        let text = std::env::var(name).ok();
-        text.map(|text| text.parse::<u64>().unwrap())
-    };
-    let seeds = match number("RECONVERGE_DAMAGE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("RECONVERGE_DAMAGE_ROUNDS").unwrap_or(ROUNDS),
-    };
-    let files = versions().flat_map(|version| {
-        let ids: Vec<_> = documents(version).into_values().map(|(id, _)| id).collect();
-        ["relay", "client"].map(|of| {
-            let bytes = stored(version, of);
-            let mut whole = Contents::new();
-            assert_eq!(read(&open(&bytes).unwrap(), &ids, &mut whole), 0);
-            assert!(whole.len() > 10, "{} values", whole.len());
-            let places = places(&bytes, &whole);
-            assert!(places.len() > 10, "{} values in the file", places.len());
-            (version, of, ids.clone(), bytes, whole, places)
-        })
-    });
-    let files: Vec<_> = files.collect();
-    let (mut refused, mut failed, mut seen) = (0, 0, 0);
-    for seed in seeds.clone() {
-        let (version, of, ids, bytes, whole, places) = &files[seed as usize % files.len()];
-        let mut random = Random::new(seed);
-        let mut bytes = bytes.clone();
-        for _ in 0..1 + random.below(3) {
-            let place = &places[random.below(places.len() as u64) as usize];
-            damage(&mut bytes[place.clone()], &mut random);
-        }
-        let round = std::panic::catch_unwind(|| {
-            let Ok(storage) = open(&bytes) else {
-                return None;
-            };
-            let mut found = Contents::new();
-            let failed = read(&storage, ids, &mut found);
-            for (place, value) in &found {
-                // Of version 1, only chunks have a checksum.
-                let chunk = place.contains("Snapshot(") && !place.contains("in pieces");
-                let checked = *version > 1 || chunk;
-                let same = whole.get(place).is_some_and(|whole| {
-                    // Where redb lost its way to the last entries, none of them is seen.
-                    let some = place.contains("rows") || place.contains("changes");
-                    let len = if some {
-                        whole.len().min(value.len())
-                    } else {
-                        whole.len()
-                    };
-                    whole[..len] == *value
-                });
-                assert!(same || !checked, "{place} is not what was written");
-                if *version == 1 && place.contains("changes") {
-                    let all: HashSet<&Bytes> = whole.values().flatten().collect();
-                    assert!(value.iter().all(|change| all.contains(change)), "{place}");
-                }
-            }
-            Some(failed)
-        });
-        let round = round.unwrap_or_else(|_| {
-            panic!("{of} of version {version}, with RECONVERGE_DAMAGE_SEED={seed}")
-        });
-        match round {
-            None => refused += 1,
-            Some(0) => {}
-            Some(fails) => {
-                failed += fails;
-                seen += 1;
-            }
-        }
-    }
-    println!("{refused} files not opened; {failed} values found damaged in {seen} others");
-    assert!(seeds.end - seeds.start < ROUNDS || seen > ROUNDS / 2);
 }
 
 /// The values of a document of which one is damaged, by table and kind of blob.

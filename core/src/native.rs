@@ -6,6 +6,7 @@ mod committer;
 mod driver;
 mod folder;
 mod handle;
+mod pages;
 mod redb_storage;
 mod repo;
 mod socket;

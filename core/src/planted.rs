@@ -31,10 +31,13 @@ pub enum Bug {
     ComparedByValue,
     /// A client finds out that a change is above a limit when it shows already.
     LimitAfterShown,
+    /// What was read from the file is not checked. The simulation has no bytes in a file; damage at
+    /// random to real ones finds it (`tests/damage.rs`).
+    DamagePassedOn,
 }
 
 impl Bug {
-    /// All of them.
+    /// All that the simulation has to find.
     pub const ALL: [Self; 10] = [
         Self::AcknowledgeBeforeSync,
         Self::DropOnFullQueue,

@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut, Range};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -143,8 +143,36 @@ pub struct RedbStorage {
     syncs: Arc<Syncs>,
     storage_id: Arc<str>,
     next_key: AtomicU64,
+    /// Damage was met where the file was to be made smaller, which is not tried again.
+    damaged: AtomicBool,
     made: bool,
 }
+
+/// A database that is open, and committed to since.
+struct Settled {
+    database: Closing,
+    storage_id: Arc<str>,
+    space: Space,
+    /// How often it was opened.
+    run: u64,
+}
+
+impl Settled {
+    fn open(open: &Open, new_storage_id: &str) -> Result<Self, StorageError> {
+        let database = Closing(Some(guarded(open)?));
+        let (storage_id, space, run) = guarded(|| settle(&database, new_storage_id))?;
+        Ok(Self {
+            database,
+            storage_id,
+            space,
+            run,
+        })
+    }
+}
+
+/// The keys of documents that come while it cannot be read which the last one was; a run of the
+/// file has 2^32 of them.
+const KEYS_APART: u64 = 1 << 63;
 
 /// Whether the file's name still stands for the file that was opened first. Another one has other
 /// documents, under keys that we may be about to use.
@@ -272,7 +300,12 @@ impl RedbStorage {
         };
         let file: PathBuf = path.to_owned();
         let size = move || same.check(&file);
-        let mut storage = Self::with(Box::new(open), Box::new(size), syncs, new_storage_id)?;
+        let name = path.display().to_string();
+        let opened = Self::with(Box::new(open), Box::new(size), syncs, new_storage_id);
+        let mut storage = opened.map_err(|error| match error {
+            StorageError::Unusable { what } if !what.starts_with(&name) => unusable(path, what),
+            other => other,
+        })?;
         storage.made = made;
         Ok(storage)
     }
@@ -296,7 +329,7 @@ impl RedbStorage {
                 let opened = Builder::new()
                     .set_cache_size(cache_bytes)
                     .create_with_backend(backend);
-                opened.map_err(StorageError::failed)
+                opened.map_err(of_opening)
             }
         };
         Self::with(Box::new(open), Box::new(size), syncs, new_storage_id)
@@ -308,13 +341,39 @@ impl RedbStorage {
         syncs: Arc<Syncs>,
         new_storage_id: &str,
     ) -> Result<Self, StorageError> {
-        let mut database = Closing(Some(guarded(&open)?));
-        let (storage_id, mut space) = guarded(|| settle(&database, new_storage_id))?;
-        if space.is_sparse(size().map_err(StorageError::failed)?) {
-            guarded(|| database.compact().map_err(StorageError::failed))?;
-            space.compacted(size().map_err(StorageError::failed)?);
+        let mut settled = Settled::open(&open, new_storage_id)?;
+        let file = || size().map_err(StorageError::failed);
+        let mut damaged = false;
+        if settled.space.is_sparse(file()?) {
+            let database = &mut settled.database;
+            match guarded(|| database.compact().map_err(of_redb)) {
+                Ok(_) => settled.space.compacted(file()?),
+                // The file stays as large as it is, and what is whole in it is served.
+                Err(StorageError::Unusable { .. }) => {
+                    damaged = true;
+                    drop(settled);
+                    settled = Settled::open(&open, new_storage_id)?;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let next_key = AtomicU64::new(guarded(|| last_key(&database))? + 1);
+        let next_key = match guarded(|| last_key(&settled.database)) {
+            Ok(last) => last + 1,
+            // The others can be read, so new ones need keys that none of them has.
+            Err(StorageError::Unusable { .. }) => {
+                drop(settled);
+                settled = Settled::open(&open, new_storage_id)?;
+                KEYS_APART | settled.run << 32
+            }
+            Err(error) => return Err(error),
+        };
+        let Settled {
+            database,
+            storage_id,
+            space,
+            ..
+        } = settled;
+        let next_key = AtomicU64::new(next_key);
         Ok(Self {
             open,
             size,
@@ -323,6 +382,7 @@ impl RedbStorage {
             syncs,
             storage_id,
             next_key,
+            damaged: AtomicBool::new(damaged),
             made: false,
         })
     }
@@ -362,7 +422,7 @@ impl RedbStorage {
         let result = {
             let opened = self.database();
             let database = opened.to_read()?;
-            guarded(|| read(&database.begin_read().map_err(StorageError::failed)?))
+            guarded(|| read(&database.begin_read().map_err(of_redb)?))
         };
         // redb refuses everything after one read that failed, and a panic may leave its locks
         // poisoned.
@@ -383,16 +443,11 @@ impl RedbStorage {
             .unwrap_or_else(PoisonError::into_inner);
         // The file is locked while it is open.
         *opened = Opened::Closed(now(), StorageError::failed(Reopening));
-        let settled = guarded(&self.open).and_then(|database| {
-            let database = Closing(Some(database));
-            let (_, space) = guarded(|| settle(&database, &self.storage_id))?;
-            Ok((database, space))
-        });
-        let error = match settled {
-            Ok((database, space)) => {
+        let error = match Settled::open(&self.open, &self.storage_id) {
+            Ok(settled) => {
                 self.syncs.settled();
-                *self.space() = space;
-                *opened = Opened::Settled(database);
+                *self.space() = settled.space;
+                *opened = Opened::Settled(settled.database);
                 return;
             }
             Err(error) => error,
@@ -445,7 +500,7 @@ impl RedbStorage {
                     })
                     .collect()
             };
-            let entries = read().map_err(StorageError::failed)?;
+            let entries = read().map_err(of_redb)?;
             let whole = |(relay, value): (Arc<str>, Option<T>)| Some((relay, value?));
             let whole: Option<Vec<_>> = entries.into_iter().map(whole).collect();
             whole.ok_or_else(|| damaged(key.0, what))
@@ -457,14 +512,14 @@ impl RedbStorage {
         let database = opened.to_write()?;
         guarded(|| {
             let transaction = begin(database)?;
-            let change = apply(&transaction, batches).map_err(StorageError::failed)?;
+            let change = apply(&transaction, batches).map_err(of_redb)?;
             let after = self.space().after(change);
             if let (live, true) = after {
-                store_live(&transaction, live).map_err(StorageError::failed)?;
+                store_live(&transaction, live).map_err(of_redb)?;
             }
             // What is written to a file without a name is gone with us.
             (self.size)().map_err(StorageError::failed)?;
-            transaction.commit().map_err(StorageError::failed)?;
+            transaction.commit().map_err(of_redb)?;
             self.space().committed(after);
             Ok(change)
         })
@@ -473,7 +528,7 @@ impl RedbStorage {
     /// Makes the file smaller, if that is worth the pause.
     fn give_back(&self) -> Result<(), StorageError> {
         let file = (self.size)().map_err(StorageError::failed)?;
-        if !self.space().is_worth_a_pause(file) {
+        if !self.space().is_worth_a_pause(file) || self.damaged.load(Ordering::Relaxed) {
             return Ok(());
         }
         let mut database = self
@@ -481,7 +536,11 @@ impl RedbStorage {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         if let Opened::Settled(database) = &mut *database {
-            guarded(|| database.compact().map_err(StorageError::failed))?;
+            let compacted = guarded(|| database.compact().map_err(of_redb));
+            if let Err(StorageError::Unusable { .. }) = compacted {
+                self.damaged.store(true, Ordering::Relaxed);
+            }
+            compacted?;
         }
         let file = (self.size)().map_err(StorageError::failed)?;
         self.space().compacted(file);
@@ -547,18 +606,41 @@ fn create_file(
         // While we had it, too.
         return Err(unusable(path, EMPTY));
     }
-    let backend = FileBackend::new(file).map_err(StorageError::failed)?;
+    let backend = FileBackend::new(file).map_err(of_opening)?;
     let opened = Builder::new()
         .set_cache_size(cache_bytes)
         .create_with_backend(Watched::new(backend, syncs.clone()));
-    opened.map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => StorageError::InUse,
-        DatabaseError::Storage(redb::StorageError::Io(error)) if is_damage(&error) => {
-            unusable(path, format_args!("{DAMAGED} ({error})"))
-        }
-        DatabaseError::Storage(redb::StorageError::Io(error)) => StorageError::failed(error),
-        other => unusable(path, format_args!("{DAMAGED} ({other})")),
+    opened.map_err(|error| match of_opening(error) {
+        StorageError::Unusable { what } => unusable(path, what),
+        other => other,
     })
+}
+
+fn of_opening(error: DatabaseError) -> StorageError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StorageError::InUse,
+        DatabaseError::Storage(error) => of_redb(error),
+        other => damage_of_redb(other),
+    }
+}
+
+/// What redb says of what it did: damage, or a disk that fails.
+fn of_redb(error: impl Into<redb::Error>) -> StorageError {
+    match error.into() {
+        redb::Error::Io(error) if is_damage(&error) => damage_of_redb(error),
+        // The kinds of tables are part of what redb keeps.
+        error @ (redb::Error::Corrupted(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. }) => damage_of_redb(error),
+        other => StorageError::failed(other),
+    }
+}
+
+fn damage_of_redb(error: impl fmt::Display) -> StorageError {
+    StorageError::Unusable {
+        what: format!("{DAMAGED} ({error})"),
+    }
 }
 
 fn is_damage(error: &std::io::Error) -> bool {
@@ -590,17 +672,15 @@ fn guarded<T>(run: impl FnOnce() -> Result<T, StorageError>) -> Result<T, Storag
     result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        Err(StorageError::Unusable {
-            what: format!("{DAMAGED} (redb: {})", text.unwrap_or("it panicked")),
-        })
+        Err(damage_of_redb(text.unwrap_or("redb panicked")))
     })
 }
 
 fn begin(database: &Database) -> Result<WriteTransaction, StorageError> {
-    let mut transaction = database.begin_write().map_err(StorageError::failed)?;
+    let mut transaction = database.begin_write().map_err(of_redb)?;
     transaction
         .set_durability(Durability::Immediate)
-        .map_err(StorageError::failed)?;
+        .map_err(of_redb)?;
     transaction.set_two_phase_commit(true);
     transaction.set_quick_repair(true);
     Ok(transaction)
@@ -612,8 +692,12 @@ fn store_live(transaction: &WriteTransaction, live: u64) -> Result<(), redb::Err
     Ok(())
 }
 
-/// Makes the tables of a new file, checks those of an old one, and commits in any case.
-fn settle(database: &Database, new_storage_id: &str) -> Result<(Arc<str>, Space), StorageError> {
+/// Makes the tables of a new file, checks those of an old one, and commits in any case. Also gives
+/// how often the file was opened.
+fn settle(
+    database: &Database,
+    new_storage_id: &str,
+) -> Result<(Arc<str>, Space, u64), StorageError> {
     let transaction = begin(database)?;
     let settled = (|| -> Result<_, redb::Error> {
         let mut meta = Writing::default();
@@ -642,9 +726,9 @@ fn settle(database: &Database, new_storage_id: &str) -> Result<(Arc<str>, Space)
         transaction.open_table(BLOBS)?;
         let known = known.and_then(|bytes| String::from_utf8(bytes).ok());
         let storage_id = known.unwrap_or_else(|| new_storage_id.to_owned());
-        Ok((format, storage_id, number(live.as_deref())))
+        Ok((format, storage_id, number(live.as_deref()), run))
     })();
-    let (format, storage_id, live) = settled.map_err(StorageError::failed)?;
+    let (format, storage_id, live, run) = settled.map_err(of_redb)?;
     let found = format.map_or(FORMAT, |bytes| number(Some(&bytes)));
     if !(FORMAT_OLDEST..=FORMAT).contains(&found) {
         return Err(StorageError::Format {
@@ -652,8 +736,8 @@ fn settle(database: &Database, new_storage_id: &str) -> Result<(Arc<str>, Space)
             expected: FORMAT,
         });
     }
-    transaction.commit().map_err(StorageError::failed)?;
-    Ok((storage_id.into(), Space::stored(live)))
+    transaction.commit().map_err(of_redb)?;
+    Ok((storage_id.into(), Space::stored(live), run))
 }
 
 fn read_record(key: u64, document: &DocumentId, stored: &[u8]) -> Option<Record> {
@@ -671,7 +755,7 @@ fn last_key(database: &Database) -> Result<u64, StorageError> {
         let records = database.begin_read()?.open_table(RECORDS)?;
         Ok(records.last()?.map_or(0, |(key, _)| key.value()))
     };
-    read().map_err(StorageError::failed)
+    read().map_err(of_redb)
 }
 
 /// Makes the file under another name and renames it when it is whole: a crash while redb makes a
@@ -932,7 +1016,7 @@ fn read_blob(
         }
         Ok(whole)
     };
-    let whole = read().map_err(StorageError::failed)?;
+    let whole = read().map_err(of_redb)?;
     if whole.pieces == 0 {
         return Ok(None);
     }
@@ -970,10 +1054,10 @@ fn read_rows(
         next = last + 1;
         Ok(each(last, row))
     };
-    let rows = transaction.open_table(ROWS).map_err(StorageError::failed)?;
+    let rows = transaction.open_table(ROWS).map_err(of_redb)?;
     let range = rows.range((key.0, from, 0)..=(key.0, u32::MAX, u32::MAX));
-    for piece in range.map_err(StorageError::failed)? {
-        let (place, bytes) = piece.map_err(StorageError::failed)?;
+    for piece in range.map_err(of_redb)? {
+        let (place, bytes) = piece.map_err(of_redb)?;
         let (_, last, piece) = place.value();
         if let Some(before) = of.filter(|of| *of != last)
             && !decode(before, std::mem::take(&mut whole))?
@@ -1010,7 +1094,7 @@ impl Storage for RedbStorage {
                 let record = record.and_then(|bytes| read_record(key, document, bytes.value()));
                 Ok(Some((DocumentKey(key), record)))
             };
-            let Some((key, record)) = place().map_err(StorageError::failed)? else {
+            let Some((key, record)) = place().map_err(of_redb)? else {
                 return Ok(None);
             };
             let record = record.ok_or_else(|| damaged(document, "its record"))?;
@@ -1085,7 +1169,7 @@ impl Storage for RedbStorage {
                 };
                 Ok(is_after.then(Bytes::new))
             };
-            read().map_err(StorageError::failed)
+            read().map_err(of_redb)
         })?;
         found.ok_or_else(|| damaged(key.0, blob.name()))
     }
@@ -1127,7 +1211,7 @@ impl Storage for RedbStorage {
                     .map(|entry| Ok(DocumentId::new(entry?.0.value()).ok()))
                     .collect()
             };
-            let ids: Option<Vec<_>> = read().map_err(StorageError::failed)?.into_iter().collect();
+            let ids: Option<Vec<_>> = read().map_err(of_redb)?.into_iter().collect();
             ids.ok_or_else(|| damaged("outbox", "a document's id"))
         })
     }
@@ -1143,7 +1227,7 @@ impl Storage for RedbStorage {
                     String::from_utf8_lossy(names.value()).into_owned()
                 }))
             };
-            read().map_err(StorageError::failed)
+            read().map_err(of_redb)
         })?;
         let lines = relays.join("\n");
         if lines == named {
@@ -1167,8 +1251,8 @@ impl Storage for RedbStorage {
                 }
                 Ok(())
             };
-            write().map_err(StorageError::failed)?;
-            transaction.commit().map_err(StorageError::failed)
+            write().map_err(of_redb)?;
+            transaction.commit().map_err(of_redb)
         })
     }
 
@@ -1220,7 +1304,7 @@ impl RedbStorage {
                 let keys = aside.range((id, 0)..=(id, u64::MAX))?;
                 keys.map(|entry| Ok(entry?.0.value().1)).collect()
             };
-            read().map_err(StorageError::failed)
+            read().map_err(of_redb)
         })
     }
 
@@ -1232,7 +1316,7 @@ impl RedbStorage {
                 let documents = transaction.open_table(DOCUMENTS)?;
                 Ok(documents.get(document.as_bytes())?.map(|key| key.value()))
             };
-            read().map_err(StorageError::failed)
+            read().map_err(of_redb)
         })?;
         keys.extend(now);
         Ok(keys)
@@ -1245,7 +1329,7 @@ impl RedbStorage {
                 let record = records.get(key)?;
                 Ok(record.and_then(|bytes| read_record(key, document, bytes.value())))
             };
-            read().map_err(StorageError::failed)
+            read().map_err(of_redb)
         });
         if let Ok(Some(record)) = record {
             salvaged.space = Some(record.space);
@@ -1257,7 +1341,7 @@ impl RedbStorage {
                 let number = |place: PieceKey| (place.1, place.2);
                 all.map(|entry| Ok(number(entry?.0.value()))).collect()
             };
-            read().map_err(StorageError::failed)
+            read().map_err(of_redb)
         });
         for (kind, number) in numbers.unwrap_or_default() {
             let blob = match kind {
@@ -1282,12 +1366,12 @@ impl RedbStorage {
         while let Some(next) = from {
             let found = self.read_of(key, |transaction| {
                 let mut last = None;
-                let rows = transaction.open_table(ROWS).map_err(StorageError::failed)?;
+                let rows = transaction.open_table(ROWS).map_err(of_redb)?;
                 let mut of_document = rows
                     .range((key, next, 0)..=(key, u32::MAX, u32::MAX))
-                    .map_err(StorageError::failed)?;
+                    .map_err(of_redb)?;
                 if let Some(place) = of_document.next() {
-                    last = Some(place.map_err(StorageError::failed)?.0.value().1);
+                    last = Some(place.map_err(of_redb)?.0.value().1);
                 }
                 Ok(last)
             });
@@ -1338,7 +1422,7 @@ impl RedbStorage {
                 Ok(found)
             };
             let mut quarantined = Vec::new();
-            for (document, key, record) in read().map_err(StorageError::failed)? {
+            for (document, key, record) in read().map_err(of_redb)? {
                 let document = document.map_err(|_| damaged(key.0, "its id"))?;
                 let record = record.ok_or_else(|| damaged(document, "its record"))?;
                 if record.quarantined > 0 {
@@ -1363,7 +1447,7 @@ impl RedbStorage {
                 }
                 Ok(bytes)
             };
-            sum().map_err(StorageError::failed)
+            sum().map_err(of_redb)
         })
     }
 }

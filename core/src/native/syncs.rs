@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use redb::{BackendError, StorageBackend};
 
+use super::pages::Pages;
 use crate::storage::StorageError;
 
 /// What became of the syncs of a file, over all times that it was opened.
@@ -52,10 +53,12 @@ impl Syncs {
     }
 }
 
-/// A backend whose syncs are watched.
+/// A backend whose syncs are watched, and of whose pages only those are given out that are what was
+/// written.
 #[derive(Debug)]
 pub(super) struct Watched<B> {
     backend: Arc<B>,
+    pages: Pages,
     syncs: Arc<Syncs>,
 }
 
@@ -64,7 +67,11 @@ impl<B: StorageBackend> Watched<B> {
         let backend = Arc::new(backend);
         let open: Arc<dyn StorageBackend> = backend.clone();
         *syncs.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(&open));
-        Self { backend, syncs }
+        Self {
+            backend,
+            pages: Pages::default(),
+            syncs,
+        }
     }
 }
 
@@ -74,7 +81,8 @@ impl<B: StorageBackend> StorageBackend for Watched<B> {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.backend.read(offset, out)
+        self.backend.read(offset, out)?;
+        self.pages.check(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -86,7 +94,10 @@ impl<B: StorageBackend> StorageBackend for Watched<B> {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.backend.write(offset, data)
+        self.pages.forget(offset);
+        self.backend.write(offset, data)?;
+        self.pages.wrote(offset, data);
+        Ok(())
     }
 
     fn close(&self) -> io::Result<()> {
