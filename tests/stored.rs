@@ -327,6 +327,40 @@ async fn a_client_that_has_a_damaged_document_heals_the_relay() {
     }
 }
 
+/// Aim: what only the check reads and finds damaged is begun anew as well. Method: a bit of the
+/// snapshot is changed, and an edit comes from a client that needs nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_meets_damage_has_the_document_begun_anew() {
+    let mut relay = Relay::start_with(&["--verify-lag-s", "1"]);
+    let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
+    let mut random = Random::new(9);
+    let (mut typist, first) = Typist::new(random.number());
+    let id = random.document_id();
+    let at = editor.open(Document::created(id, [first]));
+    for some in typist.keystrokes(700).chunks(70) {
+        editor.write_all(at, some.to_vec());
+        editor.until_acked(at).await.unwrap();
+    }
+    until_logged(&relay, &["compacted"]);
+    // Behind the new snapshot.
+    editor.write_all(at, typist.keystrokes(1));
+    editor.until_acked(at).await.unwrap();
+    let heads = editor.document(at).heads().to_vec();
+    relay.kill();
+    assert!(damage_values(&relay.data().join("reconverge.redb"), "blobs", 1) > 0);
+    relay.start_again();
+
+    let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
+    let at = editor.open(Document::resumed(id, heads));
+    editor.write_all(at, typist.keystrokes(1));
+    editor.until_acked(at).await.unwrap();
+    until_logged(&relay, &["what is whole is served"]);
+    let log = std::fs::read_to_string(relay.log_path()).unwrap();
+    let named = log.matches("stored bytes are not what was written").count();
+    assert_eq!(named, 1, "{log}");
+    assert!(!log.contains("could not be checked"), "{log}");
+}
+
 /// Aim: a file that redb cannot open is an error that says what to do.
 #[test]
 fn a_relay_on_a_file_that_is_none_any_more_says_what_to_do() {

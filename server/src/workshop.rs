@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reconverge::contents::{Brought, Reading, Verdict};
 use reconverge::protocol::ChangeHash;
-use reconverge::storage::{DocumentKey, Storage};
+use reconverge::storage::{DocumentKey, Storage, StorageError};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 
@@ -57,6 +57,9 @@ pub(crate) enum JobError {
     Died(String),
     #[error("{0}")]
     Refused(String),
+    /// What it works on could not be read.
+    #[error(transparent)]
+    Storage(StorageError),
 }
 
 /// What to build. What lies in storage is read when the job's turn has come, piece by piece, so
@@ -188,7 +191,7 @@ impl Workshop {
         );
         let output = output.map_err(spawn)?;
         if let Err(Unfed::Storage(error)) = fed.map_err(|e| JobError::Spawn(e.to_string()))? {
-            return Err(JobError::Refused(error.to_string()));
+            return Err(JobError::Storage(error));
         }
         // A child that died before it read everything is seen by its status.
         let status = child.wait().await.map_err(spawn)?;

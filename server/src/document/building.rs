@@ -157,10 +157,10 @@ impl Document {
             } => {
                 self.building.unfolds = false;
                 // Begun anew meanwhile, it has other changes under the same indexes.
-                if self.opened().key == *key {
-                    self.unfolded(slot, range, *generation, built);
+                if self.opened().key != *key {
+                    return Ok(());
                 }
-                Ok(())
+                self.unfolded(slot, range, *generation, built)
             }
             BuildResult::Unpacked {
                 from,
@@ -272,7 +272,7 @@ impl Document {
         range: &Range<u32>,
         generation: u32,
         built: &Result<Built, JobError>,
-    ) {
+    ) -> Result<(), StorageError> {
         let open = self
             .history
             .as_mut()
@@ -281,7 +281,10 @@ impl Document {
             Ok(Built::Unfolded(changes)) => Window::new(range.clone(), changes.clone()),
             Ok(_) => None,
             // Another snapshot took its place before it was read.
-            Err(_) if open.history.record().generation != generation => return,
+            Err(_) if open.history.record().generation != generation => return Ok(()),
+            Err(JobError::Storage(error @ StorageError::Damaged { .. })) => {
+                return Err(error.clone());
+            }
             Err(error) => {
                 warn!(document = %slot.name, %error, "its snapshot could not be unpacked");
                 None
@@ -289,7 +292,7 @@ impl Document {
         };
         if let Some(window) = window {
             slot.relay.unfolded.insert(open.key, window);
-            return;
+            return Ok(());
         }
         for connection in self.connections.values() {
             if matches!(open.history.unfolds_for(connection.id), Ok(Some(_))) {
@@ -298,6 +301,7 @@ impl Document {
                 open.history.give_up(connection.id);
             }
         }
+        Ok(())
     }
 
     /// Makes an uploaded chunk that covers everything stored the snapshot, as it is.

@@ -54,6 +54,8 @@ pub(crate) struct Checked {
     /// The changes with these indexes.
     from: u32,
     len: u32,
+    /// The snapshot before them.
+    generation: u32,
     /// What is stored with the new snapshot, if one is wanted.
     fold: Option<Fold>,
 }
@@ -246,6 +248,7 @@ impl Document {
         let checked = Checked {
             from: history.record().folded,
             len: history.len(),
+            generation: history.record().generation,
             fold: folds.then(|| history.begin_fold()),
             epoch: self.verifying.epoch,
         };
@@ -291,6 +294,12 @@ impl Document {
         let verdict = match built {
             Ok(Built::Checked(verdict)) => verdict,
             Ok(Built::Unpacked(_) | Built::Unfolded(_)) => return Ok(()),
+            // What a new snapshot replaced meanwhile is not there any more, which is no damage.
+            Err(JobError::Storage(error @ StorageError::Damaged { .. }))
+                if checked.generation == self.opened().history.record().generation =>
+            {
+                return Err(error.clone());
+            }
             Err(error) => {
                 let len = self.opened().history.len();
                 self.verifying.failures = FAILURES_MAX.min(self.verifying.failures + 1);
@@ -377,6 +386,7 @@ impl Document {
                     self.verifying.senders.verified(len, len);
                 }
                 // That says nothing of the changes.
+                Err(JobError::Storage(error)) => return Err(error),
                 Err(error @ JobError::Spawn(_)) => return Err(StorageError::failed(error)),
                 Err(error) if unsaved == 0 => {
                     warn!(document = %slot.name, %error,
