@@ -655,14 +655,11 @@ fn a_file_damaged_anywhere_gives_what_was_written_or_an_error() {
 #[test]
 fn a_planted_damage_that_is_passed_on_is_caught() {
     let from = (0..ROUNDS).step_by(BATCH as usize);
-    let caught = from.filter_map(|from| run_child_with(from, from + BATCH, true).err());
+    let mut wrong = from.filter_map(|from| run_child_with(from, from + BATCH, true).err());
     let passed_on = |why: &String| why.contains("other than written");
     println!(
         "{}",
-        caught
-            .filter(passed_on)
-            .next()
-            .expect("a value that was passed on")
+        wrong.find(passed_on).expect("a value that was passed on")
     );
 }
 
