@@ -94,6 +94,30 @@ story("while a tab cannot start the engine, a third one does, and both go on", a
   await becomes(fourth, { again: true, second: true, third: true })
 })
 
+story("a tab whose module never comes does not wait for ever", async world => {
+  const { site, context, pages: [first], url } = await tabs(world, 1)
+  const second = await world.plain(site, context)
+  // In the page, whose clock a test can set.
+  await second.clock.install()
+  await open(second, { worker: false })
+  await find(second, url)
+  let asked = 0
+  const ignore = () => void asked++
+  await second.route(MODULE, ignore)
+  await first.close()
+  await set(second, "edited")
+  const synced = stored(second)
+  await until("the module to be asked for", () => asked > 0)
+  await second.clock.runFor(19_000)
+  assert.deepEqual(await problems(second), [])
+  await second.clock.runFor(2_000)
+  await until("the problem to be told", async () => (await problems(second)).length > 0)
+  assert.match((await problems(second))[0], /cannot load .*wasm within 20 s/)
+  await second.unroute(MODULE, ignore)
+  await second.clock.runFor(1_000)
+  await synced
+})
+
 story("tabs whose site is away go on when it is back, whichever is first", async world => {
   world.expect(/ERR_CONNECTION_REFUSED/)
   const { site, pages: [first, second, third] } = await tabs(world, 3)

@@ -41,9 +41,11 @@ export interface HandleEvents<T> {
     undoable: Undoable
     /** The document was removed from this browser; the handle is of no further use. */
     delete: undefined
-    /** An edit was lost: the engine did not take it, and what is shown is without it. */
+    /** An edit was lost, or a part of it: what is shown is without it. */
     error: Error
 }
+
+const LEFT_OUT = "a part of an edit was left out: somebody had removed what it was in, and emptied it"
 
 /** What goes with a change. */
 export interface ChangeOptions {
@@ -370,6 +372,8 @@ export class DocHandle<T> {
                         "changes that make no document were taken out, with what was made on top of them: see quarantined()",
                     ),
                 )
+            case "leftOut":
+                return this.#events.emit("error", new RepoError("removed", LEFT_OUT))
             case "rejected":
                 return this.#events.emit("error", new RepoError("failed", message.message))
             case "status":

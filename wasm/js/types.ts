@@ -79,10 +79,14 @@ export interface ConnectionStatus {
  * - `deleted`: the document was deleted here, or its handle was let go of;
  * - `storage`: local storage cannot be opened, or failed. Of `Repo.flush`: it is tried again;
  * - `damaged`: what is stored of the document, or was given to `Repo.import`, cannot be read;
+ * - `quarantined`: changes were taken out of the document, with what was made on top of them, since
+ *   together they make none that can be stored;
+ * - `removed`: a part of an edit was left out, since somebody had removed what it was in, and emptied
+ *   that;
  * - `closed`: the repo was shut down;
  * - `failed`: an argument is of no use, or the engine failed. The message tells more.
  */
-export type FailureCode = "unavailable" | "deleted" | "storage" | "damaged" | "quarantined" | "closed" | "failed"
+export type FailureCode = "unavailable" | "deleted" | "storage" | "damaged" | "quarantined" | "removed" | "closed" | "failed"
 
 /** A change that was taken out of a document, because together with its past it makes none. */
 export interface QuarantinedChange {

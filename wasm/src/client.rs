@@ -34,6 +34,8 @@ pub struct Client {
     mirrored: HashSet<DocumentId>,
     /// What each view of a document can take back, by the number that JavaScript gave it.
     undo: HashMap<u32, Undo>,
+    /// How many operations of the last change were left out.
+    left_out: u32,
 }
 
 /// What went wrong in JavaScript.
@@ -121,6 +123,7 @@ impl Client {
             loading: HashMap::new(),
             mirrored: HashSet::new(),
             undo: HashMap::new(),
+            left_out: 0,
         })
     }
 
@@ -455,11 +458,18 @@ impl Client {
         let changed = self.engine.change(&id, options, |tx| {
             edit::apply(tx, operations, names, &mut record)
         });
-        let (_, hash) = changed.ok_or_else(gone)?.map_err(edit_fault)?;
+        let (left_out, hash) = changed.ok_or_else(gone)?.map_err(edit_fault)?;
+        self.left_out = left_out;
         if let (Some(view), Some(_)) = (view, hash) {
             self.undo.entry(view).or_default().made(record, now);
         }
         Ok(hash.map(|hash| hash.to_string()))
+    }
+
+    /// How many operations of the last change were left out, since their place is gone.
+    #[wasm_bindgen(getter, js_name = leftOut)]
+    pub fn left_out(&self) -> u32 {
+        self.left_out
     }
 
     /// Takes back the last edit of a view, as a change of its own, or does again what was taken

@@ -11,13 +11,15 @@ use crate::undo::Record;
 use crate::value::{New, fault, read_new, read_scalar};
 
 /// Carries out `operations` in order. `names` has the real names of objects that the page named
-/// itself, and is told of those that are made now. `record` notes what takes them back.
+/// itself, and is told of those that are made now. `record` notes what takes them back. Gives how many
+/// were left out, at least in part, since their place is gone.
 pub(crate) fn apply(
     transaction: &mut Transaction<'_>,
     operations: &Array,
     names: &Map,
     record: &mut Record,
-) -> Result<(), JsError> {
+) -> Result<u32, JsError> {
+    let mut left_out = 0;
     let mut edit = Edit {
         transaction,
         names,
@@ -33,9 +35,10 @@ pub(crate) fn apply(
                 return Err(error);
             }
             edit.leave_out(&object, &operation)?;
+            left_out += 1;
         }
     }
-    Ok(())
+    Ok(left_out)
 }
 
 struct Edit<'a, 'b> {

@@ -985,6 +985,10 @@ export class Host {
 /** The instance of this thread. */
 let started: Promise<unknown> | undefined
 
+/** Until the server begins to answer, and until the module is here: else another tab may try. */
+const ANSWER_MS_MAX = 20_000
+const MODULE_MS_MAX = 300_000
+
 function start(module: unknown): Promise<unknown> {
     started ??= compiled(module).then((module) => initSync({ module }))
     started.catch(() => (started = undefined))
@@ -994,11 +998,23 @@ function start(module: unknown): Promise<unknown> {
 async function compiled(module: unknown): Promise<WebAssembly.Module> {
     if (module instanceof WebAssembly.Module) return module
     if (typeof module !== "string" && !(module instanceof URL)) return WebAssembly.compile(module as BufferSource)
-    const response = await fetch(module)
-    if (!response.ok) throw new Error(`cannot load ${response.url}: ${response.status} ${response.statusText}`)
-    // Nothing else is compiled while it comes.
-    if (response.headers.get("content-type") === "application/wasm") return WebAssembly.compileStreaming(response)
-    return WebAssembly.compile(await response.arrayBuffer())
+    const late = new AbortController()
+    const within = (ms: number): ReturnType<typeof setTimeout> =>
+        setTimeout(() => late.abort(new Error(`cannot load ${String(module)} within ${ms / 1000} s`)), ms)
+    let timer = within(ANSWER_MS_MAX)
+    try {
+        const response = await fetch(module, { signal: late.signal })
+        if (!response.ok) throw new Error(`cannot load ${response.url}: ${response.status} ${response.statusText}`)
+        clearTimeout(timer)
+        timer = within(MODULE_MS_MAX)
+        // Nothing else is compiled while it comes.
+        if (response.headers.get("content-type") === "application/wasm") {
+            return await WebAssembly.compileStreaming(response)
+        }
+        return await WebAssembly.compile(await response.arrayBuffer())
+    } finally {
+        clearTimeout(timer)
+    }
 }
 
 /** A value under `["views", document, author]`. */

@@ -159,6 +159,8 @@ export type HostMessage =
     | ({ readonly type: "stored"; readonly document: string } & StoredEdits)
     /** An edit was not possible. A whole update follows, and no edit before that counts. */
     | { readonly type: "rejected"; readonly document: string; readonly seq: number; readonly message: string }
+    /** A part of an edit was left out, as its place is gone. The rest is made. */
+    | { readonly type: "leftOut"; readonly document: string; readonly seq: number }
     /** Changes were taken out of it and are kept aside. */
     | { readonly type: "takenOut"; readonly document: string }
     /** Of what is `processed` of the page's edits. */

@@ -138,6 +138,7 @@ export class View {
                 // The page's clock: it may have edited long before there was a host to be told.
                 time * 1000,
             )
+            if (this.client.leftOut > 0) this.post({ type: "leftOut", document: this.document, seq })
             const names = [...this.#names].slice(known)
             if (names.length > 0) this.#named.push({ seq, names })
             if (at) {
