@@ -169,7 +169,7 @@ async fn the_files_of_every_version_open() {
 }
 
 /// The values of a document of which one is damaged, by table and kind of blob.
-const PARTS: [(&str, u8); 7] = [
+const PARTS: [(&str, u8); 8] = [
     ("records", 0),
     ("rows", 0),
     ("blobs", 1),
@@ -177,6 +177,7 @@ const PARTS: [(&str, u8); 7] = [
     ("blobs", 3),
     ("first row", 0),
     ("last row", 0),
+    ("a row", 0),
 ];
 
 /// Changes one bit in values of every document, as redb itself would store them.
@@ -215,6 +216,7 @@ fn damage_values(file: &Path, table: &str, kind: u8) -> usize {
         let all = match table {
             "first row" => all[..1].to_vec(),
             "last row" => all[all.len() - 1..].to_vec(),
+            "a row" => all[all.len() - 4..all.len() - 3].to_vec(),
             _ => all,
         };
         for key in all {
@@ -359,6 +361,76 @@ async fn a_check_that_meets_damage_has_the_document_begun_anew() {
     let named = log.matches("stored bytes are not what was written").count();
     assert_eq!(named, 1, "{log}");
     assert!(!log.contains("could not be checked"), "{log}");
+}
+
+/// Aim: a client whose own file is damaged goes on with what is whole and asks relays for the rest;
+/// what it had not sent yet is not lost with what it depends on. Method: a bit of one part of its
+/// file is changed, and it opens the document twice: the second time, all is here that the unsent
+/// change hangs on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_file_is_damaged_is_healed_by_a_relay() {
+    for (table, kind) in PARTS {
+        println!("{table} {kind}");
+        let relay = Relay::start();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ann.redb");
+        let repo = client(&relay, &file).await;
+        let document = repo.create().unwrap();
+        let mut random = Random::new(5);
+        for n in 0..100 {
+            let noise = random.noise(1024);
+            document
+                .change(|tx| tx.put(ROOT, format!("{}", n % 7), noise))
+                .unwrap();
+        }
+        document.when_synced().await.unwrap();
+        let url = document.url();
+        drop(document);
+        repo.shutdown().await.unwrap();
+
+        // Read again, it is folded, and what follows lies behind the snapshot.
+        let repo = client(&relay, &file).await;
+        let document = repo.find(&url).await.unwrap();
+        for n in 0..10 {
+            document.change(|tx| tx.put(ROOT, "tail", n)).unwrap();
+            document.when_synced().await.unwrap();
+        }
+        let sent = document.read(automerge::Automerge::get_heads).unwrap();
+        drop(document);
+        repo.shutdown().await.unwrap();
+        let alone = Repo::builder().file(&file).build().await.unwrap();
+        let document = alone.find(&url).await.unwrap();
+        document.change(|tx| tx.put(ROOT, "unsent", 1)).unwrap();
+        let all = document.read(automerge::Automerge::get_heads).unwrap();
+        drop(document);
+        alone.shutdown().await.unwrap();
+        assert!(damage_values(&file, table, kind) > 0);
+
+        let mut last = Vec::new();
+        for round in 0..2 {
+            let repo = client(&relay, &file).await;
+            let document = repo.find(&url).await.unwrap();
+            let is_damaged = document.damage().is_some();
+            document.when_synced().await.unwrap();
+            let found = document.read(|found| found.clone()).unwrap();
+            for head in &sent {
+                let has = found.get_change_meta_by_hash(head).is_some();
+                assert!(has, "{table} {kind}, round {round}");
+            }
+            last = found.get_heads();
+            println!("round {round}: damaged {is_damaged}, all {}", last == all);
+            assert!(!is_damaged || round == 0, "{table} {kind} is healed");
+            assert!(is_damaged || round == 1 || last == all, "{table} {kind}");
+            drop(document);
+            repo.shutdown().await.unwrap();
+        }
+        // The unsent change is in the last row.
+        let is_lost = ["rows", "last row"].contains(&table);
+        assert_eq!(last == all, !is_lost, "{table} {kind}");
+        let id: DocumentId = url.parse().unwrap();
+        let mut whole = fetched(&relay, id).await;
+        assert_eq!(whole.get_heads(), last, "{table} {kind}");
+    }
 }
 
 /// Aim: a file that redb cannot open is an error that says what to do.

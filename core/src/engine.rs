@@ -179,6 +179,9 @@ pub enum Output {
     /// Changes were taken out of a document, because together with their past they make none. See
     /// [`Engine::quarantined`] and [`kept_aside`].
     TakenOut(DocumentId),
+    /// A part of a document is damaged in local storage, and stays there. The document begins anew
+    /// with what is whole, and relays are asked for what they have of it. See [`Engine::damage`].
+    Salvaged(DocumentId),
     /// A document's status changed.
     Status(DocumentId, Status),
     /// Somebody broadcast.
@@ -405,6 +408,12 @@ impl Engine {
     pub fn quarantined(&self, document: &DocumentId) -> Arc<[ChangeHash]> {
         let found = self.documents.get(document);
         found.map_or_else(Arc::default, |found| found.quarantined.clone())
+    }
+
+    /// What was found damaged when a document was read.
+    #[must_use]
+    pub fn damage(&self, document: &DocumentId) -> Option<&StorageError> {
+        self.documents.get(document)?.damage.as_ref()
     }
 
     /// Edits a document that is ready, as one change, which comes with the result if there was

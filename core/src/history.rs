@@ -1875,6 +1875,12 @@ impl History {
         }
     }
 
+    /// The same for a history that was made anew: they are to be stored as its first lot.
+    pub fn quarantine_anew(&mut self, lot: &[Quarantined]) {
+        self.quarantine(lot);
+        self.record.quarantined = 1;
+    }
+
     /// Takes changes out that are `refused`, by their indexes, and what depends on them; they are
     /// refused from now on. `outline`, `segments` and `rows` (from the record's `folded` on, in order) are as
     /// they lie in storage; if they do not fit, it is `None` and nothing happened.

@@ -30,6 +30,8 @@ pub struct Client {
     storage: MemoryStorage,
     /// What of a document is wanted that JavaScript reads from storage.
     loading: HashMap<DocumentId, Reading>,
+    /// What was found damaged of a document, which is kept elsewhere when it begins anew.
+    damaged: HashMap<DocumentId, Vec<DamagedEntry>>,
     /// The documents of which something is in `storage`.
     mirrored: HashSet<DocumentId>,
     /// What each view of a document can take back, by the number that JavaScript gave it.
@@ -37,6 +39,9 @@ pub struct Client {
     /// How many operations of the last change were left out.
     left_out: u32,
 }
+
+/// A key after the document's id, and the value that is damaged.
+type DamagedEntry = (Vec<String>, Vec<u8>);
 
 /// What went wrong in JavaScript.
 #[derive(Debug)]
@@ -121,6 +126,7 @@ impl Client {
             engine: Engine::new(config),
             storage: MemoryStorage::new(storage_id),
             loading: HashMap::new(),
+            damaged: HashMap::new(),
             mirrored: HashSet::new(),
             undo: HashMap::new(),
             left_out: 0,
@@ -283,6 +289,14 @@ impl Client {
                 Output::Changed(document) => {
                     return Ok(output("changed", [("document", name(document))]));
                 }
+                Output::Salvaged(document) => {
+                    let error = self.engine.damage(&document);
+                    let error = error.map(ToString::to_string).into();
+                    return Ok(output(
+                        "salvaged",
+                        [("document", name(document)), ("error", error)],
+                    ));
+                }
                 Output::TakenOut(document) => {
                     return Ok(output("takenOut", [("document", name(document))]));
                 }
@@ -320,23 +334,40 @@ impl Client {
     fn restore(&mut self, id: DocumentId, entries: &[Array]) -> Result<(), StorageError> {
         let mut writes = Vec::new();
         let name = id.to_string();
+        let (mut aside, mut damaged) = (Vec::new(), Vec::new());
         for entry in entries {
             let key: Array = entry.get(0).unchecked_into();
             let key: Vec<String> = key.iter().filter_map(|part| part.as_string()).collect();
             let value: Uint8Array = entry.get(1).unchecked_into();
-            let write = keys::entry(&name, &key, value.to_vec());
+            let value = value.to_vec();
+            match keys::entry_aside(&name, &key, &value) {
+                Some(Some(chunk)) => aside.push(chunk),
+                Some(None) => damaged.push((key.clone(), value.clone())),
+                None => {}
+            }
+            if key.first().is_some_and(|kind| kind == "aside") {
+                continue;
+            }
+            let write = keys::entry(&name, &key, value.clone());
             let kind = key.first().map_or("", String::as_str);
             if write.is_none() && matches!(kind, "acknowledged" | "refused") {
                 // Without these, relays are asked and say it again.
                 continue;
             }
-            writes.push(write.ok_or_else(|| StorageError::Damaged {
-                document: name.clone(),
-                what: "an entry in the browser's storage",
-            })?);
+            match write {
+                Some(write) => writes.push(write),
+                None => damaged.push((key, value)),
+            }
+        }
+        let key = self.storage.new_key();
+        if !aside.is_empty() {
+            self.storage.keep_aside(id, aside);
+        }
+        if !damaged.is_empty() {
+            self.storage.mark_damaged(id, key);
+            self.damaged.insert(id, damaged);
         }
         if !writes.is_empty() {
-            let key = self.storage.new_key();
             self.storage.commit(&[Batch {
                 document: id,
                 key,
@@ -362,30 +393,38 @@ impl Client {
         } else {
             self.mirrored.insert(batch.document);
         }
-        let writes = keys::writes(batch).into();
+        let writes = keys::writes(batch);
+        if batch.writes.contains(&Write::SetAside) {
+            let id = batch.document.to_string();
+            let aside = self.storage.aside(&batch.document);
+            let aside = aside.expect("memory does not fail");
+            for (number, chunk) in aside.iter().enumerate() {
+                writes.push(&keys::aside(&id, number, chunk));
+            }
+            let damaged = self.damaged.get(&batch.document);
+            for (key, value) in damaged.into_iter().flatten() {
+                writes.push(&keys::damaged(&id, key, value));
+            }
+        }
         output(
             "store",
-            [("document", name(batch.document)), ("writes", writes)],
+            [
+                ("document", name(batch.document)),
+                ("writes", writes.into()),
+            ],
         )
     }
 
     /// Documents that left the engine's memory leave this one too.
     fn forget_released(&mut self) {
         let (engine, storage) = (&self.engine, &self.storage);
+        self.damaged.retain(|id, _| !engine.is_released(id));
         self.mirrored.retain(|id| {
-            if !engine.is_released(id) {
-                return true;
+            if engine.is_released(id) {
+                storage.forget(id);
+                return false;
             }
-            if let Ok(Some(stored)) = storage.load(id) {
-                let writes = vec![Write::RemoveDocument];
-                let batch = Batch {
-                    document: *id,
-                    key: stored.key,
-                    writes,
-                };
-                storage.commit(&[batch]).expect("memory does not fail");
-            }
-            false
+            true
         });
     }
 }

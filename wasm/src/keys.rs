@@ -6,6 +6,8 @@
 //! * `documents`, id, `row`, index of its last change
 //! * `documents`, id, `snapshot` | `outline` | `segment` | `quarantine`, number
 //! * `documents`, id, `acknowledged` | `refused`, relay
+//! * `documents`, id, `aside`, number: a change of a document that was damaged and began anew
+//! * `damaged`, id, the rest of the key: a value that was found damaged, as it was
 //! * `outbox`, id
 //!
 //! Numbers have ten digits, so that they sort. The values are those of the core's file format, each
@@ -23,11 +25,40 @@ use crate::value::object;
 
 const DOCUMENTS: &str = "documents";
 const OUTBOX: &str = "outbox";
+const ASIDE: &str = "aside";
+const DAMAGED: &str = "damaged";
 
 /// What a storage writes, all at once, to commit a batch; `StorageWrite` of `wasm/js/storage.ts`.
 pub(crate) fn writes(batch: &Batch) -> Array {
     let id = batch.document.to_string();
-    batch.writes.iter().map(|write| one(&id, write)).collect()
+    let writes = batch.writes.iter().flat_map(|write| {
+        let damaged = matches!(write, Write::RemoveDocument)
+            .then(|| object([("removeRange", key(&[DAMAGED, &id]))]));
+        [Some(one(&id, write)), damaged].into_iter().flatten()
+    });
+    writes.collect()
+}
+
+/// The write that keeps a chunk of a change which was set aside.
+pub(crate) fn aside(document: &str, number: usize, chunk: &[u8]) -> JsValue {
+    let number = format!("{number:010}");
+    put_sealed(&[DOCUMENTS, document, ASIDE, &number], chunk)
+}
+
+/// The chunk, if this is the key of one; `None` in it if it is damaged.
+pub(crate) fn entry_aside(document: &str, key: &[String], value: &[u8]) -> Option<Option<Bytes>> {
+    let [kind, number] = key else {
+        return None;
+    };
+    let place = place_of(&[DOCUMENTS, document, kind, number]);
+    (kind == ASIDE).then(|| sealed::unseal_bytes(&place, &Bytes::copy_from_slice(value)))
+}
+
+/// The write that keeps a damaged value.
+pub(crate) fn damaged(document: &str, of: &[String], value: &[u8]) -> JsValue {
+    let mut parts = vec![DAMAGED, document];
+    parts.extend(of.iter().map(String::as_str));
+    put(key(&parts), value)
 }
 
 fn one(id: &str, write: &Write) -> JsValue {
@@ -63,7 +94,7 @@ fn one(id: &str, write: &Write) -> JsValue {
         },
         Write::Outbox(true) => put(key(&[OUTBOX, id]), &[]),
         Write::Outbox(false) => remove(key(&[OUTBOX, id])),
-        // The shell takes it out of the outbox too. Clients set nothing aside.
+        // The shell takes it out of the outbox too. What is set aside is written again: `aside`.
         Write::RemoveDocument | Write::SetAside => object([("removeRange", key(&[DOCUMENTS, id]))]),
     }
 }

@@ -115,6 +115,8 @@ pub(super) struct Document {
     pub(super) is_unsound: bool,
     /// Changes that were taken out of it.
     pub(super) quarantined: Arc<[ChangeHash]>,
+    /// What was found damaged when it was read.
+    pub(super) damage: Option<StorageError>,
     /// It is read again for that; whether its changes were observed.
     pub(super) reread: Option<bool>,
     /// Its history is being folded, for the time of this number.
@@ -221,6 +223,7 @@ impl Document {
             in_outbox: false,
             is_unsound: false,
             quarantined: Arc::default(),
+            damage: None,
             reread: None,
             folding: None,
             new_snapshot: None,

@@ -20,6 +20,8 @@ pub struct Loaded {
     pub(super) refused: Vec<(Arc<str>, Refused)>,
     /// What was taken out of it, now or before.
     pub(super) quarantined: Arc<[ChangeHash]>,
+    /// What was found damaged. It begins anew with the rest, and relays are asked for what they have.
+    pub(super) damage: Option<StorageError>,
 }
 
 /// What of a document is built when it is read.
@@ -35,9 +37,46 @@ pub enum Reading {
 
 /// Carries out [`Output::Load`](super::Output::Load). `actor` must be one that nobody used before.
 ///
+/// Of a document that is damaged, it gives what is whole; see [`Output::Salvaged`](super::Output::Salvaged).
+///
 /// # Errors
-/// When reading fails or finds damage.
+/// When reading fails, or finds damage and nothing can be salvaged.
 pub fn load(
+    storage: &dyn Storage,
+    document: &DocumentId,
+    contents: Reading,
+    actor: ActorId,
+) -> Result<Loaded, StorageError> {
+    match read(storage, document, contents, actor.clone()) {
+        Err(damage @ StorageError::Damaged { .. }) => salvage(storage, document, actor, damage),
+        read => read,
+    }
+}
+
+fn salvage(
+    storage: &dyn Storage,
+    document: &DocumentId,
+    actor: ActorId,
+    damage: StorageError,
+) -> Result<Loaded, StorageError> {
+    let Ok(salvaged) = storage.salvage(document) else {
+        return Err(damage);
+    };
+    let Ok(replica) = Replica::salvaged(&salvaged, actor) else {
+        return Err(damage);
+    };
+    let quarantined = salvaged.quarantined.iter().map(|change| change.hash);
+    Ok(Loaded {
+        key: storage.new_key(),
+        replica,
+        acknowledged: Vec::new(),
+        refused: Vec::new(),
+        quarantined: quarantined.collect(),
+        damage: Some(damage),
+    })
+}
+
+fn read(
     storage: &dyn Storage,
     document: &DocumentId,
     contents: Reading,
@@ -50,6 +89,7 @@ pub fn load(
             acknowledged: Vec::new(),
             refused: Vec::new(),
             quarantined: Arc::default(),
+            damage: None,
         });
     };
     let key = stored.key;
@@ -76,19 +116,24 @@ pub fn load(
         None => check::sound(storage, document, snapshot, actor)?,
     };
     replica.quarantine(&quarantined);
-    let quarantined = quarantined.iter().chain(&taken_out);
-    let quarantined = quarantined.map(|change| change.hash).collect();
     if contents != Reading::History {
         replica
             .build()
             .map_err(|_| damaged(document, "its contents cannot be built"))?;
+        let aside = storage.aside(document)?;
+        if !aside.is_empty() {
+            replica.take_in(&aside, &quarantined);
+        }
     }
+    let quarantined = quarantined.iter().chain(&taken_out);
+    let quarantined = quarantined.map(|change| change.hash).collect();
     Ok(Loaded {
         key,
         replica,
         acknowledged,
         refused,
         quarantined,
+        damage: None,
     })
 }
 

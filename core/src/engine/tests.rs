@@ -330,6 +330,7 @@ impl World {
             | Output::Flushed(_)
             | Output::Changed(_)
             | Output::TakenOut(_)
+            | Output::Salvaged(_)
             | Output::Deleted(_) => {}
             Output::Idle { .. } => unreachable!("handled by the caller"),
         }

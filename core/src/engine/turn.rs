@@ -73,6 +73,16 @@ impl Engine {
                 document.relays[at].refused = Some(refused);
             }
         }
+        if let Some(damage) = loaded.damage {
+            document.damage = Some(damage);
+            self.outputs.push_back(Output::Salvaged(id));
+            for of_relay in &mut document.relays {
+                // What it was told is not here any more, as far as we know.
+                of_relay.acknowledged.clear();
+                of_relay.reset = of_relay.greeted != Greeted::No;
+                of_relay.greeted = Greeted::No;
+            }
+        }
         for (name, heads) in loaded.acknowledged {
             if let Some(at) = self.relays.iter().position(|relay| relay.name == name) {
                 document.relays[at].acknowledged = heads;

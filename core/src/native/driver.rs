@@ -244,7 +244,10 @@ impl State {
                         self.let_go(vec![id]);
                     }
                 }
-                Output::Changed(id) | Output::Status(id, _) | Output::TakenOut(id) => {
+                Output::Changed(id)
+                | Output::Status(id, _)
+                | Output::TakenOut(id)
+                | Output::Salvaged(id) => {
                     self.publish(id);
                 }
                 Output::Ephemeral {
@@ -421,6 +424,7 @@ impl Driver {
             | Output::Found(..)
             | Output::Changed(_)
             | Output::TakenOut(_)
+            | Output::Salvaged(_)
             | Output::Status(..)
             | Output::Ephemeral { .. }
             | Output::Flushed(_)

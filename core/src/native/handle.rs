@@ -371,6 +371,15 @@ impl DocHandle {
         state.watch(self.id, |watchers| watchers.quarantined.subscribe())
     }
 
+    /// What of the document was found damaged in local storage when it was read. It began anew with
+    /// what is whole then, and relays are asked for what they have of it; what is damaged stays where
+    /// it is. Own changes on top of a damaged one are made again when the document is opened another
+    /// time and that one is here by then.
+    #[must_use]
+    pub fn damage(&self) -> Option<crate::storage::StorageError> {
+        self.repo.shared().state().engine.damage(&self.id).cloned()
+    }
+
     /// Waits until some relay has on its disk everything that the document has here.
     ///
     /// # Errors

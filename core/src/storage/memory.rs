@@ -9,10 +9,10 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 
 use super::{
-    Acknowledged, BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Refused, Storage, StorageError,
-    Stored, Write, damaged, pick,
+    Acknowledged, BLOB_PIECE_BYTES, Batch, Blob, DocumentKey, Refused, Salvaged, Storage,
+    StorageError, Stored, Write, damaged, pick,
 };
-use crate::history::{Record, Row};
+use crate::history::{Quarantined, Record, Row};
 use crate::id::DocumentId;
 
 /// Keeps documents in memory. Durable as long as the process.
@@ -33,6 +33,10 @@ struct Tables {
     refused: BTreeMap<(DocumentKey, Arc<str>), Refused>,
     outbox: BTreeSet<DocumentId>,
     relays: BTreeSet<Arc<str>>,
+    /// Documents of which something was damaged where this memory was filled from.
+    damaged: HashMap<DocumentId, DocumentKey>,
+    /// The chunks of changes of those that began anew.
+    aside: HashMap<DocumentId, Vec<Bytes>>,
 }
 
 impl MemoryStorage {
@@ -46,6 +50,26 @@ impl MemoryStorage {
         }
     }
 
+    /// What was read into this memory at `key`, from elsewhere, is not all of the document: the rest
+    /// is damaged there.
+    pub fn mark_damaged(&self, document: DocumentId, key: DocumentKey) {
+        self.tables().damaged.insert(document, key);
+    }
+
+    /// Removes all of a document.
+    pub fn forget(&self, document: &DocumentId) {
+        let mut tables = self.tables();
+        if let Some(key) = tables.key_of(document) {
+            tables.remove(document, key);
+        }
+    }
+
+    /// Adds chunks of changes to those that were set aside of a document.
+    pub fn keep_aside(&self, document: DocumentId, chunks: Vec<Bytes>) {
+        let mut tables = self.tables();
+        tables.aside.entry(document).or_default().extend(chunks);
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // Nothing panics while it is held; a poisoned lock still holds whole commits.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
@@ -55,12 +79,31 @@ impl MemoryStorage {
 impl Tables {
     fn remove(&mut self, document: &DocumentId, key: DocumentKey) {
         self.documents.remove(document);
+        self.outbox.remove(document);
+        self.aside.remove(document);
+        if let Some(damaged) = self.damaged.remove(document) {
+            self.remove_key(damaged);
+        }
+        self.remove_key(key);
+    }
+
+    fn remove_key(&mut self, key: DocumentKey) {
         self.records.remove(&key);
         self.rows.retain(|(of, _), _| *of != key);
         self.blobs.retain(|(of, _), _| *of != key);
         self.acknowledged.retain(|(of, _), _| *of != key);
         self.refused.retain(|(of, _), _| *of != key);
-        self.outbox.remove(document);
+    }
+
+    fn key_of(&self, document: &DocumentId) -> Option<DocumentKey> {
+        let damaged = self.damaged.get(document);
+        damaged.or_else(|| self.documents.get(document)).copied()
+    }
+
+    /// The chunks of changes that the rows at `key` have.
+    fn chunks(&self, key: DocumentKey) -> impl Iterator<Item = Bytes> {
+        let rows = self.rows.range((key, 0)..=(key, u32::MAX));
+        rows.flat_map(|(_, row)| row.changes.iter().map(|change| change.bytes.clone()))
     }
 }
 
@@ -75,6 +118,9 @@ impl Storage for MemoryStorage {
 
     fn load(&self, document: &DocumentId) -> Result<Option<Stored>, StorageError> {
         let tables = self.tables();
+        if tables.damaged.contains_key(document) {
+            return Err(damaged(document, "a value of it"));
+        }
         let Some(key) = tables.documents.get(document).copied() else {
             return Ok(None);
         };
@@ -173,6 +219,34 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    fn salvage(&self, document: &DocumentId) -> Result<Salvaged, StorageError> {
+        let tables = self.tables();
+        let mut salvaged = Salvaged::default();
+        if let Some(key) = tables.key_of(document) {
+            salvaged.space = tables.records.get(&key).map(|record| record.space.clone());
+            for ((of, blob), bytes) in &tables.blobs {
+                match blob {
+                    _ if *of != key => {}
+                    Blob::Snapshot(_) => salvaged.snapshot = Some(bytes.clone()),
+                    Blob::Quarantine(_) => {
+                        let lot = Quarantined::decode(bytes).unwrap_or_default();
+                        salvaged.quarantined.extend(lot);
+                    }
+                    Blob::Outline(_) | Blob::Segment(_) => {}
+                }
+            }
+            salvaged.changes.extend(tables.chunks(key));
+        }
+        let aside = tables.aside.get(document).into_iter().flatten().cloned();
+        salvaged.changes.extend(aside);
+        Ok(salvaged)
+    }
+
+    fn aside(&self, document: &DocumentId) -> Result<Vec<Bytes>, StorageError> {
+        let tables = self.tables();
+        Ok(tables.aside.get(document).cloned().unwrap_or_default())
+    }
+
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
         let mut tables = self.tables();
         for batch in batches {
@@ -221,8 +295,15 @@ impl Storage for MemoryStorage {
                         tables.outbox.remove(&batch.document);
                     }
                     Write::RemoveDocument => tables.remove(&batch.document, key),
-                    // Memory is not damaged; the record says which key it has.
-                    Write::SetAside => {}
+                    Write::SetAside => {
+                        if let Some(before) = tables.key_of(&batch.document) {
+                            let chunks: Vec<_> = tables.chunks(before).collect();
+                            let aside = tables.aside.entry(batch.document).or_default();
+                            aside.extend(chunks);
+                            tables.remove_key(before);
+                            tables.damaged.remove(&batch.document);
+                        }
+                    }
                 }
             }
         }

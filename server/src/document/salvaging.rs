@@ -61,7 +61,9 @@ impl Document {
             let adopted = history.adopted(record, &outline);
             history = adopted.ok_or_else(|| slot.damaged("the outline of its snapshot"))?;
         }
-        history.quarantine(&quarantined);
+        if !quarantined.is_empty() {
+            history.quarantine_anew(&quarantined);
+        }
         let received = tokio::task::block_in_place(|| {
             if history.load_graph(&segments).is_none() {
                 return Err(slot.damaged("the graph of its snapshot"));
@@ -73,9 +75,8 @@ impl Document {
         if let Some((last, row)) = history.take_unsaved() {
             writes.push(Write::Row { last, row });
         }
-        let mut record = history.record().clone();
-        if !quarantined.is_empty() {
-            record.quarantined = 1;
+        let record = history.record().clone();
+        if record.quarantined > 0 {
             let lot = Quarantined::encode(&quarantined).into();
             writes.push(Write::Blob(Blob::Quarantine(0), lot));
         }

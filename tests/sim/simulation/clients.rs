@@ -182,7 +182,7 @@ impl Simulation {
                 sender,
                 data,
             } => self.check_heard(at, document, sender.as_str(), &data),
-            Output::Found(..) | Output::Changed(_) | Output::TakenOut(_) => {}
+            Output::Found(..) | Output::Changed(_) | Output::TakenOut(_) | Output::Salvaged(_) => {}
             Output::Idle { .. } => unreachable!("handled by the caller"),
         }
     }

@@ -54,6 +54,7 @@ type Output =
     | { type: "found"; document: string; code?: FailureCode; error?: string }
     | { type: "changed"; document: string }
     | { type: "takenOut"; document: string }
+    | { type: "salvaged"; document: string; error: string }
     | { type: "status"; document: string; state: DocumentStatus["state"]; reason?: string }
     | { type: "ephemeral"; document: string; sender: string; message: unknown }
     | { type: "deleted"; document: string }
@@ -435,6 +436,11 @@ export class Host {
                     page.port.post({ type: "ephemeral", document, sender, message })
                 }
                 return
+            }
+            case "salvaged": {
+                const { document, error } = output
+                const message = `local storage: ${error}; ${document} begins anew with what is whole of it, and relays are asked for the rest`
+                return this.#tell({ type: "problem", message })
             }
             case "takenOut":
                 for (const page of this.#shown.get(output.document)?.views.keys() ?? []) page.port.post(output)
