@@ -215,3 +215,20 @@ for (const kind of BROWSERS) {
     }
   }, { ms: 120_000 })
 }
+
+// As a picture that is dropped into a document. Chromium keeps large values apart from others.
+for (const kind of BROWSERS) {
+  story(`${kind}: 15 MB are put into a document, and its tab goes at once`, async world => {
+    const site = await world.site()
+    const browser = await world.browser(kind)
+    const put = n => doc.change(draft => (draft.picture = new Uint8Array(15_000_000).fill(n)))
+    let tab = await browser.tab()
+    const url = await goTo(tab, site, SUBJECTS.ours)
+    for (let n = 1; n <= ROUNDS; n++) {
+      await leave(tab, put, n, `${site.url}/blank.html`)
+      if (n % 2) tab = await browser.tab()
+      await goTo(tab, site, SUBJECTS.ours, url)
+      assert.deepEqual(await tab.evaluate(() => [doc.doc().picture.length, doc.doc().picture.at(-1)]), [15_000_000, n])
+    }
+  }, { ms: 120_000 })
+}

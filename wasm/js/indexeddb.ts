@@ -133,8 +133,9 @@ export class IndexedDbStorage implements Storage {
             transaction.onabort = () => reject(this.#error(thrown ?? transaction.error))
             try {
                 results = work(transaction.objectStore(STORE))
-                // The page may go, or be frozen, before it hears of its requests.
-                if (this.#durability === "relaxed") transaction.commit()
+                // The page may go, or be frozen, before it hears of its requests. What only reads ends by
+                // itself: in Chromium it never does if it is told to while it reads a large value.
+                if (this.#durability === "relaxed" && mode === "readwrite") transaction.commit()
             } catch (error) {
                 thrown = error
                 transaction.abort()

@@ -86,7 +86,8 @@ export interface ConnectionStatus {
  * - `closed`: the repo was shut down;
  * - `failed`: an argument is of no use, or the engine failed. The message tells more.
  */
-export type FailureCode = "unavailable" | "deleted" | "storage" | "damaged" | "quarantined" | "removed" | "closed" | "failed"
+export type FailureCode =
+    "unavailable" | "deleted" | "storage" | "damaged" | "quarantined" | "removed" | "closed" | "failed"
 
 /** A change that was taken out of a document, because together with its past it makes none. */
 export interface QuarantinedChange {
