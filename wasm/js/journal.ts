@@ -14,7 +14,7 @@ import type { StorageWrite } from "./storage.js"
 export type Entry = Extract<PageMessage, { type: "edit" }> & { readonly base: Base }
 
 /** So many edits of a handle are kept at most. Those after them are in memory, until some are stored. */
-export const JOURNAL_EDITS_MAX = 1000
+export const JOURNAL_EDITS_MAX = 10_000
 
 /** A repo does not wait longer for it. */
 const OPEN_MS_MAX = 2000
@@ -57,6 +57,17 @@ export class Journal {
     flush(): void {
         // The host has all of it, too, unless this page goes.
         if (this.#writes.length > 0) this.#storage.commit(this.#writes.splice(0)).catch(() => {})
+    }
+
+    /** The page is kept as it is: whoever deletes the database would wait for it. */
+    rest(): void {
+        this.flush()
+        this.#storage.rest()
+    }
+
+    /** What is put is kept at once only while the database is open. */
+    wake(): void {
+        this.#storage.keys([this.#page]).catch(() => {})
     }
 
     close(): void {

@@ -131,7 +131,16 @@ export class Repo {
                 return repo.#journal
             },
         }
-        this.#unlisten = listen(this.#link)
+        const kept = (isKept: boolean): void => {
+            if (isKept) {
+                this.#link.suspend()
+                this.#journal?.rest()
+            } else {
+                this.#journal?.wake()
+                this.#link.goOn()
+            }
+        }
+        this.#unlisten = listen((isOtherNetwork) => this.#link.wake(isOtherNetwork), kept)
     }
 
     /**
@@ -341,18 +350,18 @@ function checked(url: string): string {
 }
 
 /** Hears when there is a network again, when somebody looks at the page, leaves it and comes back. */
-function listen(link: Link): () => void {
+function listen(wake: (isOtherNetwork: boolean) => void, kept: (isKept: boolean) => void): () => void {
     if (typeof addEventListener !== "function") return () => {}
     const unlisten = new AbortController()
     const { signal } = unlisten
-    addEventListener("online", () => link.wake(true), { signal })
+    addEventListener("online", () => wake(true), { signal })
     if (typeof document === "object") {
         const visible = (): void => {
-            if (document.visibilityState === "visible") link.wake(false)
+            if (document.visibilityState === "visible") wake(false)
         }
         document.addEventListener("visibilitychange", visible, { signal })
-        addEventListener("pagehide", (event) => event.persisted && link.suspend(), { signal })
-        addEventListener("pageshow", (event) => event.persisted && link.goOn(), { signal })
+        addEventListener("pagehide", (event) => event.persisted && kept(true), { signal })
+        addEventListener("pageshow", (event) => event.persisted && kept(false), { signal })
     }
     return () => unlisten.abort()
 }
