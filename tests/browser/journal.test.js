@@ -329,3 +329,28 @@ scenario("edits behind a gap, and of what is deleted, are not made", async () =>
   await next.takeUp(isGone)
   await assert.rejects(found(next, documentId), /unavailable|not/)
 })
+
+scenario("a page that was kept for going back, and comes back after long, makes nothing twice", async () => {
+  const { host, ann, bob } = await begin()
+  type(ann, 0, "once ")
+  ann.go()
+  ann.end()
+  await turns()
+  assert.equal(bob.handle.doc().text, "once hello")
+  const { now } = Date
+  try {
+    Date.now = () => now() + 60 * 60 * 1000
+    // Another page lets go of the document, which is when old notes are thrown away.
+    assert.equal((await found(host, ann.handle.documentId)).text, "once hello")
+    bob.post({ type: "release", document: bob.handle.documentId })
+    bob.speak()
+    await turns()
+    ann.attach(host)
+    ann.speak()
+    await turns()
+    assert.equal(ann.handle.doc().text, "once hello")
+    assert.equal((await found(host, ann.handle.documentId)).text, "once hello")
+  } finally {
+    Date.now = now
+  }
+})

@@ -286,7 +286,8 @@ export class Host {
         const documents = [...this.#shown].filter(([, { views }]) => views.has(page)).map(([document]) => document)
         await this.#until(() => documents.every((document) => this.#client.isStored(document)))
         if (left.length > 0) await this.#journal?.commit(left.map(({ key }) => ({ remove: key })))
-        this.#releaseAll(page)
+        // It may not be gone but kept by the browser, and when somebody comes back it tells its edits.
+        this.#releaseAll(page, new Set(left.map(({ key }) => key[1])))
     }
 
     // The engine.
@@ -720,17 +721,20 @@ export class Host {
         this.#update(document)
     }
 
-    #releaseAll(page: Page): void {
-        for (const document of [...this.#shown.keys()]) this.#release(page, document)
+    #releaseAll(page: Page, takenUp?: ReadonlySet<string | undefined>): void {
+        for (const document of [...this.#shown.keys()]) this.#release(page, document, takenUp)
     }
 
-    #release(page: Page, document: string): void {
+    /** What is stored of the authors whose edits were `takenUp` is told for `UNTOLD_MS`. */
+    #release(page: Page, document: string, takenUp?: ReadonlySet<string | undefined>): void {
         const shown = this.#shown.get(document)
         const view = shown?.views.get(page)
         if (!shown || !view || this.#closed) return
         shown.views.delete(page)
         this.#client.forgetView(view.number)
-        if (view.author !== undefined) this.#partings.push({ key: ["views", document, view.author], at: Date.now() })
+        const { author } = view
+        if (author !== undefined && !takenUp?.has(author))
+            this.#partings.push({ key: ["views", document, author], at: Date.now() })
         // What a page removed from its journal may be on its way there.
         const since = Date.now() - (this.#journal ? JOURNAL_MS : 0)
         while (this.#partings[0] && this.#partings[0].at <= since) {
