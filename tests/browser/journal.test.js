@@ -7,6 +7,7 @@ import { join } from "node:path"
 import { test } from "node:test"
 import { load } from "./lib/bundle.js"
 import { packageFolder } from "./lib/package.js"
+import { random } from "./lib/random.js"
 
 const { DocHandle, Host, MemoryStorage, splice } = await load("pages/views.js")
 const module = readFileSync(join(packageFolder(), "dist/core/reconverge_bg.wasm"))
@@ -70,8 +71,13 @@ class Page {
     this.out.push(structuredClone(message))
   }
 
+  /** The host gets the next message, or all. */
+  hears(messages = this.out.length) {
+    for (const message of this.out.splice(0, messages)) this.#port.onmessage(message)
+  }
+
   speak() {
-    for (const message of this.out.splice(0)) this.#port.onmessage(message)
+    this.hears()
   }
 
   call(name, args, { then = value => value } = {}) {
@@ -106,6 +112,8 @@ class Page {
 
 class World {
   storage = new MemoryStorage()
+  /** What the storage does instead, by the names of its methods. */
+  instead = {}
   journal = new Entries()
   #pages = []
   #ends = []
@@ -118,8 +126,11 @@ class World {
     const options = { name: "test", relays: [], peerId: "test", keeps: true }
     let isDead = false
     const storage = new Proxy(this.storage, {
-      get: (target, name) =>
-        name === "commit" && isDead ? async () => {} : typeof target[name] === "function" ? target[name].bind(target) : target[name],
+      get: (target, name) => {
+        if (name === "commit" && isDead) return async () => {}
+        const value = this.instead[name] ?? target[name]
+        return typeof value === "function" ? value.bind(target) : value
+      },
     })
     const host = await Host.start({ options, storage, journal: this.journal, webSocket: () => {}, module })
     this.#ends.push(() => {
@@ -337,20 +348,312 @@ scenario("a page that was kept for going back, and comes back after long, makes 
   ann.end()
   await turns()
   assert.equal(bob.handle.doc().text, "once hello")
-  const { now } = Date
-  try {
-    Date.now = () => now() + 60 * 60 * 1000
+  await later(1, async () => {
     // Another page lets go of the document, which is when old notes are thrown away.
     assert.equal((await found(host, ann.handle.documentId)).text, "once hello")
     bob.post({ type: "release", document: bob.handle.documentId })
     bob.speak()
     await turns()
-    ann.attach(host)
-    ann.speak()
-    await turns()
+    await comesBack(ann, host)
     assert.equal(ann.handle.doc().text, "once hello")
     assert.equal((await found(host, ann.handle.documentId)).text, "once hello")
+  })
+})
+
+async function later(hours, body) {
+  const { now } = Date
+  try {
+    Date.now = () => now() + hours * 60 * 60 * 1000
+    await body()
   } finally {
     Date.now = now
+  }
+}
+
+/** The browser keeps a page as it is, or it is closed. */
+async function leaves(page) {
+  page.go()
+  page.end()
+  await turns()
+}
+
+async function comesBack(page, host) {
+  page.attach(host)
+  for (let i = 0; i < 2; i++) {
+    page.speak()
+    await turns()
+  }
+}
+
+/** Commits wait for what is given. */
+function holdCommits() {
+  let release
+  const released = new Promise(resolve => (release = resolve))
+  world.instead.commit = async function (writes) {
+    await released
+    return this.commit(writes)
+  }
+  return () => {
+    delete world.instead.commit
+    release()
+  }
+}
+
+const fails = async () => {
+  throw new Error("on purpose")
+}
+
+/** What was removed from the journal is still there: pages remove it with their next edit. */
+async function speakAndKeep(page) {
+  const kept = new Map(world.journal.kept)
+  page.speak()
+  await turns()
+  world.journal.kept = kept
+}
+
+scenario("a page that comes back while its edits cannot be stored makes nothing twice", async () => {
+  const { host, ann } = await begin()
+  world.instead.commit = fails
+  type(ann, 0, "once ")
+  await leaves(ann)
+  await comesBack(ann, host)
+  delete world.instead.commit
+  assert.equal(ann.handle.doc().text, "once hello")
+  assert.equal((await found(host, ann.handle.documentId)).text, "once hello")
+})
+
+scenario("nor while they are being stored", async () => {
+  const { host, ann, bob } = await begin()
+  const release = holdCommits()
+  type(bob, 5, " bob")
+  bob.speak()
+  await turns()
+  type(ann, 0, "once ")
+  await leaves(ann)
+  await comesBack(ann, host)
+  release()
+  await turns()
+  await comesBack(ann, host)
+  assert.equal(ann.handle.doc().text, "once hello bob")
+  assert.equal((await found(host, ann.handle.documentId)).text, "once hello bob")
+})
+
+scenario("nor while the next host takes them up", async () => {
+  const { ann, bob } = await begin()
+  type(ann, 0, "once ")
+  ann.go()
+  bob.go()
+  await world.die()
+  const host = await world.host()
+  await host.takeUp(isGone)
+  await comesBack(ann, host)
+  assert.equal((await found(host, ann.handle.documentId)).text, "once hello")
+})
+
+scenario("a page says hello twice", async () => {
+  const { ann, bob } = await begin()
+  type(ann, 0, "once ")
+  ann.go()
+  bob.go()
+  await world.die()
+  const host = await world.host()
+  await host.takeUp(name => name === "ann")
+  ann.attach(host)
+  ann.end()
+  await comesBack(ann, host)
+  assert.equal((await found(host, ann.handle.documentId)).text, "once hello")
+})
+
+scenario("a page goes while it waits for an answer, and its last edits are on their way to storage", async () => {
+  const { ann, bob } = await begin()
+  ann.handle.whenSynced({ level: "durable" }).catch(() => {})
+  ann.speak()
+  const release = holdCommits()
+  for (const [at, char] of [...'12'].entries()) {
+    type(ann, at, char)
+    ann.speak()
+    await turns()
+  }
+  await leaves(ann)
+  release()
+  await turns()
+  bob.speak()
+  await turns()
+  assert.equal(bob.handle.doc().text, "12hello")
+})
+
+scenario("an edit of last week is not lost because storage fails once", async () => {
+  const { ann } = await begin()
+  type(ann, 0, "once ")
+  ann.go()
+  await world.die()
+  await later(7 * 24, async () => {
+    const host = await world.host()
+    world.instead.keys = fails
+    await host.takeUp(isGone)
+    await turns()
+    delete world.instead.keys
+    await world.die()
+    const next = await world.host()
+    await next.takeUp(isGone)
+    assert.equal((await found(next, ann.handle.documentId)).text, "once hello")
+  })
+})
+
+scenario("a document that was deleted, and is found again at a relay, has no edit twice", async () => {
+  const { ann, bob } = await begin()
+  type(ann, 0, "once ")
+  await speakAndKeep(ann)
+  const { documentId } = ann.handle
+  const atRelay = await world.storage.loadRange(["documents", documentId])
+  const deleted = bob.call("delete", [documentId])
+  bob.speak()
+  await deleted
+  await turns()
+  await world.die()
+  for (let hosts = 0; hosts < 2; hosts++) {
+    const host = await world.host()
+    await host.takeUp(isGone)
+    await turns()
+    if (hosts === 0) await world.storage.commit(atRelay.map(({ key, data }) => ({ put: key, data })))
+    assert.equal((await found(host, documentId)).text, "once hello")
+    await world.die()
+  }
+})
+
+scenario("a journal that cannot be read when its page goes is read by the next host", async () => {
+  const { host, ann } = await begin()
+  type(ann, 0, "once ")
+  await speakAndKeep(ann)
+  const { documentId } = ann.handle
+  world.journal.loadRange = fails
+  await leaves(ann)
+  delete world.journal.loadRange
+  await later(1, async () => {
+    const other = world.page("other")
+    other.attach(host)
+    await other.open("open", [documentId])
+    other.handle.change(doc => void (doc.other = true))
+    other.post({ type: "release", document: documentId })
+    other.speak()
+    await turns()
+  })
+  await world.die()
+  const next = await world.host()
+  await next.takeUp(isGone)
+  assert.equal((await found(next, documentId)).text, "once hello")
+})
+
+for (const name of ["create", "import", "clone"]) {
+  scenario(`an edit of what a page was just given by ${name} is kept`, async () => {
+    const host = await world.host()
+    const ann = world.page("ann")
+    ann.attach(host)
+    await ann.open("create", [BEGIN, 0])
+    const asked = ann.call("export", [ann.handle.documentId])
+    ann.speak()
+    const saved = await asked
+    const release = holdCommits()
+    const given = { create: [BEGIN, 0], import: [saved, 0], clone: [ann.handle.documentId, 0] }[name]
+    let isOpen = false
+    const opened = ann.open(name, given).then(() => (isOpen = true))
+    await turns()
+    assert.equal(isOpen, false, "it is stored first")
+    release()
+    await opened
+    type(ann, 0, "x")
+    ann.go()
+    await world.die()
+    const next = await world.host()
+    await next.takeUp(isGone)
+    assert.equal((await found(next, ann.handle.documentId)).text, "xhello")
+  })
+}
+
+/**
+ * Two pages that edit, are kept by the browser and come back, hosts that end, calls that wait and a
+ * storage that takes its time, in any order: every edit is made once, in the order of its page.
+ */
+async function anything(seed) {
+  const below = random(seed)
+  let [slowness, queue] = [0, Promise.resolve()]
+  const slowly = work => {
+    const wait = async () => {
+      for (let turns = slowness; turns > 0; turns--) await turn()
+    }
+    return (queue = queue.then(wait).then(work, work))
+  }
+  for (const name of ["load", "keys", "loadRange", "commit"]) {
+    world.instead[name] = function (argument) {
+      return slowly(() => this[name](argument))
+    }
+  }
+  let { host, ann, bob } = await begin()
+  const people = [ann, bob].map(page => ({ page, isHere: true, said: [] }))
+  const done = []
+  const someTurns = async () => {
+    for (let n = below(6); n > 0; n--) await turn()
+  }
+  for (let step = 0; step < 40; step++) {
+    const person = people[below(2)]
+    const { page, said } = person
+    slowness = below(4) * below(4)
+    const what = below(10)
+    if (what < 4 && person.isHere) {
+      const id = `${page.name} ${step}`
+      said.push(id)
+      page.handle.change(doc => {
+        doc.list.push({ id })
+        splice(doc, ["text"], below(doc.text.length + 1), 0, String.fromCharCode(0x4e00 + step))
+      })
+      done.push(`${id} is edited`)
+    } else if (what < 7 && person.isHere) {
+      page.hears(below(5))
+      done.push(`${page.name} is heard`)
+    } else if (what === 7) {
+      if (person.isHere) {
+        page.go()
+        page.end()
+      } else {
+        page.attach(host)
+      }
+      person.isHere = !person.isHere
+      done.push(`${page.name} ${person.isHere ? "comes back" : "leaves"}`)
+    } else if (what === 8 && person.isHere) {
+      page.handle.whenSynced({ level: below(2) === 0 ? "local" : "durable" }).catch(() => {})
+      done.push(`${page.name} waits`)
+    } else if (what === 9 && below(2) === 0) {
+      await world.die()
+      host = await world.host()
+      const here = people.filter(({ isHere }) => isHere).map(({ page }) => page)
+      await host.takeUp(name => here.some(page => page.name === name))
+      for (const page of here) page.attach(host)
+      done.push("the host ends")
+    }
+    await someTurns()
+  }
+  slowness = 0
+  for (const { page, isHere } of people) if (!isHere) page.attach(host)
+  for (let i = 0; i < 12; i++) {
+    for (const { page } of people) page.speak()
+    await turns()
+  }
+  const shown = await found(host, ann.handle.documentId)
+  const because = `seed ${seed}: ${done.join("; ")}`
+  for (const { page, said } of people) {
+    const made = shown.list.map(({ id }) => id).filter(id => id.startsWith(page.name))
+    assert.deepEqual(made, said, because)
+    assert.deepEqual(page.handle.doc(), shown, because)
+  }
+  const characters = [...shown.text].filter(char => char >= "\u4e00")
+  assert.equal(new Set(characters).size, characters.length, because)
+}
+
+const [first, last] = (process.env.JOURNAL_SEEDS ?? "1-150").split("-").map(Number)
+scenario(`anything may happen, in any order (JOURNAL_SEEDS=${first}-${last})`, async () => {
+  for (let seed = first; seed <= last; seed++) {
+    world = new World()
+    await anything(seed)
+    await world.die()
   }
 })

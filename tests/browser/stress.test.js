@@ -14,6 +14,7 @@
 import assert from "node:assert/strict"
 import { until, within } from "../interop/lib/wait.js"
 import { Line } from "./lib/line.js"
+import { random } from "./lib/random.js"
 import { story } from "./lib/world.js"
 
 const PEOPLE = 3
@@ -26,17 +27,6 @@ const STEPS = Number(process.env.STRESS_STEPS ?? 100)
 const SEEDS = process.env.STRESS_SEED
   ? [Number(process.env.STRESS_SEED)]
   : Array.from({ length: Number(process.env.STRESS_SEEDS ?? 1) }, () => Math.floor(Math.random() * 2 ** 32))
-
-/** Numbers below a bound, always the same of a seed. */
-function numbers(seed) {
-  let state = seed >>> 0
-  return below => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below
-  }
-}
 
 /** What happens, by how often. */
 const WEIGHTS = {
@@ -161,7 +151,7 @@ class Stress {
 
   constructor(world, seed) {
     this.world = world
-    this.random = numbers(seed)
+    this.random = random(seed)
   }
 
   one(of) {

@@ -7,23 +7,13 @@ import { join } from "node:path"
 import { test } from "node:test"
 import { load } from "./lib/bundle.js"
 import { packageFolder } from "./lib/package.js"
+import { random } from "./lib/random.js"
 
 const { Counter, DocHandle, Host, mark, MemoryStorage, Repo, splice, usePlatform } = await load("pages/views.js")
 const module = readFileSync(join(packageFolder(), "dist/core/reconverge_bg.wasm"))
 
 const ROUNDS = Number(process.env.RECONVERGE_ROUNDS ?? 20)
 const STEPS = 150
-
-/** Mulberry32, by Tommy Ettinger. */
-function random(state) {
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = Math.imul(state ^ (state >>> 15), state | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
-  return limit => Math.floor(next() * limit)
-}
 
 /** Lets promises and microtasks go on, but no message between pages and hosts. */
 const turn = () => new Promise(resolve => setImmediate(resolve))

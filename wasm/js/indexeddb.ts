@@ -105,17 +105,11 @@ export class IndexedDbStorage implements Storage {
 
     close(): void {
         this.#closed = true
-        this.rest()
-    }
-
-    /** Closes the connection until it is needed again. */
-    rest(): void {
         // Behind the calls that wait for the connection. An open transaction completes first.
         this.#connection?.then(
             (database) => database.close(),
             () => {},
         )
-        this.#connection = undefined
     }
 
     /** One transaction. `work` makes its requests; what it returns reads their results. */

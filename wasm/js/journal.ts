@@ -59,17 +59,6 @@ export class Journal {
         if (this.#writes.length > 0) this.#storage.commit(this.#writes.splice(0)).catch(() => {})
     }
 
-    /** The page is kept as it is: whoever deletes the database would wait for it. */
-    rest(): void {
-        this.flush()
-        this.#storage.rest()
-    }
-
-    /** What is put is kept at once only while the database is open. */
-    wake(): void {
-        this.#storage.keys([this.#page]).catch(() => {})
-    }
-
     close(): void {
         this.flush()
         this.#storage.close()

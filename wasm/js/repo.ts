@@ -131,16 +131,7 @@ export class Repo {
                 return repo.#journal
             },
         }
-        const kept = (isKept: boolean): void => {
-            if (isKept) {
-                this.#link.suspend()
-                this.#journal?.rest()
-            } else {
-                this.#journal?.wake()
-                this.#link.goOn()
-            }
-        }
-        this.#unlisten = listen((isOtherNetwork) => this.#link.wake(isOtherNetwork), kept)
+        this.#unlisten = listen(this.#link)
     }
 
     /**
@@ -350,18 +341,19 @@ function checked(url: string): string {
 }
 
 /** Hears when there is a network again, when somebody looks at the page, leaves it and comes back. */
-function listen(wake: (isOtherNetwork: boolean) => void, kept: (isKept: boolean) => void): () => void {
+function listen(link: Link): () => void {
     if (typeof addEventListener !== "function") return () => {}
     const unlisten = new AbortController()
     const { signal } = unlisten
-    addEventListener("online", () => wake(true), { signal })
+    addEventListener("online", () => link.wake(true), { signal })
     if (typeof document === "object") {
         const visible = (): void => {
-            if (document.visibilityState === "visible") wake(false)
+            if (document.visibilityState === "visible") link.wake(false)
         }
         document.addEventListener("visibilitychange", visible, { signal })
-        addEventListener("pagehide", (event) => event.persisted && kept(true), { signal })
-        addEventListener("pageshow", (event) => event.persisted && kept(false), { signal })
+        // What an app edits after that, when it hears that it is hidden, is in the journal.
+        addEventListener("pagehide", (event) => event.persisted && link.suspend(), { signal })
+        addEventListener("pageshow", (event) => event.persisted && link.goOn(), { signal })
     }
     return () => unlisten.abort()
 }

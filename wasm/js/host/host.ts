@@ -82,6 +82,8 @@ interface Page {
     readonly resuming: Map<string, Promise<void>>
     /** Documents that it cannot go on with, and why: nothing true can be answered about its edits. */
     readonly lost: Map<string, CallError>
+    /** It is gone, and what it edited is being made and stored: it is let go of after that. */
+    isLeaving?: boolean
 }
 
 /** A call that failed for a reason that the caller can tell apart. */
@@ -107,6 +109,8 @@ export class Host {
     #journal: Storage | undefined
     /** What is edited by pages that are gone is there after that. */
     #takenUp: Promise<unknown> = Promise.resolve()
+    /** What is being made of pages that are gone, by their names. One that comes back waits for it. */
+    #making = new Map<string, Promise<unknown>>()
     #options: HostOptions
     #webSocket: MakeWebSocket
     #sockets = new Map<number, { socket: Socket; relay: number }>()
@@ -208,15 +212,13 @@ export class Host {
         if (!this.#pages.delete(page)) return
         for (const call of page.calls.values()) call.abort()
         page.port.close()
+        const isKept = this.#journal !== undefined && page.name !== ""
+        page.isLeaving = isKept
+        let take = (): void => {}
+        const turn = new Promise<void>((resolve) => (take = resolve))
+        if (isKept) this.#openLater(this.#takeUpOf(page, turn))
         // What it said before it went counts.
-        this.#inOrder(page, [...page.resuming.keys()], () => {
-            if (this.#journal === undefined || page.name === "") this.#releaseAll(page)
-            else
-                void this.#journal
-                    .loadRange([page.name])
-                    .catch(() => [])
-                    .then((left) => this.#openLater(this.#takeUpOf(page, left)))
-        })
+        this.#inOrder(page, [...page.resuming.keys()], () => (isKept ? take() : this.#releaseAll(page)))
     }
 
     /**
@@ -231,16 +233,14 @@ export class Host {
 
     async #startTakingUp(living: IsAlive | Promise<IsAlive>): Promise<{ made: Promise<unknown>; alive: string[] }> {
         const isAlive = await living
-        const pages = new Map<string, Chunk[]>()
-        for (const chunk of (await this.#journal?.loadRange([]).catch(() => [])) ?? []) {
-            push(pages, chunk.key[0] ?? "", chunk)
-        }
+        const keys = (await this.#journal?.keys([]).catch(() => [])) ?? []
+        const names = [...new Set(keys.map(([name = ""]) => name))]
         const port = { post: () => {}, onmessage: undefined, close: () => {} }
-        const made = [...pages].map(([name, left]) => {
+        const made = names.map((name) => {
             if (isAlive(name)) return undefined
-            return this.#takeUpOf({ name, port, calls: new Map(), resuming: new Map(), lost: new Map() }, left)
+            return this.#takeUpOf({ name, port, calls: new Map(), resuming: new Map(), lost: new Map() })
         })
-        return { made: Promise.all(made), alive: [...pages.keys()].filter(isAlive) }
+        return { made: Promise.all(made), alive: names.filter(isAlive) }
     }
 
     #openLater(made: Promise<unknown>): void {
@@ -248,9 +248,18 @@ export class Host {
     }
 
     /** Makes what is left of a page that is gone, as if it had lived on, and lets go of it. */
-    async #takeUpOf(page: Page, left: readonly Chunk[]): Promise<void> {
+    #takeUpOf(page: Page, turn?: Promise<void>): Promise<void> {
+        const made = turn ? turn.then(() => this.#make(page)) : this.#make(page)
+        const all = Promise.all([this.#making.get(page.name), made.catch(() => {})])
+        this.#making.set(page.name, all)
+        void all.then(() => this.#making.get(page.name) === all && this.#making.delete(page.name))
+        return made
+    }
+
+    async #make(page: Page): Promise<void> {
+        const left = await this.#journal?.loadRange([page.name]).catch(() => undefined)
         const authors = new Map<string, Entry[]>()
-        for (const { data } of left) {
+        for (const { data } of left ?? []) {
             const entry = data as unknown as Entry
             push(authors, entry.author, entry)
         }
@@ -265,29 +274,36 @@ export class Host {
                 }
                 return
             }
+            // It is here again, and tells its edits itself.
+            const [living] = this.#earlier(page, document, author)
+            if (living && this.#pages.has(living)) return void kept.add(author)
             try {
                 const isHere = (await this.#storage.keys(["documents", document])).length > 0
                 if (!isHere) throw new CallError("deleted", DOCUMENT_GONE)
                 const edits = entries.map(({ edit }) => edit).filter(({ seq }, i) => seq === first.seq + i)
                 const { base } = entries.at(-1)!
                 await this.#calls.resume(page, NOBODY, document, { author, base, unstored: first.seq, edits })
-            } catch {
-                // The next host may be able to.
-                if (first.time * 1000 > Date.now() - UNTOLD_MS) kept.add(author)
+            } catch (error) {
+                // The next host may be able to. What is not here, or makes the engine trap, has a day.
+                const isVain = error instanceof CallError && ["deleted", "damaged"].includes(error.code)
+                if (!isVain || first.time * 1000 > Date.now() - UNTOLD_MS) kept.add(author)
             }
         })
         await Promise.all(made)
-        const done = left.filter(({ key }) => !kept.has(key[1] ?? ""))
+        const done = left?.filter(({ key }) => !kept.has(key[1] ?? ""))
         this.#partWith(page, done).catch(() => {})
     }
 
     /** Lets go of a page that is gone, when all is stored that it edited. */
-    async #partWith(page: Page, left: readonly Chunk[]): Promise<void> {
+    async #partWith(page: Page, left: readonly Chunk[] | undefined): Promise<void> {
         const documents = [...this.#shown].filter(([, { views }]) => views.has(page)).map(([document]) => document)
         await this.#until(() => documents.every((document) => this.#client.isStored(document)))
-        if (left.length > 0) await this.#journal?.commit(left.map(({ key }) => ({ remove: key })))
+        if (left && left.length > 0) await this.#journal?.commit(left.map(({ key }) => ({ remove: key })))
+        page.isLeaving = false
         // It may not be gone but kept by the browser, and when somebody comes back it tells its edits.
-        this.#releaseAll(page, new Set(left.map(({ key }) => key[1])))
+        // If its journal could not be read, the next host reads it.
+        const views = [...this.#shown.values()].flatMap(({ views }) => views.get(page) ?? [])
+        this.#releaseAll(page, new Set(left?.map(({ key }) => key[1]) ?? views.map(({ author }) => author)))
     }
 
     // The engine.
@@ -504,8 +520,9 @@ export class Host {
 
     async #store(document: string, writes: StorageWrite[]): Promise<void> {
         if (writes.some((write) => "removeRange" in write && write.removeRange.length === 2)) {
-            // First: what the same commit writes after them takes their place.
-            writes.unshift({ remove: ["outbox", document] }, { removeRange: ["views", document] })
+            // First: what the same commit writes after it takes its place. Pages may tell their edits
+            // of it again, if it is found again: what is stored of them is kept.
+            writes.unshift({ remove: ["outbox", document] })
         }
         // The same ones when the commit is tried again: it has no edits that were made meanwhile.
         const untold = this.#untold.get(document) ?? this.#views(document).flatMap(untoldOf)
@@ -778,6 +795,13 @@ export class Host {
         return { document, heads, operations, status }
     }
 
+    /** A document that did not exist. It is stored first: a journal is of no use to one that nobody has. */
+    async #made(page: Page, signal: AbortSignal, make: () => string): Promise<Opened> {
+        const document = this.#must(make)
+        await this.#until(() => this.#client.isStored(document) || this.#unstored.has(document), signal)
+        return this.#opened(page, document)
+    }
+
     async #answer(
         page: Page,
         signal: AbortSignal,
@@ -801,18 +825,14 @@ export class Host {
         page.calls.delete(call)
         if (this.#pages.has(page)) page.port.post({ type: "result", call, ...answer })
         // It left while a document was opened for it.
-        else if (page.resuming.size === 0) this.#releaseAll(page)
+        else if (page.resuming.size === 0 && page.isLeaving !== true) this.#releaseAll(page)
     }
 
     #calls: {
         [N in CallName]: (page: Page, signal: AbortSignal, ...args: Calls[N][0]) => Calls[N][1] | Promise<Calls[N][1]>
     } = {
-        create: async (page, signal, operations, time) => {
-            const document = this.#must(() => this.#client.create([...operations], time))
-            // The page's journal is of no use to a document that nobody has.
-            await this.#until(() => this.#client.isStored(document) || this.#unstored.has(document), signal)
-            return this.#opened(page, document)
-        },
+        create: (page, signal, operations, time) =>
+            this.#made(page, signal, () => this.#client.create([...operations], time)),
         open: async (page, signal, document) => {
             const id = parse(document)
             await this.#takenUp
@@ -822,6 +842,8 @@ export class Host {
         },
         resume: async (page, _, document, resume) => {
             try {
+                // Else what is made of it meanwhile would be made twice.
+                if (this.#pages.has(page)) await this.#making.get(page.name)
                 const stored = await this.#storedEdits(document, resume)
                 // Also if the page goes meanwhile.
                 await this.#find(document, NOBODY)
@@ -831,15 +853,9 @@ export class Host {
                 throw error
             }
         },
-        import: (page, _, bytes, time) =>
-            this.#opened(
-                page,
-                this.#must(() => this.#client.import(bytes, time)),
-            ),
-        clone: (page, _, document, time) => {
-            const copy = (): string => this.#client.import(this.#client.save(document), time)
-            return this.#opened(page, this.#must(copy))
-        },
+        import: (page, signal, bytes, time) => this.#made(page, signal, () => this.#client.import(bytes, time)),
+        clone: (page, signal, document, time) =>
+            this.#made(page, signal, () => this.#client.import(this.#client.save(document), time)),
         export: async (_, signal, document) => {
             const id = parse(document)
             await this.#takenUp
@@ -971,8 +987,18 @@ export class Host {
         const { author, base, unstored, edits } = resume
         const last = stored && stored.seq > base.seq ? stored : base
         const known = last.heads.length > 0 && this.#client.knowsHeads(document, [...last.heads])
+        const [other, earlier] = this.#earlier(page, document, author)
         const view = this.#show(page, document, this.#client.heads(document))
         view.author = author
+        if (other && earlier && earlier.processed > last.seq) {
+            view.takeOver(earlier)
+            this.#client.forgetView(earlier.number)
+            this.#shown.get(document)?.views.delete(other)
+            for (const edit of edits) this.#edit(page, document, edit, 0, 0)
+            this.#update(document)
+            this.#tellStatus(document)
+            return
+        }
         if (stored) view.tell(stored, stored.seq >= (unstored ?? 0))
         view.goOn(last, known)
         // What is not known was not stored, or wiped: all edits are tried on what there is.
@@ -980,6 +1006,12 @@ export class Host {
         for (const edit of edits) this.#edit(page, document, edit, 0, 0)
         this.#update(document)
         this.#tellStatus(document)
+    }
+
+    /** Of a page that was taken for gone: its view, in which edits may be made and not stored. */
+    #earlier(page: Page, document: string, author: string): [Page?, View?] {
+        const views = [...(this.#shown.get(document)?.views ?? [])]
+        return views.find(([other, view]) => other !== page && view.author === author) ?? []
     }
 
     /**
@@ -1127,7 +1159,9 @@ function documentIn(frame: Uint8Array): string | undefined {
 }
 
 function push<T>(map: Map<string, T[]>, key: string, value: T): void {
-    map.set(key, [...(map.get(key) ?? []), value])
+    const values = map.get(key)
+    if (values) values.push(value)
+    else map.set(key, [value])
 }
 
 function take<T>(map: Map<string, T[]>, key: string): T[] {

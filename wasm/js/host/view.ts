@@ -205,6 +205,17 @@ export class View {
         if (isNews) this.post({ type: "stored", document: this.document, ...stored })
     }
 
+    /** Goes on where another view of the same handle is, of which not everything may be stored. */
+    takeOver(earlier: View): void {
+        this.#names = earlier.#names
+        this.#named = earlier.#named
+        this.#unstored = earlier.processed
+        const forgets = earlier.#isWhole || earlier.#onItsWay?.whole === true
+        const heads = forgets ? [] : (earlier.shown ?? earlier.#heads)
+        const behind = forgets || earlier.shown ? [] : earlier.#between
+        this.goOn({ seq: earlier.processed, heads, behind }, !forgets)
+    }
+
     /** Sends what others changed, unless something is on its way. */
     update(): void {
         if (this.#onItsWay || this.isCurrent) return
