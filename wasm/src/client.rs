@@ -41,7 +41,7 @@ pub struct Client {
 }
 
 /// A key after the document's id, and the value that is damaged.
-type DamagedEntry = (Vec<String>, Vec<u8>);
+type DamagedEntry = (Vec<String>, Bytes);
 
 /// What went wrong in JavaScript.
 #[derive(Debug)]
@@ -339,17 +339,16 @@ impl Client {
             let key: Array = entry.get(0).unchecked_into();
             let key: Vec<String> = key.iter().filter_map(|part| part.as_string()).collect();
             let value: Uint8Array = entry.get(1).unchecked_into();
-            let value = value.to_vec();
-            match keys::entry_aside(&name, &key, &value) {
-                Some(Some(chunk)) => aside.push(chunk),
-                Some(None) => damaged.push((key.clone(), value.clone())),
-                None => {}
-            }
-            if key.first().is_some_and(|kind| kind == "aside") {
+            let value = Bytes::from(value.to_vec());
+            let kind = key.first().map_or("", String::as_str);
+            if kind == keys::ASIDE {
+                match keys::unsealed(&name, &key, &value) {
+                    Some(chunk) => aside.push(chunk),
+                    None => damaged.push((key, value)),
+                }
                 continue;
             }
-            let write = keys::entry(&name, &key, value.clone());
-            let kind = key.first().map_or("", String::as_str);
+            let write = keys::entry(&name, &key, &value);
             if write.is_none() && matches!(kind, "acknowledged" | "refused") {
                 // Without these, relays are asked and say it again.
                 continue;

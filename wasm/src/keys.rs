@@ -25,7 +25,7 @@ use crate::value::object;
 
 const DOCUMENTS: &str = "documents";
 const OUTBOX: &str = "outbox";
-const ASIDE: &str = "aside";
+pub(crate) const ASIDE: &str = "aside";
 const DAMAGED: &str = "damaged";
 
 /// What a storage writes, all at once, to commit a batch; `StorageWrite` of `wasm/js/storage.ts`.
@@ -41,17 +41,15 @@ pub(crate) fn writes(batch: &Batch) -> Array {
 
 /// The write that keeps a chunk of a change which was set aside.
 pub(crate) fn aside(document: &str, number: usize, chunk: &[u8]) -> JsValue {
-    let number = format!("{number:010}");
-    put_sealed(&[DOCUMENTS, document, ASIDE, &number], chunk)
+    let number = u32::try_from(number).expect("fewer than changes in a document");
+    put_sealed(&[DOCUMENTS, document, ASIDE, &digits(number)], chunk)
 }
 
-/// The chunk, if this is the key of one; `None` in it if it is damaged.
-pub(crate) fn entry_aside(document: &str, key: &[String], value: &[u8]) -> Option<Option<Bytes>> {
-    let [kind, number] = key else {
-        return None;
-    };
-    let place = place_of(&[DOCUMENTS, document, kind, number]);
-    (kind == ASIDE).then(|| sealed::unseal_bytes(&place, &Bytes::copy_from_slice(value)))
+/// What was stored under a key of a document, after its id; `None` if it is damaged.
+pub(crate) fn unsealed(document: &str, key: &[String], value: &Bytes) -> Option<Bytes> {
+    let mut parts = vec![DOCUMENTS, document];
+    parts.extend(key.iter().map(String::as_str));
+    sealed::unseal_bytes(&place_of(&parts), value)
 }
 
 /// The write that keeps a damaged value.
@@ -101,10 +99,8 @@ fn one(id: &str, write: &Write) -> JsValue {
 
 /// The write that put this entry there: the key after the document's id, and the value. `None` if
 /// it is damaged, or not known to this version.
-pub(crate) fn entry(document: &str, key: &[String], value: Vec<u8>) -> Option<Write> {
-    let mut parts = vec![DOCUMENTS, document];
-    parts.extend(key.iter().map(String::as_str));
-    let value = sealed::unseal_bytes(&place_of(&parts), &Bytes::from(value))?;
+pub(crate) fn entry(document: &str, key: &[String], value: &Bytes) -> Option<Write> {
+    let value = unsealed(document, key, value)?;
     let name = key.get(1).map_or("", String::as_str);
     let number = || name.parse::<u32>().ok();
     Some(match key.first()?.as_str() {
