@@ -370,6 +370,18 @@ async function later(hours, body) {
   }
 }
 
+/** Ann's edit is in her journal only, and the next host takes up what is left of who is not alive. */
+async function beginUnsaid(isAlive) {
+  const { ann, bob } = await begin()
+  type(ann, 0, "once ")
+  ann.go()
+  bob.go()
+  await world.die()
+  const host = await world.host()
+  await host.takeUp(isAlive)
+  return { host, ann }
+}
+
 /** The browser keeps a page as it is, or it is closed. */
 async function leaves(page) {
   page.go()
@@ -439,25 +451,13 @@ scenario("nor while they are being stored", async () => {
 })
 
 scenario("nor while the next host takes them up", async () => {
-  const { ann, bob } = await begin()
-  type(ann, 0, "once ")
-  ann.go()
-  bob.go()
-  await world.die()
-  const host = await world.host()
-  await host.takeUp(isGone)
+  const { host, ann } = await beginUnsaid(isGone)
   await comesBack(ann, host)
   assert.equal((await found(host, ann.handle.documentId)).text, "once hello")
 })
 
 scenario("a page says hello twice", async () => {
-  const { ann, bob } = await begin()
-  type(ann, 0, "once ")
-  ann.go()
-  bob.go()
-  await world.die()
-  const host = await world.host()
-  await host.takeUp(name => name === "ann")
+  const { host, ann } = await beginUnsaid(name => name === "ann")
   ann.attach(host)
   ann.end()
   await comesBack(ann, host)
