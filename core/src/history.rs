@@ -1881,6 +1881,18 @@ impl History {
         self.record.quarantined = 1;
     }
 
+    /// The same for a history that takes the place of `before`, whose quarantined changes stay where
+    /// they are stored.
+    pub fn keep_quarantine(&mut self, before: &Self) {
+        self.record.quarantined = before.record.quarantined;
+        for hash in &before.refused.order {
+            let refusal = &before.refused.reasons[hash];
+            if matches!(refusal, Refusal::Unsound(_)) {
+                self.refused.insert(*hash, refusal.clone());
+            }
+        }
+    }
+
     /// Takes changes out that are `refused`, by their indexes, and what depends on them; they are
     /// refused from now on. `outline`, `segments` and `rows` (from the record's `folded` on, in order) are as
     /// they lie in storage; if they do not fit, it is `None` and nothing happened.

@@ -528,9 +528,11 @@ impl Replica {
                 replica.expect("nothing has to be looked up for no changes")
             }
         };
+        replica.history.keep_quarantine(&self.history);
         if self.stored {
             let writes = replica.adopted.get_or_insert_default();
-            writes.insert(0, Write::RemoveDocument);
+            writes.insert(0, Write::RemoveContents);
+            writes.push(Write::Record(replica.history.record().clone()));
         }
         if observed {
             // The objects have other names now.

@@ -139,8 +139,11 @@ pub enum Write {
     /// Puts the document into the outbox, or takes it out: it has changes that some relay has not
     /// acknowledged.
     Outbox(bool),
-    /// Removes everything of the document.
+    /// Removes everything of the document, with what was quarantined and set aside of it.
     RemoveDocument,
+    /// Removes what the document is made of, and what relays said of that; it has other contents
+    /// from now on, which follow with their record. What was quarantined and set aside of it stays.
+    RemoveContents,
     /// The document begins anew under the batch's key, with the record that follows. What it had
     /// under another, some of which is damaged, is left there; see [`Storage::aside`].
     SetAside,
@@ -246,6 +249,7 @@ impl Batch {
             | Write::Outbox(_)
             | Write::RemoveRowsFrom(_)
             | Write::SetAside
+            | Write::RemoveContents
             | Write::RemoveDocument => 64,
         };
         self.writes.iter().map(bytes).sum()

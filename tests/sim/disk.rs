@@ -158,7 +158,7 @@ impl Disk {
                     all.extend(after.map(|change| change.hash));
                     state.changes.insert(batch.document, all);
                 }
-                Write::RemoveDocument => {
+                Write::RemoveDocument | Write::RemoveContents => {
                     state.changes.remove(&batch.document);
                 }
                 _ => {}

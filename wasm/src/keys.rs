@@ -31,13 +31,41 @@ const DAMAGED: &str = "damaged";
 /// What a storage writes, all at once, to commit a batch; `StorageWrite` of `wasm/js/storage.ts`.
 pub(crate) fn writes(batch: &Batch) -> Array {
     let id = batch.document.to_string();
-    let writes = batch.writes.iter().flat_map(|write| {
-        let damaged = matches!(write, Write::RemoveDocument)
-            .then(|| object([("removeRange", key(&[DAMAGED, &id]))]));
-        [Some(one(&id, write)), damaged].into_iter().flatten()
-    });
-    writes.collect()
+    let writes = Array::new();
+    for write in &batch.writes {
+        match write {
+            // What is set aside is written again: `aside`.
+            Write::RemoveDocument | Write::SetAside => {
+                writes.push(&remove_range([DOCUMENTS, &id]));
+                if *write == Write::RemoveDocument {
+                    writes.push(&remove_range([DAMAGED, &id]));
+                }
+                writes.push(&remove(key(&[OUTBOX, &id])));
+            }
+            Write::RemoveContents => {
+                for kind in CONTENTS {
+                    writes.push(&remove_range([DOCUMENTS, &id, kind]));
+                }
+                writes.push(&remove(key(&[OUTBOX, &id])));
+            }
+            _ => {
+                writes.push(&one(&id, write));
+            }
+        }
+    }
+    writes
 }
+
+/// What a document is made of, and what relays said of that.
+const CONTENTS: [&str; 7] = [
+    "record",
+    "row",
+    "snapshot",
+    "outline",
+    "segment",
+    "acknowledged",
+    "refused",
+];
 
 /// The write that keeps a chunk of a change which was set aside.
 pub(crate) fn aside(document: &str, number: usize, chunk: &[u8]) -> JsValue {
@@ -92,8 +120,9 @@ fn one(id: &str, write: &Write) -> JsValue {
         },
         Write::Outbox(true) => put(key(&[OUTBOX, id]), &[]),
         Write::Outbox(false) => remove(key(&[OUTBOX, id])),
-        // The shell takes it out of the outbox too. What is set aside is written again: `aside`.
-        Write::RemoveDocument | Write::SetAside => object([("removeRange", key(&[DOCUMENTS, id]))]),
+        Write::RemoveDocument | Write::RemoveContents | Write::SetAside => {
+            unreachable!("several writes here")
+        }
     }
 }
 
@@ -154,6 +183,10 @@ fn place_of(key: &[&str]) -> Vec<u8> {
 
 fn put_sealed(parts: &[&str], value: &[u8]) -> JsValue {
     put(key(parts), &sealed::seal(&place_of(parts), value))
+}
+
+fn remove_range<const N: usize>(prefix: [&str; N]) -> JsValue {
+    object([("removeRange", key(&prefix))])
 }
 
 fn remove(key: JsValue) -> JsValue {

@@ -869,25 +869,48 @@ fn apply(transaction: &WriteTransaction, batches: &[Batch]) -> Result<Change, re
                         opened(&mut aside, transaction, ASIDE)?.insert(place, ())?;
                     }
                 }
-                Write::RemoveDocument => {
-                    opened(&mut documents, transaction, DOCUMENTS)?
-                        .remove(batch.document.as_bytes())?;
-                    opened(&mut records, transaction, RECORDS)?.remove(key)?;
+                Write::RemoveDocument | Write::RemoveContents => {
+                    let id = batch.document.as_bytes();
+                    let is_all = matches!(write, Write::RemoveDocument);
+                    let mut keys = vec![key];
+                    if is_all {
+                        opened(&mut documents, transaction, DOCUMENTS)?.remove(id)?;
+                        let all = (id, 0)..=(id, u64::MAX);
+                        opened(&mut aside, transaction, ASIDE)?.retain_in(
+                            all,
+                            |(_, key), ()| {
+                                keys.push(key);
+                                false
+                            },
+                        )?;
+                    }
+                    opened(&mut outbox, transaction, OUTBOX)?.remove(id)?;
                     let mut gone = |value: &[u8]| {
                         change.removed += Change::entry(value);
                         false
                     };
-                    let all_rows = (key, 0, 0)..=(key, u32::MAX, u32::MAX);
-                    opened(&mut rows, transaction, ROWS)?
-                        .retain_in(all_rows, |_, value| gone(value))?;
-                    let all_blobs = (key, 0, 0, 0)..=(key, u8::MAX, u32::MAX, u32::MAX);
-                    opened(&mut blobs, transaction, BLOBS)?
-                        .retain_in(all_blobs, |_, value| gone(value))?;
-                    opened(&mut acknowledged, transaction, ACKNOWLEDGED)?
-                        .retain_in((key, "")..(key + 1, ""), |_, _| false)?;
-                    opened(&mut refusals, transaction, REFUSED)?
-                        .retain_in((key, "")..(key + 1, ""), |_, _| false)?;
-                    opened(&mut outbox, transaction, OUTBOX)?.remove(batch.document.as_bytes())?;
+                    let (quarantine, _) = blob_key(Blob::Quarantine(0));
+                    for key in keys {
+                        let record = opened(&mut records, transaction, RECORDS)?.remove(key)?;
+                        if let Some(record) = record {
+                            gone(record.value());
+                        }
+                        let all_rows = (key, 0, 0)..=(key, u32::MAX, u32::MAX);
+                        opened(&mut rows, transaction, ROWS)?
+                            .retain_in(all_rows, |_, value| gone(value))?;
+                        let all_blobs = (key, 0, 0, 0)..=(key, u8::MAX, u32::MAX, u32::MAX);
+                        opened(&mut blobs, transaction, BLOBS)?.retain_in(
+                            all_blobs,
+                            |(_, kind, ..), value| {
+                                let stays = !is_all && kind == quarantine;
+                                stays || gone(value)
+                            },
+                        )?;
+                        opened(&mut acknowledged, transaction, ACKNOWLEDGED)?
+                            .retain_in((key, "")..(key + 1, ""), |_, _| false)?;
+                        opened(&mut refusals, transaction, REFUSED)?
+                            .retain_in((key, "")..(key + 1, ""), |_, _| false)?;
+                    }
                 }
             }
         }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use automerge::ChangeHash;
+use automerge::transaction::Transactable;
+use automerge::{Automerge, ChangeHash, ROOT};
 use bytes::Bytes;
 
 use super::{
@@ -24,6 +25,8 @@ pub fn check<S: Storage>(empty: impl Fn() -> Arc<S>) {
     parts_make_the_whole(&*empty());
     what_clients_keep_is_read(&*empty());
     a_removed_document_leaves_nothing(&*empty());
+    other_contents_take_the_place_of_those_before(&*empty());
+    what_is_set_aside_goes_with_its_document(&*empty());
     a_new_relay_gets_every_document(&*empty());
     refusals_are_kept_until_they_are_taken_back(&*empty());
     readers_see_whole_commits(&empty());
@@ -295,38 +298,40 @@ fn acknowledged(relay: &str, heads: &[u8]) -> Write {
     }
 }
 
+fn refusal(reason: &str) -> Refused {
+    Refused {
+        reason: reason.into(),
+        changes: vec![ChangeHash([7; 32])],
+    }
+}
+
+fn refused(relay: &str, reason: Option<&str>) -> Write {
+    Write::Refused {
+        relay: relay.into(),
+        refused: reason.map(refusal),
+    }
+}
+
 fn refusals_are_kept_until_they_are_taken_back(storage: &impl Storage) {
     let keys = [storage.new_key(), storage.new_key()];
     assert_eq!(storage.refused(keys[0]).expect("read"), []);
-    let refused = |reason: &str| Refused {
-        reason: reason.into(),
-        changes: vec![ChangeHash([7; 32])],
-    };
-    let say = |relay: &str, refused: Option<Refused>| Write::Refused {
-        relay: relay.into(),
-        refused,
-    };
     for (n, key) in (1..).zip(keys) {
         let record = Write::Record(Record::new(Space::default()));
-        let writes = vec![
-            record,
-            say("b", Some(refused("ü"))),
-            say("a", Some(refused(""))),
-        ];
+        let writes = vec![record, refused("b", Some("ü")), refused("a", Some(""))];
         storage.commit(&[batch(n, key, writes)]).expect("commit");
     }
     let again = vec![
-        say("b", Some(refused("anew"))),
-        say("a", None),
-        say("c", None),
+        refused("b", Some("anew")),
+        refused("a", None),
+        refused("c", None),
     ];
     storage.commit(&[batch(1, keys[0], again)]).expect("commit");
     let kept = storage.refused(keys[0]).expect("read");
-    assert_eq!(kept, [("b".into(), refused("anew"))]);
+    assert_eq!(kept, [("b".into(), refusal("anew"))]);
     let other = storage.refused(keys[1]).expect("read");
     assert_eq!(
         other,
-        [("a".into(), refused("")), ("b".into(), refused("ü"))]
+        [("a".into(), refusal("")), ("b".into(), refusal("ü"))]
     );
     let remove = batch(2, keys[1], vec![Write::RemoveDocument]);
     storage.commit(&[remove]).expect("commit");
@@ -393,18 +398,88 @@ fn a_removed_document_leaves_nothing(storage: &impl Storage) {
     assert_eq!(other.rows, [row(0, 1, 10)]);
     assert_eq!(storage.acknowledged(keys[1]).expect("read").len(), 1);
     assert!(storage.blob(keys[1], Blob::Snapshot(1)).is_ok());
-    // What follows in the same batch takes its place.
-    let mut again = all(1);
-    again.writes[1] = Write::Row {
-        last: 4,
-        row: row(0, 5, 10),
-    };
-    again.writes.insert(0, Write::RemoveDocument);
-    storage.commit(&[again]).expect("commit");
+}
+
+fn other_contents_take_the_place_of_those_before(storage: &impl Storage) {
+    let key = storage.new_key();
+    let mut record = Record::new(Space::default());
+    let quarantined = || Write::Blob(Blob::Quarantine(0), Bytes::from_static(b"lot"));
+    let first = vec![
+        Write::Record(record.clone()),
+        Write::Row {
+            last: 0,
+            row: row(0, 1, 10),
+        },
+        Write::Blob(Blob::Snapshot(1), Bytes::from_static(b"snapshot")),
+        quarantined(),
+        acknowledged("a", &[1]),
+        refused("b", Some("why")),
+        Write::Outbox(true),
+    ];
+    storage.commit(&[batch(1, key, first)]).expect("commit");
+    record.quarantined = 1;
+    let second = vec![
+        Write::RemoveContents,
+        Write::Row {
+            last: 4,
+            row: row(0, 5, 10),
+        },
+        Write::Record(record.clone()),
+    ];
+    storage.commit(&[batch(1, key, second)]).expect("commit");
     let replaced = storage.load(&id(1)).expect("load").expect("is there");
+    assert_eq!(replaced.key, key);
+    assert_eq!(replaced.record, record);
     assert_eq!(replaced.rows, [row(0, 5, 10)]);
-    assert_eq!(storage.outbox().expect("read"), [id(1)]);
-    assert_eq!(storage.acknowledged(keys[1]).expect("read").len(), 1);
+    assert!(storage.blob(key, Blob::Snapshot(1)).is_err());
+    let lot = storage.blob(key, Blob::Quarantine(0)).expect("read");
+    assert_eq!(lot, b"lot"[..]);
+    assert_eq!(storage.acknowledged(key).expect("read"), []);
+    assert_eq!(storage.refused(key).expect("read"), []);
+    assert_eq!(storage.outbox().expect("read"), []);
+}
+
+fn what_is_set_aside_goes_with_its_document(storage: &impl Storage) {
+    let chunk = a_change();
+    let key = storage.new_key();
+    let mut row = row(0, 1, 0);
+    row.changes[0].bytes = chunk.clone();
+    let begin = |n: u8, key: DocumentKey, mut writes: Vec<Write>| {
+        writes.push(Write::Record(Record::new(Space::default())));
+        storage.commit(&[batch(n, key, writes)]).expect("commit");
+    };
+    for n in [1, 2] {
+        let key = storage.new_key();
+        let row = row.clone();
+        begin(n, key, vec![Write::Row { last: 0, row }]);
+    }
+    assert_eq!(storage.aside(&id(1)).expect("read"), [] as [Bytes; 0]);
+    begin(1, key, vec![Write::SetAside]);
+    begin(2, storage.new_key(), vec![Write::SetAside]);
+    assert_eq!(
+        storage.aside(&id(1)).expect("read"),
+        std::slice::from_ref(&chunk)
+    );
+    begin(1, key, vec![Write::RemoveContents]);
+    assert_eq!(
+        storage.aside(&id(1)).expect("read"),
+        std::slice::from_ref(&chunk)
+    );
+    let remove = batch(1, key, vec![Write::RemoveDocument]);
+    storage.commit(&[remove]).expect("commit");
+    assert_eq!(storage.aside(&id(1)).expect("read"), [] as [Bytes; 0]);
+    begin(1, storage.new_key(), Vec::new());
+    assert_eq!(storage.aside(&id(1)).expect("read"), [] as [Bytes; 0]);
+    assert_eq!(storage.aside(&id(2)).expect("read"), [chunk]);
+}
+
+fn a_change() -> Bytes {
+    let mut document = Automerge::new();
+    let mut tx = document.transaction();
+    tx.put(ROOT, "a", 1).expect("a map takes it");
+    tx.commit();
+    let change = document.get_last_local_change().expect("just made");
+    change.raw_bytes().to_vec().into()
 }
 
 fn a_new_relay_gets_every_document(storage: &impl Storage) {

@@ -88,9 +88,15 @@ impl Tables {
     }
 
     fn remove_key(&mut self, key: DocumentKey) {
+        self.remove_contents(key);
+        self.blobs.retain(|(of, _), _| *of != key);
+    }
+
+    fn remove_contents(&mut self, key: DocumentKey) {
         self.records.remove(&key);
         self.rows.retain(|(of, _), _| *of != key);
-        self.blobs.retain(|(of, _), _| *of != key);
+        let stays = |blob: &Blob| matches!(blob, Blob::Quarantine(_));
+        self.blobs.retain(|(of, blob), _| *of != key || stays(blob));
         self.acknowledged.retain(|(of, _), _| *of != key);
         self.refused.retain(|(of, _), _| *of != key);
     }
@@ -295,6 +301,10 @@ impl Storage for MemoryStorage {
                         tables.outbox.remove(&batch.document);
                     }
                     Write::RemoveDocument => tables.remove(&batch.document, key),
+                    Write::RemoveContents => {
+                        tables.outbox.remove(&batch.document);
+                        tables.remove_contents(key);
+                    }
                     Write::SetAside => {
                         if let Some(before) = tables.key_of(&batch.document) {
                             let chunks: Vec<_> = tables.chunks(before).collect();
