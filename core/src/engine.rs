@@ -68,6 +68,9 @@ pub const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_secs(1);
 /// A commit that failed is tried again after this long.
 pub const STORE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// What could not be read is tried again after this long; a document also when it is asked for.
+pub const READ_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// While this many documents are being read from storage, the outbox waits.
 pub const LOADS_MAX: usize = 16;
 
@@ -369,6 +372,9 @@ impl Engine {
         found.wanted = true;
         found.held = true;
         found.asked = true;
+        if let Phase::Unread(again_at, _) = &mut found.phase {
+            *again_at = self.now;
+        }
         if matches!(found.phase, Phase::Unavailable) {
             found.phase = Phase::Searching;
             for relay in &mut found.relays {
@@ -398,7 +404,11 @@ impl Engine {
         let found = self.documents.get(document)?;
         match &found.phase {
             Phase::Ready | Phase::Failed(_) => found.opened.as_ref()?.replica.document(),
-            Phase::Loading | Phase::Searching | Phase::Unavailable | Phase::Released(_) => None,
+            Phase::Loading
+            | Phase::Searching
+            | Phase::Unavailable
+            | Phase::Released(_)
+            | Phase::Unread(..) => None,
         }
     }
 

@@ -268,6 +268,7 @@ impl Engine {
         document.reread = opened.map(|opened| opened.replica.is_observed());
         document.is_unsound = false;
         document.needs_graph = false;
+        document.graph_again_at = None;
         document.folding = None;
         document.new_snapshot = None;
         document.was_released = true;

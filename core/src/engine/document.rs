@@ -55,7 +55,7 @@ pub enum FindError {
     /// It is not stored here, and no relay that can be reached has it.
     #[error("the document is unavailable")]
     Unavailable,
-    /// Local storage failed, or what it holds is damaged.
+    /// Local storage failed. It is tried again whenever the document is asked for.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// What a relay sent, or what was stored, gives no document.
@@ -83,6 +83,8 @@ pub(super) enum Phase {
     Ready,
     /// Not in memory; these are its heads, which every relay has.
     Released(Vec<ChangeHash>),
+    /// Could not be read, and is read again at this time, or when somebody asks for it.
+    Unread(Duration, StorageError),
     /// Cannot go on; what is stored is left as it is.
     Failed(String),
 }
@@ -127,6 +129,8 @@ pub(super) struct Document {
     pub(super) fold_from_len: u32,
     /// Messages wait until the folded part of the graph is read.
     pub(super) needs_graph: bool,
+    /// Reading it failed: it is tried again at this time.
+    pub(super) graph_again_at: Option<Duration>,
     /// Refusals that may be of changes which are to be made again.
     pub(super) refusals: BTreeSet<String>,
     /// How often changes were made again since a relay had everything.
@@ -229,6 +233,7 @@ impl Document {
             new_snapshot: None,
             fold_from_len: 0,
             needs_graph: false,
+            graph_again_at: None,
             refusals: BTreeSet::new(),
             made_again: 0,
             deleting: false,

@@ -72,12 +72,27 @@ struct Client {
     held: bool,
     waiting: Vec<Batch>,
     failing: u32,
+    /// So often nothing can be read.
+    unreadable: u32,
     found: Vec<(DocumentId, bool)>,
     statuses: Vec<Status>,
     heard: Vec<Bytes>,
     connects: Vec<Duration>,
     /// Whether contents were built with each document that was read.
     loads: Vec<bool>,
+}
+
+impl Client {
+    fn read<T>(
+        &mut self,
+        read: impl FnOnce(&MemoryStorage) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        if self.unreadable > 0 {
+            self.unreadable -= 1;
+            return Err(StorageError::Closed);
+        }
+        read(&self.storage)
+    }
 }
 
 struct World {
@@ -132,6 +147,7 @@ impl World {
             held: false,
             waiting: Vec::new(),
             failing: 0,
+            unreadable: 0,
             found: Vec::new(),
             statuses: Vec::new(),
             heard: Vec::new(),
@@ -302,8 +318,8 @@ impl World {
             Output::Load { document, contents } => {
                 let actor = self.actor();
                 self.clients[at].loads.push(contents != Reading::History);
-                let storage = self.clients[at].storage.clone();
-                let loaded = load(&*storage, &document, contents, actor);
+                let client = &mut self.clients[at];
+                let loaded = client.read(|storage| load(storage, &document, contents, actor));
                 self.to_clients
                     .push_back((at, Input::Loaded(document, loaded.map(Box::new))));
             }
@@ -312,7 +328,7 @@ impl World {
                 key,
                 segments,
             } => {
-                let graph = load_graph(&*client.storage, key, segments);
+                let graph = client.read(|storage| load_graph(storage, key, segments));
                 self.to_clients
                     .push_back((at, Input::Graph(document, graph)));
             }
@@ -692,6 +708,44 @@ fn what_was_not_acknowledged_is_sent_after_a_restart_though_nobody_opens_it() {
     world.restart(again);
     world.run(LONG);
     assert_eq!(world.relays[0].received, []);
+}
+
+#[test]
+fn what_cannot_be_read_for_a_moment_is_read_when_it_is_asked_for_again() {
+    let mut world = World::new(0);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    world.put(ann, id, "n", 7);
+    world.run(MOMENT);
+    let again = world.restart(ann);
+    world.clients[again].unreadable = 1;
+    for expected in [false, true] {
+        world.clients[again].engine.find(id);
+        world.run(MOMENT);
+        let found = world.clients[again].found.pop();
+        assert_eq!(found, Some((id, expected)));
+    }
+    assert_eq!(world.get(again, id, "n"), Some(7));
+    world.put(again, id, "n", 8);
+    world.run(MOMENT);
+    assert!(world.clients[again].engine.is_stored(&id));
+}
+
+#[test]
+fn what_cannot_be_read_for_a_moment_is_sent_though_nobody_asks_for_it() {
+    let mut world = World::new(1);
+    world.relays[0].down = true;
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    world.put(ann, id, "n", 7);
+    world.run(MOMENT);
+    let heads = world.heads(ann, id);
+    let again = world.restart(ann);
+    world.clients[again].unreadable = 3;
+    world.relays[0].down = false;
+    world.run(LONG);
+    assert_eq!(world.relays[0].has(id), heads);
+    assert_eq!(world.clients[again].storage.outbox().unwrap(), []);
 }
 
 #[test]
@@ -1098,6 +1152,35 @@ fn a_change_under_a_reused_actor_is_made_again_and_not_lost() {
     }
 }
 
+/// Nothing of Bob's document stays as it was, and what is made again is all that is stored.
+#[test]
+fn a_first_change_under_a_reused_actor_is_made_again_and_stored() {
+    let mut world = World::new(1);
+    let (ann, bob) = (world.join(&storage()), world.join(&storage()));
+    let (actor, id) = (world.actor(), DocumentId::new(&[77; 16]).unwrap());
+    world.cut(0);
+    for (client, key) in [(ann, "ann"), (bob, "bob")] {
+        let mut replica = Replica::new(actor.clone());
+        let begin = |tx: &mut Transaction<'_>| tx.put(ROOT, key, 1);
+        replica.change(ChangeOptions::default(), begin).unwrap();
+        let client = &mut world.clients[client];
+        client.engine.create(id, client.storage.new_key(), replica);
+    }
+    world.run(MOMENT);
+    world.relays[0].down = false;
+    world.relays[0].only = Some(ann);
+    world.run(LONG);
+    world.relays[0].only = None;
+    world.run(LONG);
+    assert_eq!(world.status(bob, id), Status::Saved);
+    let stored = world.clients[bob].storage.load(&id).unwrap();
+    assert!(stored.is_some(), "not even a record");
+    for client in [ann, bob] {
+        assert_eq!(world.get(client, id, "ann"), Some(1));
+        assert_eq!(world.get(client, id, "bob"), Some(1));
+    }
+}
+
 #[test]
 fn a_crash_before_what_is_made_again_is_stored_changes_nothing() {
     let mut heads = Vec::new();
@@ -1285,11 +1368,14 @@ fn a_change_made_on_top_of_what_was_folded_is_taken() {
     world.run(LONG);
     let stored = world.clients[ann].storage.load(&id).unwrap().unwrap();
     assert!(stored.record.folded > 1000, "the fork lies below the fold");
-    // Started again, ann's client has none of the folded graph in memory.
+    // Started again, ann's client has none of the folded graph in memory, and cannot read it at first.
     let again = world.restart(ann);
     world.clients[again].engine.find(id);
+    world.run(MOMENT);
+    world.clients[again].unreadable = 2;
     world.relays[0].down = false;
     world.run(LONG);
+    assert_eq!(world.clients[again].unreadable, 0);
     assert_eq!(world.get(again, id, "bob"), Some(1));
     assert_eq!(world.heads(again, id), world.heads(bob, id));
     assert_eq!(world.heads(again, id), world.relays[0].has(id));

@@ -17,8 +17,8 @@ use super::document::{Document, Greeted, MADE_AGAIN_MAX, Opened, Phase, Storing}
 use super::frame::SyncFrame;
 use super::link::{Link, Relay, State};
 use super::{
-    ACKNOWLEDGEMENT_DELAY, Engine, FindError, Frame, LOADS_MAX, Loaded, Output, Reading, RelayId,
-    STORE_AGAIN_AFTER, Status,
+    ACKNOWLEDGEMENT_DELAY, Engine, FindError, Frame, LOADS_MAX, Loaded, Output, READ_AGAIN_AFTER,
+    Reading, RelayId, STORE_AGAIN_AFTER, Status,
 };
 
 /// The heads of a relay that are remembered while some of those that it names are not known.
@@ -52,8 +52,14 @@ impl Engine {
         };
         let loaded = match loaded {
             Ok(loaded) => loaded,
+            Err(damage @ StorageError::Damaged { .. }) => {
+                document.phase = Phase::Failed(damage.to_string());
+                return;
+            }
             Err(error) => {
-                document.phase = Phase::Failed(error.to_string());
+                let again_at = self.now + READ_AGAIN_AFTER;
+                document.phase = Phase::Unread(again_at, error);
+                self.timers.insert((again_at, id));
                 return;
             }
         };
@@ -133,13 +139,21 @@ impl Engine {
         let Some(opened) = &mut document.opened else {
             return;
         };
-        document.needs_graph = false;
+        self.due.insert(id);
         match segments {
             Ok(segments) if opened.replica.load_graph(&segments).is_some() => {}
             Ok(_) => document.phase = Phase::Failed("its stored graph does not fit".into()),
-            Err(error) => document.phase = Phase::Failed(error.to_string()),
+            Err(damage @ StorageError::Damaged { .. }) => {
+                document.phase = Phase::Failed(damage.to_string());
+            }
+            Err(_) => {
+                let again_at = self.now + READ_AGAIN_AFTER;
+                document.graph_again_at = Some(again_at);
+                self.timers.insert((again_at, id));
+                return;
+            }
         }
-        self.due.insert(id);
+        document.needs_graph = false;
     }
 
     pub(super) fn stored(&mut self, id: DocumentId, result: Result<(), StorageError>) {
@@ -194,9 +208,36 @@ impl Engine {
         self.documents.insert(id, document);
     }
 
+    /// What could not be read a while ago.
+    fn read_again(&mut self, id: DocumentId, document: &mut Document) {
+        if document.graph_again_at.is_some_and(|at| at <= self.now) {
+            document.graph_again_at = None;
+            document.needs_graph = false;
+            self.ask_for_graph(id, document);
+        }
+        let Phase::Unread(again_at, _) = document.phase else {
+            return;
+        };
+        if again_at > self.now {
+            return;
+        }
+        document.phase = Phase::Loading;
+        self.loads += 1;
+        let contents = match document.reread {
+            Some(_) => Reading::Sound,
+            None if document.wanted => Reading::Contents,
+            None => Reading::History,
+        };
+        self.outputs.push_back(Output::Load {
+            document: id,
+            contents,
+        });
+    }
+
     fn run(&mut self, id: DocumentId, document: &mut Document) {
+        self.read_again(id, document);
         self.greet_released(id, document);
-        let failed = matches!(document.phase, Phase::Failed(_));
+        let failed = matches!(document.phase, Phase::Failed(_) | Phase::Unread(..));
         let Some(opened) = &mut document.opened else {
             if failed && document.deleting {
                 // Its place in storage is not known.
@@ -627,6 +668,7 @@ impl Engine {
             _ if document.deleting => Err(FindError::Deleted),
             Phase::Ready => Ok(()),
             Phase::Unavailable => Err(FindError::Unavailable),
+            Phase::Unread(_, error) => Err(FindError::Storage(error.clone())),
             Phase::Failed(reason) => Err(FindError::Damaged(reason.clone())),
             Phase::Loading | Phase::Searching | Phase::Released(_) => return,
         };
@@ -643,6 +685,7 @@ impl Engine {
 
     fn set_status(&mut self, id: DocumentId, document: &mut Document) {
         let status = match &document.phase {
+            Phase::Unread(_, error) => Status::Refused(error.to_string()),
             Phase::Failed(reason) => Status::Refused(reason.clone()),
             Phase::Ready => self.status_of(document),
             Phase::Loading | Phase::Searching | Phase::Unavailable | Phase::Released(_) => return,
