@@ -441,6 +441,25 @@ async fn inline_a_check_that_runs_when_the_relay_stops_is_ended() {
     fetched(&relay, "fresh", &[edit]).await;
 }
 
+/// The browser suite has no way to forge such changes.
+#[test]
+fn the_browser_suite_has_the_changes_that_are_forged_here() {
+    let (first, unsound, honest) = forge::unsound([1; 16]);
+    let hex = |change: &Change| {
+        let digits = |byte: &u8| format!("{byte:02x}");
+        let digits: String = change.raw_bytes().iter().map(digits).collect();
+        format!("\"{digits}\"")
+    };
+    let first: Vec<_> = first.iter().map(hex).collect();
+    let expected = format!(
+        "{{\n  \"first\": [{}],\n  \"unsound\": {},\n  \"honest\": {}\n}}\n",
+        first.join(", "),
+        hex(&unsound),
+        hex(&honest),
+    );
+    assert_eq!(include_str!("browser/lib/unsound.json"), expected);
+}
+
 /// The relay passes it on, since it checks much later; our client does not need that check.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_goes_on_without_an_unsound_change() {
