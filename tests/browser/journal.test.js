@@ -2,6 +2,7 @@
 // does the one that lives on, once, and as if the page had lived on. Without threads and browsers.
 
 import assert from "node:assert/strict"
+import { randomUUID } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { test } from "node:test"
@@ -93,7 +94,8 @@ class Page {
       const { then, resolve, reject } = this.#calls.get(message.call)
       if (message.failure) reject(new Error(message.failure.message))
       else resolve(then(message.value))
-    } else if (message.document && message.document === this.handle?.documentId) this.handle.handle(message)
+    } else if (message.type === "problem") this.onproblem?.(message)
+    else if (message.document && message.document === this.handle?.documentId) this.handle.handle(message)
   }
 
   async open(name, args) {
@@ -122,8 +124,8 @@ class World {
     this.storage.close = () => {}
   }
 
-  async host() {
-    const options = { name: "test", relays: [], peerId: "test", keeps: true }
+  async host(avoid = []) {
+    const options = { name: "test", relays: [], peerId: "test", keeps: true, avoid }
     let isDead = false
     const storage = new Proxy(this.storage, {
       get: (target, name) => {
@@ -177,7 +179,7 @@ async function begin() {
   const host = await world.host()
   const [ann, bob] = [world.page("ann"), world.page("bob")]
   ann.attach(host)
-  await ann.open("create", [BEGIN, 0])
+  await ann.open("create", [randomUUID(), BEGIN, 0])
   await turns()
   bob.attach(host)
   await bob.open("open", [ann.handle.documentId])
@@ -549,14 +551,14 @@ for (const name of ["create", "import", "clone"]) {
     const host = await world.host()
     const ann = world.page("ann")
     ann.attach(host)
-    await ann.open("create", [BEGIN, 0])
+    await ann.open("create", [randomUUID(), BEGIN, 0])
     const asked = ann.call("export", [ann.handle.documentId])
     ann.speak()
     const saved = await asked
     const release = holdCommits()
-    const given = { create: [BEGIN, 0], import: [saved, 0], clone: [ann.handle.documentId, 0] }[name]
+    const given = { create: [BEGIN], import: [saved], clone: [ann.handle.documentId] }[name]
     let isOpen = false
-    const opened = ann.open(name, given).then(() => (isOpen = true))
+    const opened = ann.open(name, [randomUUID(), ...given, 0]).then(() => (isOpen = true))
     await turns()
     assert.equal(isOpen, false, "it is stored first")
     release()
@@ -569,6 +571,162 @@ for (const name of ["create", "import", "clone"]) {
     assert.equal((await found(next, ann.handle.documentId)).text, "xhello")
   })
 }
+
+for (const name of ["create", "import", "clone"]) {
+  scenario(`what is asked for by ${name} is made once, though the host ends before it answers`, async () => {
+    const { ann } = await begin()
+    const exported = ann.call("export", [ann.handle.documentId])
+    ann.speak()
+    const saved = await exported
+    const given = { create: [BEGIN], import: [saved], clone: [ann.handle.documentId] }[name]
+    const asked = [randomUUID(), ...given, 0]
+    ann.call(name, asked)
+    ann.speak()
+    while ((await documents()).size < 2) await turn()
+    ann.go()
+    await world.die()
+    const stored = await world.storage.loadRange(["documents"])
+    const next = await world.host()
+    const page = world.page("ann again")
+    page.attach(next)
+    if (name === "clone") await page.open("open", [ann.handle.documentId])
+    await page.open(name, asked)
+    assert.equal(page.handle.doc().text, "hello")
+    assert.deepEqual(await world.storage.loadRange(["documents"]), stored)
+  })
+}
+
+const documents = async () => new Set((await world.storage.keys(["documents"])).map(key => key[1]))
+
+scenario("edits at which the engine still fails after a while are set aside, and their document is of use again", async () => {
+  const { ann } = await begin()
+  const { documentId } = ann.handle
+  type(ann, 0, "bad ")
+  ann.go()
+  await world.die()
+  const problems = []
+  const { now } = Date
+  try {
+    // The host that takes the edits up fails at them, and is followed by one that avoids the document.
+    for (const minutes of [0, 9, 11]) {
+      assert.deepEqual(problems, [])
+      Date.now = () => now() + minutes * 60_000
+      const host = await world.host([documentId])
+      const page = world.page(`page after ${minutes} minutes`)
+      page.attach(host)
+      page.onproblem = ({ message }) => problems.push(message)
+      await host.takeUp(isGone)
+      await turns()
+      await world.die()
+    }
+  } finally {
+    Date.now = now
+  }
+  assert.match(problems.join(), new RegExp(`failed on edits of ${documentId} again`))
+  const host = await world.host()
+  await host.takeUp(isGone)
+  assert.equal((await found(host, documentId)).text, "hello")
+  await turns()
+  const kept = [...world.journal.kept].map(([key, entry]) => [JSON.parse(key), entry.edit.operations])
+  const operations = [["splice", "~1", 0, 0, "bad "]]
+  assert.equal(kept.length, 1)
+  assert.deepEqual(kept[0][0].slice(0, 2), ["aside", "ann"])
+  assert.equal(kept[0][1][0].at(-1), operations[0].at(-1))
+})
+
+scenario("edits that were avoided once are made by the next page", async () => {
+  const { ann } = await begin()
+  const { documentId } = ann.handle
+  type(ann, 0, "good ")
+  ann.go()
+  await world.die()
+  const first = await world.host([documentId])
+  await first.takeUp(isGone)
+  await turns()
+  await world.die()
+  const second = await world.host()
+  await second.takeUp(isGone)
+  assert.equal((await found(second, documentId)).text, "good hello")
+  await turns()
+  assert.equal(world.journal.kept.size, 0)
+})
+
+scenario("an edit whose entry cannot be removed is made once, though its page lets go of the document", async () => {
+  const { host, ann } = await begin()
+  const { documentId } = ann.handle
+  const other = world.page("other")
+  other.attach(host)
+  await other.open("create", [randomUUID(), BEGIN, 0])
+  type(ann, 0, "once ")
+  const kept = new Map(world.journal.kept)
+  ann.speak()
+  await turns()
+  world.journal.kept = kept
+  ann.post({ type: "release", document: documentId })
+  ann.speak()
+  const { now } = Date
+  try {
+    Date.now = () => now() + 10 * 60 * 1000
+    other.post({ type: "release", document: other.handle.documentId })
+    other.speak()
+    await turns()
+    await world.die()
+    const next = await world.host()
+    await next.takeUp(isGone)
+    assert.equal((await found(next, documentId)).text, "once hello")
+  } finally {
+    Date.now = now
+  }
+})
+
+scenario("an edit of a page that is gone which cannot be made is told to those that are there", async () => {
+  const { host, ann, bob } = await begin()
+  const problems = []
+  bob.onproblem = ({ message }) => problems.push(message)
+  type(ann, 0, "x")
+  const [[key, entry]] = world.journal.kept
+  entry.edit.operations[0][1] = "no object"
+  world.journal.kept.set(key, entry)
+  ann.go()
+  ann.end()
+  await turns()
+  assert.match(problems.join(), new RegExp(`an edit of ${ann.handle.documentId} by a page that is gone cannot be made`))
+  assert.equal((await found(host, ann.handle.documentId)).text, "hello")
+})
+
+scenario("who opens a document does not wait for what is being made in another", async () => {
+  const { ann } = await begin()
+  const { documentId } = ann.handle
+  const other = world.page("other")
+  other.attach(await world.host())
+  await other.open("create", [randomUUID(), BEGIN, 0])
+  type(ann, 0, "late ")
+  ann.go()
+  await world.die()
+  let read = () => {}
+  const reading = new Promise(resolve => (read = resolve))
+  world.instead.loadRange = async function (prefix) {
+    if (prefix[1] === documentId) await reading
+    return this.loadRange(prefix)
+  }
+  const host = await world.host()
+  host.takeUp(isGone)
+  assert.equal((await found(host, other.handle.documentId)).text, "hello")
+  const shown = found(host, documentId)
+  await turns()
+  read()
+  assert.equal((await shown).text, "late hello")
+})
+
+scenario("what a page edited in a document that is deleted is not kept", async () => {
+  const { ann, bob } = await begin()
+  type(ann, 0, "gone ")
+  assert.equal(world.journal.kept.size, 1)
+  bob.call("delete", [bob.handle.documentId])
+  bob.speak()
+  await turns()
+  assert.equal(world.journal.kept.size, 0)
+})
 
 /**
  * Two pages that edit, are kept by the browser and come back, hosts that end, calls that wait and a

@@ -73,6 +73,30 @@ story("a host's tab that crashes while another tab types loses and doubles nothi
   assertUnique(await historyOf(other))
 }, { ms: 120_000 })
 
+for (const worker of [true, false]) {
+  story(`a host's tab that is left and come back to at once goes on (${worker ? "worker" : "page"})`, async world => {
+    const site = await world.site()
+    const context = await world.context()
+    const [first, second] = [await world.plain(site, context), await world.plain(site, context)]
+    await open(first, { worker })
+    const url = await create(first, { text: "" })
+    await open(second, { worker })
+    await find(second, url)
+    for (let round = 0; round < 5; round++) {
+      for (const page of [first, second]) {
+        await page.evaluate(() => {
+          for (const type of ["pagehide", "pageshow"]) {
+            dispatchEvent(new PageTransitionEvent(type, { persisted: true }))
+            doc.change(d => reconverge.splice(d, ["text"], d.text.length, 0, "x"))
+          }
+        })
+        await page.evaluate(() => doc.whenSynced({ level: "local" }))
+      }
+    }
+    for (const page of [first, second]) await becomes(page, { text: "x".repeat(20) })
+  })
+}
+
 story("three tabs go on when the host closes twice in a row", async world => {
   const site = await world.site()
   const context = await world.context()

@@ -2,6 +2,7 @@
 // whenever that dies, all end with the same, and every edit is made once.
 
 import assert from "node:assert/strict"
+import { randomUUID } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { test } from "node:test"
@@ -161,11 +162,11 @@ class World {
   async start(operations) {
     await this.#startHost()
     const [first, ...others] = this.pages
-    const created = first.open("create", [operations, 0])
+    const created = first.open("create", [randomUUID(), operations, 0])
     await this.settle()
     const { documentId } = await created
     this.documentId = documentId
-    const cloned = this.elsewhere.open("clone", [documentId, 0])
+    const cloned = this.elsewhere.open("clone", [randomUUID(), documentId, 0])
     await this.settle([this.elsewhere])
     await cloned
     const opened = others.map(page => page.open("open", [documentId]))
@@ -600,6 +601,61 @@ test("a document that was released while the next host took over is found again,
   } finally {
     Host.start = start
   }
+})
+
+test("a document that was released while it could not be read is found again, with what was edited", async () => {
+  usePlatform({ module, webSocket: () => {} })
+  let host
+  const { start } = Host
+  Host.start = async surroundings => (host = await start.call(Host, surroundings))
+  try {
+    const storage = new MemoryStorage()
+    storage.close = () => {}
+    const repo = await Repo.open({ storage, worker: false })
+    const handle = await repo.create({ text: "made" })
+    await repo.flush()
+    const { loadRange } = storage
+    storage.loadRange = async prefix => {
+      if (prefix[0] === "documents") throw new Error("the disk hums")
+      return loadRange.call(storage, prefix)
+    }
+    let isLost
+    const lost = new Promise(resolve => (isLost = resolve))
+    handle.on("error", isLost)
+    const first = host
+    host.ontrap(undefined, new Error("for this test"))
+    while (host === first) await turn()
+    assert.match((await lost).message, /the disk hums/)
+    handle.change(doc => splice(doc, ["text"], 4, 0, ", edited"))
+    handle.release()
+    storage.loadRange = loadRange
+    const found = await repo.find(handle.url)
+    assert.equal(found.doc().text, "made, edited")
+    found.change(doc => splice(doc, ["text"], 12, 0, " twice"))
+    await repo.flush()
+    await repo.shutdown()
+    const again = await Repo.open({ storage, worker: false })
+    assert.equal((await again.find(handle.url)).doc().text, "made, edited twice")
+    await again.shutdown()
+  } finally {
+    Host.start = start
+  }
+})
+
+test("a database that a later version wrote is left alone", async () => {
+  usePlatform({ module, webSocket: () => {} })
+  const storage = new MemoryStorage()
+  storage.close = () => {}
+  const repo = await Repo.open({ storage, worker: false })
+  await repo.shutdown()
+  await storage.save(["client", "format"], new TextEncoder().encode("3"))
+  const before = await storage.loadRange([])
+  await assert.rejects(Repo.open({ storage, worker: false }), { code: "storage", message: /newer version .* format 3/ })
+  assert.deepEqual(await storage.loadRange([]), before)
+})
+
+test("a name that another repo's journal has is refused", async () => {
+  await assert.rejects(Repo.open({ name: "x:journal" }), { code: "failed", message: /must not end with :journal/ })
 })
 
 test("no mark is begun that cannot end, in a text that was removed and shortened", async () => {

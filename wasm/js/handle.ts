@@ -5,6 +5,7 @@ import { Emitter } from "./emitter.js"
 import type { Base, Edit, HostMessage, Opened } from "./host/protocol.js"
 import { JOURNAL_EDITS_MAX, type Entry, type Journal } from "./journal.js"
 import { type Link, RepoError, type Said } from "./link.js"
+import { hex, uuid } from "./names.js"
 import type { Operation } from "./operations.js"
 import { Tree, depth, isNode } from "./tree.js"
 import type {
@@ -44,6 +45,9 @@ export interface HandleEvents<T> {
     /** An edit was lost, or a part of it: what is shown is without it. */
     error: Error
 }
+
+/** What could not be read is tried again so much later. */
+const RESUME_MS = 10_000
 
 const LEFT_OUT = "a part of an edit was left out: somebody had removed what it was in, and emptied it"
 
@@ -86,7 +90,7 @@ export class DocHandle<T> {
     #base: Base
     #seq = 0
     /** Hosts tell by it which edits of this handle they have. */
-    #author = crypto.getRandomValues(new Uint32Array(3)).join("-")
+    #author = hex()
     #unstored: Own[] = []
     /** The last update that was taken. */
     #seen = 0
@@ -94,7 +98,6 @@ export class DocHandle<T> {
     #named = 0
     #objects = 0
     #gone = false
-    /** The host cannot go on with it: what is edited goes no further than this page. */
     #isLost = false
     #undoable = { canUndo: false, canRedo: false }
 
@@ -258,7 +261,7 @@ export class DocHandle<T> {
     /** A new document with the same content and history. */
     clone(): Promise<DocHandle<T>> {
         const then = (opened: Opened): DocHandle<T> => this.#owner.opened<T>(opened)
-        return this.#owner.link.call("clone", [this.documentId, seconds()], { then })
+        return this.#owner.link.call("clone", [uuid(), this.documentId, seconds()], { then })
     }
 
     /**
@@ -387,6 +390,7 @@ export class DocHandle<T> {
                 return this.#events.emit("undoable", this.#undoable)
             case "deleted":
                 this.#gone = true
+                this.#forget(Infinity)
                 this.#events.emit("delete", undefined)
                 this.#events.close()
         }
@@ -403,10 +407,12 @@ export class DocHandle<T> {
         const edits = this.#unstored.filter(({ word }) => word < before).map(({ edit }) => edit)
         const unstored = this.#unstored[0]?.edit.seq
         const resume = { author: this.#author, base: this.#base, unstored, edits }
-        this.#owner.link.call("resume", [this.documentId, resume]).catch((error: Error) => {
+        this.#owner.link.call("resume", [this.documentId, resume]).catch((error: RepoError) => {
             this.#isLost = true
             this.unserved(error)
             this.#events.emit("error", error)
+            // It may be so for a moment only.
+            if (error.code === "storage") setTimeout(() => this.#isLost && this.resume(), RESUME_MS)
         })
         return this.#unstored.slice(edits.length).map(({ word, edit }) => ({ word, say: () => this.#post(edit) }))
     }
@@ -416,9 +422,14 @@ export class DocHandle<T> {
         this.#setStatus({ state: "offline", storageError: message })
     }
 
-    /** @internal Whether the next host, if there is one, must be told of edits, and can be. */
+    /** @internal Whether the next host, if there is one, must be told of edits. */
     get isNeeded(): boolean {
-        return this.#unstored.length > 0 && !this.#isLost
+        return this.#unstored.length > 0
+    }
+
+    /** @internal The host cannot go on with it: what is edited goes no further than this page. */
+    get isLost(): boolean {
+        return this.#isLost
     }
 
     /** @internal */

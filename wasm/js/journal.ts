@@ -11,7 +11,14 @@ import { IndexedDbStorage } from "./indexeddb.js"
 import type { StorageWrite } from "./storage.js"
 
 /** What the host was told, and what it must know if it is the next one that hears of it. */
-export type Entry = Extract<PageMessage, { type: "edit" }> & { readonly base: Base }
+export interface Entry extends Extract<PageMessage, { type: "edit" }> {
+    readonly base: Base
+    /** When the engine trapped at it for the first time, in milliseconds since 1970. */
+    readonly triedAt?: number
+}
+
+/** Before the key of an entry that is not tried any more: no page has this name. */
+export const ASIDE = "aside"
 
 /** So many edits of a handle are kept at most. Those after them are in memory, until some are stored. */
 export const JOURNAL_EDITS_MAX = 10_000
@@ -19,8 +26,11 @@ export const JOURNAL_EDITS_MAX = 10_000
 /** A repo does not wait longer for it. */
 const OPEN_MS_MAX = 2000
 
+/** After the name of the repo, in the name of its database. */
+export const JOURNAL = ":journal"
+
 export function journalStorage(name: string): IndexedDbStorage {
-    return new IndexedDbStorage({ name: `${name}:journal`, openMsMax: OPEN_MS_MAX, durability: "relaxed" })
+    return new IndexedDbStorage({ name: name + JOURNAL, openMsMax: OPEN_MS_MAX, durability: "relaxed" })
 }
 
 export class Journal {
@@ -55,8 +65,12 @@ export class Journal {
     }
 
     flush(): void {
-        // The host has all of it, too, unless this page goes.
-        if (this.#writes.length > 0) this.#storage.commit(this.#writes.splice(0)).catch(() => {})
+        if (this.#writes.length === 0) return
+        const writes = this.#writes.splice(0)
+        this.#storage.commit(writes).catch(() => {
+            // The host has what it adds, too, unless this page goes. What stays is made when it does.
+            this.#writes.unshift(...writes.filter((write) => "remove" in write))
+        })
     }
 
     close(): void {

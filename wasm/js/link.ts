@@ -11,6 +11,7 @@ import {
     type Port,
 } from "./host/protocol.js"
 import { channelPort, commonChannel, hostLock, pageLock, type Announcement } from "./host/serve.js"
+import { hex } from "./names.js"
 import { startHost, type Platform, type Running } from "./start.js"
 import type { Storage } from "./storage.js"
 import type { FailureCode } from "./types.js"
@@ -114,7 +115,7 @@ export class Link {
     #words = 0
     #running: Running | undefined
     /** Names this page among those that share a database, and no other ever. */
-    readonly page = crypto.getRandomValues(new Uint32Array(4)).join("-")
+    readonly page = hex()
     /** This tab is the host's, or about to be. */
     #isLeading = false
     /** What the next host goes on with, where documents are in memory only. */
@@ -137,6 +138,8 @@ export class Link {
     #unopened: (error: unknown) => void = () => {}
     /** What this page takes part in, until it is closed or suspended. */
     #part = new Part()
+    /** It is not the host's any more after that. */
+    #led: Promise<void> = Promise.resolve()
 
     constructor(platform: Platform, options: HostOptions, storage: Storage | undefined, events: LinkEvents) {
         this.#platform = platform
@@ -168,12 +171,14 @@ export class Link {
         if (!this.isShared) return void this.#lead(part, (serve) => serve())
         const { signal } = part
         const { name } = this.#options
-        const alive = navigator.locks.request(pageLock(name, this.page), { signal }, () => {
-            this.#follow()
+        const before = this.#led
+        const alive = navigator.locks.request(pageLock(name, this.page), { signal }, async () => {
+            await before
+            if (!signal.aborted) this.#follow()
             return part.over
         })
         alive.catch(() => {})
-        void this.#lead(part, (serve) => navigator.locks.request(hostLock(name), { signal }, serve))
+        this.#led = this.#lead(part, (serve) => navigator.locks.request(hostLock(name), { signal }, serve))
     }
 
     /**

@@ -4,8 +4,9 @@ import { change } from "./draft.js"
 import { Emitter } from "./emitter.js"
 import { DocHandle, type HandleOwner, seconds } from "./handle.js"
 import { words, type HostMessage, type Opened } from "./host/protocol.js"
-import { Journal } from "./journal.js"
+import { JOURNAL, Journal } from "./journal.js"
 import { Link, RepoError, type Said } from "./link.js"
+import { hex, uuid } from "./names.js"
 import type { Platform } from "./start.js"
 import type { Storage } from "./storage.js"
 import { Tree } from "./tree.js"
@@ -99,8 +100,9 @@ export class Repo {
 
     private constructor(platform: Platform, options: RepoOptions) {
         const { relay = [], token, name = "reconverge", worker = true } = options
-        this.peerId = options.peerId ?? `reconverge-${crypto.getRandomValues(new Uint32Array(4)).join("-")}`
+        this.peerId = options.peerId ?? `reconverge-${hex()}`
         const relays = (typeof relay === "string" ? [relay] : relay).map(checked)
+        if (name.endsWith(JOURNAL)) throw new RepoError("failed", `a name must not end with ${JOURNAL}`)
         const own = typeof options.storage === "object" ? options.storage : undefined
         const canKeep = typeof indexedDB === "object" && typeof navigator?.locks?.request === "function"
         const keeps = own !== undefined || (options.storage !== "memory" && canKeep)
@@ -152,7 +154,7 @@ export class Repo {
         const begin = (draft: Draft<T>): void => void Object.assign(draft as object, initial)
         const operations = change<T>(tree, begin, () => `~${++objects}`)
         const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
-        return this.#link.call("create", [operations, seconds()], { then })
+        return this.#link.call("create", [uuid(), operations, seconds()], { then })
     }
 
     /**
@@ -170,7 +172,7 @@ export class Repo {
             return open.handle as DocHandle<T>
         }
         const leaving = this.#leaving.get(document)
-        if (leaving?.isNeeded) {
+        if (leaving?.isNeeded && !leaving.isLost) {
             this.#leaving.delete(document)
             return this.#use<T>(DocHandle.again<T>(leaving))
         }
@@ -188,7 +190,7 @@ export class Repo {
     /** Makes a new document, with another url, of a saved one, with its history, in any form that Automerge saves. */
     import<T = unknown>(bytes: Uint8Array): Promise<DocHandle<T>> {
         const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
-        return this.#link.call("import", [bytes, seconds()], { then })
+        return this.#link.call("import", [uuid(), bytes, seconds()], { then })
     }
 
     /** The whole document with its history, in the form that Automerge saves. */
@@ -266,7 +268,13 @@ export class Repo {
             open.handle.resume()
             return open.handle as DocHandle<T>
         }
-        return this.#use(DocHandle.opened<T>(this.#owner, opened))
+        const leaving = this.#leaving.get(opened.document)
+        if (leaving === undefined) return this.#use(DocHandle.opened<T>(this.#owner, opened))
+        // The same, and its edits are in memory still.
+        this.#leaving.delete(opened.document)
+        const again = DocHandle.again<T>(leaving)
+        again.resume()
+        return this.#use(again)
     }
 
     #use<T>(handle: DocHandle<T>): DocHandle<T> {
@@ -309,6 +317,7 @@ export class Repo {
             if (message.type === "deleted") {
                 this.#handles.delete(document)
                 this.#leaving.delete(document)
+                this.#journal?.flush()
             }
             if (handle?.isNeeded === false) this.#left(handle)
         }

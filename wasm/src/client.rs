@@ -91,15 +91,6 @@ fn string_array(hashes: &[ChangeHash]) -> JsValue {
     hashes.into()
 }
 
-/// Sixteen random bytes as a version 4 UUID, which stock clients draw too.
-fn new_id() -> DocumentId {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&ActorId::random().to_bytes()[..16]);
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    DocumentId::new(&bytes).expect("16 bytes")
-}
-
 #[wasm_bindgen]
 impl Client {
     /// A client that has done nothing yet. `relays` are the names of the relays, `session` names
@@ -394,16 +385,7 @@ impl Client {
         }
         let writes = keys::writes(batch);
         if batch.writes.contains(&Write::SetAside) {
-            let id = batch.document.to_string();
-            let aside = self.storage.aside(&batch.document);
-            let aside = aside.expect("memory does not fail");
-            for (number, chunk) in aside.iter().enumerate() {
-                writes.push(&keys::aside(&id, number, chunk));
-            }
-            let damaged = self.damaged.get(&batch.document);
-            for (key, value) in damaged.into_iter().flatten() {
-                writes.push(&keys::damaged(&id, key, value));
-            }
+            self.keep_aside(batch.document, &writes);
         }
         output(
             "store",
@@ -412,6 +394,20 @@ impl Client {
                 ("writes", writes.into()),
             ],
         )
+    }
+
+    /// The writes for what was set aside of a document, and is damaged.
+    fn keep_aside(&self, document: DocumentId, writes: &Array) {
+        let id = document.to_string();
+        let aside = self.storage.aside(&document);
+        let aside = aside.expect("memory does not fail");
+        for (number, chunk) in aside.iter().enumerate() {
+            writes.push(&keys::aside(&id, number, chunk));
+        }
+        let damaged = self.damaged.get(&document);
+        for (key, value) in damaged.into_iter().flatten() {
+            writes.push(&keys::damaged(&id, key, value));
+        }
     }
 
     /// Documents that left the engine's memory leave this one too.
@@ -437,8 +433,13 @@ impl Client {
         Ok(())
     }
 
-    /// Makes a document that begins with these operations, as one change. Its id.
-    pub fn create(&mut self, operations: &Array, time_s: f64) -> Result<String, JsError> {
+    /// Makes a document that begins with these operations, as one change.
+    pub fn create(
+        &mut self,
+        document: &str,
+        operations: &Array,
+        time_s: f64,
+    ) -> Result<(), JsError> {
         let mut replica = Replica::new(ActorId::random());
         let options = ChangeOptions::made_at(time_s as i64);
         let made = replica.change(options, |tx| {
@@ -448,22 +449,22 @@ impl Client {
         if made.1.is_none() {
             replica.begin(time_s as i64);
         }
-        Ok(self.insert(replica))
+        self.insert(document, replica)
     }
 
-    /// Makes a document of a saved one, with its history. Its id.
-    pub fn import(&mut self, saved: &[u8], time_s: f64) -> Result<String, JsError> {
+    /// Makes a document of a saved one, with its history.
+    pub fn import(&mut self, document: &str, saved: &[u8], time_s: f64) -> Result<(), JsError> {
         let mut replica = Replica::import(saved, ActorId::random()).map_err(fault)?;
         if replica.is_empty() {
             replica.begin(time_s as i64);
         }
-        Ok(self.insert(replica))
+        self.insert(document, replica)
     }
 
-    fn insert(&mut self, replica: Replica) -> String {
-        let id = new_id();
-        self.engine.create(id, self.storage.new_key(), replica);
-        id.to_string()
+    fn insert(&mut self, document: &str, replica: Replica) -> Result<(), JsError> {
+        let key = self.storage.new_key();
+        self.engine.create(id_of(document)?, key, replica);
+        Ok(())
     }
 
     /// Edits a document, as one change: `at` these heads, or now. The hash of the change;
@@ -746,8 +747,14 @@ impl Client {
     /// All that is kept of a document that is open, as writes for a storage that lost it.
     pub fn kept(&self, document: &str) -> Result<Array, JsError> {
         let id = id_of(document)?;
-        let batch = self.kept_batch(id).map_err(fault)?;
-        Ok(batch.map_or_else(Array::new, |batch| keys::writes(&batch)))
+        let batch = match self.kept_batch(id) {
+            // It begins anew, with a commit that has all that is whole.
+            Err(StorageError::Damaged { .. }) => None,
+            kept => kept.map_err(fault)?,
+        };
+        let writes = batch.map_or_else(Array::new, |batch| keys::writes(&batch));
+        self.keep_aside(id, &writes);
+        Ok(writes)
     }
 
     fn kept_batch(&self, document: DocumentId) -> Result<Option<Batch>, StorageError> {

@@ -6,7 +6,8 @@
 
 import { __wbg_reset_state as renewInstance, Client, documentId, initSync } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
-import type { Entry } from "../journal.js"
+import { ASIDE, type Entry } from "../journal.js"
+import { hex } from "../names.js"
 import type { Chunk, Storage, StorageWrite } from "../storage.js"
 import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, QuarantinedChange, Span } from "../types.js"
 import {
@@ -107,10 +108,12 @@ export class Host {
     #client: Client
     #storage: Storage
     #journal: Storage | undefined
-    /** What is edited by pages that are gone is there after that. */
-    #takenUp: Promise<unknown> = Promise.resolve()
-    /** What is being made of pages that are gone, by their names. One that comes back waits for it. */
+    /** It is known after that what is to be made of pages that are gone. */
+    #known: Promise<unknown> = Promise.resolve()
+    /** What is being made of them, by their names. One that comes back waits for it, */
     #making = new Map<string, Promise<unknown>>()
+    /** and who opens a document waits for what is being made in it. */
+    #makingIn = new Map<string, Promise<unknown>>()
     #options: HostOptions
     #webSocket: MakeWebSocket
     #sockets = new Map<number, { socket: Socket; relay: number }>()
@@ -121,7 +124,7 @@ export class Host {
     #deleters = new Map<string, ((failure?: CallError) => void)[]>()
     #waiting = new Set<Waiting>()
     /** What is stored of edits whose page needs it no more, and since when. */
-    #partings: { key: string[]; at: number }[] = []
+    #partings: { author: string[]; key: string[]; at: number }[] = []
     /** What is stored with the commit that is under way, of who made the edits in it. */
     #untold = new Map<string, StorageWrite[]>()
     /** Documents whose last commit failed, and why. */
@@ -142,11 +145,12 @@ export class Host {
 
     static async start({ options, storage, journal, webSocket, module }: Surroundings): Promise<Host> {
         await start(module)
+        if (options.keeps) await checkFormat(storage)
         const storageId = options.keeps ? await named(storage, STORAGE_ID) : ""
         await nameRelays(storage, options.relays)
         await forgetUntold(storage, journal)
         const outbox = (await storage.keys(["outbox"])).map((key) => key[1] ?? "")
-        const session = crypto.getRandomValues(new Uint32Array(4)).join("-")
+        const session = hex()
         const client = new Client(options.peerId, storageId, session, [...options.relays], Math.random())
         const host = new Host(client, storage, options, webSocket)
         host.#journal = journal
@@ -216,7 +220,7 @@ export class Host {
         page.isLeaving = isKept
         let take = (): void => {}
         const turn = new Promise<void>((resolve) => (take = resolve))
-        if (isKept) this.#openLater(this.#takeUpOf(page, turn))
+        if (isKept) this.#takeUpOf(page, turn)
         // What it said before it went counts.
         this.#inOrder(page, [...page.resuming.keys()], () => (isKept ? take() : this.#releaseAll(page)))
     }
@@ -227,37 +231,45 @@ export class Host {
      */
     async takeUp(living: IsAlive | Promise<IsAlive>): Promise<string[]> {
         const started = this.#startTakingUp(living)
-        this.#openLater(started.then(({ made }) => made))
-        return (await started).alive
+        this.#openAfter(started)
+        return started
     }
 
-    async #startTakingUp(living: IsAlive | Promise<IsAlive>): Promise<{ made: Promise<unknown>; alive: string[] }> {
+    async #startTakingUp(living: IsAlive | Promise<IsAlive>): Promise<string[]> {
         const isAlive = await living
         const keys = (await this.#journal?.keys([]).catch(() => [])) ?? []
-        const names = [...new Set(keys.map(([name = ""]) => name))]
+        const names = [...new Set(keys.map(([name = ""]) => name))].filter((name) => name !== ASIDE)
         const port = { post: () => {}, onmessage: undefined, close: () => {} }
-        const made = names.map((name) => {
-            if (isAlive(name)) return undefined
-            return this.#takeUpOf({ name, port, calls: new Map(), resuming: new Map(), lost: new Map() })
-        })
-        return { made: Promise.all(made), alive: names.filter(isAlive) }
+        for (const name of names) {
+            if (isAlive(name)) continue
+            this.#takeUpOf({ name, port, calls: new Map(), resuming: new Map(), lost: new Map() })
+        }
+        return names.filter(isAlive)
     }
 
-    #openLater(made: Promise<unknown>): void {
-        this.#takenUp = Promise.all([this.#takenUp, made.catch(() => {})])
+    /** What was edited in a document by pages that are gone is there after that. */
+    async #takenUp(document: string): Promise<void> {
+        for (let known; known !== this.#known;) await (known = this.#known)
+        await this.#makingIn.get(document)
+    }
+
+    #openAfter(known: Promise<unknown>): void {
+        this.#known = Promise.all([this.#known, known.catch(() => {})])
     }
 
     /** Makes what is left of a page that is gone, as if it had lived on, and lets go of it. */
-    #takeUpOf(page: Page, turn?: Promise<void>): Promise<void> {
-        const made = turn ? turn.then(() => this.#make(page)) : this.#make(page)
-        const all = Promise.all([this.#making.get(page.name), made.catch(() => {})])
-        this.#making.set(page.name, all)
-        void all.then(() => this.#making.get(page.name) === all && this.#making.delete(page.name))
-        return made
+    #takeUpOf(page: Page, turn?: Promise<void>): void {
+        const left = Promise.resolve(turn).then(() => this.#journal?.loadRange([page.name]))
+        const begun = left.catch(() => undefined).then((left) => ({ made: this.#make(page, left) }))
+        this.#openAfter(begun)
+        whileDone(
+            this.#making,
+            page.name,
+            begun.then(({ made }) => made),
+        )
     }
 
-    async #make(page: Page): Promise<void> {
-        const left = await this.#journal?.loadRange([page.name]).catch(() => undefined)
+    async #make(page: Page, left: readonly Chunk[] | undefined): Promise<void> {
         const authors = new Map<string, Entry[]>()
         for (const { data } of left ?? []) {
             const entry = data as unknown as Entry
@@ -265,33 +277,63 @@ export class Host {
         }
         const kept = new Set<string>()
         const made = [...authors].map(async ([author, entries]) => {
-            entries.sort((a, b) => a.edit.seq - b.edit.seq)
-            const { document, edit: first } = entries[0]!
-            const view = this.#shown.get(document)?.views.get(page)
-            if (view && (view.author ?? author) === author) {
-                for (const entry of entries) {
-                    if (entry.edit.seq <= view.processed + 1) this.#heed(() => this.#heard(page, entry))
-                }
-                return
-            }
-            // It is here again, and tells its edits itself.
-            const [living] = this.#earlier(page, document, author)
-            if (living && this.#pages.has(living)) return void kept.add(author)
-            try {
-                const isHere = (await this.#storage.keys(["documents", document])).length > 0
-                if (!isHere) throw new CallError("deleted", DOCUMENT_GONE)
-                const edits = entries.map(({ edit }) => edit).filter(({ seq }, i) => seq === first.seq + i)
-                const { base } = entries.at(-1)!
-                await this.#calls.resume(page, NOBODY, document, { author, base, unstored: first.seq, edits })
-            } catch (error) {
-                // The next host may be able to. What is not here, or makes the engine trap, has a day.
-                const isVain = error instanceof CallError && ["deleted", "damaged"].includes(error.code)
-                if (!isVain || first.time * 1000 > Date.now() - UNTOLD_MS) kept.add(author)
-            }
+            const isMade = this.#makeOf(page, author, entries)
+            whileDone(this.#makingIn, entries[0]!.document, isMade)
+            if (!(await isMade)) kept.add(author)
         })
         await Promise.all(made)
         const done = left?.filter(({ key }) => !kept.has(key[1] ?? ""))
         this.#partWith(page, done).catch(() => {})
+    }
+
+    /** Makes the edits of a handle. Gives whether nobody needs their entries any more. */
+    async #makeOf(page: Page, author: string, entries: Entry[]): Promise<boolean> {
+        entries.sort((a, b) => a.edit.seq - b.edit.seq)
+        const { document, edit: first } = entries[0]!
+        const view = this.#shown.get(document)?.views.get(page)
+        if (view && (view.author ?? author) === author) {
+            for (const entry of entries) {
+                if (entry.edit.seq <= view.processed + 1) this.#heed(() => this.#heard(page, entry))
+            }
+            return true
+        }
+        // It is here again, and tells its edits itself.
+        const [living] = this.#earlier(page, document, author)
+        if (living && this.#pages.has(living)) return false
+        try {
+            const isHere = (await this.#storage.keys(["documents", document])).length > 0
+            if (!isHere) throw new CallError("deleted", DOCUMENT_GONE)
+            const edits = entries.map(({ edit }) => edit).filter(({ seq }, i) => seq === first.seq + i)
+            const { base } = entries.at(-1)!
+            await this.#calls.resume(page, NOBODY, document, { author, base, unstored: first.seq, edits })
+            return true
+        } catch (error) {
+            if (!(error instanceof CallError)) return false
+            if (this.#avoids(document)) return this.#giveUp(page, entries)
+            // The next host may be able to. What is not here has a day.
+            const isVain = error.code === "deleted" || error.code === "damaged"
+            return isVain && first.time * 1000 <= Date.now() - UNTOLD_MS
+        }
+    }
+
+    /**
+     * At these edits, or in their document, the engine trapped, and it is not opened any more. Next
+     * pages try again, since what trapped may be somebody else's, and relays take that out. If it still
+     * does after a while, the edits are set aside, and the document can be used without them.
+     */
+    async #giveUp({ name }: Page, entries: readonly Entry[]): Promise<boolean> {
+        const { document, triedAt = Date.now() } = entries[0]!
+        const isLast = triedAt < Date.now() - TRIED_MS
+        const key = ({ author, edit }: Entry): string[] => [...(isLast ? [ASIDE] : []), name, author, `${edit.seq}`]
+        const writes = entries.map((entry) => ({ put: key(entry), data: { ...entry, triedAt } as never }))
+        try {
+            await this.#journal?.commit(writes)
+        } catch {
+            return false
+        }
+        const message = `the document engine failed on edits of ${document} again: they are set aside`
+        if (isLast) this.#tell({ type: "problem", message })
+        return isLast
     }
 
     /** Lets go of a page that is gone, when all is stored that it edited. */
@@ -519,11 +561,7 @@ export class Host {
     }
 
     async #store(document: string, writes: StorageWrite[]): Promise<void> {
-        if (writes.some((write) => "removeRange" in write && write.removeRange.length === 2)) {
-            // First: what the same commit writes after it takes its place. Pages may tell their edits
-            // of it again, if it is found again: what is stored of them is kept.
-            writes.unshift({ remove: ["outbox", document] })
-        }
+        // Also if it is removed: pages may tell their edits of it again, if it is found again.
         // The same ones when the commit is tried again: it has no edits that were made meanwhile.
         const untold = this.#untold.get(document) ?? this.#views(document).flatMap(untoldOf)
         this.#untold.set(document, untold)
@@ -751,15 +789,21 @@ export class Host {
         this.#client.forgetView(view.number)
         const { author } = view
         if (author !== undefined && !takenUp?.has(author))
-            this.#partings.push({ key: ["views", document, author], at: Date.now() })
+            this.#partings.push({ author: [page.name, author], key: ["views", document, author], at: Date.now() })
         // What a page removed from its journal may be on its way there.
         const since = Date.now() - (this.#journal ? JOURNAL_MS : 0)
         while (this.#partings[0] && this.#partings[0].at <= since) {
             // If that fails, it is removed some day.
-            this.#storage.remove(this.#partings.shift()!.key).catch(() => {})
+            this.#forget(this.#partings.shift()!).catch(() => {})
         }
         if (shown.views.size === 0) this.#shown.delete(document)
         this.#letGoOf(document)
+    }
+
+    async #forget({ author, key }: { author: string[]; key: string[] }): Promise<void> {
+        // An entry that could not be removed is made if nobody knows that it was.
+        const left = (await this.#journal?.keys(author)) ?? []
+        if (left.length === 0) await this.#storage.remove(key)
     }
 
     /** Lets a document leave memory if nobody uses it. */
@@ -781,9 +825,17 @@ export class Host {
             shown = { views: new Map(), status: now ? status(now) : { state: "offline" } }
             this.#shown.set(document, shown)
         }
-        const view = new View(this.#client, document, (message) => page.port.post(message), heads)
+        const view = new View(this.#client, document, (message) => this.#post(page, message), heads)
         shown.views.set(page, view)
         return view
+    }
+
+    /** What became of the edits of a page that is gone, its neighbours are told. */
+    #post(page: Page, message: HostMessage): void {
+        if (this.#pages.has(page)) return page.port.post(message)
+        if (message.type !== "rejected" && message.type !== "leftOut") return
+        const what = message.type === "rejected" ? `cannot be made: ${message.message}` : "was left out in part"
+        this.#tell({ type: "problem", message: `an edit of ${message.document} by a page that is gone ${what}` })
     }
 
     #opened(page: Page, document: string): Opened {
@@ -795,9 +847,15 @@ export class Host {
         return { document, heads, operations, status }
     }
 
-    /** A document that did not exist. It is stored first: a journal is of no use to one that nobody has. */
-    async #made(page: Page, signal: AbortSignal, make: () => string): Promise<Opened> {
-        const document = this.#must(make)
+    /**
+     * A document that did not exist, unless the last host made it and did not come to answer. It is
+     * stored first: a journal is of no use to one that nobody has.
+     */
+    async #made(page: Page, signal: AbortSignal, name: string, make: (document: string) => void): Promise<Opened> {
+        const document = parse(name)
+        const isMade = (await this.#storage.keys(["documents", document]).catch(() => [])).length > 0
+        if (isMade) await this.#find(document, signal)
+        else this.#must(() => make(document))
         await this.#until(() => this.#client.isStored(document) || this.#unstored.has(document), signal)
         return this.#opened(page, document)
     }
@@ -831,11 +889,11 @@ export class Host {
     #calls: {
         [N in CallName]: (page: Page, signal: AbortSignal, ...args: Calls[N][0]) => Calls[N][1] | Promise<Calls[N][1]>
     } = {
-        create: (page, signal, operations, time) =>
-            this.#made(page, signal, () => this.#client.create([...operations], time)),
+        create: (page, signal, name, operations, time) =>
+            this.#made(page, signal, name, (document) => this.#client.create(document, [...operations], time)),
         open: async (page, signal, document) => {
             const id = parse(document)
-            await this.#takenUp
+            await this.#takenUp(id)
             await this.#find(id, signal)
             page.lost.delete(id)
             return this.#shown.get(id)?.views.has(page) ? undefined : this.#opened(page, id)
@@ -853,12 +911,15 @@ export class Host {
                 throw error
             }
         },
-        import: (page, signal, bytes, time) => this.#made(page, signal, () => this.#client.import(bytes, time)),
-        clone: (page, signal, document, time) =>
-            this.#made(page, signal, () => this.#client.import(this.#client.save(document), time)),
+        import: (page, signal, name, bytes, time) =>
+            this.#made(page, signal, name, (document) => this.#client.import(document, bytes, time)),
+        clone: (page, signal, name, of, time) => {
+            const saved = this.#client.save(of)
+            return this.#made(page, signal, name, (document) => this.#client.import(document, saved, time))
+        },
         export: async (_, signal, document) => {
             const id = parse(document)
-            await this.#takenUp
+            await this.#takenUp(id)
             await this.#find(id, signal)
             const bytes = this.#client.save(id)
             this.#letGoOf(id)
@@ -1072,6 +1133,9 @@ const NOBODY = new AbortController().signal
 /** What is said of a page's edits is kept so long after the page has let go of the document. */
 const JOURNAL_MS = 60_000
 
+/** Edits at which the engine traps are tried for so long. */
+const TRIED_MS = 10 * 60_000
+
 /** A tab that was closed without a word leaves one behind; after so long nobody asks for it. */
 const UNTOLD_MS = 24 * 60 * 60 * 1000
 
@@ -1127,6 +1191,7 @@ function refusal(relay: string, reason: string | undefined): ConnectionStatus {
 /** The documents that a call is about, as far as the page that calls may have them open. */
 function documentsOf(name: CallName, [first, second]: readonly unknown[]): string[] {
     if (typeof first !== "string") return []
+    if (name === "clone") return [second as string]
     const document = documentId(first)
     if (document === undefined) return []
     return name === "merge" ? [document, second as string] : [document]
@@ -1164,6 +1229,13 @@ function push<T>(map: Map<string, T[]>, key: string, value: T): void {
     else map.set(key, [value])
 }
 
+/** Keeps what is being done under its key, until that is done. */
+function whileDone(doing: Map<string, Promise<unknown>>, key: string, done: Promise<unknown>): void {
+    const all = Promise.all([doing.get(key), done.catch(() => {})])
+    doing.set(key, all)
+    void all.then(() => doing.get(key) === all && doing.delete(key))
+}
+
 function take<T>(map: Map<string, T[]>, key: string): T[] {
     const taken = map.get(key) ?? []
     map.delete(key)
@@ -1182,6 +1254,7 @@ function decode(data: Uint8Array): string {
     return new TextDecoder().decode(data)
 }
 
+const FORMAT = ["client", "format"]
 const STORAGE_ID = ["client", "id"]
 const RELAYS = ["client", "relays"]
 
@@ -1189,12 +1262,24 @@ function namesOf(relays: readonly string[]): StorageWrite {
     return { put: RELAYS, data: encode(JSON.stringify(relays)) }
 }
 
+/** The version of the database's layout. */
+const VERSION = 2
+
+/** What a later version wrote, this one might take for damage. */
+async function checkFormat(storage: Storage): Promise<void> {
+    const stored = await storage.load(FORMAT)
+    const found = stored ? Number(decode(stored)) : 0
+    if (found > VERSION) {
+        throw new Error(`a newer version of this app changed the database, to format ${found}: reload the page`)
+    }
+    if (found < VERSION) await storage.save(FORMAT, encode(`${VERSION}`))
+}
+
 /** A name that the storage keeps, drawn the first time. */
 async function named(storage: Storage, key: string[]): Promise<string> {
     const stored = await storage.load(key)
     if (stored !== undefined) return decode(stored)
-    const drawn = [...crypto.getRandomValues(new Uint8Array(16))]
-    const name = drawn.map((byte) => byte.toString(16).padStart(2, "0")).join("")
+    const name = hex()
     await storage.save(key, encode(name))
     return name
 }

@@ -68,12 +68,13 @@ export interface Edit {
 
 /** What a page asks for, with the arguments and the result. */
 export interface Calls {
-    create: [[operations: readonly Operation[], time: number], Opened]
+    /** Under a name that the page drew, so that it is one document, whoever makes it. */
+    create: [[name: string, operations: readonly Operation[], time: number], Opened]
     /** Nothing for a page that has it open: it shows it already. */
     open: [[document: string], Opened | undefined]
     resume: [[document: string, resume: Resume], void]
-    import: [[bytes: Uint8Array, time: number], Opened]
-    clone: [[document: string, time: number], Opened]
+    import: [[name: string, bytes: Uint8Array, time: number], Opened]
+    clone: [[name: string, of: string, time: number], Opened]
     export: [[document: string], Uint8Array]
     delete: [[document: string], void]
     merge: [[document: string, other: string], void]
