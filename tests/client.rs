@@ -35,6 +35,9 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often a peer is sent again what it was sent before, in a row.
+const RESENDS_MAX: i64 = 8;
+
 async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     let result = tokio::time::timeout(PATIENCE, future).await;
     result.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
@@ -399,6 +402,45 @@ async fn while_the_relays_disk_is_full_what_is_stored_is_read() {
         log.contains("no room, as it was told") && log.contains("failures="),
         "{log}"
     );
+}
+
+/// Aim: however often the relay tried in vain, what was edited meanwhile reaches it when its disk has
+/// room again, on the same connection, and the log does not grow with the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_edited_while_the_relays_disk_is_full_is_synced_when_there_is_room() {
+    let mut relay = FaultyRelay::start();
+    let ann = Repo::builder().relay(&relay.url).build().await.unwrap();
+    let bob = Repo::builder().relay(&relay.url).build().await.unwrap();
+    let of_ann = ann.create().unwrap();
+    put(&of_ann, "n", 0);
+    synced(&of_ann).await;
+    let of_bob = in_time("find", bob.find(&of_ann.url())).await.unwrap();
+    // More often than anybody is sent again what was sent before.
+    for round in 1..=RESENDS_MAX + 1 {
+        relay.tell("fill");
+        put(&of_ann, "n", round);
+        relay.tell("refused 1");
+        put(&of_ann, "ann", round);
+        put(&of_bob, "bob", round);
+        let new = ann.create().unwrap();
+        put(&new, "n", round);
+        relay.tell(if round == 1 {
+            "refused 12"
+        } else {
+            "refused 1"
+        });
+        assert_eq!(*of_ann.status().borrow(), Status::Saving);
+        relay.tell("empty");
+        for document in [&of_ann, &of_bob, &new] {
+            synced(document).await;
+        }
+        has(&of_ann, "bob", round).await;
+        has(&of_bob, "ann", round).await;
+    }
+    let log = relay.log();
+    let told = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    assert_eq!((told("joined"), told("ERROR")), (2, 1), "{log}");
+    assert!(told("") < 40, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

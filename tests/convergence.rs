@@ -542,6 +542,7 @@ fn a_reset_claims_nothing_that_the_peer_lacks() {
     let peers = history.into_peers_after_failure();
     let mut history = History::new(Space::default());
     history.set_peers(peers);
+    history.ask_again();
     say(&mut history, writer, &[bytes]);
     assert!(history.take_unsaved().is_some());
     history.committed();

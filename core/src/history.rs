@@ -550,10 +550,36 @@ impl History {
         self.peers_asked_again(|id| orphaned.contains(&id))
     }
 
-    /// The same after a commit failed: everybody who writes is asked again for what was not kept.
+    /// The same after a commit failed. Nobody is asked for what was not kept before the next history
+    /// is told to [ask again](Self::ask_again): to store it would fail as well.
     #[must_use]
     pub fn into_peers_after_failure(self) -> Peers {
-        self.peers_asked_again(|_| true)
+        self.peers_asked_again(|_| false)
+    }
+
+    /// Asks everybody who writes for what was not kept of what they sent.
+    pub fn ask_again(&mut self) {
+        self.peers.values_mut().for_each(|peer| peer.ask_again());
+    }
+
+    /// Whether a peer's changes are taken in.
+    #[must_use]
+    pub fn takes_from(&self, peer: ConnectionId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| peer.writes())
+    }
+
+    /// Asks a peer for nothing that it named: it could not be stored.
+    pub fn ask_nothing(&mut self, peer: ConnectionId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.need.clear();
+        }
+    }
+
+    /// Whether there are changes that are lost with this history: they are not stored, or wait for
+    /// others.
+    #[must_use]
+    pub fn has_more_than_is_stored(&self) -> bool {
+        !self.unsaved.is_empty() || !self.orphans.by_hash.is_empty()
     }
 
     fn peers_asked_again(self, asked_again: impl Fn(ConnectionId) -> bool) -> Peers {
@@ -562,9 +588,8 @@ impl History {
         for (id, peer) in &mut peers {
             peer.extra.retain(|index| *index < durable_len);
             peer.resent.retain(|index| *index < durable_len);
-            if peer.writes() && peer.certainty != Certainty::Unheard && asked_again(*id) {
-                peer.reset = true;
-                peer.asked.clear();
+            if asked_again(*id) {
+                peer.ask_again();
             }
         }
         Peers(peers)
@@ -577,15 +602,24 @@ impl History {
 
     /// Puts in the peers of the history that this one replaces.
     pub fn set_peers(&mut self, peers: Peers) {
-        self.peers = peers.0;
-        for peer in self.peers.values_mut() {
+        let mut peers = peers.0;
+        for peer in peers.values_mut() {
             peer.upto = peer.upto.min(self.graph.len());
             let len = peer.upto;
             peer.lacks.retain_mut(|range| {
                 range.end = range.end.min(len);
                 range.start < range.end
             });
+            if peer.certainty == Certainty::Exact {
+                // What it named and was not known may be stored by now.
+                let heads = peer.heads.iter();
+                let known: Vec<_> = heads.filter_map(|hash| self.graph.resident(hash)).collect();
+                for index in self.above(&known, len) {
+                    peer.has(index);
+                }
+            }
         }
+        self.peers = peers;
     }
 
     /// Takes in a sync message of a peer that joined.
@@ -1183,6 +1217,7 @@ impl History {
             peer.told = None;
         }
         peer.heads.clone_from(&message.heads);
+        peer.names(&known, len);
         if message.heads.is_empty() {
             peer.told_unavailable = false;
         }

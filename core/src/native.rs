@@ -14,7 +14,7 @@ mod space;
 mod syncs;
 
 pub use address::AddressError;
-pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer};
+pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer, NotCommitted};
 pub use handle::{
     Broadcast, CHANGES_MAX, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry,
     SyncError, UpdateError,

@@ -25,6 +25,8 @@ pub struct Config {
     pub upload_grace: Duration,
     /// How long a document stays in memory after it was last used.
     pub idle_timeout: Duration,
+    /// How long a document waits after its storage failed before it tries again.
+    pub storage_retry: Duration,
     /// How long the relay waits for connections to end when it stops.
     pub drain_timeout: Duration,
     /// Bytes of messages that were received and not yet processed, over all connections; and the
@@ -67,6 +69,7 @@ impl Config {
             (self.join_timeout, "join_timeout"),
             (self.unavailable_grace, "unavailable_grace"),
             (self.idle_timeout, "idle_timeout"),
+            (self.storage_retry, "storage_retry"),
             (self.verify_lag, "verify_lag"),
             (workshop.deadline, "workshop.deadline"),
         ];
@@ -109,6 +112,7 @@ impl Default for Config {
             unavailable_grace: Duration::from_millis(300),
             upload_grace: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
+            storage_retry: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(5),
             received_bytes_max: 256 * 1024 * 1024,
             sending_bytes_max: 256 * 1024 * 1024,

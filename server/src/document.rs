@@ -5,7 +5,8 @@
 //! the slot and ends, so an idle document costs no task. A turn is: take in every message, commit
 //! what is new, then ask the history what each peer should be sent and hand that to the peers that
 //! have room. What a failed commit leaves behind is dropped and read again from disk; nobody was
-//! told of it.
+//! told of it. What was to be committed is kept and tried again, and until that is done the document
+//! takes no changes: their senders are asked for them afterwards, once.
 
 mod building;
 mod salvaging;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use reconverge::history::{AtRest, Documents, History, NeedGraph, Peers, Received};
 use reconverge::id::{Access, ConnectionId, DocumentId};
+use reconverge::native::NotCommitted;
 use reconverge::protocol::{ChangeHash, SyncMessage};
 use reconverge::storage::{Batch, Blob, DocumentKey, StorageError, Write};
 use tracing::{debug, error, info, warn};
@@ -32,13 +34,11 @@ use crate::connection::{Connection, Permit};
 use crate::relay::Shared;
 use crate::remote_heads::{HEADS_MAX, RemoteHeads, Seen, shown};
 use crate::trouble::Trouble;
+use crate::unstored::Kept;
 
 pub(crate) use building::BuildResult;
 pub(crate) use verifying::Reminders;
 use verifying::recall_quarantined;
-
-/// How long a document waits after its storage failed before it tries again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A damaged document is begun anew at most so often; whoever speaks of it meanwhile makes it be
 /// read again.
@@ -74,6 +74,8 @@ pub(crate) enum Input {
     Verify,
     /// Storage failed a while ago.
     Retry,
+    /// The same, and what was to be stored is to be tried again.
+    Store,
 }
 
 /// A sync message, and the permit that bounds how many of them wait.
@@ -294,6 +296,11 @@ struct Document {
     remote_heads: RemoteHeads,
     /// What waits while storage fails.
     backlog: VecDeque<Input>,
+    /// What could not be stored.
+    unstored: Option<Kept>,
+    /// Changes were sent and not taken or lost; their senders are asked for them when nothing waits
+    /// to be stored.
+    asks_again: bool,
     building: building::Building,
     verifying: verifying::Verifying,
     concerned: Concerned,
@@ -343,6 +350,7 @@ impl Document {
     fn is_unused(&self) -> bool {
         self.connections.is_empty()
             && self.backlog.is_empty()
+            && self.unstored.is_none()
             && self.building.is_idle()
             && self.verifying.is_idle()
     }
@@ -359,6 +367,8 @@ impl Document {
     fn asleep(&mut self) -> Option<Asleep> {
         let is_little = self.history.is_none()
             && self.backlog.is_empty()
+            && self.unstored.is_none()
+            && !self.asks_again
             && self.not_taken.is_empty()
             && self.salvaged.is_none()
             && self.building.is_idle()
@@ -399,11 +409,15 @@ impl Document {
         if let Err(failure) = result {
             Trouble::failed(&slot.relay, &slot.name, &failure);
             if let Some(open) = self.history.take() {
+                self.asks_again |= open.history.has_more_than_is_stored();
                 self.parked = open.history.into_peers_after_failure();
             }
             let damaged = matches!(failure, StorageError::Damaged { .. });
+            if damaged && self.unstored.take().is_some() {
+                self.asks_again = true;
+            }
             if !damaged {
-                slot.push_after(RETRY_AFTER, Input::Retry);
+                slot.push_after(slot.relay.config.storage_retry, Input::Retry);
             } else if self.salvage(slot).await {
                 slot.push(Input::Retry);
             } else {
@@ -413,7 +427,15 @@ impl Document {
     }
 
     async fn try_turn(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
+        if self.backlog.iter().any(|i| matches!(i, Input::Store)) {
+            self.backlog.retain(|i| !matches!(i, Input::Store));
+            self.store_again(slot).await?;
+        }
         self.open(slot).await?;
+        if self.unstored.is_none() && std::mem::take(&mut self.asks_again) {
+            self.opened().history.ask_again();
+            self.concerned = Concerned::All;
+        }
         while let Some(input) = self.backlog.pop_front() {
             let taken_in = self.take_in(slot, &input).await;
             if taken_in.is_err() {
@@ -500,7 +522,7 @@ impl Document {
             }
             Input::Verify => self.verifying.remind(),
             // The rest of the turn does what these ask for.
-            Input::Room | Input::Retry => self.concerned = Concerned::All,
+            Input::Room | Input::Retry | Input::Store => self.concerned = Concerned::All,
         }
         Ok(())
     }
@@ -562,7 +584,7 @@ impl Document {
         data: &Bytes,
         documents: Documents,
     ) -> Result<bool, StorageError> {
-        let message = match SyncMessage::decode(data) {
+        let mut message = match SyncMessage::decode(data) {
             Ok(message) => message,
             Err(error) if error.is_of_its_document() => {
                 if self.not_taken.insert(from.id) {
@@ -577,6 +599,13 @@ impl Document {
                 return Ok(false);
             }
         };
+        if self.unstored.is_some()
+            && !message.changes.is_empty()
+            && self.opened().history.takes_from(from.id)
+        {
+            message.changes.clear();
+            self.asks_again = true;
+        }
         let len = self.opened().history.len();
         let receive = |document: &mut Self| {
             document.with_graph(slot, |history| {
@@ -594,6 +623,9 @@ impl Document {
         }
         if received.heavy {
             received = tokio::task::block_in_place(|| receive(self))?;
+        }
+        if self.unstored.is_some() {
+            self.opened().history.ask_nothing(from.id);
         }
         self.note_senders(len, from, &received);
         self.report_refused(slot, from, &received);
@@ -665,7 +697,7 @@ impl Document {
         if inline || !open.stored {
             writes.push(Write::Record(open.history.record().clone()));
         }
-        self.commit(slot, writes).await?;
+        self.commit_or_keep(slot, writes).await?;
         let open = self.opened();
         open.stored = true;
         open.history.committed();
@@ -674,6 +706,16 @@ impl Document {
     }
 
     async fn commit(&mut self, slot: &Slot, writes: Vec<Write>) -> Result<(), StorageError> {
+        if let Some(kept) = &mut self.unstored {
+            // It was made for what was stored until now.
+            kept.forget();
+            self.asks_again = true;
+        }
+        self.try_commit(slot, writes).await?;
+        Ok(())
+    }
+
+    async fn try_commit(&mut self, slot: &Slot, writes: Vec<Write>) -> Result<(), NotCommitted> {
         let batch = Batch {
             document: slot.id,
             key: self.opened().key,
@@ -681,6 +723,59 @@ impl Document {
         };
         slot.relay.committer.commit(batch).await?;
         slot.relay.trouble.committed();
+        Ok(())
+    }
+
+    /// Commits what peers sent. If that fails, it is kept and tried again.
+    async fn commit_or_keep(
+        &mut self,
+        slot: &Arc<Slot>,
+        writes: Vec<Write>,
+    ) -> Result<(), StorageError> {
+        let Err(failed) = self.try_commit(slot, writes).await else {
+            return Ok(());
+        };
+        let kept = failed.batch.map(|batch| slot.relay.unstored.keep(batch));
+        self.asks_again |= kept.as_ref().is_none_or(|kept| kept.batch().is_none());
+        if kept.is_some() {
+            self.unstored = kept;
+            slot.push_after(slot.relay.config.storage_retry, Input::Store);
+        }
+        Err(failed.error)
+    }
+
+    /// Tries again to store what could not be stored.
+    async fn store_again(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
+        let Some(kept) = &self.unstored else {
+            return Ok(());
+        };
+        let stored = match kept.batch() {
+            None if kept.has_room() => Ok(()),
+            None => Err(None),
+            Some(batch) => {
+                let stored = slot.relay.committer.commit(batch.clone()).await;
+                let stored = stored.map_err(|failed| Some(failed.error));
+                if stored.is_ok() {
+                    slot.relay.trouble.committed();
+                }
+                stored
+            }
+        };
+        match stored {
+            Ok(()) => {
+                self.unstored = None;
+                // What is open now is what was stored before.
+                self.park();
+                self.concerned = Concerned::All;
+            }
+            Err(Some(error @ StorageError::Damaged { .. })) => return Err(error),
+            Err(error) => {
+                if let Some(error) = error {
+                    Trouble::failed(&slot.relay, &slot.name, &error);
+                }
+                slot.push_after(slot.relay.config.storage_retry, Input::Store);
+            }
+        }
         Ok(())
     }
 

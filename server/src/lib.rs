@@ -24,6 +24,7 @@ mod remote_heads;
 mod trouble;
 mod unfolded;
 mod unheard;
+mod unstored;
 pub mod workshop;
 
 pub use held::until_let_go;

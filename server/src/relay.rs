@@ -27,6 +27,7 @@ use crate::large::Large;
 use crate::trouble::Trouble;
 use crate::unfolded::Unfolded;
 use crate::unheard::Unheard;
+use crate::unstored::Unstored;
 use crate::workshop::{Built, Job, JobError, Workshop};
 
 /// Why a relay could not start or stop. The operator must act.
@@ -80,6 +81,8 @@ pub(crate) struct Shared {
     /// Documents with changes to be checked.
     pub(crate) reminders: Reminders,
     pub(crate) trouble: Trouble,
+    /// What could not be stored.
+    pub(crate) unstored: Unstored,
     /// What has come of messages that are not whole yet.
     pub(crate) unfinished: Arc<Unfinished>,
     next_connection: AtomicU64,
@@ -184,6 +187,7 @@ impl Relay {
             unfolded: Unfolded::default(),
             reminders: Reminders::default(),
             trouble: Trouble::default(),
+            unstored: Unstored::default(),
             workshop: Workshop::new(config.workshop.clone()),
             config,
             storage,

@@ -206,6 +206,39 @@ story("a failed fsync of a first upload is made up for without a reconnect", asy
   assert.equal((await fresh.find(url)).doc().text, doc.text)
 })
 
+story("edits of the time when the disk was full are stored without a reconnect", async world => {
+  const relay = await world.relay({ faulty: true })
+  const alice = await world.tapped("alice", relay)
+  const bob = await world.tapped("bob", relay)
+  const created = alice.create({ n: 0, list: [] })
+  await alice.saved(created)
+  const found = await bob.find(created.url)
+  await relay.command("fill")
+  created.change(doc => (doc.n = 1))
+  await relay.command("refused 1")
+  for (const tap of [alice.tap, bob.tap]) tap.reset()
+  for (let n = 1; n <= 10; n++) {
+    created.change(doc => doc.list.push(`alice ${n}`))
+    found.change(doc => doc.list.push(`bob ${n}`))
+  }
+  const fresh = alice.create({ fresh: true })
+  await relay.command("refused 10")
+  for (const { name, tap } of [alice, bob]) {
+    const messages = tap.up.length + tap.down.length
+    world.tell(`messages of ${name} meanwhile: ${messages}`)
+    // Each edit, and a request of bob's client for its own; nothing for each second.
+    assert.ok(messages <= 30, `${name}: ${messages} messages`)
+  }
+  await relay.command("empty")
+  await alice.saved(created)
+  await bob.saved(found)
+  await alice.saved(fresh)
+  await converged([created, found], () => created.doc().list.length === 20)
+  for (const { name, tap } of [alice, bob]) {
+    assert.equal(tap.connections, 1, `${name} connected once`)
+  }
+})
+
 story("remote-heads does not fire while syncs are held back, and does afterwards", async world => {
   const relay = await world.relay({ faulty: true })
   const alice = await world.client("alice", relay)

@@ -18,6 +18,7 @@ struct SyncState {
     failing: u32,
     held: bool,
     full: bool,
+    refused: u64,
 }
 
 impl SyncFaults {
@@ -44,6 +45,25 @@ impl SyncFaults {
     /// From now on there is room for nothing, or there is again.
     pub fn fill(&self, full: bool) {
         self.state().full = full;
+    }
+
+    /// Waits until so many more writes were refused because there was no room.
+    pub fn wait_for_refused(&self, times: u64) {
+        let mut state = self.state();
+        let enough = state.refused + times;
+        while state.refused < enough {
+            state = self.0.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether there is room; counts when there is none.
+    fn has_room(&self) -> bool {
+        let mut state = self.state();
+        if state.full {
+            state.refused += 1;
+            self.0.1.notify_all();
+        }
+        !state.full
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -100,7 +120,7 @@ impl StorageBackend for FaultyFile {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         // The header is written in its old place.
-        if offset > 0 && self.faults.state().full {
+        if offset > 0 && !self.faults.has_room() {
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 "no room, as it was told",

@@ -134,6 +134,9 @@ pub struct Relay {
     /// After a failure the owner calls [`Self::retry`]; otherwise the next turn follows at once.
     patient: bool,
     waits: bool,
+    /// A commit failed: writers are asked again for what was lost. The real relay keeps that and asks
+    /// only for what came later.
+    asks_again: bool,
     message_bytes_max: u64,
     /// Everything that is in storage, noted when it is written.
     durable: HashSet<ChangeHash>,
@@ -197,6 +200,7 @@ impl Relay {
             fails: None,
             patient: false,
             waits: false,
+            asks_again: false,
             message_bytes_max: SYNC_BYTES_MAX as u64,
             durable: HashSet::new(),
             refused: Vec::new(),
@@ -394,6 +398,7 @@ impl Relay {
             && let Some(open) = self.open.take()
         {
             self.parked = open.history.into_peers_after_failure();
+            self.asks_again = true;
             // The real relay waits a second and turns again.
             self.waits = self.patient;
             self.turn();
@@ -453,6 +458,9 @@ impl Relay {
         }
         open.history.set_message_bytes_max(self.message_bytes_max);
         open.history.set_peers(std::mem::take(&mut self.parked));
+        if std::mem::take(&mut self.asks_again) {
+            open.history.ask_again();
+        }
         self.open = Some(open);
     }
 

@@ -15,8 +15,9 @@ use super::REFUSED_MAX;
 use super::graph::add_index;
 use crate::id::Access;
 
-/// How often one connection may make the relay send again what it was sent before. A peer that
-/// keeps losing what it gets is not helped by more of it.
+/// How often one connection may make the relay send again what it was sent before, until it names
+/// something newer than when this was last counted from 0. A peer that keeps losing what it gets is
+/// not helped by more of it; one whose disk was full for a while is.
 pub(crate) const RESENDS_MAX: u8 = 8;
 
 /// Hashes that a peer may be asked for, and changes that it may ask for by name though it should
@@ -62,8 +63,10 @@ pub(crate) struct Peer {
     pub(crate) awaiting: bool,
     /// It must be told to forget what it sent, because that was not kept.
     pub(crate) reset: bool,
-    /// Resends and resets so far.
+    /// Resends and resets so far,
     pub(crate) resends: u8,
+    /// since it named a change with at least the index that this was.
+    pub(crate) resends_from: u32,
     /// Single changes that it asked for by name though it should have them, since it was last
     /// computed what it lacks.
     pub(crate) resent: HashSet<u32>,
@@ -142,6 +145,8 @@ impl AtRest {
             told: self.told,
             upto: self.upto,
             resends: self.resends,
+            // It has all there was.
+            resends_from: self.upto,
             takes_documents: self.takes_documents,
             waits_for_all: self.waits_for_all,
             supports_reset: self.supports_reset,
@@ -229,6 +234,7 @@ impl Peer {
     pub(crate) fn forget(&mut self, gone: &[u32]) {
         let moved = |index: u32| index - gone.partition_point(|gone| *gone < index) as u32;
         self.upto = moved(self.upto);
+        self.resends_from = moved(self.resends_from);
         for range in &mut self.lacks {
             *range = moved(range.start)..moved(range.end);
         }
@@ -250,9 +256,25 @@ impl Peer {
         }
     }
 
+    /// Has it send again what was not kept of what it sent.
+    pub(crate) fn ask_again(&mut self) {
+        if self.writes() && self.certainty != Certainty::Unheard {
+            self.reset = true;
+            self.asked.clear();
+        }
+    }
+
     /// Whether it should hear that a change is refused: once per connection.
     pub(crate) fn hears_of_refused(&mut self, hash: ChangeHash) -> bool {
         self.refused.len() < REFUSED_MAX && self.refused.insert(hash)
+    }
+
+    /// It names changes with these indexes, of `len`. If one is newer than all that there was when
+    /// its resends were last counted from 0, then what it is sent does arrive.
+    pub(crate) fn names(&mut self, known: &[u32], len: u32) {
+        if known.iter().any(|index| *index >= self.resends_from) {
+            (self.resends, self.resends_from) = (0, len);
+        }
     }
 
     /// Whether one more resend is allowed; counts it.
@@ -328,6 +350,7 @@ mod tests {
             heads: heads.to_vec(),
             upto: 7,
             resends: 3,
+            resends_from: 7,
             takes_documents: true,
             waits_for_all: true,
             told_unavailable: true,

@@ -13,7 +13,29 @@ pub const COMMIT_BATCHES_MAX: usize = 4096;
 /// About how many bytes one commit adds at most; a single larger batch goes alone.
 pub const COMMIT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-type Answer = oneshot::Sender<Result<(), StorageError>>;
+type Answer = oneshot::Sender<Result<(), NotCommitted>>;
+
+/// A batch that could not be committed.
+#[derive(Debug)]
+pub struct NotCommitted {
+    /// It, to be committed later; `None` if the writer is gone with it.
+    pub batch: Option<Batch>,
+    /// Why not.
+    pub error: StorageError,
+}
+
+impl NotCommitted {
+    fn closed(batch: Option<Batch>) -> Self {
+        let error = StorageError::Closed;
+        Self { batch, error }
+    }
+}
+
+impl From<NotCommitted> for StorageError {
+    fn from(failed: NotCommitted) -> Self {
+        failed.error
+    }
+}
 
 /// Hands batches to the one thread that writes.
 #[derive(Debug, Clone)]
@@ -43,13 +65,12 @@ impl Committer {
     ///
     /// # Cancel safety
     /// A batch that was handed in is committed even if nobody waits for the answer.
-    pub async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
+    pub async fn commit(&self, batch: Batch) -> Result<(), NotCommitted> {
         let (answer, answered) = oneshot::channel();
-        self.queue
-            .send((batch, answer))
-            .await
-            .map_err(|_| StorageError::Closed)?;
-        answered.await.unwrap_or(Err(StorageError::Closed))
+        let sent = self.queue.send((batch, answer)).await;
+        sent.map_err(|unsent| NotCommitted::closed(Some(unsent.0.0)))?;
+        let answer = answered.await;
+        answer.unwrap_or_else(|_| Err(NotCommitted::closed(None)))
     }
 }
 
@@ -70,15 +91,16 @@ fn write_all(storage: &dyn Storage, mut waiting: mpsc::Receiver<(Batch, Answer)>
             answers.push(answer);
         }
         let together = storage.commit(&batches);
-        for (batch, answer) in batches.iter().zip(answers) {
+        for (batch, answer) in batches.into_iter().zip(answers) {
             // What failed together is tried alone, so that a bad batch fails alone and a passing
             // fault of the disk fails nobody.
             let result = match &together {
                 Ok(()) => Ok(()),
-                Err(_) => storage.commit(std::slice::from_ref(batch)),
+                Err(_) => storage.commit(std::slice::from_ref(&batch)),
             };
+            let batch = Some(batch);
             // A document that no longer waits reads what is there when it is opened again.
-            let _ = answer.send(result);
+            let _ = answer.send(result.map_err(|error| NotCommitted { batch, error }));
         }
     }
 }

@@ -416,7 +416,7 @@ impl Driver {
                 const _: () = assert!(COMMIT_BATCHES_MAX > 0);
                 self.tasks.spawn(async move {
                     let document = batch.document;
-                    let result = committer.commit(batch).await;
+                    let result = committer.commit(batch).await.map_err(StorageError::from);
                     let _ = inputs.send(Input::Stored(document, result)).await;
                 });
             }

@@ -191,6 +191,8 @@ impl Document {
         let (connection, data) = (&message.from, &message.data);
         let mut documents = Documents::Report;
         match built {
+            // Taken when what waits is stored.
+            _ if self.unstored.is_some() => {}
             Ok(Built::Unpacked(Brought::All(_))) if self.basis() != basis => {
                 // Something else arrived meanwhile: take only what is unknown.
                 let Some(chunk) = first_document(data) else {
@@ -323,7 +325,7 @@ impl Document {
         info!(document = %slot.name, changes = unpacked.len, bytes = chunk.len(), "uploaded");
         let new = NewSnapshot::unpacked(open.history.record(), chunk, unpacked);
         let (record, outline) = (new.record.clone(), new.outline.clone());
-        self.commit(slot, new.into_writes()).await?;
+        self.commit_or_keep(slot, new.into_writes()).await?;
         let open = self.history.take().expect("is open");
         let history = open.history.adopted(record, &outline);
         self.building.history_changed();

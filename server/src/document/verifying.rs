@@ -39,6 +39,8 @@ pub(super) struct Verifying {
     /// A check runs.
     runs: bool,
     failures: u32,
+    /// A new snapshot could not be stored; it is made again when a check is due.
+    fold_waits: bool,
     /// After a check failed, the next one folds only when there is this much to fold.
     fold_from_len: u32,
     /// How often stored changes were taken out, which gives others new indexes.
@@ -219,13 +221,15 @@ impl Document {
     /// Starts a check when one is due, or sees to it that one will be.
     pub(super) fn check_if_due(&mut self, slot: &Arc<Slot>) {
         let Some(open) = &self.history else { return };
-        if self.verifying.runs {
+        // What waits to be stored was made for what is stored now.
+        if self.verifying.runs || self.unstored.is_some() {
             return;
         }
         let (config, history) = (&slot.relay.config, &open.history);
         let len = history.len();
         let may_fold = len >= self.verifying.fold_from_len;
-        let folds = history.should_fold() && may_fold;
+        let wants_fold = history.should_fold() && may_fold;
+        let folds = wants_fold && (self.verifying.due || !self.verifying.fold_waits);
         let unverified = len - history.verified();
         let many = config.verify_lag_changes.max(len / 8);
         let due = unverified > 0 && (self.verifying.due || unverified >= many);
@@ -235,7 +239,7 @@ impl Document {
             if folds || unverified > 0 {
                 self.check(slot, folds);
             }
-        } else if unverified > 0 && !self.verifying.reminded {
+        } else if (unverified > 0 || wants_fold) && !self.verifying.reminded {
             self.verifying.reminded = true;
             let lag = config.verify_lag * (1 << self.verifying.failures);
             slot.relay.reminders.push(Instant::now() + lag, slot);
@@ -291,6 +295,10 @@ impl Document {
         if checked.epoch != self.verifying.epoch {
             return Ok(());
         }
+        if self.unstored.is_some() {
+            self.verifying.due = true;
+            return Ok(());
+        }
         let verdict = match built {
             Ok(Built::Checked(verdict)) => verdict,
             Ok(Built::Unpacked(_) | Built::Unfolded(_)) => return Ok(()),
@@ -310,12 +318,20 @@ impl Document {
                 return Ok(());
             }
         };
-        self.verifying.failures = 0;
+        let failures = std::mem::take(&mut self.verifying.failures);
+        self.verifying.fold_waits = false;
         // What arrived in this turn is newer than the check, and stored before what it found.
         self.save(slot).await?;
         match (verdict, &checked.fold) {
             (Verdict::Sound(Some(snapshot)), Some(fold)) => {
-                self.folded(slot, fold, snapshot.clone()).await
+                let folded = self.folded(slot, fold, snapshot.clone()).await;
+                if folded.is_err() {
+                    // To build it again at once would cost much, and fail as long as the disk is
+                    // full.
+                    self.verifying.failures = FAILURES_MAX.min(failures + 1);
+                    self.verifying.fold_waits = true;
+                }
+                folded
             }
             (Verdict::Sound(_), _) => self.verified(slot, checked.len).await,
             (Verdict::Unsound(unsound), _) => {

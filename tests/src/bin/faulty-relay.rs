@@ -2,7 +2,8 @@
 //!
 //! Takes the flags of `reconverge serve` that tests need. Reads commands from standard input, one
 //! per line, and answers each with `ok COMMAND`: `fail-sync [TIMES]`, `hold-syncs`,
-//! `release-syncs`, `fill`, `empty` (the disk), `read-only`, `read-write`.
+//! `release-syncs`, `fill`, `empty` (the disk), `refused TIMES` (when so many more writes found no
+//! room), `read-only`, `read-write`.
 
 #![allow(clippy::unwrap_used, reason = "a test program says where it broke")]
 
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use reconverge::id::{Access, DocumentId, PeerId, Space};
@@ -89,6 +91,7 @@ async fn serve(listen: SocketAddr, data: PathBuf) {
     let storage = RedbStorage::with_backend(backend, size, CACHE_BYTES_DEFAULT, "faulty-storage");
     let config = Config {
         listen,
+        storage_retry: Duration::from_millis(50),
         ..Config::default()
     };
     let name = PeerId::new(&format!("faulty-{}", std::process::id())).unwrap();
@@ -106,6 +109,9 @@ async fn serve(listen: SocketAddr, data: PathBuf) {
                 (Some("release-syncs"), _) => faults.release(),
                 (Some("fill"), _) => faults.fill(true),
                 (Some("empty"), _) => faults.fill(false),
+                (Some("refused"), times) => {
+                    faults.wait_for_refused(times.map_or(1, |n| n.parse().unwrap()));
+                }
                 (Some("read-only"), _) => read_only.0.store(true, Ordering::Relaxed),
                 (Some("read-write"), _) => read_only.0.store(false, Ordering::Relaxed),
                 _ => panic!("unknown command {line:?}"),
