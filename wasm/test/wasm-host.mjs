@@ -1,7 +1,8 @@
 // The real engine as the host of the differential test: RECONVERGE_HOST=<this file>.
 
+import { randomUUID } from "node:crypto"
 import { readFileSync } from "node:fs"
-import { Client, initSync } from "../dist/core/reconverge.js"
+import { Client, documentId, initSync } from "../dist/core/reconverge.js"
 
 const module = readFileSync(new URL("../dist/core/reconverge_bg.wasm", import.meta.url))
 initSync({ module })
@@ -20,7 +21,12 @@ function drawing(bytes, action) {
 export function openHost(actor) {
     const client = new Client("test", "", "session", [], 0)
     const bytes = Uint8Array.from(Buffer.from(actor, "hex"))
-    const document = drawing(bytes, () => client.import(new Uint8Array(EMPTY), 0))
+    const made = (bytes) => {
+        const document = documentId(randomUUID())
+        client.import(document, bytes, 0)
+        return document
+    }
+    const document = drawing(bytes, () => made(new Uint8Array(EMPTY)))
     client.observe(document, true)
     // What is to be stored is, at once.
     const settle = () => {
@@ -41,7 +47,7 @@ export function openHost(actor) {
             return names
         },
         merge(bytes) {
-            const other = client.import(bytes, 0)
+            const other = made(bytes)
             client.merge(document, other)
             const [operations] = client.takePatches(document)
             client.delete(other)
