@@ -683,10 +683,32 @@ async fn documents_are_imported_looked_back_at_exported_and_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_has_is_unavailable() {
     let relay = Relay::start();
-    let repo = client(&relay).await;
-    let missing = format!("automerge:{}", DocumentId::new(&[9; 16]).unwrap());
-    let found = in_time("an answer", repo.find(&missing)).await;
-    assert!(matches!(found, Err(FindError::Unavailable)));
+    let repo = Repo::builder().relay(&relay.url());
+    let repo = repo.release_after(Duration::from_millis(20));
+    let repo = repo.build().await.unwrap();
+    let id = DocumentId::new(&[9; 16]).unwrap();
+    let missing = format!("automerge:{id}");
+    for _ in 0..2 {
+        let found = in_time("an answer", repo.find(&missing)).await;
+        assert!(matches!(found, Err(FindError::Unavailable)));
+        let forgotten = async {
+            while repo.documents_in_memory() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        in_time("nothing is remembered of it", forgotten).await;
+    }
+    // It may appear, and then it is found on the same connection.
+    let mut made = Automerge::new();
+    made.transact::<_, _, AutomergeError>(|tx| tx.put(ROOT, "n", 1))
+        .unwrap();
+    let mut maker = light::Client::connect(&relay.url(), "maker").await.unwrap();
+    let at = maker.open(light::Document::new(id));
+    let change = made.get_last_local_change().unwrap();
+    maker.write(at, (&change).into());
+    in_time("the change", maker.until_acked(at)).await.unwrap();
+    let found = in_time("find", repo.find(&missing)).await.unwrap();
+    assert_eq!(get(&found, "n"), Some(1));
     assert!(matches!(
         repo.find("automerge:no").await,
         Err(FindError::Url(_))

@@ -380,7 +380,9 @@ fn bytes_below(path: &Path) -> u64 {
         .sum()
 }
 
-fn usage_of(pid: u32) -> Option<Usage> {
+/// What a process has used since it began; `None` if there is none.
+#[must_use]
+pub fn usage_of(pid: u32) -> Option<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may contain anything; the fields after it are counted from 3.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();

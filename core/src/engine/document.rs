@@ -241,6 +241,21 @@ impl Document {
         }
     }
 
+    /// Whether nobody has it and nobody waits for it any more, so that nothing need be remembered:
+    /// whoever looks for it again begins anew.
+    pub(super) fn is_nowhere(&self) -> bool {
+        let nothing = |opened: &Opened| opened.replica.is_empty() && !opened.replica.has_own();
+        matches!(self.phase, Phase::Unavailable)
+            && !self.asked
+            && !self.deleting
+            && !self.in_outbox
+            && self.inbox.is_empty()
+            && self.storing.is_none()
+            && self.quarantined.is_empty()
+            && self.damage.is_none()
+            && self.opened.as_ref().is_some_and(nothing)
+    }
+
     /// Whether everything that was made or received here is in local storage.
     pub(super) fn is_stored(&self) -> bool {
         let unsaved = self

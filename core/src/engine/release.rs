@@ -23,6 +23,15 @@ use crate::storage::DocumentKey;
 /// A document that nobody uses stays in memory this long, unless told otherwise.
 pub const RELEASE_AFTER: Duration = Duration::from_secs(60);
 
+/// What becomes of a document after a turn.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Released {
+    /// All or its heads.
+    Kept,
+    /// Nobody has it: nothing stays.
+    Forgotten,
+}
+
 impl Engine {
     /// A document that nobody uses, and to which nothing happens, leaves memory after this long
     /// instead of [`RELEASE_AFTER`].
@@ -58,18 +67,23 @@ impl Engine {
     }
 
     /// Releases a document that was idle for long enough.
-    pub(super) fn release(&mut self, id: DocumentId, document: &mut Document) {
+    pub(super) fn release(&mut self, id: DocumentId, document: &mut Document) -> Released {
         let everywhere = self.relays.is_empty() || !document.belongs_in_outbox();
-        if document.held || document.asked || !everywhere || !self.is_still(id, document) {
+        let used = document.held || document.asked;
+        let nowhere = document.is_nowhere();
+        if !nowhere && (used || !everywhere || !self.is_still(id, document)) {
             document.idle_since = None;
-            return;
+            return Released::Kept;
         }
         let due = *document.idle_since.get_or_insert(self.now) + self.release_after;
         if due > self.now {
             self.timers.insert((due, id));
+        } else if nowhere {
+            return Released::Forgotten;
         } else {
             self.put_away(document);
         }
+        Released::Kept
     }
 
     /// Lets a document whose contents are wanted and not built be read again with them, if nothing

@@ -16,6 +16,7 @@ use crate::storage::{Batch, Refused, StorageError, Write, damaged};
 use super::document::{Document, Greeted, MADE_AGAIN_MAX, Opened, Phase, Storing};
 use super::frame::SyncFrame;
 use super::link::{Link, Relay, State};
+use super::release::Released;
 use super::{
     ACKNOWLEDGEMENT_DELAY, Engine, FindError, Frame, LOADS_MAX, Loaded, Output, READ_AGAIN_AFTER,
     Reading, RelayId, STORE_AGAIN_AFTER, Status,
@@ -204,7 +205,9 @@ impl Engine {
             self.answer(id, &mut document);
         }
         self.set_status(id, &mut document);
-        self.release(id, &mut document);
+        if self.release(id, &mut document) == Released::Forgotten {
+            return;
+        }
         self.documents.insert(id, document);
     }
 
