@@ -703,9 +703,8 @@ async fn what_nobody_has_is_unavailable() {
     made.transact::<_, _, AutomergeError>(|tx| tx.put(ROOT, "n", 1))
         .unwrap();
     let mut maker = light::Client::connect(&relay.url(), "maker").await.unwrap();
-    let at = maker.open(light::Document::new(id));
     let change = made.get_last_local_change().unwrap();
-    maker.write(at, (&change).into());
+    let at = maker.open(light::Document::created(id, [(&change).into()]));
     in_time("the change", maker.until_acked(at)).await.unwrap();
     let found = in_time("find", repo.find(&missing)).await.unwrap();
     assert_eq!(get(&found, "n"), Some(1));

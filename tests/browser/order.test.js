@@ -355,7 +355,7 @@ test("a document with which the next host cannot go on answers nothing as if it 
     await world.letGo("start")
     for (const { status, reason } of await asked) {
       assert.equal(status, "rejected")
-      assert.equal(reason.code, "damaged")
+      assert.equal(reason.code, "storage")
     }
     await assert.rejects(doc.whenSynced({ level: "local" }), /unreadable/)
     assert.equal(errors.length, 1)

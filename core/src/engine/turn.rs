@@ -221,7 +221,8 @@ impl Engine {
         let Phase::Unread(again_at, _) = document.phase else {
             return;
         };
-        if again_at > self.now {
+        let is_needed = document.wanted || !document.inbox.is_empty() || self.outbox.contains(&id);
+        if again_at > self.now || !is_needed {
             return;
         }
         document.phase = Phase::Loading;
