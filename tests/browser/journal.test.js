@@ -728,6 +728,25 @@ scenario("what a page edited in a document that is deleted is not kept", async (
   assert.equal(world.journal.kept.size, 0)
 })
 
+scenario("a page that edits on while the connection is lost says that it is offline", async () => {
+  const { ann } = await begin()
+  const { handle } = ann
+  const says = (state, processed) =>
+    handle.handle({ type: "status", document: handle.documentId, status: { state }, processed })
+  says("saved", 0)
+  type(ann, 0, "x")
+  assert.equal(handle.status.state, "offline")
+  says("saving", 1)
+  type(ann, 0, "y")
+  // The host has not heard of the second edit yet, and says no more of it: it is as offline as the first.
+  says("offline", 1)
+  assert.equal(handle.status.state, "offline")
+  says("saved", 1)
+  assert.equal(handle.status.state, "offline")
+  says("saved", 2)
+  assert.equal(handle.status.state, "saved")
+})
+
 /**
  * Two pages that edit, are kept by the browser and come back, hosts that end, calls that wait and a
  * storage that takes its time, in any order: every edit is made once, in the order of its page.

@@ -112,6 +112,8 @@ class World {
   async close() {
     await this.letGo("start", "load", "commit")
     await this.repo.shutdown()
+    // Those that only seemed to have ended.
+    for (const host of this.hosts) void host.close()
     Host.start = this.#start
   }
 }

@@ -380,8 +380,10 @@ export class DocHandle<T> {
             case "rejected":
                 return this.#events.emit("error", new RepoError("failed", message.message))
             case "status":
-                // One of before the last edit says nothing of it.
-                if (message.processed === this.#seq) this.#setStatus(message.status)
+                // Of before the last edit, it is no word that this one is saved; what else it says holds.
+                if (message.processed === this.#seq || message.status.state !== "saved") {
+                    this.#setStatus(message.status)
+                }
                 return
             case "ephemeral":
                 return this.#events.emit("ephemeral-message", { senderId: message.sender, message: message.message })
