@@ -107,6 +107,40 @@ story("the browser's own quota: the same", async world => {
   assert.equal((await save()).keys, 49)
 })
 
+story("a connection that is lost without a word: the next call opens another", async world => {
+  const page = await open(world)
+  await page.evaluate(failure)
+  const found = await page.evaluate(async () => {
+    const storage = new IndexedDbStorage()
+    await storage.save(["kept"], new Uint8Array(1))
+    const { transaction } = IDBDatabase.prototype
+    const lost = []
+    const outcomes = []
+    // At once, as a call; and later, as the end of a transaction.
+    for (const isLater of [false, true]) {
+      let broken
+      IDBDatabase.prototype.transaction = function (...args) {
+        broken ??= this
+        if (this !== broken) return transaction.apply(this, args)
+        lost.push(args[1])
+        const error = new DOMException("connection to the server lost", "UnknownError")
+        if (!isLater) throw error
+        const begun = transaction.apply(this, args)
+        Object.defineProperty(begun, "error", { value: error })
+        setTimeout(() => begun.abort())
+        return begun
+      }
+      outcomes.push(await failure(storage.save(["new"], new Uint8Array(1))))
+      outcomes.push((await storage.keys([])).length > 0)
+      IDBDatabase.prototype.transaction = transaction
+    }
+    return { outcomes, lost }
+  })
+  assert.deepEqual(found.lost, ["readwrite", "readwrite"])
+  const failures = found.outcomes.map(outcome => outcome.failure ?? outcome)
+  assert.deepEqual(failures, ["failed", true, "failed", true])
+})
+
 story("a database that is deleted: opened again, and its owner is told", async world => {
   const page = await open(world)
   const found = await page.evaluate(async () => {

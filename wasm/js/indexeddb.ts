@@ -117,12 +117,22 @@ export class IndexedDbStorage implements Storage {
         if (this.#closed) throw new StorageError("closed", `the storage ${this.#name} was closed`)
         const connection = (this.#connection ??= this.#open())
         const database = await connection
+        // Browsers lose the connection to their database, and do not always say so: the next call opens
+        // another one.
+        const failed = (cause: unknown): StorageError => {
+            const error = this.#error(cause)
+            if (error.failure === "failed" && this.#connection === connection) {
+                this.#connection = undefined
+                database.close()
+            }
+            return error
+        }
         let transaction: IDBTransaction
         try {
             transaction = database.transaction(STORE, mode, { durability: this.#durability })
         } catch (error) {
             // The connection closed, and the event that says so may still be on its way.
-            if ((error as Error).name !== "InvalidStateError") throw this.#error(error)
+            if ((error as Error).name !== "InvalidStateError") throw failed(error)
             if (this.#connection === connection) this.#connection = undefined
             return this.#run(mode, work)
         }
@@ -130,7 +140,7 @@ export class IndexedDbStorage implements Storage {
             let results: () => T
             let thrown: unknown
             transaction.oncomplete = () => resolve(results())
-            transaction.onabort = () => reject(this.#error(thrown ?? transaction.error))
+            transaction.onabort = () => reject(thrown ? this.#error(thrown) : failed(transaction.error))
             try {
                 results = work(transaction.objectStore(STORE))
                 // The page may go, or be frozen, before it hears of its requests. What only reads ends by
