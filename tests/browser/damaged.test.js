@@ -3,6 +3,8 @@
 // damaged, is made when that is here again.
 
 import assert from "node:assert/strict"
+import { readdir, rm } from "node:fs/promises"
+import { join } from "node:path"
 import { until } from "../interop/lib/wait.js"
 import { create, find, flush, open, synced } from "./lib/doc.js"
 import { story } from "./lib/world.js"
@@ -108,3 +110,37 @@ for (const [kind, which, hasUnsent] of [
     assert.deepEqual(await keysOf(page, "documents"), [])
   })
 }
+
+story("a large value whose file is gone: the document begins anew with the rest, and a relay has it", async world => {
+  const relay = await world.relay()
+  const { url } = await world.site()
+  const profile = await world.profile()
+  const enter = async () => {
+    const page = await world.page(`${url}/plain.html`, profile.context)
+    await page.waitForFunction(() => window.reconverge !== undefined)
+    await open(page, { relay: relay.url })
+    return page
+  }
+  let page = await enter()
+  const large = 300_000
+  const document = await create(page, { large: Array.from({ length: large }, (_, i) => (i * 7919) % 9973).join() })
+  const length = await page.evaluate(() => doc.doc().large.length)
+  await page.evaluate(() => doc.change(d => (d.small = 1)))
+  await synced(page)
+  await page.evaluate(() => repo.shutdown())
+  await profile.kill()
+  const blobs = join(profile.folder, "Default/IndexedDB")
+  const files = (await readdir(blobs, { recursive: true, withFileTypes: true })).filter(
+    entry => entry.isFile() && entry.parentPath.includes(".blob")
+  )
+  assert.ok(files.length > 0, "the browser keeps large values in files")
+  for (const { parentPath, name } of files) await rm(join(parentPath, name))
+  await profile.start()
+  page = await enter()
+  await find(page, document)
+  const shows = () => page.evaluate(() => [doc.doc().large?.length, doc.doc().small])
+  await until("the whole document", async () => JSON.stringify(await shows()) === JSON.stringify([length, 1]), {
+    seen: shows,
+  })
+  assert.match(await page.evaluate(() => problems.join()), /damaged/)
+})

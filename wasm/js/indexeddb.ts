@@ -65,11 +65,27 @@ export class IndexedDbStorage implements Storage {
         return this.commit([{ remove: key }])
     }
 
-    loadRange(prefix: StorageKey): Promise<Chunk[]> {
-        return this.#run("readonly", (store) => {
-            const keys = store.getAllKeys(range(prefix))
-            const data = store.getAll(range(prefix))
-            return () => (keys.result as StorageKey[]).map((key, i) => ({ key, data: data.result[i] }))
+    /** A value that is there and cannot be read any more comes as no bytes: no value that is whole has none. */
+    async loadRange(prefix: StorageKey): Promise<Chunk[]> {
+        try {
+            return await this.#run("readonly", (store) => {
+                const keys = store.getAllKeys(range(prefix))
+                const data = store.getAll(range(prefix))
+                return () => (keys.result as StorageKey[]).map((key, i) => ({ key, data: data.result[i] }))
+            })
+        } catch (error) {
+            if (!isUnreadable(error)) throw error
+            const keys = await this.keys(prefix)
+            return Promise.all(
+                keys.map(async (key) => ({ key, data: (await this.#readable(key)) ?? new Uint8Array() })),
+            )
+        }
+    }
+
+    #readable(key: StorageKey): Promise<Uint8Array | undefined> {
+        return this.load(key).catch((error: unknown) => {
+            if (!isUnreadable(error)) throw error
+            return undefined
         })
     }
 
@@ -217,6 +233,13 @@ function failureOf(cause: unknown): StorageFailure {
         default:
             return "failed"
     }
+}
+
+/** Browsers keep a large value in a file of its own; who removes that, as cleaners do, leaves its key. */
+function isUnreadable(error: unknown): boolean {
+    return ["NotReadableError", "DataError", "NotFoundError"].includes(
+        ((error as Error).cause as Error | null)?.name ?? "",
+    )
 }
 
 /**
