@@ -280,10 +280,6 @@ impl Engine {
             }
         }
         document.phase = Phase::Loading;
-        self.loads += 1;
-        self.outputs.push_back(Output::Load {
-            document: id,
-            contents: Reading::Sound,
-        });
+        self.read(id, Reading::Sound);
     }
 }

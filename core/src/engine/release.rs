@@ -156,11 +156,7 @@ impl Engine {
         };
         if matches!(document.phase, Phase::Released(_)) {
             document.phase = Phase::Loading;
-            self.loads += 1;
-            self.outputs.push_back(Output::Load {
-                document: id,
-                contents,
-            });
+            self.read(id, contents);
         }
     }
 

@@ -686,14 +686,20 @@ fn a_failed_commit_is_tried_again_and_not_sent_before() {
     assert_eq!(world.get(again, id, "n"), Some(1));
 }
 
-#[test]
-fn what_was_not_acknowledged_is_sent_after_a_restart_though_nobody_opens_it() {
-    let mut world = World::new(1);
+/// A client with a document that its relay has not heard of, because it is down.
+fn unsent(world: &mut World) -> (usize, DocumentId) {
     world.relays[0].down = true;
     let ann = world.join(&storage());
     let id = world.create(ann);
     world.put(ann, id, "n", 7);
     world.run(MOMENT);
+    (ann, id)
+}
+
+#[test]
+fn what_was_not_acknowledged_is_sent_after_a_restart_though_nobody_opens_it() {
+    let mut world = World::new(1);
+    let (ann, id) = unsent(&mut world);
     assert_eq!(world.status(ann, id), Status::Offline);
     assert_eq!(world.clients[ann].storage.outbox().unwrap(), [id]);
     let heads = world.heads(ann, id);
@@ -734,11 +740,7 @@ fn what_cannot_be_read_for_a_moment_is_read_when_it_is_asked_for_again() {
 #[test]
 fn what_cannot_be_read_for_a_moment_is_sent_though_nobody_asks_for_it() {
     let mut world = World::new(1);
-    world.relays[0].down = true;
-    let ann = world.join(&storage());
-    let id = world.create(ann);
-    world.put(ann, id, "n", 7);
-    world.run(MOMENT);
+    let (ann, id) = unsent(&mut world);
     let heads = world.heads(ann, id);
     let again = world.restart(ann);
     world.clients[again].unreadable = 3;

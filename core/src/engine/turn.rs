@@ -30,6 +30,11 @@ impl Engine {
     pub(super) fn load(&mut self, document: DocumentId, contents: Reading) {
         self.documents
             .insert(document, Document::new(self.relays.len()));
+        self.read(document, contents);
+    }
+
+    /// Has a document read that is [`Phase::Loading`].
+    pub(super) fn read(&mut self, document: DocumentId, contents: Reading) {
         self.loads += 1;
         self.outputs.push_back(Output::Load { document, contents });
     }
@@ -226,16 +231,12 @@ impl Engine {
             return;
         }
         document.phase = Phase::Loading;
-        self.loads += 1;
         let contents = match document.reread {
             Some(_) => Reading::Sound,
             None if document.wanted => Reading::Contents,
             None => Reading::History,
         };
-        self.outputs.push_back(Output::Load {
-            document: id,
-            contents,
-        });
+        self.read(id, contents);
     }
 
     fn run(&mut self, id: DocumentId, document: &mut Document) {

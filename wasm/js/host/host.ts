@@ -1055,15 +1055,12 @@ export class Host {
             view.takeOver(earlier)
             this.#client.forgetView(earlier.number)
             this.#shown.get(document)?.views.delete(other)
-            for (const edit of edits) this.#edit(page, document, edit, 0, 0)
-            this.#update(document)
-            this.#tellStatus(document)
-            return
+        } else {
+            if (stored) view.tell(stored, stored.seq >= (unstored ?? 0))
+            view.goOn(last, known)
+            // What is not known was not stored, or wiped: all edits are tried on what there is.
+            if (!known) view.processed = Math.max(stored?.seq ?? 0, (unstored ?? base.seq + 1) - 1)
         }
-        if (stored) view.tell(stored, stored.seq >= (unstored ?? 0))
-        view.goOn(last, known)
-        // What is not known was not stored, or wiped: all edits are tried on what there is.
-        if (!known) view.processed = Math.max(stored?.seq ?? 0, (unstored ?? base.seq + 1) - 1)
         for (const edit of edits) this.#edit(page, document, edit, 0, 0)
         this.#update(document)
         this.#tellStatus(document)
