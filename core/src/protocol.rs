@@ -3,60 +3,28 @@
 //! One WebSocket binary message carries one CBOR map, a [`Message`]. Messages of kind `sync` and
 //! `request` carry one Automerge sync message, a [`SyncMessage`]. Both decoders are total: any
 //! bytes give a value or a [`ProtocolError`], nothing is allocated by a length that a peer merely
-//! claims, and every limit below has a name.
+//! claims, and every field has a largest length or count, which [`limits`] lists.
 //!
 //! Extensions travel as extra keys in `peerMetadata`; unknown keys are skipped. A new message type
 //! is never sent to a peer that did not ask for it: `samod` closes the connection on one. There is
 //! one, [`Refused`], for peers whose metadata has `reconverge: 1`.
 
 mod codec;
+pub mod limits;
 mod sync;
 
 pub use codec::{
     Ephemeral, HeadsOfStorage, Message, PeerMetadata, Refused, RemoteHeads, SyncEnvelope, decode,
     encode,
 };
+pub use limits::{
+    BLOOM_PROBES_MAX, CHUNKS_MAX, EPHEMERAL_BYTES_MAX, HAVES_MAX, HEADS_MAX, MESSAGE_BYTES_MAX,
+    NEED_MAX, NESTING_MAX, REFUSED_HASHES_MAX, SYNC_BYTES_MAX,
+};
 pub use sync::{Bloom, ChangeHash, Flags, Have, SyncMessage, Version, encode_sync};
 
 /// The only version of the automerge-repo protocol in use.
 pub const PROTOCOL_VERSION: &str = "1";
-
-/// Largest WebSocket message in bytes, both ways; the `ws` server of npm has the same limit.
-pub const MESSAGE_BYTES_MAX: usize = 100 * 1024 * 1024;
-
-/// Most change bytes that one sync message carries; a single larger chunk goes alone.
-pub const SYNC_BYTES_MAX: usize = 8 * 1024 * 1024;
-
-/// Most heads in one sync message. A document has more heads only if as many replicas wrote at the
-/// same time without hearing of each other. Each message names all of them, and each takes 32 bytes
-/// or twice that: 100,000 make a message of 6.4 MB, which is sent to each peer again at each edit.
-pub const HEADS_MAX: usize = 256 * 1024;
-
-/// Most hashes that one message may ask for by name. A Bloom filter errs on 1 % of what it covers,
-/// so a client that shares a million changes may ask for 10,000.
-pub const NEED_MAX: usize = 64 * 1024;
-
-/// Most `have` entries in one sync message; Automerge sends one.
-pub const HAVES_MAX: usize = 16;
-
-/// Most chunks in one sync message: 16 Mi changes do not fit into [`MESSAGE_BYTES_MAX`].
-pub const CHUNKS_MAX: usize = 4 * 1024 * 1024;
-
-/// Most probes of a Bloom filter; Automerge uses 7.
-pub const BLOOM_PROBES_MAX: u32 = 32;
-
-/// Deepest nesting of what is skipped in a frame, because nobody knows its key.
-pub const NESTING_MAX: usize = 64;
-
-/// Most storage ids in one `remote-subscription-change`, or documents' heads in one
-/// `remote-heads-changed`.
-pub const REMOTE_ENTRIES_MAX: usize = 1024;
-
-/// Most hashes in one `refused`.
-pub const REFUSED_HASHES_MAX: usize = 64;
-
-/// Largest ephemeral payload in bytes.
-pub const EPHEMERAL_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why bytes from a peer are not a message. The peer must act: its connection is closed, unless it is
 /// a sync message that [exceeds a limit](ProtocolError::is_of_its_document).

@@ -14,8 +14,7 @@ pub use client::{ClientSession, ServerEvent};
 
 use crate::id::PeerId;
 use crate::protocol::{
-    self, EPHEMERAL_BYTES_MAX, Ephemeral, Message, PeerMetadata, ProtocolError, RemoteHeads,
-    SyncEnvelope,
+    self, Ephemeral, Message, PeerMetadata, ProtocolError, RemoteHeads, SyncEnvelope,
 };
 
 /// Who this side of a connection is.
@@ -117,18 +116,7 @@ impl Session {
         }
         Ok(match message {
             Message::Sync(sync) => Event::Sync(sync),
-            Message::Ephemeral(ephemeral) => {
-                let found = ephemeral.data.len();
-                if found > EPHEMERAL_BYTES_MAX {
-                    let what = "bytes in an ephemeral message";
-                    return Err(ProtocolError::Limit {
-                        what,
-                        found,
-                        max: EPHEMERAL_BYTES_MAX,
-                    });
-                }
-                Event::Ephemeral(ephemeral)
-            }
+            Message::Ephemeral(ephemeral) => Event::Ephemeral(ephemeral),
             Message::RemoteSubscriptionChange { add, remove, .. } => {
                 Event::RemoteSubscription { add, remove }
             }
@@ -166,9 +154,7 @@ impl Session {
                 reconverge: 1,
             },
         });
-        let keeps = metadata
-            .storage_id
-            .filter(|id| !metadata.is_ephemeral && id.len() <= 64);
+        let keeps = metadata.storage_id.filter(|_| !metadata.is_ephemeral);
         Ok(Event::Joined {
             peer,
             storage_id: keeps.map(Into::into),

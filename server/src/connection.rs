@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reconverge::history::Refusal;
 use reconverge::id::{ConnectionId, DocumentId, PeerId, Space};
+use reconverge::protocol::limits::SUBSCRIPTIONS_MAX;
 use reconverge::protocol::{
     self, ChangeHash, Ephemeral, HeadsOfStorage, Message, ProtocolError, REFUSED_HASHES_MAX,
     Refused, RemoteHeads, SyncEnvelope,
@@ -43,9 +44,6 @@ const WAITING_MAX: usize = 256;
 /// socket which is closing throws in the midst of applying the change, and its copy of the
 /// document is unusable from then on. Also what arrives meanwhile is stored.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
-
-/// Most storages that one connection may subscribe to.
-const SUBSCRIPTIONS_MAX: usize = 1024;
 
 /// Holds a message's place in the limits of its connection and of the relay until it is processed.
 #[derive(Debug)]

@@ -24,6 +24,7 @@ use futures::FutureExt;
 use reconverge::history::{AtRest, Documents, History, NeedGraph, Peers, Received};
 use reconverge::id::{Access, ConnectionId, DocumentId};
 use reconverge::native::NotCommitted;
+use reconverge::protocol::limits::REMOTE_HEADS_MAX;
 use reconverge::protocol::{ChangeHash, SyncMessage};
 use reconverge::storage::{Batch, Blob, DocumentKey, StorageError, Write};
 use tracing::{debug, error, info, warn};
@@ -32,7 +33,7 @@ use crate::access::Asking;
 use crate::config::Verify;
 use crate::connection::{Connection, Permit};
 use crate::relay::Shared;
-use crate::remote_heads::{HEADS_MAX, RemoteHeads, Seen, shown};
+use crate::remote_heads::{RemoteHeads, Seen, shown};
 use crate::trouble::Trouble;
 use crate::unstored::Kept;
 
@@ -640,7 +641,7 @@ impl Document {
             );
         }
         if let Some(storage) = &from.storage_id
-            && (1..=HEADS_MAX).contains(&message.heads.len())
+            && (1..=REMOTE_HEADS_MAX).contains(&message.heads.len())
         {
             self.gossip_of(slot, from.id, storage, &message.heads);
         }

@@ -8,12 +8,10 @@
 use std::collections::HashMap;
 
 use reconverge::protocol::ChangeHash;
+use reconverge::protocol::limits::REMOTE_HEADS_MAX;
 
 /// Most storages that one document remembers heads of; beyond, new ones are not remembered.
 const STORAGES_MAX: usize = 256;
-
-/// Most heads of one storage that are passed on.
-pub(crate) const HEADS_MAX: usize = 256;
 
 /// One storage's heads, each as base58check, and when they were seen.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +29,7 @@ impl RemoteHeads {
         let old = self.0.get(storage);
         let newer = old.is_none_or(|old| seen.timestamp_ms > old.timestamp_ms);
         let room = old.is_some() || self.0.len() < STORAGES_MAX;
-        if !newer || !room || seen.heads.len() > HEADS_MAX {
+        if !newer || !room || seen.heads.len() > REMOTE_HEADS_MAX {
             return false;
         }
         let changed = old.is_none_or(|old| old.heads != seen.heads);

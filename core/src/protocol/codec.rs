@@ -10,11 +10,14 @@ use minicbor::data::Type;
 use minicbor::decode::Error as CborError;
 use minicbor::{Decoder, Encoder};
 
-use super::{
-    ChangeHash, NESTING_MAX, PROTOCOL_VERSION, ProtocolError, REFUSED_HASHES_MAX,
-    REMOTE_ENTRIES_MAX,
+use super::limits::{
+    DOCUMENT_ID_TEXT_BYTES_MAX, EPHEMERAL_BYTES_MAX, HEAD_TEXT_BYTES_MAX, KIND_BYTES_MAX,
+    NESTING_MAX, PROTOCOL_VERSION_BYTES_MAX, PROTOCOL_VERSIONS_MAX, REASON_BYTES_MAX,
+    REFUSED_HASHES_MAX, REMOTE_HEADS_MAX, REMOTE_STORAGES_MAX, SESSION_ID_BYTES_MAX,
+    STORAGE_ID_BYTES_MAX, SUBSCRIPTIONS_MAX,
 };
-use crate::id::DocumentId;
+use super::{ChangeHash, PROTOCOL_VERSION, ProtocolError};
+use crate::id::{DocumentId, PEER_ID_BYTES_MAX};
 
 /// One message of the automerge-repo protocol, borrowing from the frame it came in.
 #[derive(Debug, Clone, PartialEq)]
@@ -214,9 +217,9 @@ impl<'a> Fields<'a> {
             return Ok(());
         }
         match key {
-            "type" => self.kind = Some(d.str().map_err(malformed)?),
-            "senderId" => self.sender = Some(d.str().map_err(malformed)?),
-            "targetId" => self.target = Some(d.str().map_err(malformed)?),
+            "type" => self.kind = Some(read_text(d, "type", KIND_BYTES_MAX)?),
+            "senderId" => self.sender = Some(read_text(d, "senderId", PEER_ID_BYTES_MAX)?),
+            "targetId" => self.target = Some(read_text(d, "targetId", PEER_ID_BYTES_MAX)?),
             "documentId" => self.document = Some(read_document(d)?),
             "data" => self.data = Some(read_bytes(d)?),
             "channelId" => {
@@ -224,18 +227,20 @@ impl<'a> Fields<'a> {
                 skip(d)?;
             }
             "count" => self.count = Some(read_number(d)? as u64),
-            "sessionId" => self.session = Some(d.str().map_err(malformed)?),
-            "message" => self.message = Some(d.str().map_err(malformed)?),
+            "sessionId" => {
+                self.session = Some(read_text(d, "sessionId", SESSION_ID_BYTES_MAX)?);
+            }
+            "message" => self.message = Some(read_text(d, "message", REASON_BYTES_MAX)?),
             "peerMetadata" => self.metadata = read_metadata(d)?,
             "supportedProtocolVersions" => {
-                let versions = read_strings(d)?;
+                let versions = read_texts(d, &VERSIONS)?;
                 self.versions = Some(versions.contains(&PROTOCOL_VERSION));
             }
-            "add" => self.add = read_strings(d)?,
-            "remove" => self.remove = read_strings(d)?,
+            "add" => self.add = read_texts(d, &SUBSCRIPTIONS)?,
+            "remove" => self.remove = read_texts(d, &SUBSCRIPTIONS)?,
             "newHeads" => self.new_heads = Some(read_new_heads(d)?),
             "hashes" => self.hashes = read_hashes(d)?,
-            "reason" => self.reason = Some(d.str().map_err(malformed)?),
+            "reason" => self.reason = Some(read_text(d, "reason", REASON_BYTES_MAX)?),
             _ => skip(d)?,
         }
         Ok(())
@@ -288,14 +293,22 @@ impl<'a> Fields<'a> {
                 target,
                 document: document?,
             },
-            "ephemeral" => Message::Ephemeral(Ephemeral {
-                sender: sender?,
-                target,
-                document: document?,
-                count: self.count.ok_or_else(|| lacks("count"))?,
-                session: self.session.ok_or_else(|| lacks("sessionId"))?,
-                data: self.data.ok_or_else(|| lacks("data"))?,
-            }),
+            "ephemeral" => {
+                let data = self.data.ok_or_else(|| lacks("data"))?;
+                within(
+                    "bytes in an ephemeral message",
+                    data.len(),
+                    EPHEMERAL_BYTES_MAX,
+                )?;
+                Message::Ephemeral(Ephemeral {
+                    sender: sender?,
+                    target,
+                    document: document?,
+                    count: self.count.ok_or_else(|| lacks("count"))?,
+                    session: self.session.ok_or_else(|| lacks("sessionId"))?,
+                    data,
+                })
+            }
             "remote-subscription-change" => Message::RemoteSubscriptionChange {
                 sender: sender?,
                 target,
@@ -420,15 +433,67 @@ fn count_item(open: &mut [Option<u64>], depth: usize) {
     }
 }
 
-fn read_strings<'a>(d: &mut Decoder<'a>) -> Result<Vec<&'a str>, ProtocolError> {
-    let mut strings = Vec::new();
-    for string in d.array_iter::<&'a str>().map_err(malformed)? {
-        if strings.len() == REMOTE_ENTRIES_MAX {
-            return Err(too_many("strings in a list"));
-        }
-        strings.push(string.map_err(malformed)?);
+/// A text of at most so many bytes.
+fn read_text<'a>(
+    d: &mut Decoder<'a>,
+    what: &'static str,
+    max: usize,
+) -> Result<&'a str, ProtocolError> {
+    let text = d.str().map_err(malformed)?;
+    within(what, text.len(), max)?;
+    Ok(text)
+}
+
+fn within(what: &'static str, found: usize, max: usize) -> Result<(), ProtocolError> {
+    if found > max {
+        return Err(ProtocolError::Limit { what, found, max });
     }
-    Ok(strings)
+    Ok(())
+}
+
+/// What a list of texts may have.
+struct Texts {
+    /// Its name, in an error.
+    list: &'static str,
+    entries_max: usize,
+    /// The name of one entry, in an error.
+    entry: &'static str,
+    bytes_max: usize,
+}
+
+const VERSIONS: Texts = Texts {
+    list: "entries of supportedProtocolVersions",
+    entries_max: PROTOCOL_VERSIONS_MAX,
+    entry: "bytes of a protocol version",
+    bytes_max: PROTOCOL_VERSION_BYTES_MAX,
+};
+
+const SUBSCRIPTIONS: Texts = Texts {
+    list: "storage ids in a remote-subscription-change",
+    entries_max: SUBSCRIPTIONS_MAX,
+    entry: "bytes of a storage id",
+    bytes_max: STORAGE_ID_BYTES_MAX,
+};
+
+fn read_texts<'a>(d: &mut Decoder<'a>, of: &Texts) -> Result<Vec<&'a str>, ProtocolError> {
+    let mut texts = Vec::new();
+    each_text(d, |text| {
+        within(of.list, texts.len() + 1, of.entries_max)?;
+        within(of.entry, text.len(), of.bytes_max)?;
+        texts.push(text);
+        Ok(())
+    })?;
+    Ok(texts)
+}
+
+fn each_text<'a>(
+    d: &mut Decoder<'a>,
+    mut each: impl FnMut(&'a str) -> Result<(), ProtocolError>,
+) -> Result<(), ProtocolError> {
+    for text in d.array_iter::<&'a str>().map_err(malformed)? {
+        each(text.map_err(malformed)?)?;
+    }
+    Ok(())
 }
 
 fn read_hashes(d: &mut Decoder<'_>) -> Result<Vec<ChangeHash>, ProtocolError> {
@@ -440,30 +505,17 @@ fn read_hashes(d: &mut Decoder<'_>) -> Result<Vec<ChangeHash>, ProtocolError> {
         let bytes: &[u8] = bytes.map_err(malformed)?;
         let hash = <[u8; 32]>::try_from(bytes)
             .map_err(|_| ProtocolError::Cbor("a hash has 32 bytes".into()))?;
-        if hashes.len() == REFUSED_HASHES_MAX {
-            return Err(ProtocolError::Limit {
-                what: "hashes in refused",
-                found: REFUSED_HASHES_MAX + 1,
-                max: REFUSED_HASHES_MAX,
-            });
-        }
+        within("hashes in refused", hashes.len() + 1, REFUSED_HASHES_MAX)?;
         hashes.push(ChangeHash(hash));
     }
     Ok(hashes)
 }
 
-fn too_many(what: &'static str) -> ProtocolError {
-    ProtocolError::Limit {
-        what,
-        found: REMOTE_ENTRIES_MAX + 1,
-        max: REMOTE_ENTRIES_MAX,
-    }
-}
-
 /// `samod` may write the id as raw bytes, everybody else writes text.
 fn read_document<'a>(d: &mut Decoder<'a>) -> Result<Cow<'a, str>, ProtocolError> {
     if d.datatype().map_err(malformed)? != Type::Bytes {
-        return Ok(Cow::Borrowed(d.str().map_err(malformed)?));
+        let text = read_text(d, "documentId", DOCUMENT_ID_TEXT_BYTES_MAX)?;
+        return Ok(Cow::Borrowed(text));
     }
     let id = DocumentId::new(d.bytes().map_err(malformed)?);
     Ok(Cow::Owned(
@@ -500,7 +552,8 @@ fn read_metadata<'a>(d: &mut Decoder<'a>) -> Result<PeerMetadata<'a>, ProtocolEr
         let kind = d.datatype().map_err(malformed)?;
         match (key, kind) {
             ("storageId", Type::String) => {
-                metadata.storage_id = Some(Cow::Borrowed(d.str().map_err(malformed)?));
+                let text = read_text(d, "storageId", STORAGE_ID_BYTES_MAX)?;
+                metadata.storage_id = Some(Cow::Borrowed(text));
             }
             ("isEphemeral", Type::Bool) => metadata.is_ephemeral = d.bool().map_err(malformed)?,
             ("reconverge", Type::U8) => metadata.reconverge = d.u64().map_err(malformed)?,
@@ -511,28 +564,39 @@ fn read_metadata<'a>(d: &mut Decoder<'a>) -> Result<PeerMetadata<'a>, ProtocolEr
     Ok(metadata)
 }
 
+/// A storage with more than [`REMOTE_HEADS_MAX`] heads is left out: its document goes on, and nobody
+/// hears how far it got.
 fn read_new_heads<'a>(d: &mut Decoder<'a>) -> Result<Vec<HeadsOfStorage<'a>>, ProtocolError> {
     let mut all = Vec::new();
+    let mut storages = 0;
     read_map(d, |d, storage| {
-        if all.len() == REMOTE_ENTRIES_MAX {
-            return Err(too_many("storages in newHeads"));
-        }
+        storages += 1;
+        within("storages in newHeads", storages, REMOTE_STORAGES_MAX)?;
+        within("bytes of a storage id", storage.len(), STORAGE_ID_BYTES_MAX)?;
         let mut of_storage = HeadsOfStorage {
             storage,
             heads: Vec::new(),
             timestamp_ms: 0.0,
         };
+        let mut heads = 0;
         read_map(d, |d, key| {
             match key {
-                "heads" => {
-                    of_storage.heads = read_strings(d)?.into_iter().map(Cow::Borrowed).collect();
-                }
+                "heads" => each_text(d, |head| {
+                    within("bytes of a head", head.len(), HEAD_TEXT_BYTES_MAX)?;
+                    heads += 1;
+                    if heads <= REMOTE_HEADS_MAX {
+                        of_storage.heads.push(Cow::Borrowed(head));
+                    }
+                    Ok(())
+                })?,
                 "timestamp" => of_storage.timestamp_ms = read_number(d)?,
                 _ => skip(d)?,
             }
             Ok(())
         })?;
-        all.push(of_storage);
+        if heads <= REMOTE_HEADS_MAX {
+            all.push(of_storage);
+        }
         Ok(())
     })?;
     Ok(all)
@@ -884,6 +948,150 @@ mod tests {
             b"\x64type\x64what",
         ];
         assert!(decode(&siblings.concat()).is_ok());
+    }
+
+    /// Each field at its largest, and one beyond.
+    #[test]
+    fn every_field_has_a_largest_length() {
+        let text = |n: usize| "x".repeat(n);
+        let leave = |n| encode(&Message::Leave { sender: &text(n) });
+        let kind = |n| {
+            let mut e = FrameEncoder::new(0);
+            e.begin(1, &text(n), None);
+            e.frame()
+        };
+        let unavailable = |target: &str, document: &str| {
+            encode(&Message::DocUnavailable {
+                sender: "a",
+                target,
+                document: document.into(),
+            })
+        };
+        let join = |storage: usize| {
+            let metadata = PeerMetadata {
+                storage_id: Some(text(storage).into()),
+                ..PeerMetadata::default()
+            };
+            encode(&Message::Join {
+                sender: "a",
+                metadata,
+                speaks_v1: true,
+            })
+        };
+        let versions = |versions: &[String]| {
+            let mut e = FrameEncoder::new(0);
+            e.begin(3, "join", Some("a"));
+            e.text("supportedProtocolVersions");
+            e.strings(versions);
+            e.frame()
+        };
+        let ephemeral = |session: usize, data: usize| {
+            encode(&Message::Ephemeral(Ephemeral {
+                sender: "a",
+                target: "b",
+                document: "d".into(),
+                count: 1,
+                session: &text(session),
+                data: &vec![0; data],
+            }))
+        };
+        let subscription = |n: usize, len: usize, removes: bool| {
+            let ids = vec![text(len); n];
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            let (add, remove) = if removes {
+                (vec![], ids)
+            } else {
+                (ids, vec![])
+            };
+            encode(&Message::RemoteSubscriptionChange {
+                sender: "a",
+                target: "b",
+                add,
+                remove,
+            })
+        };
+        let storages = |n: usize, len: usize, head: usize| {
+            let names: Vec<_> = (0..n).map(|_| text(len)).collect();
+            let of = |storage| HeadsOfStorage {
+                storage,
+                heads: vec![text(head).into()],
+                timestamp_ms: 1.0,
+            };
+            encode(&Message::RemoteHeadsChanged(RemoteHeads {
+                sender: "a",
+                target: "b",
+                document: "d".into(),
+                heads: names.iter().map(|name| of(name)).collect(),
+            }))
+        };
+        let refused = |hashes: usize, reason: usize| {
+            encode(&Message::Refused(Refused {
+                sender: "a",
+                target: "b",
+                document: "d".into(),
+                hashes: vec![ChangeHash([1; 32]); hashes],
+                reason: &text(reason),
+            }))
+        };
+        let error = |n: usize| {
+            encode(&Message::Error {
+                sender: None,
+                target: None,
+                message: &text(n),
+            })
+        };
+        let fields: [(usize, &dyn Fn(usize) -> Vec<u8>); 19] = [
+            (KIND_BYTES_MAX, &kind),
+            (PEER_ID_BYTES_MAX, &leave),
+            (PEER_ID_BYTES_MAX, &|n| unavailable(&text(n), "d")),
+            (DOCUMENT_ID_TEXT_BYTES_MAX, &|n| unavailable("b", &text(n))),
+            (STORAGE_ID_BYTES_MAX, &join),
+            (PROTOCOL_VERSIONS_MAX, &|n| versions(&vec![text(1); n])),
+            (PROTOCOL_VERSION_BYTES_MAX, &|n| versions(&[text(n)])),
+            (SESSION_ID_BYTES_MAX, &|n| ephemeral(n, 1)),
+            (EPHEMERAL_BYTES_MAX, &|n| ephemeral(1, n)),
+            (SUBSCRIPTIONS_MAX, &|n| subscription(n, 1, false)),
+            (SUBSCRIPTIONS_MAX, &|n| subscription(n, 1, true)),
+            (STORAGE_ID_BYTES_MAX, &|n| subscription(1, n, false)),
+            (STORAGE_ID_BYTES_MAX, &|n| subscription(1, n, true)),
+            (REMOTE_STORAGES_MAX, &|n| storages(n, 1, 1)),
+            (STORAGE_ID_BYTES_MAX, &|n| storages(1, n, 1)),
+            (HEAD_TEXT_BYTES_MAX, &|n| storages(1, 1, n)),
+            (REFUSED_HASHES_MAX, &|n| refused(n, 1)),
+            (REASON_BYTES_MAX, &|n| refused(1, n)),
+            (REASON_BYTES_MAX, &error),
+        ];
+        for (at, (max, frame)) in fields.iter().enumerate() {
+            assert!(decode(&frame(*max)).is_ok(), "field {at} at {max}");
+            let beyond = decode(&frame(max + 1)).unwrap_err();
+            let limit = matches!(beyond, ProtocolError::Limit { max: at, found, .. }
+                if at == *max && found == max + 1);
+            assert!(limit, "field {at}: {beyond}");
+        }
+    }
+
+    #[test]
+    fn a_storage_with_too_many_heads_is_left_out_and_the_others_are_read() {
+        let of = |storage, heads: usize| HeadsOfStorage {
+            storage,
+            heads: vec!["h".into(); heads],
+            timestamp_ms: 1.0,
+        };
+        let told = |heads| {
+            Message::RemoteHeadsChanged(RemoteHeads {
+                sender: "a",
+                target: "b",
+                document: "d".into(),
+                heads,
+            })
+        };
+        let most = of("most", REMOTE_HEADS_MAX);
+        let frame = encode(&told(vec![
+            of("many", REMOTE_HEADS_MAX + 1),
+            of("huge", 100_000),
+            most.clone(),
+        ]));
+        assert_eq!(decode(&frame), Ok(told(vec![most])));
     }
 
     #[test]
