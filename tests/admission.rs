@@ -20,9 +20,9 @@ use reconverge::contents::{Check, Reading, Verdict};
 use reconverge::history::chunk::{Chunk, ChunkError};
 use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::history::{
-    CHANGE_ACTORS_MAX, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeError,
-    DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX, Documents, History, ORPHAN_BYTES_MAX, ORPHANS_MAX,
-    REFUSED_MAX, Received, Record, Refusal, Row,
+    ACTOR_BYTES_MAX, CHANGE_ACTORS_MAX, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX,
+    ChangeError, DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX, Documents, History, ORPHAN_BYTES_MAX,
+    ORPHANS_MAX, Progress, REFUSED_MAX, Received, Record, Refusal, Row, Work,
 };
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::{Flags, SyncMessage};
@@ -51,6 +51,13 @@ fn send_as(history: &mut History, heads: &[ChangeHash], chunks: &[&[u8]]) -> Rec
         flags: Some(flags),
     };
     let received = history.receive(PEER, &message, Documents::Report);
+    received.expect("the whole graph is resident")
+}
+
+/// As much of a message as is taken in where sockets are served.
+fn receive_light(history: &mut History, message: &SyncMessage<'_>) -> Received {
+    let (progress, work) = (&mut Progress::default(), Work::Light);
+    let received = history.receive_part(PEER, message, Documents::Report, progress, work);
     received.expect("the whole graph is resident")
 }
 
@@ -615,17 +622,32 @@ fn data_of(bytes: &[u8]) -> &[u8] {
     Chunk::split(bytes).unwrap().0.data
 }
 
+/// A text that deflates to about half its size.
+fn noisy_text(len: usize) -> String {
+    let noise = Random::new(7).noise(len);
+    noise
+        .iter()
+        .map(|byte| char::from(b'a' + byte % 16))
+        .collect()
+}
+
+/// A change that puts a text, and its deflated form.
+fn deflated_text(doc: &mut AutoCommit, text: &str) -> (Change, Vec<u8>) {
+    let change = edit(doc, |doc| doc.put(ROOT, "n", text).unwrap());
+    let data = data_of(change.raw_bytes());
+    let packed = chunk_of_hash(2, &deflated(data), 1, data);
+    (change, packed)
+}
+
 #[test]
-fn a_deflated_change_enters_in_its_inflated_form_and_a_bomb_does_not() {
+fn a_deflated_change_enters_and_a_bomb_does_not() {
     let mut doc = document();
-    let text = "long ".repeat(200);
-    let good = edit(&mut doc, |doc| doc.put(ROOT, "n", text).unwrap());
-    let data = data_of(good.raw_bytes());
-    let packed = deflated(data);
-    assert!(packed.len() < data.len());
     let mut history = history_of(&mut doc);
     commit(&mut history);
-    let received = send(&mut history, &[&chunk_of_hash(2, &packed, 1, data)]);
+    // What deflates to half its size is kept in the form that is of most use.
+    let (good, packed) = deflated_text(&mut doc, &noisy_text(2_000));
+    assert!(packed.len() < good.raw_bytes().len());
+    let received = send(&mut history, &[&packed]);
     assert_eq!((received.admitted, received.refused), (1, vec![]));
     assert_eq!(
         commit(&mut history).unwrap().changes[0].bytes,
@@ -634,12 +656,81 @@ fn a_deflated_change_enters_in_its_inflated_form_and_a_bomb_does_not() {
 
     let bomb = deflated(&vec![0; CHANGE_BYTES_MAX + 1]);
     assert!(bomb.len() < 100_000);
-    check(&mut doc, &chunk(2, &bomb), &broken(ChunkError::Inflate));
-    check(
-        &mut doc,
-        &chunk(2, b"no deflate stream"),
-        &broken(ChunkError::Inflate),
-    );
+    let refusal = broken(ChunkError::Inflate);
+    check(&mut doc, &chunk(2, &bomb), &refusal);
+    check(&mut doc, &chunk(2, b"no deflate stream"), &refusal);
+    // What lies behind the stream is in no hash.
+    let (good, _) = deflated_text(&mut doc, "more");
+    let data = data_of(good.raw_bytes());
+    let followed = [deflated(data), vec![0; 1000]].concat();
+    let followed = chunk_of_hash(2, &followed, 1, data);
+    assert_eq!(send(&mut history, &[&followed]).refused, [(None, refusal)]);
+}
+
+/// What is stored and held of a change that deflates to little is what came of it, also while it
+/// waits for another; and it is read again when the document is opened.
+#[test]
+fn what_is_kept_of_a_change_is_a_small_multiple_of_what_came() {
+    let mut doc = document();
+    let first = doc.get_changes(&[]);
+    let (change, one) = deflated_text(&mut doc, &"long ".repeat(200_000));
+    doc.apply_changes([change]).unwrap();
+    let (change, two) = deflated_text(&mut doc, &"longer ".repeat(200_000));
+    doc.apply_changes([change]).unwrap();
+    let mut history = history();
+    let received = send(&mut history, &[&two, &one]);
+    assert_eq!((received.admitted, received.refused), (0, vec![]));
+    let mut rows = Vec::new();
+    for change in &first {
+        send(&mut history, &[change.raw_bytes()]);
+        rows.extend(commit(&mut history));
+    }
+    let stored: Vec<_> = rows.iter().flat_map(|row| &row.changes).collect();
+    let kept = stored.iter().rev().take(2).map(|change| &change.bytes);
+    assert!(kept.eq([&two, &one]), "kept as they came");
+    assert_eq!(history.recent(history.len() - 1), Some(&Bytes::from(two)));
+
+    let opened = History::open(history.record().clone(), None, &rows).unwrap();
+    assert_eq!(opened.heads(), doc.get_heads());
+    let mut read = AutoCommit::new();
+    let chunks = stored.iter().map(|change| &change.bytes);
+    let changes: Vec<_> = chunks
+        .map(|bytes| Change::try_from(bytes.as_ref()).unwrap())
+        .collect();
+    read.apply_changes(changes).unwrap();
+    assert_eq!(read.get_heads(), doc.get_heads());
+    // Damage inside the deflated bytes that are read is seen.
+    for at in 0..200 {
+        let mut rows = rows.clone();
+        let change = rows.last_mut().unwrap().changes.last_mut().unwrap();
+        let mut bytes = change.bytes.to_vec();
+        bytes[at] ^= 0xff;
+        change.bytes = bytes.into();
+        drop(History::open(history.record().clone(), None, &rows));
+    }
+}
+
+#[test]
+fn an_author_with_a_long_id_is_refused_by_a_short_reason() {
+    let mut doc = document();
+    let by = |doc: &mut AutoCommit, len: usize| {
+        let author = ActorId::from(vec![7; len]);
+        let mut other = doc.fork().with_actor(author);
+        other.put(ROOT, "n", 1).unwrap();
+        other.commit();
+        other.get_last_local_change().unwrap()
+    };
+    let longest = by(&mut doc, ACTOR_BYTES_MAX);
+    enters(&mut history_of(&mut doc), longest.raw_bytes());
+    for len in [ACTOR_BYTES_MAX + 1, 10_000_000] {
+        let long = by(&mut doc, len);
+        let data = data_of(long.raw_bytes());
+        let packed = chunk_of_hash(2, &deflated(data), 1, data);
+        let received = send(&mut history_of(&mut doc), &[&packed]);
+        let reason = received.refused[0].1.to_string();
+        assert!(reason.contains("actor") && reason.len() < 1000, "{reason}");
+        assert_eq!(received.admitted, 0);
+    }
 }
 
 /// A change's data behind the header: what comes before the other actors, and all from there on.
@@ -1308,9 +1399,8 @@ fn a_message_has_no_more_operations_than_can_be_taken_in() {
         }),
     };
     let mut history = history();
-    let light = history.receive_light(PEER, &message, Documents::Report);
-    let light = light.unwrap();
-    assert!(light.heavy && light.refused.is_empty() && history.is_empty());
+    let light = receive_light(&mut history, &message);
+    assert!(light.more && light.refused.is_empty() && history.is_empty());
     for taken in 1..4 {
         let received = history.receive(PEER, &message, Documents::Report);
         let received = received.unwrap();
@@ -1331,9 +1421,8 @@ fn a_message_has_no_more_operations_than_can_be_taken_in() {
         changes: vec![&few],
         ..message
     };
-    let light = history.receive_light(PEER, &message, Documents::Report);
-    let light = light.unwrap();
-    assert!(!light.heavy && light.admitted == 1, "{light:?}");
+    let light = receive_light(&mut history, &message);
+    assert!(!light.more && light.admitted == 1, "{light:?}");
 }
 
 /// References of any kind to any operation, right and wrong: whether an element is of this list, or

@@ -15,12 +15,20 @@
 mod admission;
 mod change;
 pub mod chunk;
+mod clocks;
 mod graph;
 mod heads;
+mod indexes;
+mod learn;
 pub mod leb;
+pub mod limits;
 mod objects;
+mod orphans;
 mod outline;
 mod peer;
+mod receive;
+mod refused;
+mod steps;
 mod stored;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -35,57 +43,32 @@ pub use admission::Refusal;
 pub(crate) use admission::UNSOUND;
 pub use change::ChangeError;
 pub use graph::NeedGraph;
+pub use limits::{
+    ACTOR_BYTES_MAX, CHANGE_ACTORS_MAX, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX,
+    DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX, DOCUMENT_OPS_MAX, LIGHT_STEPS_MAX, ORPHAN_BYTES_MAX,
+    ORPHANS_MAX, REFUSED_MAX, SLICE_STEPS_MAX,
+};
 pub use objects::{ObjectKind, Objects};
+pub use receive::{Progress, Work};
 pub use stored::{Quarantined, Record, Row, StoredChange, decode_heads, encode_heads};
 
-use admission::{Past, Seen};
-use change::{Change, each_dep};
-use chunk::{Chunk, ChunkKind};
+use admission::Seen;
+use change::Header;
+use chunk::Chunk;
+use clocks::Clocks;
 use graph::{Graph, Node, unset_ranges};
 use heads::{BaseHeads, Head, Heads};
+use orphans::Orphans;
 use outline::Outline;
 pub use peer::AtRest;
+use refused::RefusedSet;
+use steps::Steps;
+
 use peer::{Certainty, Peer, split_at_bytes};
 
-use crate::contents::{NOBODY, bytes_of};
+use crate::contents::NOBODY;
 use crate::id::{Access, ConnectionId, Space};
-use crate::protocol::{Flags, Have, SYNC_BYTES_MAX, SyncMessage, Version, encode_sync};
-
-/// Largest inflated change in bytes.
-pub const CHANGE_BYTES_MAX: usize = 96 * 1024 * 1024;
-
-/// Most deps of a change: as many as a sync message may name heads, all of which it may merge.
-pub const CHANGE_DEPS_MAX: usize = 256 * 1024;
-
-/// Most actors that a change refers to: one that merges the edits of as many people as there may be
-/// heads may take back something of each.
-pub const CHANGE_ACTORS_MAX: usize = 256 * 1024;
-
-/// Most operations in a change, and most operations that it replaces. A few bytes can claim any
-/// number, and every peer would have to build them.
-pub const CHANGE_OPS_MAX: u64 = 16 * 1024 * 1024;
-
-/// Operations of the changes in one message up to which taking them in is short: about 20 ms, most
-/// of it in Automerge's parser. A hundred bytes may have [`CHANGE_OPS_MAX`] of them.
-pub const LIGHT_OPS_MAX: u64 = 64 * 1024;
-
-/// Most actors of a document.
-pub const DOCUMENT_ACTORS_MAX: usize = 1024 * 1024;
-
-/// Most operations that an uploaded document chunk may declare.
-pub const DOCUMENT_OPS_MAX: u64 = 64 * 1024 * 1024;
-
-/// Most objects of a document.
-pub const DOCUMENT_OBJECTS_MAX: usize = 16 * 1024 * 1024;
-
-/// Most changes of a document that wait for a change they depend on.
-pub const ORPHANS_MAX: usize = 4096;
-
-/// Most bytes of such changes.
-pub const ORPHAN_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// How many refused hashes a document remembers, so that it asks for none of them again.
-pub const REFUSED_MAX: usize = 4096;
+use crate::protocol::{Flags, SYNC_BYTES_MAX, Version, encode_sync};
 
 /// A client that declares at least this many changes is invited to send them as a document chunk,
 /// which is up to 90 times smaller, and costs a run of the workshop.
@@ -152,10 +135,9 @@ pub struct History {
     message_bytes_max: u64,
     /// The same for a message to somebody who has nothing yet.
     whole_bytes_max: u64,
-    /// How many operations may still be taken in with this message.
-    ops_left: u64,
-    /// What was found in a message whose taking in was interrupted, and is received again.
-    interrupted: Received,
+    /// How far the taking in of a message has come that is received again.
+    interrupted: Progress,
+    steps: Steps,
     /// Boxed, because most documents have one peer and a map has room for four.
     peers: HashMap<ConnectionId, Box<Peer>>,
 }
@@ -173,10 +155,9 @@ pub struct Received {
     /// of the message was taken in: unpack the chunk first, then receive the message again with
     /// [`Documents::Unpacked`].
     pub unpack: bool,
-    /// Whether more remains to be done than [`History::receive_light`] does: receive the message
-    /// again by [`History::receive`], where that holds up nobody. What was found so far is said
-    /// then.
-    pub heavy: bool,
+    /// Whether more remains to be done: receive the message again with the same [`Progress`], where
+    /// that holds up nobody.
+    pub more: bool,
 }
 
 /// What to do about document chunks in a message.
@@ -328,8 +309,8 @@ impl History {
             refused: RefusedSet::default(),
             message_bytes_max: SYNC_BYTES_MAX as u64,
             whole_bytes_max: WHOLE_BYTES_MAX,
-            ops_left: u64::MAX,
-            interrupted: Received::default(),
+            interrupted: Progress::default(),
+            steps: Steps::default(),
             peers: HashMap::new(),
         };
         history.durable_heads = history.sorted_heads();
@@ -360,11 +341,10 @@ impl History {
         let mut history = Self::from_parts(record, outline);
         for stored in rows.iter().flat_map(|row| &row.changes) {
             let (chunk, _) = Chunk::split(&stored.bytes).ok()?;
-            let change = Change::read_trusted(&chunk, stored.hash).ok()?;
-            let actor = history.outline.actor(change.actors[0]);
+            let change = Header::of_stored(&chunk, stored)?;
+            let actor = history.outline.actor(&change.actor);
             let last = actor.map_or(0, |at| history.outline.actors()[at as usize].max_op());
             let fits = stored.parents.iter().all(|parent| *parent < history.len())
-                && stored.max_op == change.max_op()
                 && change.start_op > u64::from(last)
                 && stored
                     .objects
@@ -398,6 +378,12 @@ impl History {
     #[must_use]
     pub fn len(&self) -> u32 {
         self.graph.len()
+    }
+
+    /// How many steps of work were taken so far: what taking messages in costs, without a clock.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps.taken()
     }
 
     /// Whether nobody has written anything yet.
@@ -481,11 +467,11 @@ impl History {
     }
 
     /// Puts a change into graph, outline and heads. Its parents are known.
-    fn enter(&mut self, change: &Change<'_>, stored: StoredChange) -> u32 {
+    fn enter(&mut self, change: &Header<'_>, stored: StoredChange) -> u32 {
         let start_op = u32::try_from(change.start_op).expect("checked when it was read");
         let actor = self
             .outline
-            .add(change.actors[0], start_op, stored.max_op, &stored.objects);
+            .add(&change.actor, start_op, stored.max_op, &stored.objects);
         let size = u32::try_from(stored.bytes.len()).expect("limited by CHANGE_BYTES_MAX");
         let node = Node {
             hash: stored.hash,
@@ -586,7 +572,7 @@ impl History {
         let durable_len = self.durable_len;
         let mut peers = self.peers;
         for (id, peer) in &mut peers {
-            peer.extra.retain(|index| *index < durable_len);
+            peer.extra.keep_below(durable_len);
             peer.resent.retain(|index| *index < durable_len);
             if asked_again(*id) {
                 peer.ask_again();
@@ -605,743 +591,16 @@ impl History {
         let mut peers = peers.0;
         for peer in peers.values_mut() {
             peer.upto = peer.upto.min(self.graph.len());
-            let len = peer.upto;
-            peer.lacks.retain_mut(|range| {
-                range.end = range.end.min(len);
-                range.start < range.end
-            });
+            peer.lacks.keep_below(peer.upto);
             if peer.certainty == Certainty::Exact {
                 // What it named and was not known may be stored by now.
                 let heads = peer.heads.iter();
                 let known: Vec<_> = heads.filter_map(|hash| self.graph.resident(hash)).collect();
-                for index in self.above(&known, len) {
-                    peer.has(index);
-                }
+                let above = self.above(&known, peer);
+                peer.has_also(&above);
             }
         }
         self.peers = peers;
-    }
-
-    /// Takes in a sync message of a peer that joined.
-    ///
-    /// # Errors
-    /// [`NeedGraph`], when the message reaches into the folded part of the graph: load it and
-    /// receive the same message again; what was admitted already is not admitted twice.
-    pub fn receive(
-        &mut self,
-        from: ConnectionId,
-        message: &SyncMessage<'_>,
-        documents: Documents,
-    ) -> Result<Received, NeedGraph> {
-        let bytes: usize = message.changes.iter().map(|bytes| bytes.len()).sum();
-        self.ops_left = CHANGE_OPS_MAX + bytes as u64;
-        let mut received = self.take(from, message, documents)?;
-        if std::mem::take(&mut received.heavy) {
-            received.refused.push((None, Refusal::MessageOperations));
-            if let Some(peer) = self.peers.get_mut(&from)
-                && !peer.reset
-                && peer.may_resend()
-            {
-                peer.reset = true;
-            }
-            self.learn(from, message)?;
-        }
-        Ok(received)
-    }
-
-    /// The same, unless that would take long.
-    ///
-    /// # Errors
-    /// As for [`Self::receive`].
-    pub fn receive_light(
-        &mut self,
-        from: ConnectionId,
-        message: &SyncMessage<'_>,
-        documents: Documents,
-    ) -> Result<Received, NeedGraph> {
-        self.ops_left = LIGHT_OPS_MAX;
-        let mut received = self.take(from, message, documents)?;
-        if !received.heavy {
-            return Ok(received);
-        }
-        received.heavy = false;
-        self.interrupted = received;
-        Ok(Received {
-            heavy: true,
-            ..Received::default()
-        })
-    }
-
-    /// Takes in as much as [`Self::ops_left`] allows.
-    fn take(
-        &mut self,
-        from: ConnectionId,
-        message: &SyncMessage<'_>,
-        documents: Documents,
-    ) -> Result<Received, NeedGraph> {
-        let mut received = std::mem::take(&mut self.interrupted);
-        let taken = self.take_into(from, message, documents, &mut received);
-        self.ops_left = u64::MAX;
-        if taken.is_err() {
-            self.interrupted = received;
-            return Err(NeedGraph);
-        }
-        Ok(received)
-    }
-
-    fn take_into(
-        &mut self,
-        from: ConnectionId,
-        message: &SyncMessage<'_>,
-        documents: Documents,
-        received: &mut Received,
-    ) -> Result<(), NeedGraph> {
-        if self.is_mere_acknowledgement(from, message) {
-            return Ok(());
-        }
-        let writes = self.peers.get(&from).is_some_and(|peer| peer.writes());
-        #[cfg(feature = "planted")]
-        let writes = writes || crate::planted::is(crate::planted::Bug::ReadersWrite);
-        if !writes && !message.changes.is_empty() {
-            received.refused.push((None, Refusal::ReadOnly));
-        }
-        if writes {
-            self.admit_chunks(from, message, documents, received)?;
-            if received.unpack || received.heavy {
-                return Ok(());
-            }
-        }
-        self.learn(from, message)
-    }
-
-    /// Whether a message only confirms what its sender was told, as most messages do.
-    fn is_mere_acknowledgement(&mut self, from: ConnectionId, message: &SyncMessage<'_>) -> bool {
-        let Some(peer) = self.peers.get_mut(&from) else {
-            return false;
-        };
-        let confirms = message.changes.is_empty()
-            && message.need.is_empty()
-            && peer.certainty == Certainty::Exact
-            && peer.told.as_deref() == Some(&message.heads)
-            && !message.heads.is_empty()
-            && message.flags.is_none_or(|flags| !flags.sync_reset)
-            && !message.is_reset();
-        if confirms {
-            peer.awaiting = false;
-            if peer.heads != message.heads {
-                peer.heads.clone_from(&message.heads);
-            }
-        }
-        confirms
-    }
-
-    fn admit_chunks(
-        &mut self,
-        from: ConnectionId,
-        message: &SyncMessage<'_>,
-        documents: Documents,
-        received: &mut Received,
-    ) -> Result<(), NeedGraph> {
-        for mut bytes in message.changes.iter().copied() {
-            while !bytes.is_empty() {
-                let chunk = match Chunk::split(bytes) {
-                    Ok((chunk, rest)) => {
-                        bytes = rest;
-                        chunk
-                    }
-                    Err(error) => {
-                        received
-                            .refused
-                            .push((None, ChangeError::from(error).into()));
-                        break;
-                    }
-                };
-                match chunk.kind {
-                    ChunkKind::Bundle => received.refused.push((None, Refusal::Bundle)),
-                    ChunkKind::Document if documents == Documents::Report => {
-                        if self.has_all_of(&chunk)? {
-                            continue;
-                        }
-                        received.unpack = true;
-                        return Ok(());
-                    }
-                    ChunkKind::Document => {}
-                    ChunkKind::Change | ChunkKind::DeflatedChange => {
-                        self.admit_chunk(from, &chunk, received)?;
-                        if received.heavy {
-                            return Ok(());
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether all heads that a document chunk names are known; then so is all below them.
-    pub(crate) fn has_all_of(&self, chunk: &Chunk<'_>) -> Result<bool, NeedGraph> {
-        let Some(heads) = chunk.document_heads() else {
-            return Ok(false);
-        };
-        for head in &heads {
-            if self.known(head)?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(!heads.is_empty())
-    }
-
-    /// Admits changes that came out of a document chunk, in order.
-    ///
-    /// # Errors
-    /// [`NeedGraph`]: load it and call again.
-    pub fn receive_unpacked(
-        &mut self,
-        from: ConnectionId,
-        changes: &[Bytes],
-    ) -> Result<Received, NeedGraph> {
-        let mut received = Received::default();
-        for change in changes {
-            match Chunk::split(change) {
-                Ok((chunk, _)) => self.admit_chunk(from, &chunk, &mut received)?,
-                Err(error) => received
-                    .refused
-                    .push((None, ChangeError::from(error).into())),
-            }
-        }
-        Ok(received)
-    }
-
-    /// Admits a change of a document that Automerge loaded: it hashed the change and knows its
-    /// format, which are two thirds of the work.
-    ///
-    /// # Errors
-    /// [`NeedGraph`]: load it and call again.
-    pub(crate) fn receive_loaded(
-        &mut self,
-        change: &automerge::Change,
-    ) -> Result<Received, NeedGraph> {
-        let mut received = Received::default();
-        let read = Chunk::split(change.raw_bytes()).map_err(ChangeError::from);
-        match read.and_then(|(chunk, _)| Change::read_trusted(&chunk, change.hash())) {
-            Ok(read) => {
-                self.take_in(NOBODY, &read, bytes_of(change), Some(change), &mut received)?;
-            }
-            Err(error) => received.refused.push((None, error.into())),
-        }
-        Ok(received)
-    }
-
-    /// Whether a change that is made on top of all that is here can be kept: it is within all limits
-    /// of changes and of documents, here and in a relay.
-    ///
-    /// # Errors
-    /// The limit.
-    pub(crate) fn has_room_for(&self, change: &automerge::Change) -> Result<(), Refusal> {
-        let (chunk, _) = Chunk::split(change.raw_bytes()).map_err(ChangeError::from)?;
-        chunk.inflated().map_err(ChangeError::from)?;
-        let change = Change::read_trusted(&chunk, change.hash())?;
-        admission::has_room_for(&change, &self.outline)?;
-        match (self.len() as usize) < graph::CHANGES_MAX - 1 {
-            true => Ok(()),
-            false => Err(Refusal::DocumentFull("changes")),
-        }
-    }
-
-    fn admit_chunk(
-        &mut self,
-        from: ConnectionId,
-        chunk: &Chunk<'_>,
-        received: &mut Received,
-    ) -> Result<(), NeedGraph> {
-        let inflated = match chunk.inflated() {
-            Ok(inflated) => inflated,
-            Err(error) => {
-                received
-                    .refused
-                    .push((None, ChangeError::from(error).into()));
-                return Ok(());
-            }
-        };
-        let whole = Chunk::split(&inflated).map(|(chunk, _)| chunk);
-        let change = match whole
-            .map_err(ChangeError::from)
-            .and_then(|c| Change::read(&c))
-        {
-            Ok(change) => change,
-            Err(error) => {
-                received.refused.push((None, error.into()));
-                return Ok(());
-            }
-        };
-        let bytes = Bytes::copy_from_slice(&inflated);
-        self.take_in(from, &change, bytes, None, received)
-    }
-
-    /// Admits a change, or says why not, and those that waited for it.
-    fn take_in(
-        &mut self,
-        from: ConnectionId,
-        change: &Change<'_>,
-        bytes: Bytes,
-        theirs: Option<&automerge::Change>,
-        received: &mut Received,
-    ) -> Result<(), NeedGraph> {
-        let hash = change.hash;
-        match self.admit(from, change, bytes, theirs)? {
-            // Some may wait for it still, if what they were taken in with was interrupted.
-            Entry::Known => self.admit_waiting(from, hash, received)?,
-            Entry::Waits => {}
-            Entry::TooHeavy => received.heavy = true,
-            Entry::Entered => {
-                received.admitted += 1;
-                self.admit_waiting(from, hash, received)?;
-            }
-            Entry::Refused(refusal) => {
-                if let Some(peer) = self.peers.get_mut(&from) {
-                    peer.hears_of_refused(hash);
-                }
-                self.refuse(hash, refusal, received);
-            }
-        }
-        Ok(())
-    }
-
-    fn refuse(&mut self, hash: ChangeHash, refusal: Refusal, received: &mut Received) {
-        let mut refused = vec![(hash, refusal)];
-        // Not by recursion: whoever sends orphans chooses how deep they hang on each other.
-        while let Some((hash, refusal)) = refused.pop() {
-            self.refused.insert(hash, refusal.clone());
-            received.refused.push((Some(hash), refusal));
-            for waiting in self.orphans.take_waiting_for(&hash) {
-                refused.push((waiting.hash, Refusal::DependsOnRefused(hash)));
-            }
-        }
-    }
-
-    /// Admits the orphans that waited for a change that entered, and that a peer sent.
-    fn admit_waiting(
-        &mut self,
-        from: ConnectionId,
-        entered: ChangeHash,
-        received: &mut Received,
-    ) -> Result<(), NeedGraph> {
-        let mut entered = vec![entered];
-        while let Some(hash) = entered.pop() {
-            let mut waiting = self.orphans.take_waiting_for(&hash);
-            while let Some(mut orphan) = waiting.pop() {
-                let entry = match self.still_missing(&orphan) {
-                    Ok(Some((at, dep))) => {
-                        (orphan.missing, orphan.missing_at) = (dep, at);
-                        self.orphans.insert(orphan);
-                        if let Some(peer) = self.peers.get_mut(&from) {
-                            peer.ask(self.orphans.missing_for(dep));
-                        }
-                        continue;
-                    }
-                    Ok(None) => self.admit_orphan(&orphan),
-                    Err(NeedGraph) => Err(NeedGraph),
-                };
-                match entry {
-                    Err(NeedGraph) | Ok(Entry::TooHeavy) => {
-                        // Wait on, so that receiving again finds them.
-                        waiting.push(orphan);
-                        for orphan in waiting {
-                            self.orphans.insert(orphan);
-                        }
-                        received.heavy = entry.is_ok();
-                        return entry.map(drop);
-                    }
-                    Ok(Entry::Entered) => {
-                        received.admitted += 1;
-                        received.waited.push((self.len() - 1, orphan.from));
-                        entered.push(orphan.hash);
-                    }
-                    Ok(Entry::Refused(refusal)) => self.refuse(orphan.hash, refusal, received),
-                    Ok(Entry::Waits) => {
-                        let missing = self.orphans.missing_for(orphan.hash);
-                        if let Some(peer) = self.peers.get_mut(&from) {
-                            peer.ask(missing);
-                        }
-                    }
-                    Ok(Entry::Known) => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The next dep that an orphan lacks, now that the one it waited for is here. All together look
-    /// at each dep once, however many there are and in which order they come.
-    fn still_missing(&self, orphan: &Orphan) -> Result<Option<(usize, ChangeHash)>, NeedGraph> {
-        let (chunk, _) = Chunk::split(&orphan.bytes).expect("was split before");
-        let deps = each_dep(&chunk).enumerate().skip(orphan.missing_at);
-        for (at, dep) in deps {
-            if self.refused.contains(&dep) {
-                // It is found by whoever reads all of it.
-                return Ok(None);
-            }
-            if self.known(&dep)?.is_none() {
-                return Ok(Some((at, dep)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn admit_orphan(&mut self, orphan: &Orphan) -> Result<Entry, NeedGraph> {
-        let (chunk, _) = Chunk::split(&orphan.bytes).expect("was split before");
-        let change = Change::read_trusted(&chunk, orphan.hash).expect("was read before");
-        self.admit(orphan.from, &change, orphan.bytes.clone(), None)
-    }
-
-    /// Decides about one change. `theirs` is the same as Automerge has it, if it does.
-    fn admit(
-        &mut self,
-        from: ConnectionId,
-        change: &Change<'_>,
-        bytes: Bytes,
-        theirs: Option<&automerge::Change>,
-    ) -> Result<Entry, NeedGraph> {
-        let on_a_head = change.deps.iter().any(|dep| self.is_head(dep));
-        // What depends on a head was never here, or that would be no head.
-        let known = if on_a_head {
-            None
-        } else {
-            self.known(&change.hash)?
-        };
-        if let Some(index) = known.or_else(|| self.graph.resident(&change.hash)) {
-            if let Some(peer) = self.peers.get_mut(&from) {
-                peer.has(index);
-            }
-            return Ok(Entry::Known);
-        }
-        if let Some(refusal) = self.refused.get(&change.hash) {
-            let peer = self.peers.get_mut(&from);
-            return match peer.is_none_or(|peer| peer.hears_of_refused(change.hash)) {
-                true => Ok(Entry::Refused(refusal.clone())),
-                false => Ok(Entry::Known),
-            };
-        }
-        if let Some(dep) = change.deps.iter().find(|dep| self.refused.contains(dep)) {
-            return Ok(Entry::Refused(Refusal::DependsOnRefused(*dep)));
-        }
-        let mut parents = Vec::with_capacity(change.deps.len());
-        for (at, dep) in change.deps.iter().enumerate() {
-            match self.known(dep)? {
-                Some(index) => parents.push(index),
-                #[cfg(feature = "planted")]
-                None if crate::planted::is(crate::planted::Bug::DependencyCheckSkipped) => {}
-                None => return Ok(self.wait(from, change, bytes, at)),
-            }
-        }
-        if change.ops_len > self.ops_left {
-            return Ok(Entry::TooHeavy);
-        }
-        self.ops_left -= change.ops_len;
-        let mut deps_max_op = 0;
-        for parent in &parents {
-            deps_max_op = deps_max_op.max(self.max_op(*parent)?);
-        }
-        let past = self.past(&parents)?;
-        let learned = match admission::admit(change, &self.outline, &past, deps_max_op) {
-            Ok(learned) => learned,
-            Err(refusal) => return Ok(Entry::Refused(refusal)),
-        };
-        if self.len() as usize >= graph::CHANGES_MAX - 1 {
-            return Ok(Entry::Refused(Refusal::DocumentFull("changes")));
-        }
-        // The last word on the format has the parser that every peer will use.
-        let theirs = match theirs {
-            Some(theirs) => Ok(theirs.len()),
-            None => automerge::Change::try_from(bytes.as_ref()).map(|theirs| theirs.len()),
-        };
-        match theirs {
-            Ok(ops) if ops as u64 == change.ops_len => {}
-            Ok(ops) => {
-                let why = format!("{ops} operations instead of {}", change.ops_len);
-                return Ok(Entry::Refused(Refusal::Automerge(why)));
-            }
-            Err(error) => return Ok(Entry::Refused(Refusal::Automerge(error.to_string()))),
-        }
-        let stored = StoredChange {
-            hash: change.hash,
-            parents,
-            max_op: change.max_op(),
-            objects: learned.objects,
-            bytes,
-        };
-        let index = self.enter(change, stored);
-        self.clocks
-            .entered(index, &past, &self.outline, &self.graph);
-        if let Some(peer) = self.peers.get_mut(&from) {
-            peer.has(index);
-        }
-        Ok(Entry::Entered)
-    }
-
-    fn wait(
-        &mut self,
-        from: ConnectionId,
-        change: &Change<'_>,
-        bytes: Bytes,
-        missing_at: usize,
-    ) -> Entry {
-        let missing = change.deps[missing_at];
-        let fits = self.orphans.has_room(bytes.len());
-        if let Some(peer) = self.peers.get_mut(&from) {
-            if fits {
-                peer.ask(missing);
-            } else if !peer.reset && peer.may_resend() {
-                // Once for all of them that come before it is told.
-                peer.reset = true;
-            }
-        }
-        if fits {
-            self.orphans.insert(Orphan {
-                hash: change.hash,
-                missing,
-                missing_at,
-                bytes,
-                from,
-            });
-        }
-        Entry::Waits
-    }
-
-    /// What lies in the past of a change with these parents.
-    fn past(&mut self, parents: &[u32]) -> Result<Past, NeedGraph> {
-        if self.heads.are_among(parents) {
-            return Ok(Past::All);
-        }
-        if let Some(clock) = self.clocks.joined(parents) {
-            return Ok(Past::UpTo(clock));
-        }
-        if let Some(clock) = self.clocks.walked(parents) {
-            return Ok(Past::UpTo(clock));
-        }
-        // The second change of one of many who wrote at the same time.
-        if let [parent] = parents
-            && let Ok(above) = self.graph.parents(*parent)
-            && let Some(clock) = self.clocks.walked(above)
-        {
-            return Ok(Past::UpTo(self.clock_with(&clock, *parent)?));
-        }
-        let (marks, below) = self.graph.ancestors(parents);
-        let mut clock = if self.covers_base(&below)? {
-            self.base_clock.to_vec()
-        } else {
-            Vec::new()
-        };
-        clock.resize(self.outline.actors().len(), Seen::default());
-        for (row, _) in marks.iter().enumerate().filter(|(_, marked)| **marked) {
-            let index = self.graph.base() + row as u32;
-            let actor = self.graph.actor(index)? as usize;
-            let seen: &mut Seen = &mut clock[actor];
-            seen.seq += 1;
-            seen.max_op = seen.max_op.max(self.graph.max_op(index)?);
-        }
-        let nobody = Seen::default();
-        let len = clock.iter().rposition(|seen| *seen != nobody);
-        clock.truncate(len.map_or(0, |last| last + 1));
-        let clock: Arc<[Seen]> = clock.into();
-        self.clocks.walk(parents, &clock);
-        Ok(Past::UpTo(clock))
-    }
-
-    /// A clock, and the change with this index after it.
-    fn clock_with(&self, clock: &[Seen], index: u32) -> Result<Arc<[Seen]>, NeedGraph> {
-        let actor = self.graph.actor(index)? as usize;
-        let max_op = self.graph.max_op(index)?;
-        let mut clock = clock.to_vec();
-        clock.resize(clock.len().max(actor + 1), Seen::default());
-        let seen = &mut clock[actor];
-        seen.seq += 1;
-        seen.max_op = seen.max_op.max(max_op);
-        Ok(clock.into())
-    }
-
-    /// Whether folded changes that were reached from above stand for all of them (`false`: for
-    /// none).
-    fn covers_base(&self, below: &[u32]) -> Result<bool, NeedGraph> {
-        if below.is_empty() {
-            return Ok(false);
-        }
-        let all = self.base_heads.are_among(below);
-        if all { Ok(true) } else { Err(NeedGraph) }
-    }
-
-    /// Takes in what a message says of its sender.
-    fn learn(&mut self, from: ConnectionId, message: &SyncMessage<'_>) -> Result<(), NeedGraph> {
-        let Some(peer) = self.peers.get(&from) else {
-            return Ok(());
-        };
-        let sync_reset = message.flags.is_some_and(|flags| flags.sync_reset);
-        let takes_changes = message.flags.is_some_and(|flags| !flags.read_only);
-        let takes_changes_again = peer.publishes_only && takes_changes;
-        let asks_for_all = message.is_reset() && peer.certainty != Certainty::Unheard;
-        let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        for head in &message.heads {
-            match self.known(head)? {
-                Some(index) => known.push(index),
-                None => unknown.push(*head),
-            }
-        }
-        let mut needed = Vec::new();
-        for hash in &message.need {
-            needed.extend(self.known(hash)?);
-        }
-        let anew = match peer.certainty {
-            Certainty::Unheard => true,
-            Certainty::Filtered(_) => unknown.is_empty(),
-            Certainty::Exact => sync_reset || takes_changes_again,
-        };
-        let lost_all = message.heads.is_empty() && peer.upto > 0 && !anew;
-        let repeated = peer.reset_answered.as_ref() == Some(&message.heads);
-        let reset = asks_for_all && !repeated && !lost_all;
-        let lacks = if anew || reset {
-            Some(self.lacking(&known, &unknown, message.have.first())?)
-        } else {
-            None
-        };
-        let extra = if lacks.is_none() {
-            self.above(&known, peer.upto)
-        } else {
-            Vec::new()
-        };
-
-        let len = self.len();
-        let peer = self.peers.get_mut(&from).expect("looked up above");
-        peer.awaiting = false;
-        if peer.writes() && message.have.is_empty() && !message.changes.is_empty() {
-            // More follows our answer, also if nothing of this was new.
-            peer.told = None;
-        }
-        peer.heads.clone_from(&message.heads);
-        peer.names(&known, len);
-        if message.heads.is_empty() {
-            peer.told_unavailable = false;
-        }
-        if let Some(flags) = message.flags {
-            peer.takes_documents = true;
-            peer.supports_reset |= flags.supports_sync_reset;
-            peer.publishes_only = flags.read_only;
-        }
-        let declared = message.have.first().map_or(0, |have| have.bloom.entries);
-        if !unknown.is_empty() && declared >= INVITE_DOCUMENT_CHANGES_MIN {
-            peer.invite_document = true;
-        }
-        if asks_for_all {
-            peer.reset_answered = Some(message.heads.clone());
-        }
-        let first = peer.certainty == Certainty::Unheard;
-        if let Some((lacks, certainty)) = lacks
-            && (first || peer.may_resend())
-        {
-            peer.certainty = certainty;
-            peer.extra.clear();
-            peer.resent.clear();
-            peer.sent(len, lacks);
-            if !first {
-                peer.told = None;
-            }
-        } else if lost_all && peer.may_resend() {
-            peer.upto = 0;
-            peer.lacks.clear();
-            peer.extra.clear();
-            peer.resent.clear();
-            peer.told = None;
-        }
-        for index in extra {
-            peer.has(index);
-        }
-        for index in needed {
-            // What has no row comes with the snapshot, which brings all that have none.
-            let in_snapshot = index < self.record.rows_from && peer.takes_documents;
-            peer.lost(if in_snapshot { 0 } else { index });
-        }
-        for hash in unknown {
-            if !self.refused.contains(&hash) {
-                // Whoever sent an orphan may be gone, or never meant to send what it lacks.
-                peer.ask(self.orphans.missing_for(hash));
-            }
-        }
-        Ok(())
-    }
-
-    /// The ancestors of `known` from `upto` on, themselves included.
-    fn above(&self, known: &[u32], upto: u32) -> Vec<u32> {
-        let mut found = HashSet::new();
-        let mut open: Vec<u32> = known
-            .iter()
-            .copied()
-            .filter(|index| *index >= upto)
-            .collect();
-        while let Some(index) = open.pop() {
-            if found.insert(index) {
-                let parents = self.graph.parents(index).unwrap_or_default();
-                open.extend(parents.iter().filter(|parent| **parent >= upto));
-            }
-        }
-        let mut found: Vec<u32> = found.into_iter().collect();
-        found.sort_unstable();
-        found
-    }
-
-    /// What a peer lacks that named these heads, and how sure that is.
-    fn lacking(
-        &self,
-        known: &[u32],
-        unknown: &[ChangeHash],
-        have: Option<&Have<'_>>,
-    ) -> Result<(Vec<Range<u32>>, Certainty), NeedGraph> {
-        let mut tips = known.to_vec();
-        let mut last_sync = Vec::new();
-        // Heads that are all known say everything; the filter would only blur it.
-        if let Some(have) = have.filter(|_| !unknown.is_empty()) {
-            for hash in &have.last_sync {
-                if let Some(index) = self.known(hash)? {
-                    tips.push(index);
-                    last_sync.push(*hash);
-                }
-            }
-        }
-        if self.heads.are_among(&tips) {
-            return Ok((Vec::new(), Certainty::Exact));
-        }
-        let (marks, below) = self.graph.ancestors(&tips);
-        let base = self.graph.base();
-        let mut lacks = unset_ranges(&marks, base);
-        if base > 0 && !self.covers_base(&below)? {
-            lacks.insert(0, 0..base);
-        }
-        let Some(have) = have.filter(|have| !unknown.is_empty() && have.bloom.entries > 0) else {
-            return Ok((lacks, Certainty::Exact));
-        };
-        let mut send = HashSet::new();
-        let (mut filtered, mut left_out) = (Vec::new(), false);
-        for index in lacks.into_iter().flatten() {
-            let parents = self.graph.parents(index)?;
-            let after_sent = parents.iter().any(|parent| send.contains(parent));
-            if after_sent || !have.bloom.contains(&self.graph.hash(index)?) {
-                send.insert(index);
-                graph::add_index(&mut filtered, index);
-            } else {
-                left_out = true;
-            }
-        }
-        last_sync.extend(
-            known
-                .iter()
-                .filter_map(|index| self.graph.hash(*index).ok()),
-        );
-        last_sync.sort_unstable();
-        last_sync.dedup();
-        let certainty = if left_out {
-            Certainty::Filtered(last_sync)
-        } else {
-            Certainty::Exact
-        };
-        Ok((filtered, certainty))
     }
 
     /// The changes that entered and are not stored yet, as one row, behind the index of its last
@@ -1428,7 +687,7 @@ impl History {
         if peer.takes_documents || peer.publishes_only || peer.reset {
             return None;
         }
-        let first = match peer.lacks.first() {
+        let first = match peer.lacks.ranges().first() {
             Some(range) => range.start,
             None => peer.missing(self.durable_len).first()?.start,
         };
@@ -2116,18 +1375,6 @@ fn filter_claim(graph: &Graph, last_sync: &[ChangeHash]) -> Claim {
     }
 }
 
-/// What became of a change.
-#[derive(Debug)]
-enum Entry {
-    Entered,
-    /// It is here already, or its sender knows that it is refused.
-    Known,
-    /// It has more operations than may be taken in now.
-    TooHeavy,
-    Waits,
-    Refused(Refusal),
-}
-
 /// The bytes of the newest changes.
 #[derive(Debug, Default)]
 struct Recent {
@@ -2156,170 +1403,5 @@ impl Recent {
 
     fn get(&self, index: u32) -> Option<&Bytes> {
         self.changes.get(index.checked_sub(self.first)? as usize)
-    }
-}
-
-/// A change that waits for one of its deps.
-#[derive(Debug)]
-struct Orphan {
-    hash: ChangeHash,
-    /// The dep that it waits for, and its place among the deps: those before it are here.
-    missing: ChangeHash,
-    missing_at: usize,
-    bytes: Bytes,
-    from: ConnectionId,
-}
-
-#[derive(Debug, Default)]
-struct Orphans {
-    by_hash: HashMap<ChangeHash, Orphan>,
-    waiting_for: HashMap<ChangeHash, Vec<ChangeHash>>,
-    bytes: usize,
-}
-
-impl Orphans {
-    fn has_room(&self, bytes: usize) -> bool {
-        self.by_hash.len() < ORPHANS_MAX && self.bytes + bytes <= ORPHAN_BYTES_MAX
-    }
-
-    /// The change that must come before this one can enter; this one, if it is not here.
-    fn missing_for(&self, mut hash: ChangeHash) -> ChangeHash {
-        while let Some(orphan) = self.by_hash.get(&hash) {
-            hash = orphan.missing;
-        }
-        hash
-    }
-
-    fn insert(&mut self, orphan: Orphan) {
-        let (hash, missing, len) = (orphan.hash, orphan.missing, orphan.bytes.len());
-        if self.by_hash.insert(hash, orphan).is_none() {
-            self.bytes += len;
-            self.waiting_for.entry(missing).or_default().push(hash);
-        }
-    }
-
-    fn take_waiting_for(&mut self, hash: &ChangeHash) -> Vec<Orphan> {
-        let waiting = self.waiting_for.remove(hash).unwrap_or_default();
-        let orphans: Vec<_> = waiting
-            .iter()
-            .filter_map(|hash| self.by_hash.remove(hash))
-            .collect();
-        self.bytes -= orphans
-            .iter()
-            .map(|orphan| orphan.bytes.len())
-            .sum::<usize>();
-        orphans
-    }
-}
-
-/// Why changes were refused, by their hashes; the oldest are forgotten first.
-#[derive(Debug, Default)]
-struct RefusedSet {
-    reasons: HashMap<ChangeHash, Refusal>,
-    order: VecDeque<ChangeHash>,
-}
-
-impl RefusedSet {
-    fn contains(&self, hash: &ChangeHash) -> bool {
-        self.reasons.contains_key(hash)
-    }
-
-    fn get(&self, hash: &ChangeHash) -> Option<&Refusal> {
-        self.reasons.get(hash)
-    }
-
-    fn insert(&mut self, hash: ChangeHash, refusal: Refusal) {
-        if self.reasons.insert(hash, refusal).is_none() {
-            self.order.push_back(hash);
-        }
-        if self.order.len() > REFUSED_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.reasons.remove(&oldest);
-        }
-    }
-}
-
-/// For the newest changes, what lies in their past: per actor the last operation, the change's own
-/// included. Concurrent writers come back to them again and again.
-#[derive(Debug, Default)]
-struct Clocks {
-    recent: VecDeque<(u32, Arc<[Seen]>)>,
-    /// The pasts that were last found by a walk through the graph, by the parents: many who write
-    /// at the same time began at the same state.
-    walked: VecDeque<(Vec<u32>, Arc<[Seen]>)>,
-}
-
-impl Clocks {
-    const LEN_MAX: usize = 64;
-    /// Above this many actors a clock costs more than it saves.
-    const ACTORS_MAX: usize = 1024;
-    const WALKED_MAX: usize = 4;
-    /// A walk that found more actors is not kept.
-    const WALKED_ACTORS_MAX: usize = 64 * 1024;
-
-    fn walked(&self, parents: &[u32]) -> Option<Arc<[Seen]>> {
-        let found = self.walked.iter().find(|(of, _)| of == parents);
-        found.map(|(_, clock)| clock.clone())
-    }
-
-    fn walk(&mut self, parents: &[u32], clock: &Arc<[Seen]>) {
-        if clock.len() > Self::WALKED_ACTORS_MAX {
-            return;
-        }
-        self.walked.push_back((parents.to_vec(), clock.clone()));
-        if self.walked.len() > Self::WALKED_MAX {
-            self.walked.pop_front();
-        }
-    }
-
-    fn joined(&self, parents: &[u32]) -> Option<Arc<[Seen]>> {
-        let clock = |parent: &u32| {
-            self.recent
-                .iter()
-                .rev()
-                .find(|(index, _)| index == parent)
-                .map(|(_, clock)| clock)
-        };
-        let (first, others) = parents.split_first()?;
-        let first = clock(first)?;
-        if others.is_empty() {
-            return Some(first.clone());
-        }
-        let mut joined = first.to_vec();
-        for other in others {
-            let other = clock(other)?;
-            joined.resize(joined.len().max(other.len()), Seen::default());
-            for (actor, other) in other.iter().enumerate() {
-                joined[actor].seq = joined[actor].seq.max(other.seq);
-                joined[actor].max_op = joined[actor].max_op.max(other.max_op);
-            }
-        }
-        Some(joined.into())
-    }
-
-    fn entered(&mut self, index: u32, past: &Past, outline: &Outline, graph: &Graph) {
-        let actors = outline.actors();
-        if actors.len() > Self::ACTORS_MAX {
-            return;
-        }
-        let clock: Arc<[Seen]> = match past {
-            // The outline has the change already.
-            Past::All => actors.iter().map(outline::Actor::seen).collect(),
-            Past::UpTo(clock) => {
-                let mut clock = clock.to_vec();
-                clock.resize(actors.len(), Seen::default());
-                if let (Ok(actor), Ok(max_op)) = (graph.actor(index), graph.max_op(index)) {
-                    let seen = &mut clock[actor as usize];
-                    seen.seq += 1;
-                    seen.max_op = seen.max_op.max(max_op);
-                }
-                clock.into()
-            }
-        };
-        self.recent.push_back((index, clock));
-        if self.recent.len() > Self::LEN_MAX {
-            self.recent.pop_front();
-        }
     }
 }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use reconverge::history::{AtRest, Documents, History, NeedGraph, Peers, Received};
+use reconverge::history::{AtRest, Documents, History, NeedGraph, Peers, Progress, Received, Work};
 use reconverge::id::{Access, ConnectionId, DocumentId};
 use reconverge::native::NotCommitted;
 use reconverge::protocol::limits::REMOTE_HEADS_MAX;
@@ -44,10 +44,6 @@ use verifying::recall_quarantined;
 /// A damaged document is begun anew at most so often; whoever speaks of it meanwhile makes it be
 /// read again.
 const SALVAGE_AFTER: Duration = Duration::from_secs(60);
-
-/// Messages above this size may take over a millisecond to check, and are kept off the threads
-/// that serve sockets.
-const HEAVY_BYTES: usize = 64 * 1024;
 
 /// What comes to a document.
 pub(crate) enum Input {
@@ -608,22 +604,16 @@ impl Document {
             self.asks_again = true;
         }
         let len = self.opened().history.len();
-        let receive = |document: &mut Self| {
-            document.with_graph(slot, |history| {
-                history.receive(from.id, &message, documents)
-            })
-        };
-        let mut received = Received {
-            heavy: data.len() > HEAVY_BYTES,
-            ..Received::default()
-        };
-        if !received.heavy {
-            received = self.with_graph(slot, |history| {
-                history.receive_light(from.id, &message, documents)
+        let mut progress = Progress::default();
+        let mut received = self.with_graph(slot, |history| {
+            history.receive_part(from.id, &message, documents, &mut progress, Work::Light)
+        })?;
+        if received.more {
+            received = tokio::task::block_in_place(|| {
+                self.with_graph(slot, |history| {
+                    history.receive_part(from.id, &message, documents, &mut progress, Work::All)
+                })
             })?;
-        }
-        if received.heavy {
-            received = tokio::task::block_in_place(|| receive(self))?;
         }
         if self.unstored.is_some() {
             self.opened().history.ask_nothing(from.id);

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use automerge::ChangeHash;
 
 use super::change::{Change, ChangeError, ChangeOpId, Key};
+use super::limits::{ACTOR_BYTES_MAX, CHANGE_OPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX};
 use super::objects::{ObjectKind, Objects};
 use super::outline::{OpId, Outline};
-use super::{CHANGE_OPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX};
 
 /// How the reason of [`Refusal::Unsound`] begins: a peer that hears it checks its own document.
 pub(crate) const UNSOUND: &str = "its contents make no document";
@@ -94,6 +94,17 @@ pub enum Refusal {
     Bundle,
 }
 
+/// Most bytes of what Automerge says of a change that it cannot read.
+const REASON_BYTES_MAX: usize = 256;
+
+impl Refusal {
+    pub(crate) fn by_automerge(error: &impl ToString) -> Self {
+        let mut why = error.to_string();
+        why.truncate(why.floor_char_boundary(REASON_BYTES_MAX));
+        Self::Automerge(why)
+    }
+}
+
 /// What of one actor lies in a past.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -147,6 +158,7 @@ pub(crate) fn admit(
     past: &Past,
     deps_max_op: u32,
 ) -> Result<Learned, Refusal> {
+    check_author(change, outline)?;
     check_sequence(change, outline, past)?;
     if change.start_op <= u64::from(deps_max_op) {
         return Err(Refusal::StartOp {
@@ -159,8 +171,19 @@ pub(crate) fn admit(
     Ok(Learned { objects })
 }
 
+/// Whether its author's id has a length that is taken. A document that was stored before there was
+/// this limit goes on with the longer ones that it has.
+fn check_author(change: &Change<'_>, outline: &Outline) -> Result<(), Refusal> {
+    let author = change.actors[0];
+    match author.len() > ACTOR_BYTES_MAX && outline.actor(author).is_none() {
+        true => Err(ChangeError::Limit("length of an actor's id").into()),
+        false => Ok(()),
+    }
+}
+
 /// Whether the document has room for a change whose operations are right.
 pub(crate) fn has_room_for(change: &Change<'_>, outline: &Outline) -> Result<(), Refusal> {
+    check_author(change, outline)?;
     let mut objects = 0;
     // Most changes make fewer objects than there is room for, whatever they do.
     if outline.objects_len() + change.ops_len as usize > DOCUMENT_OBJECTS_MAX {
@@ -354,8 +377,10 @@ fn check_operations(
     Ok(made)
 }
 
+/// An actor's id as people read it; its beginning, if it is longer than one may be.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
+    let bytes = &bytes[..bytes.len().min(ACTOR_BYTES_MAX)];
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

@@ -4,11 +4,14 @@
 //! columns (specification and length each); the columns' data; extra bytes. Operations are columns
 //! of runs, which [`Operations`] walks row by row.
 
+use std::borrow::Cow;
+
 use automerge::ChangeHash;
 
-use super::chunk::{Chunk, ChunkError};
+use super::StoredChange;
+use super::chunk::{Chunk, ChunkError, ChunkKind};
 use super::leb::{Reader, read_signed, read_unsigned};
-use super::{CHANGE_ACTORS_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX};
+use super::limits::{CHANGE_ACTORS_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX};
 
 /// A change's header and columns, borrowing from its inflated chunk.
 #[derive(Debug, Clone)]
@@ -25,6 +28,8 @@ pub(crate) struct Change<'a> {
     pub(crate) start_op: u64,
     /// How many operations it has.
     pub(crate) ops_len: u64,
+    /// How many it replaces. A few bytes of runs can claim any number of them.
+    preds_len: u64,
     columns: Vec<(u32, &'a [u8])>,
 }
 
@@ -113,9 +118,11 @@ impl<'a> Change<'a> {
             seq,
             start_op,
             ops_len: 0,
+            preds_len: 0,
             columns,
         };
         change.ops_len = change.count_ops()?;
+        change.preds_len = change.count_preds()?;
         let last = start_op.checked_add(change.ops_len);
         if last.is_none_or(|last| last > u64::from(u32::MAX)) {
             return Err(ChangeError::Limit("operation counter"));
@@ -146,6 +153,31 @@ impl<'a> Change<'a> {
         Ok(ops)
     }
 
+    /// Sums the numbers of replaced operations.
+    fn count_preds(&self) -> Result<u64, ChangeError> {
+        let mut runs = Runs::new(self.column(column::PRED_COUNT), read_u64);
+        let mut preds = 0u64;
+        while runs.begin_run()? {
+            let (times, run) = match runs.run {
+                Run::Same(value) => (std::mem::take(&mut runs.left), value),
+                Run::Literal => {
+                    runs.left -= 1;
+                    (1, Some(runs.value()?))
+                }
+            };
+            preds = preds.saturating_add(times.saturating_mul(run.unwrap_or_default()));
+        }
+        if preds > CHANGE_OPS_MAX {
+            return Err(ChangeError::Limit("number of replaced operations"));
+        }
+        Ok(preds)
+    }
+
+    /// What it takes to look at each operation, and at each that one replaces.
+    pub(crate) fn weight(&self) -> u64 {
+        self.ops_len + self.preds_len
+    }
+
     /// The change's operations, in order.
     #[must_use]
     pub(crate) fn operations(&self) -> Operations<'a> {
@@ -165,11 +197,63 @@ impl<'a> Change<'a> {
     }
 }
 
-/// The deps of an inflated change chunk that was read before.
-pub(crate) fn each_dep(chunk: &Chunk<'_>) -> impl Iterator<Item = ChangeHash> {
-    let mut input = Reader(chunk.data);
-    let deps = input.unsigned().unwrap_or_default();
-    (0..deps).map_while(move |_| input.hash())
+/// What entering takes to know of a change.
+#[derive(Debug)]
+pub(crate) struct Header<'a> {
+    pub(crate) actor: Cow<'a, [u8]>,
+    pub(crate) start_op: u64,
+    pub(crate) ops_len: u64,
+}
+
+impl<'a> From<&Change<'a>> for Header<'a> {
+    fn from(change: &Change<'a>) -> Self {
+        Self {
+            actor: Cow::Borrowed(change.actors[0]),
+            start_op: change.start_op,
+            ops_len: change.ops_len,
+        }
+    }
+}
+
+impl<'a> Header<'a> {
+    /// That of a change that was read before it was stored. One that is kept deflated is inflated no
+    /// further than its first operation's counter. `None` if it is not what was stored.
+    pub(crate) fn of_stored(chunk: &Chunk<'a>, stored: &StoredChange) -> Option<Self> {
+        let header = match chunk.kind {
+            ChunkKind::DeflatedChange => Self::of_deflated(chunk, stored.max_op)?,
+            _ => Self::from(&Change::read_trusted(chunk, stored.hash).ok()?),
+        };
+        let last = header.start_op + header.ops_len;
+        (last == u64::from(stored.max_op) + 1).then_some(header)
+    }
+
+    fn of_deflated(chunk: &Chunk<'_>, max_op: u32) -> Option<Self> {
+        let mut len = 512;
+        loop {
+            let beginning = chunk.inflated_beginning(len)?;
+            if let Some((actor, start_op)) = read_beginning(&beginning) {
+                return Some(Self {
+                    actor: Cow::Owned(actor.to_vec()),
+                    start_op,
+                    ops_len: (u64::from(max_op) + 1).checked_sub(start_op)?,
+                });
+            }
+            if beginning.len() < len {
+                return None;
+            }
+            len *= 8;
+        }
+    }
+}
+
+/// The actor of a change's data, and its first operation's counter.
+fn read_beginning(data: &[u8]) -> Option<(&[u8], u64)> {
+    let mut input = Reader(data);
+    let deps: usize = input.number()?;
+    input.take(deps.checked_mul(32)?)?;
+    let actor = input.prefixed()?;
+    input.unsigned()?;
+    Some((actor, input.unsigned()?))
 }
 
 /// How many rows a run-length column of numbers has. Costs what its bytes cost, not its rows.

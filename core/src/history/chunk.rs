@@ -9,10 +9,11 @@ use std::io::Read;
 
 use automerge::ChangeHash;
 use bytes::Bytes;
+use flate2::bufread::DeflateDecoder;
 use sha2::{Digest, Sha256};
 
-use super::CHANGE_BYTES_MAX;
 use super::leb::{Reader, push_unsigned};
+use super::limits::{CHANGE_BYTES_MAX, KEPT_RATIO_MAX};
 use crate::protocol::{HEADS_MAX, SyncMessage};
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
@@ -160,26 +161,71 @@ impl<'a> Chunk<'a> {
         Some(0)
     }
 
-    /// This change in its inflated form, in which it is stored and passed on.
+    /// This change in its inflated form.
     ///
     /// # Errors
-    /// [`ChunkError::Inflate`], before more than the limit is allocated.
+    /// [`ChunkError::Inflate`], before more than [`CHANGE_BYTES_MAX`] is allocated.
     pub fn inflated(&self) -> Result<Cow<'a, [u8]>, ChunkError> {
+        let inflated = self.inflated_within(CHANGE_BYTES_MAX)?;
+        inflated.ok_or(ChunkError::Inflate)
+    }
+
+    /// The same, unless its data would have more than `max` bytes: then `None`, and nothing is
+    /// allocated.
+    ///
+    /// # Errors
+    /// [`ChunkError::Inflate`], if it is no deflated data, or has something behind it.
+    pub(crate) fn inflated_within(&self, max: usize) -> Result<Option<Cow<'a, [u8]>>, ChunkError> {
         if self.kind != ChunkKind::DeflatedChange {
-            let fits = self.data.len() <= CHANGE_BYTES_MAX;
-            return fits
-                .then_some(Cow::Borrowed(self.bytes))
-                .ok_or(ChunkError::Inflate);
+            let fits = self.data.len() <= max;
+            return Ok(fits.then_some(Cow::Borrowed(self.bytes)));
         }
-        let mut data = inflate(self.data).ok_or(ChunkError::Inflate)?;
-        let mut bytes = Vec::with_capacity(data.len() + 16);
+        let Some(len) = inflated_len(self.data, max)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::with_capacity(len + 24);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&self.checksum);
         bytes.push(1);
-        push_unsigned(&mut bytes, data.len() as u64);
-        bytes.append(&mut data);
-        Ok(Cow::Owned(bytes))
+        push_unsigned(&mut bytes, len as u64);
+        let read = DeflateDecoder::new(self.data).read_to_end(&mut bytes);
+        read.map_err(|_| ChunkError::Inflate)?;
+        Ok(Some(Cow::Owned(bytes)))
     }
+
+    /// The first `len` bytes of the data of a deflated change, or all of it.
+    pub(crate) fn inflated_beginning(&self, len: usize) -> Option<Vec<u8>> {
+        let mut data = Vec::new();
+        let mut inflate = DeflateDecoder::new(self.data).take(len as u64);
+        inflate.read_to_end(&mut data).ok()?;
+        Some(data)
+    }
+
+    /// The form in which a change is kept and passed on: inflated, in which it is of most use, or as
+    /// it came if that is much shorter.
+    pub(crate) fn kept(&self, inflated: &[u8]) -> Bytes {
+        let is_much_shorter = inflated.len() > self.bytes.len() * KEPT_RATIO_MAX;
+        Bytes::copy_from_slice(if is_much_shorter {
+            self.bytes
+        } else {
+            inflated
+        })
+    }
+}
+
+/// How many bytes deflated data has, without keeping any of them; `None` if more than `max`.
+fn inflated_len(deflated: &[u8], max: usize) -> Result<Option<usize>, ChunkError> {
+    let mut decoder = DeflateDecoder::new(deflated);
+    let limit = max as u64 + 1;
+    let len = std::io::copy(&mut decoder.by_ref().take(limit), &mut std::io::sink());
+    let len = len.map_err(|_| ChunkError::Inflate)?;
+    if len == limit {
+        return Ok(None);
+    }
+    let is_whole = decoder.total_in() == deflated.len() as u64;
+    is_whole
+        .then_some(Some(len as usize))
+        .ok_or(ChunkError::Inflate)
 }
 
 /// The first document chunk of an encoded sync message, sharing its bytes. `None` if there is none.
@@ -216,7 +262,7 @@ pub fn chunk_is_whole(bytes: &[u8]) -> bool {
 fn inflate(deflated: &[u8]) -> Option<Vec<u8>> {
     let mut data = Vec::new();
     let limit = CHANGE_BYTES_MAX as u64 + 1;
-    let read = flate2::read::DeflateDecoder::new(deflated)
+    let read = DeflateDecoder::new(deflated)
         .take(limit)
         .read_to_end(&mut data);
     (read.ok()? <= CHANGE_BYTES_MAX).then_some(data)

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use automerge::ChangeHash;
 
-use super::REFUSED_MAX;
 use super::graph::add_index;
+use super::indexes::Indexes;
+use super::limits::REFUSED_MAX;
 use crate::id::Access;
 
 /// How often one connection may make the relay send again what it was sent before, until it names
@@ -39,6 +40,14 @@ pub(crate) enum Certainty {
     Filtered(Vec<ChangeHash>),
 }
 
+/// The beginning of a hash, which tells it from others: who makes two that begin alike is not asked
+/// for one of them.
+pub(crate) type Short = u64;
+
+fn short(hash: &ChangeHash) -> Short {
+    u64::from_le_bytes(hash.0[..8].try_into().expect("8 of 32 bytes"))
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
     pub(crate) access: Option<Access>,
@@ -49,16 +58,16 @@ pub(crate) struct Peer {
     pub(crate) heads: Vec<ChangeHash>,
     /// Below this index it has everything but `lacks`.
     pub(crate) upto: u32,
-    /// Ranges below `upto` that it lacks, in order.
-    pub(crate) lacks: Vec<Range<u32>>,
-    /// Indexes from `upto` on that it has, in order.
-    pub(crate) extra: Vec<u32>,
+    /// Those below `upto` that it lacks.
+    pub(crate) lacks: Indexes,
+    /// Indexes from `upto` on that it has, with all that those come after.
+    pub(crate) extra: Indexes,
     /// Hashes to ask it for.
     pub(crate) need: Vec<ChangeHash>,
     /// Hashes that it was asked for.
-    pub(crate) asked: HashSet<ChangeHash>,
+    pub(crate) asked: HashSet<Short>,
     /// Changes of which it heard that they are refused.
-    pub(crate) refused: HashSet<ChangeHash>,
+    pub(crate) refused: HashSet<Short>,
     /// It was sent a part, and the next one follows its answer.
     pub(crate) awaiting: bool,
     /// It must be told to forget what it sent, because that was not kept.
@@ -165,7 +174,7 @@ impl Peer {
     /// Whether it has nothing of the document, nor was sent any of it, and would show a part of it as
     /// if it were all.
     pub(crate) fn shows_parts(&self) -> bool {
-        let lacks_all = match self.lacks.as_slice() {
+        let lacks_all = match self.lacks.ranges() {
             [] => self.upto == 0,
             [range] => *range == (0..self.upto),
             _ => false,
@@ -173,52 +182,57 @@ impl Peer {
         !self.waits_for_all && self.heads.is_empty() && self.extra.is_empty() && lacks_all
     }
 
-    /// Notes that it has a change, which it sent or named.
-    pub(crate) fn has(&mut self, index: u32) {
-        if index >= self.upto {
-            if let Err(at) = self.extra.binary_search(&index) {
-                self.extra.insert(at, index);
-            }
-            return;
+    /// Whether it is known to have a change.
+    pub(crate) fn has(&self, index: u32) -> bool {
+        if index < self.upto {
+            return !self.lacks.contains(index);
         }
-        let at = self.lacks.partition_point(|range| range.end <= index);
-        if let Some(range) = self.lacks.get(at).filter(|range| range.start <= index) {
-            let around = [range.start..index, index + 1..range.end];
-            let left = around.into_iter().filter(|range| !range.is_empty());
-            self.lacks.splice(at..=at, left);
-        }
+        self.extra.contains(index)
     }
 
-    /// Notes that it lacks a change after all, for which it asks by name. Each counts once.
-    pub(crate) fn lost(&mut self, index: u32) {
-        if self.resent.len() >= ASKED_MAX || self.resent.contains(&index) {
+    /// Notes that it has these changes, in order, which it sent or named, or which come before those.
+    pub(crate) fn has_also(&mut self, indexes: &[u32]) {
+        let (below, above) = indexes.split_at(indexes.partition_point(|index| *index < self.upto));
+        if !below.is_empty() {
+            self.lacks.remove(below);
+        }
+        self.extra.add(above);
+    }
+
+    /// Notes that it lacks changes after all, for which it asks by name. Each counts once.
+    pub(crate) fn lost(&mut self, mut indexes: Vec<u32>) {
+        if indexes.is_empty() {
             return;
         }
-        if index < self.upto {
-            let at = self.lacks.partition_point(|range| range.end <= index);
-            if self.lacks.get(at).is_none_or(|range| index < range.start) {
-                self.lacks.insert(at, index..index + 1);
-                self.resent.insert(index);
-            }
-        } else if let Ok(at) = self.extra.binary_search(&index) {
-            self.extra.remove(at);
-            self.resent.insert(index);
-        }
+        indexes.sort_unstable();
+        indexes.dedup();
+        indexes.retain(|index| self.has(*index) && !self.resent.contains(index));
+        indexes.truncate(ASKED_MAX - self.resent.len().min(ASKED_MAX));
+        self.resent.extend(&indexes);
+        let (below, above) = indexes.split_at(indexes.partition_point(|index| *index < self.upto));
+        self.lacks.add(below);
+        self.extra.remove(above);
     }
 
     /// Everything below `len` that it lacks.
     pub(crate) fn missing(&self, len: u32) -> Vec<Range<u32>> {
-        let mut missing = self.lacks.clone();
+        let mut missing = self.lacks.ranges().to_vec();
         let mut next = self.upto;
-        for had in self.extra.iter().copied().chain([len]) {
-            let end = had.min(len);
+        for had in self
+            .extra
+            .ranges()
+            .iter()
+            .cloned()
+            .chain(std::iter::once(len..len))
+        {
+            let end = had.start.min(len);
             if next < end {
                 match missing.last_mut() {
                     Some(last) if last.end == next => last.end = end,
                     _ => missing.push(next..end),
                 }
             }
-            next = had + 1;
+            next = had.end;
         }
         missing
     }
@@ -226,8 +240,8 @@ impl Peer {
     /// Notes that all below `len` was sent but `lacks`.
     pub(crate) fn sent(&mut self, len: u32, lacks: Vec<Range<u32>>) {
         self.upto = len;
-        self.lacks = lacks;
-        self.extra.retain(|had| *had >= len);
+        self.lacks = lacks.into();
+        self.extra.keep_from(len);
     }
 
     /// These indexes, in order, are taken out; what was above moves down.
@@ -235,15 +249,9 @@ impl Peer {
         let moved = |index: u32| index - gone.partition_point(|gone| *gone < index) as u32;
         self.upto = moved(self.upto);
         self.resends_from = moved(self.resends_from);
-        for range in &mut self.lacks {
-            *range = moved(range.start)..moved(range.end);
-        }
-        self.lacks.retain(|range| range.start < range.end);
-        self.extra
-            .retain(|index| gone.binary_search(index).is_err());
-        self.extra
-            .iter_mut()
-            .for_each(|index| *index = moved(*index));
+        self.lacks.moved(moved);
+        self.extra.remove(gone);
+        self.extra.moved(moved);
         let resent = std::mem::take(&mut self.resent).into_iter();
         let stays = resent.filter(|index| gone.binary_search(index).is_err());
         self.resent = stays.map(moved).collect();
@@ -251,7 +259,7 @@ impl Peer {
 
     /// Asks for a change by name, once per connection.
     pub(crate) fn ask(&mut self, hash: ChangeHash) {
-        if self.asked.len() < ASKED_MAX && self.asked.insert(hash) {
+        if self.asked.len() < ASKED_MAX && self.asked.insert(short(&hash)) {
             self.need.push(hash);
         }
     }
@@ -266,7 +274,7 @@ impl Peer {
 
     /// Whether it should hear that a change is refused: once per connection.
     pub(crate) fn hears_of_refused(&mut self, hash: ChangeHash) -> bool {
-        self.refused.len() < REFUSED_MAX && self.refused.insert(hash)
+        self.refused.len() < REFUSED_MAX && self.refused.insert(short(&hash))
     }
 
     /// It names changes with these indexes, of `len`. If one is newer than all that there was when
@@ -275,6 +283,11 @@ impl Peer {
         if known.iter().any(|index| *index >= self.resends_from) {
             (self.resends, self.resends_from) = (0, len);
         }
+    }
+
+    /// Whether one more resend will be allowed when it has named these.
+    pub(crate) fn has_resends(&self, known: &[u32]) -> bool {
+        self.resends < RESENDS_MAX || known.iter().any(|index| *index >= self.resends_from)
     }
 
     /// Whether one more resend is allowed; counts it.
@@ -318,25 +331,22 @@ mod tests {
     fn what_is_missing_follows_from_what_it_has() {
         let mut peer = Peer {
             upto: 4,
-            lacks: vec![1..2],
+            lacks: vec![1..2].into(),
             ..Peer::default()
         };
-        peer.has(6);
-        peer.has(4);
+        peer.has_also(&[6]);
+        peer.has_also(&[4]);
         assert_eq!(peer.missing(9), [1..2, 5..6, 7..9]);
         assert_eq!(peer.missing(6), [1..2, 5..6]);
         assert_eq!(peer.missing(4), [1..2]);
-        peer.lost(3);
-        peer.lost(3);
-        peer.lost(6);
+        peer.lost(vec![3, 6, 3]);
         assert_eq!(peer.missing(9), [1..2, 3..4, 5..9]);
         peer.sent(9, vec![]);
         assert_eq!(peer.missing(9), []);
         // What it asked for before, or lacked, it cannot have lost again.
-        peer.lost(3);
-        peer.lost(6);
+        peer.lost(vec![3, 6]);
         assert_eq!(peer.missing(9), []);
-        peer.lost(1);
+        peer.lost(vec![1]);
         assert_eq!(peer.missing(9), [1..2]);
     }
 
@@ -362,7 +372,7 @@ mod tests {
         }
         assert!(AtRest::of(&peer(&hashes[..1])).is_none(), "it is behind");
         let lacks = Peer {
-            lacks: vec![1..2],
+            lacks: vec![1..2].into(),
             ..peer(&hashes)
         };
         assert!(AtRest::of(&lacks).is_none());
@@ -373,15 +383,15 @@ mod tests {
     fn what_is_above_a_forgotten_change_moves_down() {
         let mut peer = Peer {
             upto: 8,
-            lacks: vec![1..3, 4..5, 6..8],
-            extra: vec![9, 11],
+            lacks: vec![1..3, 4..5, 6..8].into(),
+            extra: vec![9..10, 11..12].into(),
             resent: HashSet::from([4, 5]),
             ..Peer::default()
         };
         peer.forget(&[2, 4, 9]);
         assert_eq!(peer.upto, 6);
-        assert_eq!(peer.lacks, [1..2, 4..6]);
-        assert_eq!(peer.extra, [8]);
+        assert_eq!(peer.lacks.ranges(), [1..2, 4..6]);
+        assert_eq!(peer.extra.ranges(), [8..9]);
         assert_eq!(peer.resent, HashSet::from([3]));
     }
 

@@ -41,7 +41,7 @@ pub struct StoredChange {
     pub max_op: u32,
     /// The objects that it makes.
     pub objects: Objects,
-    /// The inflated chunk.
+    /// Its chunk, inflated, or deflated as it came if that is much shorter.
     pub bytes: Bytes,
 }
 
@@ -222,7 +222,7 @@ pub struct Quarantined {
     pub reason: String,
     /// The peer that sent it; empty if that is not known any more.
     pub sender: String,
-    /// The inflated chunk; empty after the operator dropped it.
+    /// Its chunk, as it was stored; empty after the operator dropped it.
     pub bytes: Bytes,
 }
 

@@ -1040,7 +1040,8 @@ mod tests {
                 message: &text(n),
             })
         };
-        let fields: [(usize, &dyn Fn(usize) -> Vec<u8>); 19] = [
+        type WithLength<'a> = &'a dyn Fn(usize) -> Vec<u8>;
+        let fields: [(usize, WithLength<'_>); 19] = [
             (KIND_BYTES_MAX, &kind),
             (PEER_ID_BYTES_MAX, &leave),
             (PEER_ID_BYTES_MAX, &|n| unavailable(&text(n), "d")),

@@ -118,10 +118,10 @@ fn to_relay(relay: &mut Session, bytes: &[u8], joined: bool) -> bool {
         }
         Ok(Event::RemoteHeads(remote)) => {
             assert_eq!(remote.sender, "ann");
-            assert!(remote.heads.len() <= protocol::REMOTE_ENTRIES_MAX);
+            assert!(remote.heads.len() <= protocol::limits::REMOTE_STORAGES_MAX);
         }
         Ok(Event::RemoteSubscription { add, remove }) => {
-            assert!(add.len().max(remove.len()) <= protocol::REMOTE_ENTRIES_MAX);
+            assert!(add.len().max(remove.len()) <= protocol::limits::SUBSCRIPTIONS_MAX);
         }
         Ok(Event::Unavailable | Event::Left | Event::Ignored(_)) => {}
     }

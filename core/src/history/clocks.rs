@@ -1,0 +1,165 @@
+//! What lies in the past of a change: per actor its last operation.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::admission::{Past, Seen};
+use super::graph::{Graph, NeedGraph};
+use super::outline::{self, Outline};
+use super::{History, Progress};
+
+impl History {
+    /// What lies in the past of a change with these parents. `None` when that takes a longer walk
+    /// than may be done now.
+    pub(super) fn past(
+        &mut self,
+        parents: &[u32],
+        progress: &Progress,
+    ) -> Result<Option<Past>, NeedGraph> {
+        if self.heads.are_among(parents) {
+            return Ok(Some(Past::All));
+        }
+        if let Some(clock) = self.clocks.joined(parents) {
+            return Ok(Some(Past::UpTo(clock)));
+        }
+        if let Some(clock) = self.clocks.walked(parents) {
+            return Ok(Some(Past::UpTo(clock)));
+        }
+        // The second change of one of many who wrote at the same time.
+        if let [parent] = parents
+            && let Ok(above) = self.graph.parents(*parent)
+            && let Some(clock) = self.clocks.walked(above)
+        {
+            return Ok(Some(Past::UpTo(self.clock_with(&clock, *parent)?)));
+        }
+        if !progress.may_walk(self.walk(), self.steps.taken()) {
+            return Ok(None);
+        }
+        let (marks, below) = self.ancestors(parents);
+        let mut clock = if self.covers_base(&below)? {
+            self.base_clock.to_vec()
+        } else {
+            Vec::new()
+        };
+        clock.resize(self.outline.actors().len(), Seen::default());
+        for (row, _) in marks.iter().enumerate().filter(|(_, marked)| **marked) {
+            let index = self.graph.base() + row as u32;
+            let actor = self.graph.actor(index)? as usize;
+            let seen: &mut Seen = &mut clock[actor];
+            seen.seq += 1;
+            seen.max_op = seen.max_op.max(self.graph.max_op(index)?);
+        }
+        let nobody = Seen::default();
+        let len = clock.iter().rposition(|seen| *seen != nobody);
+        clock.truncate(len.map_or(0, |last| last + 1));
+        let clock: Arc<[Seen]> = clock.into();
+        self.clocks.walk(parents, &clock);
+        Ok(Some(Past::UpTo(clock)))
+    }
+
+    /// A clock, and the change with this index after it.
+    fn clock_with(&self, clock: &[Seen], index: u32) -> Result<Arc<[Seen]>, NeedGraph> {
+        let actor = self.graph.actor(index)? as usize;
+        let max_op = self.graph.max_op(index)?;
+        let mut clock = clock.to_vec();
+        clock.resize(clock.len().max(actor + 1), Seen::default());
+        let seen = &mut clock[actor];
+        seen.seq += 1;
+        seen.max_op = seen.max_op.max(max_op);
+        Ok(clock.into())
+    }
+
+    /// Whether folded changes that were reached from above stand for all of them (`false`: for
+    /// none).
+    pub(super) fn covers_base(&self, below: &[u32]) -> Result<bool, NeedGraph> {
+        if below.is_empty() {
+            return Ok(false);
+        }
+        let all = self.base_heads.are_among(below);
+        if all { Ok(true) } else { Err(NeedGraph) }
+    }
+}
+
+/// For the newest changes, what lies in their past: per actor the last operation, the change's own
+/// included. Concurrent writers come back to them again and again.
+#[derive(Debug, Default)]
+pub(super) struct Clocks {
+    recent: VecDeque<(u32, Arc<[Seen]>)>,
+    /// The pasts that were last found by a walk through the graph, by the parents: many who write
+    /// at the same time began at the same state.
+    walked: VecDeque<(Vec<u32>, Arc<[Seen]>)>,
+}
+
+impl Clocks {
+    const LEN_MAX: usize = 64;
+    /// Above this many actors a clock costs more than it saves.
+    const ACTORS_MAX: usize = 1024;
+    const WALKED_MAX: usize = 4;
+    /// A walk that found more actors is not kept.
+    const WALKED_ACTORS_MAX: usize = 64 * 1024;
+
+    fn walked(&self, parents: &[u32]) -> Option<Arc<[Seen]>> {
+        let found = self.walked.iter().find(|(of, _)| of == parents);
+        found.map(|(_, clock)| clock.clone())
+    }
+
+    fn walk(&mut self, parents: &[u32], clock: &Arc<[Seen]>) {
+        if clock.len() > Self::WALKED_ACTORS_MAX {
+            return;
+        }
+        self.walked.push_back((parents.to_vec(), clock.clone()));
+        if self.walked.len() > Self::WALKED_MAX {
+            self.walked.pop_front();
+        }
+    }
+
+    fn joined(&self, parents: &[u32]) -> Option<Arc<[Seen]>> {
+        let clock = |parent: &u32| {
+            self.recent
+                .iter()
+                .rev()
+                .find(|(index, _)| index == parent)
+                .map(|(_, clock)| clock)
+        };
+        let (first, others) = parents.split_first()?;
+        let first = clock(first)?;
+        if others.is_empty() {
+            return Some(first.clone());
+        }
+        let mut joined = first.to_vec();
+        for other in others {
+            let other = clock(other)?;
+            joined.resize(joined.len().max(other.len()), Seen::default());
+            for (actor, other) in other.iter().enumerate() {
+                joined[actor].seq = joined[actor].seq.max(other.seq);
+                joined[actor].max_op = joined[actor].max_op.max(other.max_op);
+            }
+        }
+        Some(joined.into())
+    }
+
+    pub(super) fn entered(&mut self, index: u32, past: &Past, outline: &Outline, graph: &Graph) {
+        let actors = outline.actors();
+        if actors.len() > Self::ACTORS_MAX {
+            return;
+        }
+        let clock: Arc<[Seen]> = match past {
+            // The outline has the change already.
+            Past::All => actors.iter().map(outline::Actor::seen).collect(),
+            Past::UpTo(clock) => {
+                let mut clock = clock.to_vec();
+                clock.resize(actors.len(), Seen::default());
+                if let (Ok(actor), Ok(max_op)) = (graph.actor(index), graph.max_op(index)) {
+                    let seen = &mut clock[actor as usize];
+                    seen.seq += 1;
+                    seen.max_op = seen.max_op.max(max_op);
+                }
+                clock.into()
+            }
+        };
+        self.recent.push_back((index, clock));
+        if self.recent.len() > Self::LEN_MAX {
+            self.recent.pop_front();
+        }
+    }
+}
