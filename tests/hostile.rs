@@ -8,26 +8,21 @@
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
 use automerge::ChangeHash;
-use bytes::Bytes;
-use futures::{SinkExt, StreamExt};
 use reconverge::history::chunk::Chunk;
 use reconverge::history::leb::push_unsigned;
 use reconverge::history::{CHANGE_BYTES_MAX, CHANGE_OPS_MAX};
 use reconverge::id::DocumentId;
 use reconverge::protocol::{
-    self, EPHEMERAL_BYTES_MAX, Ephemeral, MESSAGE_BYTES_MAX, Message, PeerMetadata, SyncEnvelope,
+    self, EPHEMERAL_BYTES_MAX, Ephemeral, MESSAGE_BYTES_MAX, Message, PeerMetadata,
 };
 use reconverge_tests::forge::{chunk, chunk_of_hash};
 use reconverge_tests::fuzz::corpus::crashers;
 use reconverge_tests::light::{Client, Document, PATIENCE};
 use reconverge_tests::process::Relay;
+use reconverge_tests::socket::{Frame, Socket, binary, control, part, sync_frame};
 use reconverge_tests::typist::Typist;
 use reconverge_tests::world::sync_message;
-use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message as Frame;
-use tokio_tungstenite::tungstenite::protocol::frame::Frame as WireFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -89,7 +84,7 @@ impl World {
     /// One peer sends this, and is closed with the code; the log says who and why.
     async fn refuses(&mut self, name: &str, frames: Vec<Frame>, code: u16, reason: &str) {
         let before = self.relay.usage().resident_bytes;
-        let mut hostile = Socket::join(&self.relay, name).await;
+        let mut hostile = Socket::join(&self.relay.url(), name).await;
         hostile.send(frames).await;
         assert_eq!(hostile.closed().await, Some(code), "{name}");
         self.is_logged(name, reason);
@@ -111,103 +106,11 @@ impl World {
     }
 }
 
-/// A connection that sends anything.
-struct Socket {
-    stream: WebSocketStream<TcpStream>,
-    name: String,
-}
-
-impl Socket {
-    /// A connection that has said nothing.
-    async fn open(relay: &Relay, name: &str) -> Self {
-        let url = relay.url();
-        let address = url.trim_start_matches("ws://").trim_end_matches('/');
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (stream, _) = tokio_tungstenite::client_async(&url, stream).await.unwrap();
-        Self {
-            stream,
-            name: name.to_owned(),
-        }
-    }
-
-    /// One that has joined.
-    async fn join(relay: &Relay, name: &str) -> Self {
-        let mut socket = Self::open(relay, name).await;
-        let join = protocol::encode(&Message::Join {
-            sender: name,
-            metadata: PeerMetadata::default(),
-            speaks_v1: true,
-        });
-        socket.stream.send(binary(join)).await.unwrap();
-        let answer = socket.stream.next().await.unwrap().unwrap();
-        let answer = answer.into_data();
-        assert!(matches!(
-            protocol::decode(&answer),
-            Ok(Message::Peer { .. })
-        ));
-        socket
-    }
-
-    /// Sends as much as the relay takes: it may close before the end.
-    async fn send(&mut self, frames: Vec<Frame>) {
-        for frame in frames {
-            if self.stream.feed(frame).await.is_err() {
-                return;
-            }
-        }
-        let _ = self.stream.flush().await;
-    }
-
-    /// Waits for the end; the code that the relay closes with, if it says one.
-    async fn closed(mut self) -> Option<u16> {
-        let end = async {
-            let mut code = None;
-            while let Some(Ok(frame)) = self.stream.next().await {
-                if let Frame::Close(Some(frame)) = frame {
-                    code = Some(u16::from(frame.code));
-                }
-            }
-            code
-        };
-        let ended = tokio::time::timeout(PATIENCE, end).await;
-        ended.unwrap_or_else(|_| panic!("{} is not closed", self.name))
-    }
-}
-
-fn binary(bytes: impl Into<Bytes>) -> Frame {
-    Frame::Binary(bytes.into())
-}
-
-fn sync_frame(name: &str, document: DocumentId, data: &[u8]) -> Frame {
-    let envelope = SyncEnvelope {
-        sender: name,
-        target: "",
-        document: document.to_string().into(),
-        data,
-        request: false,
-    };
-    binary(protocol::encode(&Message::Sync(envelope)))
-}
-
 /// A map of a type and one more field, whose value follows.
 fn with_field(value: &[u8]) -> Vec<u8> {
     let mut frame = b"\xa2\x64type\x65leave\x61x".to_vec();
     frame.extend_from_slice(value);
     frame
-}
-
-fn part(bytes: &[u8], opcode: Data, last: bool) -> Frame {
-    let bytes = Bytes::copy_from_slice(bytes);
-    Frame::Frame(WireFrame::message(bytes, OpCode::Data(opcode), last))
-}
-
-fn control(bytes: usize, last: bool) -> Frame {
-    let bytes = vec![0; bytes];
-    Frame::Frame(WireFrame::message(
-        bytes,
-        OpCode::Control(Control::Ping),
-        last,
-    ))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,7 +124,7 @@ async fn before_the_join_nothing_but_a_join_is_heard() {
         (binary(leave), "the first message must be a join"),
         (binary(vec![0x9f; 10_000]), "malformed frame"),
     ] {
-        let mut hostile = Socket::open(&world.relay, "early").await;
+        let mut hostile = Socket::open(&world.relay.url(), "early").await;
         hostile.send(vec![frame]).await;
         assert_eq!(hostile.closed().await, Some(1002), "{reason}");
         // It has no name yet, but its connection has a number.
@@ -364,7 +267,7 @@ async fn a_message_in_many_parts_is_read() {
     }
     frames.extend((0..10_000).map(|_| part(b"", Data::Continue, false)));
     frames.push(part(b"", Data::Continue, true));
-    let mut peer = Socket::join(&world.relay, "parts").await;
+    let mut peer = Socket::join(&world.relay.url(), "parts").await;
     peer.send(frames).await;
     assert_eq!(peer.closed().await, Some(1000));
     world.go_on().await;
@@ -462,7 +365,7 @@ async fn bombs_in_changes_are_refused() {
 async fn stays_with_its_document(world: &mut World, name: &str, chunks: &[&[u8]], n: u8) {
     let document = DocumentId::new(&[&[n; 3], name.as_bytes()].concat()[..name.len().min(29) + 3]);
     let document = document.unwrap();
-    let mut hostile = Socket::join(&world.relay, name).await;
+    let mut hostile = Socket::join(&world.relay.url(), name).await;
     let mut frames = Vec::new();
     for bytes in chunks {
         let message = sync_message(&[ChangeHash([9; 32])], &[], &[bytes]);
@@ -520,7 +423,7 @@ async fn automerges_crashers_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_writes_no_line_of_the_log() {
     let mut world = World::new().await;
-    let mut hostile = Socket::open(&world.relay, "forger").await;
+    let mut hostile = Socket::open(&world.relay.url(), "forger").await;
     let join = protocol::encode(&Message::Join {
         sender: "x\n2026-01-01 ERROR forged",
         metadata: PeerMetadata::default(),

@@ -13,6 +13,7 @@ pub mod fuzz;
 pub mod honest;
 pub mod light;
 pub mod process;
+pub mod socket;
 pub mod stored;
 pub mod trace;
 pub mod typist;

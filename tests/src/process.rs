@@ -80,6 +80,8 @@ pub struct Relay {
     _reserved: TcpSocket,
     data: PathBuf,
     arguments: Vec<String>,
+    /// Most open files that it may have, if not as many as this process.
+    files_max: Option<u32>,
     directory: tempfile::TempDir,
 }
 
@@ -96,6 +98,15 @@ impl Relay {
     /// When it does not become ready; what it logged is printed.
     #[must_use]
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_limited(arguments, None)
+    }
+
+    /// The same with so many open files at most, sockets among them.
+    ///
+    /// # Panics
+    /// As [`start_with`](Self::start_with).
+    #[must_use]
+    pub fn start_limited(arguments: &[&str], files_max: Option<u32>) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("reconverge-")
             .tempdir()
@@ -103,13 +114,14 @@ impl Relay {
         let data = directory.path().join("data");
         let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
         let (reserved, port) = reserve_port();
-        let (child, port) = spawn(port, &data, &arguments, directory.path());
+        let (child, port) = spawn(port, &data, &arguments, files_max, directory.path());
         Self {
             child,
             port,
             _reserved: reserved,
             data,
             arguments,
+            files_max,
             directory,
         }
     }
@@ -186,6 +198,7 @@ impl Relay {
             self.port,
             &self.data,
             &self.arguments,
+            self.files_max,
             self.directory.path(),
         );
         self.child = child;
@@ -284,13 +297,29 @@ fn log_path(directory: &Path) -> PathBuf {
     directory.join("relay.log")
 }
 
-fn spawn(port: u16, data: &Path, arguments: &[String], directory: &Path) -> (Child, u16) {
+fn spawn(
+    port: u16,
+    data: &Path,
+    arguments: &[String],
+    files_max: Option<u32>,
+    directory: &Path,
+) -> (Child, u16) {
     let log = File::options()
         .create(true)
         .append(true)
         .open(log_path(directory))
         .unwrap();
-    let mut child = Command::new(relay_executable())
+    let mut command = match files_max {
+        None => Command::new(relay_executable()),
+        Some(max) => {
+            // The shell becomes the relay, so the process id is the relay's.
+            let mut shell = Command::new("sh");
+            let script = format!("ulimit -n {max} && exec \"$0\" \"$@\"");
+            shell.arg("-c").arg(script).arg(relay_executable());
+            shell
+        }
+    };
+    let mut child = command
         .arg("serve")
         .args(["--listen", &format!("127.0.0.1:{port}"), "--data"])
         .arg(data)
@@ -380,6 +409,13 @@ fn bytes_below(path: &Path) -> u64 {
         .sum()
 }
 
+/// Whether a process is a worker of the relay's workshop.
+fn is_workshop(pid: u32) -> bool {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut arguments = arguments.split(|byte| *byte == 0);
+    arguments.any(|argument| argument == b"workshop")
+}
+
 /// What a process has used since it began; `None` if there is none.
 #[must_use]
 pub fn usage_of(pid: u32) -> Option<Usage> {
@@ -428,6 +464,10 @@ impl ChildWatch {
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 for child in children_of(parent) {
+                    // Until it is the program that it is to be, a child has its parent's memory.
+                    if !is_workshop(child) {
+                        continue;
+                    }
                     let usage = usage_of(child).unwrap_or_default();
                     peak.fetch_max(usage.peak_bytes, Ordering::Relaxed);
                 }
