@@ -39,6 +39,10 @@ pub(crate) use socket::Socket;
 /// connection is not read until one was processed.
 const WAITING_MAX: usize = 256;
 
+/// How long a peer may take to answer when another connection joins under its id. Nobody waits for
+/// it, so it is generous: the ping may lie behind a large message on a slow line.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// How long a connection goes on when the relay stops. Documents send nothing any more, but what
 /// was sent just before is still answered: a stock client (automerge-repo 2.5.6) that answers on a
 /// socket which is closing throws in the midst of applying the change, and its copy of the
@@ -229,6 +233,9 @@ impl Peer {
         let mut heard = Instant::now();
         let mut pings: u32 = 0;
         let mut stopping = false;
+        // Since when an answer is waited for because another connection joined under this id, and
+        // what the deadline was before.
+        let mut probed: Option<(Instant, Instant)> = None;
         let relay = self.relay.clone();
         // Both stand outside the loop: entering and leaving their lists takes locks that all
         // connections share.
@@ -270,6 +277,31 @@ impl Peer {
                     code: 1008,
                     reason: "no join in time".into(),
                 },
+                Next::Deadline if let Some((since, due)) = probed.take() => {
+                    let answered = heard.max(socket.read_at()) > since;
+                    if !answered && !socket.is_writing() && !socket.is_held_up() {
+                        let peer = self.session.remote().map(PeerId::as_str);
+                        info!(connection = self.id.0, peer, "replaced by a new connection");
+                        Closing {
+                            code: 4000,
+                            reason: "replaced by a new connection of the same peer".into(),
+                        }
+                    } else {
+                        deadline.as_mut().reset(due);
+                        continue;
+                    }
+                }
+                Next::Probe => {
+                    // Not more often than once in the time for an answer, whoever joins. While it
+                    // is being written to, a ping would only wait, and other limits end it.
+                    if probed.is_none() && !stopping && !socket.is_writing() {
+                        let now = Instant::now();
+                        probed = Some((now, deadline.deadline()));
+                        deadline.as_mut().reset(now + ANSWER.min(ping));
+                        socket.ping();
+                    }
+                    continue;
+                }
                 Next::Deadline if socket.is_writing() => {
                     heard = Instant::now();
                     deadline.as_mut().reset(heard + ping);
@@ -489,7 +521,10 @@ impl Peer {
         let Some(slot) = self.documents.get(&*ephemeral.document) else {
             return;
         };
-        for to in slot.audience().iter().filter(|to| to.id != from.id) {
+        // Nor to another connection of the same name: a stock client passes on what it did not send
+        // itself, and what it passes on in its own name would go round without end.
+        let others = |to: &&Arc<Connection>| to.id != from.id && to.peer != from.peer;
+        for to in slot.audience().iter().filter(others) {
             let target = to.peer.as_str();
             let message = Message::Ephemeral(Ephemeral {
                 target,

@@ -60,6 +60,15 @@ pub(crate) struct Closing {
     pub(crate) reason: String,
 }
 
+/// What others ask of a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// That it writes what is here and ends.
+    Close(Closing),
+    /// That it finds out whether its peer still answers.
+    Probe,
+}
+
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<Frame>,
@@ -69,6 +78,7 @@ struct State {
     presence_bytes: usize,
     waiting: Vec<Arc<Slot>>,
     closing: Option<Closing>,
+    probed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -152,8 +162,19 @@ impl Outbox {
         self.writer.wake();
     }
 
-    pub(crate) fn closing(&self) -> Option<Closing> {
-        self.state().closing.clone()
+    /// Asks the connection to find out whether its peer still answers.
+    pub(crate) fn probe(&self) {
+        self.state().probed = true;
+        self.writer.wake();
+    }
+
+    /// What the connection was asked for, beside the frames.
+    pub(crate) fn wish(&self) -> Option<Wish> {
+        let mut state = self.state();
+        match &state.closing {
+            Some(closing) => Some(Wish::Close(closing.clone())),
+            None => std::mem::take(&mut state.probed).then_some(Wish::Probe),
+        }
     }
 
     /// Has the caller woken when something is added from now on.
@@ -222,6 +243,11 @@ mod tests {
         let outbox = Outbox::default();
         outbox.close(1002, "bad frame");
         outbox.close(1012, "restart");
-        assert_eq!(outbox.closing().map(|closing| closing.code), Some(1002));
+        outbox.probe();
+        let wish = outbox.wish();
+        assert!(matches!(
+            wish,
+            Some(Wish::Close(Closing { code: 1002, .. }))
+        ));
     }
 }

@@ -1,6 +1,6 @@
 //! The relay as a whole: what all its tasks share, how it starts, how it stops.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::access::Authorize;
 use crate::config::Config;
@@ -114,34 +114,37 @@ impl Shared {
     }
 }
 
-/// Who is connected, by the name that each peer gives itself.
+/// Connections under one peer id that are asked for a sign of life when another one joins.
+const PROBED_MAX: usize = 4;
+
+/// Who is connected, by the name that each peer gives itself. Nothing vouches for these names, so
+/// several connections may have one, and none is ended for what another one does.
 #[derive(Debug, Default)]
-pub(crate) struct Peers(Mutex<HashMap<PeerId, Arc<Connection>>>);
+pub(crate) struct Peers(Mutex<HashMap<PeerId, BTreeMap<ConnectionId, Arc<Connection>>>>);
 
 impl Peers {
-    fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, Arc<Connection>>> {
+    fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, BTreeMap<ConnectionId, Arc<Connection>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A peer joined. Its older connection, which it may not know to be dead, is closed.
+    /// A peer joined. Its older connection may be dead without a word, so those of its name are
+    /// asked for a sign of life.
     pub(crate) fn enter(&self, connection: &Arc<Connection>) {
-        let old = self
-            .peers()
-            .insert(connection.peer.clone(), connection.clone());
-        if let Some(old) = old {
-            info!(peer = %old.peer, connection = old.id.0, "replaced by a new connection");
-            old.outbox
-                .close(4000, "replaced by a new connection of the same peer");
+        let mut peers = self.peers();
+        let same = peers.entry(connection.peer.clone()).or_default();
+        for older in same.values().rev().take(PROBED_MAX) {
+            older.outbox.probe();
         }
+        same.insert(connection.id, connection.clone());
     }
 
     pub(crate) fn leave(&self, connection: &Connection) {
         let mut peers = self.peers();
-        if peers
-            .get(&connection.peer)
-            .is_some_and(|current| current.id == connection.id)
-        {
-            peers.remove(&connection.peer);
+        if let Some(same) = peers.get_mut(&connection.peer) {
+            same.remove(&connection.id);
+            if same.is_empty() {
+                peers.remove(&connection.peer);
+            }
         }
     }
 }

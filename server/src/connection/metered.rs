@@ -99,6 +99,11 @@ impl Metered {
         self.written_at
     }
 
+    /// Whether it is in the midst of a message of which bytes are counted.
+    pub(super) fn is_large(&self) -> bool {
+        self.counted > 0
+    }
+
     /// A message is whole; from here on its bytes are counted elsewhere.
     pub(super) fn message_ended(&mut self) {
         self.held = 0;

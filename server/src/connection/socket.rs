@@ -21,7 +21,7 @@ use tokio_util::sync::PollSemaphore;
 
 use super::metered::{Metered, Unfinished};
 use crate::large::{LARGE_BYTES, Place};
-use crate::outbox::{Closing, Frame, Outbox};
+use crate::outbox::{Closing, Frame, Outbox, Wish};
 use reconverge::protocol::MESSAGE_BYTES_MAX;
 
 /// Larger messages go as continuation frames of this size, so that no connection keeps a write
@@ -37,6 +37,8 @@ const FINISH: Duration = Duration::from_secs(3);
 pub(super) enum Next {
     Message(Message, OwnedSemaphorePermit),
     Closing(Closing),
+    /// Somebody wants to know whether the peer still answers.
+    Probe,
     /// What came is no WebSocket, or too large.
     Broken(Closing),
     Ended(String),
@@ -94,8 +96,10 @@ impl Socket {
         if let Err(error) = self.poll_write(cx, outbox) {
             return Poll::Ready(Next::Ended(error.to_string()));
         }
-        if let Some(closing) = outbox.and_then(Outbox::closing) {
-            return Poll::Ready(Next::Closing(closing));
+        match outbox.and_then(Outbox::wish) {
+            Some(Wish::Close(closing)) => return Poll::Ready(Next::Closing(closing)),
+            Some(Wish::Probe) => return Poll::Ready(Next::Probe),
+            None => {}
         }
         let stalled =
             |since: Instant| since.max(self.stream.get_ref().written_at()).elapsed() > STALLED;
@@ -201,6 +205,12 @@ impl Socket {
     /// answer pings until its end, is alive.
     pub(super) fn read_at(&self) -> Instant {
         self.stream.get_ref().read_at()
+    }
+
+    /// Whether what the peer sends may lie unread for want of a place or of memory, so that an
+    /// answer to a ping would not be seen.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.place.is_none() || self.stream.get_ref().is_large()
     }
 
     /// Whether the peer has not read yet what was written; how long that may last is watched

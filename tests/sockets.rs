@@ -1,0 +1,221 @@
+//! Aim: no connection keeps another one out or ends it, whatever it calls itself, and however many
+//! there are of its kind.
+
+#![allow(clippy::unwrap_used, reason = "a test says where it broke")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use automerge::transaction::Transactable;
+use automerge::{AutoCommit, ROOT};
+use futures::StreamExt;
+use reconverge::id::DocumentId;
+use reconverge::protocol::{self, Message, PeerMetadata};
+use reconverge_tests::light::{Change, Client, Document, Event, Fault, PATIENCE};
+use reconverge_tests::process::Relay;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
+
+fn change(doc: &mut AutoCommit, n: u32) -> Change {
+    doc.put(ROOT, "n", u64::from(n)).unwrap();
+    doc.commit();
+    Change::from(&doc.get_last_local_change().unwrap())
+}
+
+fn address(relay: &Relay) -> String {
+    let url = relay.url();
+    url.trim_start_matches("ws://")
+        .trim_end_matches('/')
+        .to_owned()
+}
+
+/// A socket that has joined under a name, and from here on reads only when it is told to: so it
+/// answers no ping.
+async fn mute(url: &str, name: &str) -> WebSocketStream<TcpStream> {
+    let address = url.trim_start_matches("ws://").trim_end_matches('/');
+    let stream = TcpStream::connect(address).await.unwrap();
+    let joined = tokio_tungstenite::client_async(url, stream).await;
+    let (mut socket, _) = joined.unwrap();
+    let join = protocol::encode(&Message::Join {
+        sender: name,
+        metadata: PeerMetadata::default(),
+        speaks_v1: true,
+    });
+    futures::SinkExt::send(&mut socket, Frame::Binary(join.into()))
+        .await
+        .unwrap();
+    let reply = socket.next().await.unwrap().unwrap();
+    assert!(reply.is_binary(), "{reply:?}");
+    socket
+}
+
+/// The code with which the relay closes a socket that is mute: what it sent is read from below, so
+/// that no ping is answered.
+async fn close_code(socket: WebSocketStream<TcpStream>) -> u16 {
+    let mut stream = socket.into_inner();
+    let mut sent = Vec::new();
+    tokio::time::timeout(PATIENCE, async {
+        loop {
+            let mut frames = &sent[..];
+            while let [kind, length @ 0..126, rest @ ..] = frames
+                && let Some((payload, rest)) = rest.split_at_checked(usize::from(*length))
+            {
+                if kind & 0x0f == 8 {
+                    return u16::from_be_bytes([payload[0], payload[1]]);
+                }
+                frames = rest;
+            }
+            let mut piece = [0; 1024];
+            let read = stream.read(&mut piece).await.unwrap();
+            assert!(read > 0, "ended without a close frame: {sent:?}");
+            sent.extend_from_slice(&piece[..read]);
+        }
+    })
+    .await
+    .expect("closed in time")
+}
+
+/// Whoever knows a peer's id, which presence shows to all, may join under it as often as they like.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_answers_is_not_cut_off_by_others_of_its_name() {
+    let relay = Relay::start_with(&["--ping-interval-s", "1"]);
+    let id = DocumentId::new(&[1; 16]).unwrap();
+    let mut doc = AutoCommit::new();
+    let mut victim = Client::connect(&relay.url(), "victim").await.unwrap();
+    let at = victim.open(Document::created(id, [change(&mut doc, 0)]));
+    victim.until_acked(at).await.unwrap();
+
+    let url = relay.url();
+    let attack = async {
+        let mut held = Vec::new();
+        for n in 0..200 {
+            let socket = mute(&url, "victim").await;
+            // Some stay, some go.
+            if n % 2 == 0 {
+                held.push(socket);
+            }
+        }
+        // One that does not answer is closed, and so all of the name have been asked.
+        close_code(held.remove(0)).await
+    };
+    let code = tokio::select! {
+        ended = victim.until(|_| false) => panic!("the victim's connection: {ended:?}"),
+        code = attack => code,
+    };
+    assert!(code == 4000 || code == 1001, "{code}");
+    for n in 1..20 {
+        victim.write(at, change(&mut doc, n));
+        victim.until_acked(at).await.unwrap();
+    }
+}
+
+/// A line to the relay on which from some moment on nothing of the client passes, and nobody is told
+/// that it ended: as when a laptop went to sleep, or a phone from one network to another.
+struct Line {
+    url: String,
+    dead: Arc<AtomicBool>,
+}
+
+impl Line {
+    async fn to(relay: &Relay) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/", listener.local_addr().unwrap());
+        let dead = Arc::new(AtomicBool::new(false));
+        let (address, is_dead) = (address(relay), dead.clone());
+        tokio::spawn(async move {
+            let (client, _) = listener.accept().await.unwrap();
+            let relay = TcpStream::connect(address).await.unwrap();
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_relay, mut to_relay) = relay.into_split();
+            tokio::spawn(async move {
+                let mut piece = [0; 4096];
+                while let Ok(read @ 1..) = from_client.read(&mut piece).await {
+                    if !is_dead.load(Ordering::Relaxed) {
+                        to_relay.write_all(&piece[..read]).await.unwrap();
+                    }
+                }
+                // Its end does not pass, either.
+                std::future::pending::<()>().await;
+            });
+            let _ = tokio::io::copy(&mut from_relay, &mut to_client).await;
+        });
+        Self { url, dead }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_after_a_dead_line_is_let_in_at_once() {
+    // An answer is waited for as long as the pings' interval, if that is shorter than 5 s; and
+    // without the other connection it would be silent for twice that before it is closed.
+    let relay = Relay::start_with(&["--ping-interval-s", "4"]);
+    let id = DocumentId::new(&[2; 16]).unwrap();
+    let mut doc = AutoCommit::new();
+    let line = Line::to(&relay).await;
+    let mut old = Client::connect(&line.url, "ann").await.unwrap();
+    let at = old.open(Document::created(id, [change(&mut doc, 0)]));
+    old.until_acked(at).await.unwrap();
+    let mut bob = Client::connect(&relay.url(), "bob").await.unwrap();
+    bob.open(Document::new(id));
+    bob.until(|bob| bob.document(0).is_in_step()).await.unwrap();
+    line.dead.store(true, Ordering::Relaxed);
+
+    // The relay has not noticed anything, and will not for as long as pings take.
+    let mut new = Client::connect(&relay.url(), "ann").await.unwrap();
+    let again = new.open(Document::new(id));
+    new.until(|new| new.document(again).is_in_step())
+        .await
+        .unwrap();
+    let written = change(&mut doc, 1);
+    let head = written.hash;
+    new.write(again, written);
+    new.until_acked(again).await.unwrap();
+    bob.until(|bob| bob.document(0).heads() == [head])
+        .await
+        .unwrap();
+
+    // The old one is asked, and closed since it does not answer. The others go on.
+    let ended = tokio::select! {
+        ended = new.until(|_| false) => panic!("the new connection: {ended:?}"),
+        ended = old.until(|_| false) => ended,
+    };
+    assert!(matches!(ended, Err(Fault::Closed)), "{ended:?}");
+    assert!(relay.log().contains("replaced by a new connection"));
+}
+
+/// Stock clients pass on presence in the name of its author. Of two with one name, each would take
+/// the other's for something to be passed on.
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_goes_to_others_and_not_to_those_of_the_same_name() {
+    let relay = Relay::start();
+    let id = DocumentId::new(&[3; 16]).unwrap();
+    let mut doc = AutoCommit::new();
+    let mut first = Client::connect(&relay.url(), "ann").await.unwrap();
+    let at = first.open(Document::created(id, [change(&mut doc, 0)]));
+    first.until_acked(at).await.unwrap();
+    let mut others = Vec::new();
+    for name in ["ann", "bob"] {
+        let mut client = Client::connect(&relay.url(), name).await.unwrap();
+        client.open(Document::new(id));
+        client
+            .until(|client| client.document(0).is_in_step())
+            .await
+            .unwrap();
+        others.push(client);
+    }
+    let [second, bob] = &mut others[..] else {
+        panic!("two others");
+    };
+    for count in 1..=3 {
+        first.broadcast(at, count, b"here");
+    }
+    first.flush().await.unwrap();
+    for _ in 1..=3 {
+        assert_eq!(bob.next_in_time().await.unwrap(), Event::Ephemeral(0));
+    }
+    // What comes next at the second is the edit, not presence, which was sent before.
+    first.write(at, change(&mut doc, 1));
+    first.until_acked(at).await.unwrap();
+    assert_eq!(second.next_in_time().await.unwrap(), Event::Synced(0));
+}
