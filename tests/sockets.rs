@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
@@ -218,4 +219,79 @@ async fn presence_goes_to_others_and_not_to_those_of_the_same_name() {
     first.write(at, change(&mut doc, 1));
     first.until_acked(at).await.unwrap();
     assert_eq!(second.next_in_time().await.unwrap(), Event::Synced(0));
+}
+
+/// How many bytes of pings each sends: more than fit into the sockets' own buffers.
+const PINGS_BYTES: usize = 32 * 1024 * 1024;
+/// A client's frame of 125 bytes, and the answer to it.
+const PING_BYTES: usize = 131;
+const PONG_BYTES: usize = 127;
+
+/// What the relay may grow by for three who ping and do not read.
+const PINGED_GROWTH_MAX: u64 = 8 * 1024 * 1024;
+
+fn pings() -> Vec<u8> {
+    let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+    ping.resize(PING_BYTES, b'x');
+    ping.repeat(500)
+}
+
+/// Pings until enough is sent or the relay reads no more: how many bytes.
+async fn ping_without_reading(stream: &mut TcpStream) -> usize {
+    let (many, mut sent) = (pings(), 0);
+    while sent < PINGS_BYTES {
+        let writing = stream.write(&many[sent % many.len()..]);
+        match tokio::time::timeout(Duration::from_secs(1), writing).await {
+            Ok(written) => sent += written.unwrap(),
+            Err(_) => break,
+        }
+    }
+    sent
+}
+
+/// Reads all answers to what was sent, and sends the rest of the last ping.
+async fn read_pongs(stream: &mut TcpStream, sent: usize) {
+    let many = pings();
+    let pinged = sent.div_ceil(PING_BYTES);
+    let rest = &many[..pinged * PING_BYTES - sent];
+    let rest = &many[many.len() - rest.len()..];
+    let (mut reads, mut writes) = stream.split();
+    let read = async {
+        let (mut answers, mut answered) = (vec![0; 64 * 1024], 0);
+        while answered < pinged * PONG_BYTES {
+            let read = tokio::time::timeout(PATIENCE, reads.read(&mut answers)).await;
+            let read = read.expect("an answer in time").unwrap();
+            assert!(read > 0, "cut off after {answered} bytes");
+            answered += read;
+        }
+        assert_eq!(answered, pinged * PONG_BYTES);
+    };
+    let (written, ()) = tokio::join!(writes.write_all(rest), read);
+    written.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_pings_and_does_not_read_is_not_read_either() {
+    let relay = Relay::start();
+    let mut streams = Vec::new();
+    for n in 0..3 {
+        let socket = mute(&relay.url(), &format!("pings-{n}")).await;
+        streams.push(socket.into_inner());
+    }
+    let before = relay.usage().resident_bytes;
+    let [first, second, third] = &mut streams[..] else {
+        panic!("three");
+    };
+    let sent = tokio::join!(
+        ping_without_reading(first),
+        ping_without_reading(second),
+        ping_without_reading(third),
+    );
+    let grown = relay.usage().resident_bytes.saturating_sub(before);
+    println!("{sent:?} bytes of pings taken, the relay grew by {grown}");
+    assert!(grown < PINGED_GROWTH_MAX, "the relay grew by {grown} bytes");
+    // Who is slow, and honest, gets each answer when it reads.
+    read_pongs(first, sent.0).await;
+    read_pongs(second, sent.1).await;
+    read_pongs(third, sent.2).await;
 }

@@ -104,6 +104,16 @@ impl Metered {
         self.counted > 0
     }
 
+    /// A ping or a pong is whole, which may come in the midst of a message and stays nowhere.
+    pub(super) fn control_ended(&mut self, payload_bytes: usize) {
+        // A client's frame has two bytes and a mask of four before its payload.
+        let bytes = payload_bytes + 6;
+        self.held = self.held.saturating_sub(bytes);
+        let counted = bytes.min(self.counted);
+        self.counted -= counted;
+        self.unfinished.give_back(counted);
+    }
+
     /// A message is whole; from here on its bytes are counted elsewhere.
     pub(super) fn message_ended(&mut self) {
         self.held = 0;
@@ -204,5 +214,19 @@ mod tests {
         drop(second);
         assert_eq!(unfinished.bytes.load(Ordering::SeqCst), 0);
         drop(sending.await);
+    }
+
+    #[tokio::test]
+    async fn pings_do_not_add_up_to_a_message() {
+        let unfinished = Arc::new(Unfinished::new(100_000));
+        let (mut pinged, mut pings) = pair(&unfinished).await;
+        let mut frame = [0; 131];
+        for _ in 0..2_000 {
+            pings.write_all(&frame).await.unwrap();
+            pinged.read_exact(&mut frame).await.unwrap();
+            pinged.control_ended(125);
+        }
+        assert!(!pinged.is_large());
+        assert_eq!(unfinished.bytes.load(Ordering::SeqCst), 0);
     }
 }

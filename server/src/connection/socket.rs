@@ -28,6 +28,11 @@ use reconverge::protocol::MESSAGE_BYTES_MAX;
 /// buffer as large as the largest document that it was ever sent.
 const FRAME_BYTES: usize = LARGE_BYTES;
 
+/// Answers to pings that may wait to be written, of at most 127 bytes each. The library queues one
+/// for each ping without a bound; when there are as many, nothing more is read. A few are let pass,
+/// because a peer that writes something large may not read until it is written.
+const PONGS_MAX: usize = 64;
+
 /// How long a peer may read nothing while something waits for it, and how long it may take to
 /// read what is left when the connection ends.
 const STALLED: Duration = Duration::from_secs(60);
@@ -52,6 +57,8 @@ pub(crate) struct Socket {
     /// Whether something was written since the last flush.
     unflushed: bool,
     stalled_since: Option<Instant>,
+    /// Pings that were answered since all was flushed.
+    pongs: usize,
     place: Option<OwnedSemaphorePermit>,
 }
 
@@ -61,6 +68,9 @@ impl Socket {
         let io = Metered::new(io, unfinished);
         let mut config = WebSocketConfig::default();
         config.read_buffer_size = 2 * 1024;
+        // Frames are added only while the last ones could be written, and pongs are counted, so the
+        // buffer is bounded by this, one frame and the pongs. A limit of the library's would lose
+        // the frame that meets it.
         config.write_buffer_size = 16 * 1024;
         config.max_message_size = Some(MESSAGE_BYTES_MAX);
         config.max_frame_size = Some(MESSAGE_BYTES_MAX);
@@ -71,6 +81,7 @@ impl Socket {
             rest: None,
             unflushed: false,
             stalled_since: None,
+            pongs: 0,
             place: None,
         }
     }
@@ -112,6 +123,10 @@ impl Socket {
             };
             self.place = place;
         }
+        if self.pongs >= PONGS_MAX {
+            // Writing them has the task woken.
+            return Poll::Pending;
+        }
         match Pin::new(&mut self.stream).poll_next(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => Poll::Ready(Next::Ended("closed by the peer".into())),
@@ -121,8 +136,14 @@ impl Socket {
             }
             Poll::Ready(Some(Ok(message))) => {
                 // Pings may come in the midst of a message that is sent in parts.
-                if matches!(message, Message::Binary(_) | Message::Text(_)) {
-                    self.stream.get_mut().message_ended();
+                match &message {
+                    Message::Ping(data) => {
+                        self.stream.get_mut().control_ended(data.len());
+                        self.pongs += 1;
+                        self.unflushed = true;
+                    }
+                    Message::Pong(data) => self.stream.get_mut().control_ended(data.len()),
+                    _ => self.stream.get_mut().message_ended(),
                 }
                 let place = self.place.take().expect("acquired above");
                 Poll::Ready(Next::Message(message, place))
@@ -163,6 +184,7 @@ impl Socket {
         if self.unflushed {
             match Pin::new(&mut self.stream).poll_flush(cx)? {
                 Poll::Ready(()) => {
+                    self.pongs = 0;
                     self.unflushed = false;
                     self.stalled_since = None;
                 }
@@ -210,7 +232,7 @@ impl Socket {
     /// Whether what the peer sends may lie unread for want of a place or of memory, so that an
     /// answer to a ping would not be seen.
     pub(super) fn is_held_up(&self) -> bool {
-        self.place.is_none() || self.stream.get_ref().is_large()
+        self.place.is_none() || self.pongs >= PONGS_MAX || self.stream.get_ref().is_large()
     }
 
     /// Whether the peer has not read yet what was written; how long that may last is watched
