@@ -12,12 +12,14 @@ use automerge::{AutoCommit, ROOT};
 use futures::StreamExt;
 use reconverge::id::DocumentId;
 use reconverge::protocol::{self, Message, PeerMetadata};
+use reconverge_tests::Random;
 use reconverge_tests::light::{Change, Client, Document, Event, Fault, PATIENCE};
 use reconverge_tests::process::Relay;
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
 fn change(doc: &mut AutoCommit, n: u32) -> Change {
     doc.put(ROOT, "n", u64::from(n)).unwrap();
@@ -294,4 +296,147 @@ async fn who_pings_and_does_not_read_is_not_read_either() {
     read_pongs(first, sent.0).await;
     read_pongs(second, sent.1).await;
     read_pongs(third, sent.2).await;
+}
+
+/// An idle socket from some address, opened again whenever the relay ends it.
+async fn keep_idle(relay: String, from: &str, pause: Duration) {
+    loop {
+        if let Ok(mut stream) = connect(&relay, from).await {
+            let _ = stream.read(&mut [0; 64]).await;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn connect(relay: &str, from: &str) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(format!("{from}:0").parse().unwrap())?;
+    socket.connect(relay.parse().unwrap()).await
+}
+
+/// Joins, and tries again as clients do; but not for as long as idle sockets are let live anyway,
+/// which is 10 s.
+async fn joins(url: &str) -> Client {
+    let joining = async {
+        loop {
+            if let Ok(client) = Client::connect(url, "honest").await {
+                return client;
+            }
+        }
+    };
+    let joined = tokio::time::timeout(Duration::from_secs(5), joining);
+    joined.await.expect("let in while others are idle")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_something_to_say_gets_in_beside_more_idle_sockets_than_may_be_open() {
+    let relay = Relay::start_limited(&[], Some(256));
+    let url = relay.url();
+    let mut idle = tokio::task::JoinSet::new();
+    for n in 0..1_100 {
+        // From elsewhere they come again at once; those of the same address, some time later.
+        let (from, pause) = match n % 4 {
+            0 => ("127.0.0.1", Duration::from_secs(1)),
+            _ => ("127.0.0.2", Duration::ZERO),
+        };
+        idle.spawn(keep_idle(address(&relay), from, pause));
+    }
+    let mut random = Random::new(1);
+    for n in 0..20 {
+        let mut client = joins(&url).await;
+        let id = DocumentId::new(&random.noise(16)).unwrap();
+        let mut doc = AutoCommit::new();
+        let at = client.open(Document::created(id, [change(&mut doc, n)]));
+        client.until_acked(at).await.unwrap();
+    }
+    // A worker of the workshop has its pipes.
+    let mut typed = AutoCommit::new();
+    for n in 0..100 {
+        typed.put(ROOT, "n", n).unwrap();
+        typed.commit();
+    }
+    let heads = typed.get_heads();
+    let mut client = joins(&url).await;
+    let id = DocumentId::new(&random.noise(16)).unwrap();
+    let hashes = typed
+        .get_changes(&[])
+        .iter()
+        .map(|change| change.hash())
+        .collect();
+    let at = client.open(Document::with_snapshot(id, typed.save().into(), hashes));
+    let uploaded = client.until(|client| client.document(at).relay_heads() == Some(&heads));
+    uploaded.await.unwrap();
+    assert!(!relay.log().contains("cannot accept"), "{}", relay.log());
+}
+
+async fn refused(url: &str, name: &str) -> u16 {
+    match Client::connect(url, name).await {
+        Err(Fault::Socket(error)) => match *error {
+            Error::Http(response) => response.status().as_u16(),
+            error => panic!("{error}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whether a WebSocket can be had from this address.
+async fn gets_in(relay: &Relay, from: &str) -> Result<WebSocketStream<TcpStream>, Error> {
+    let stream = connect(&address(relay), from).await;
+    let upgraded = tokio_tungstenite::client_async(relay.url(), stream.unwrap()).await;
+    upgraded.map(|(socket, _)| socket)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_does_not_take_all_connections() {
+    let options = [
+        "--connections-max",
+        "4",
+        "--connections-per-address-max",
+        "3",
+    ];
+    let relay = Relay::start_with(&options);
+    let mut held = Vec::new();
+    for n in 0..3 {
+        let client = Client::connect(&relay.url(), &format!("here-{n}")).await;
+        held.push(client.unwrap());
+    }
+    assert_eq!(refused(&relay.url(), "here-3").await, 503);
+    let elsewhere = gets_in(&relay, "127.0.0.2").await.unwrap();
+    // Now there are as many as may be of all.
+    assert!(gets_in(&relay, "127.0.0.3").await.is_err());
+    drop(elsewhere);
+    while gets_in(&relay, "127.0.0.3").await.is_err() {
+        // The relay has not seen yet that one is gone.
+        tokio::task::yield_now().await;
+    }
+    // Those who are connected noticed nothing.
+    let id = DocumentId::new(&[4; 16]).unwrap();
+    let mut doc = AutoCommit::new();
+    let at = held[0].open(Document::created(id, [change(&mut doc, 0)]));
+    held[0].until_acked(at).await.unwrap();
+}
+
+/// As when a relay comes back, or is busy for a moment, and all clients with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_may_wait_to_be_accepted_as_the_system_lets() {
+    let system = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let clients = system.trim().parse::<usize>().unwrap().min(1_000);
+    let relay = Relay::start();
+    // So it accepts nobody, whatever comes.
+    relay.signal(Signal::STOP);
+    let mut connecting = tokio::task::JoinSet::new();
+    for _ in 0..clients {
+        connecting.spawn(TcpStream::connect(address(&relay)));
+    }
+    let all = tokio::time::timeout(PATIENCE, connecting.join_all()).await;
+    let all = all.expect("none is turned away");
+    relay.signal(Signal::CONT);
+    for stream in all {
+        let mut stream = stream.unwrap();
+        let request = b"GET /healthz HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    }
 }

@@ -11,8 +11,13 @@ use crate::workshop::WorkshopConfig;
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Most connections at a time; others are answered 503.
+    /// Most connections at a time; others are answered 503. There are fewer if the process may not
+    /// open as many files.
     pub connections_max: usize,
+    /// Most of them from one IPv4 address, or one /64 of IPv6; half of all, if it is not said.
+    pub connections_per_address_max: Option<usize>,
+    /// How long a socket may live that does not become a WebSocket.
+    pub upgrade_timeout: Duration,
     /// Most documents that one connection may speak of; further ones are refused, each by itself.
     pub documents_max: usize,
     /// How often a connection is pinged. One that was silent for two pings is closed.
@@ -59,6 +64,10 @@ impl Config {
         let workshop = &self.workshop;
         let numbers = [
             (self.connections_max, "connections_max"),
+            (
+                self.connections_per_address_max.unwrap_or(1),
+                "connections_per_address_max",
+            ),
             (self.received_bytes_max / 1024, "received_bytes_max"),
             (self.sending_bytes_max, "sending_bytes_max"),
             (self.verify_lag_changes as usize, "verify_lag_changes"),
@@ -66,6 +75,7 @@ impl Config {
         ];
         let times = [
             (self.ping_interval, "ping_interval"),
+            (self.upgrade_timeout, "upgrade_timeout"),
             (self.join_timeout, "join_timeout"),
             (self.unavailable_grace, "unavailable_grace"),
             (self.idle_timeout, "idle_timeout"),
@@ -106,6 +116,8 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             connections_max: 100_000,
+            connections_per_address_max: None,
+            upgrade_timeout: Duration::from_secs(120),
             documents_max: 1024 * 1024,
             ping_interval: Duration::from_secs(20),
             join_timeout: Duration::from_secs(20),

@@ -1,6 +1,8 @@
 //! HTTP: the upgrade to WebSocket on any path, and a few pages for people and probes.
 
 use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,13 +17,14 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use reconverge::id::Space;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{debug, warn};
 
 use crate::connection::{self, Socket};
 use crate::demo;
 use crate::relay::Shared;
+use crate::sockets::{self, Place};
 
 /// How long a request's head may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,33 +32,77 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait when the operating system gives no more sockets.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// Listens at an address, with as long a queue of connections to be accepted as the system allows:
+/// it takes no more than its own limit of what is asked for.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections of the last run that are still in TIME_WAIT do not hold the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(i32::MAX.unsigned_abs())
+}
+
 /// Accepts connections until the relay stops.
 pub(crate) async fn accept(relay: Arc<Shared>, listener: TcpListener) {
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             () = relay.stopping.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
+                failing = false;
                 // Messages are written whole; waiting for more only delays them.
                 let _ = stream.set_nodelay(true);
-                relay.tasks.spawn(serve(relay.clone(), stream));
+                if relay.sockets.is_crowded() {
+                    // Those that have said what they want get on before one must give way, and
+                    // those that gave way close.
+                    tokio::task::yield_now().await;
+                }
+                let place = relay.sockets.enter(from.ip());
+                relay.tasks.spawn(serve(relay.clone(), stream, place));
             }
+            // It ended before it was accepted, which is nobody else's trouble.
+            Err(error) if is_of_one(&error) => debug!(%error, "not accepted"),
             Err(error) => {
-                warn!(%error, "cannot accept a connection");
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(%error, "cannot accept connections; tried again until it works");
+                }
+                relay.sockets.make_room();
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
     }
 }
 
+/// Whether it is an error of the connection that was to be accepted.
+fn is_of_one(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
 /// Serves one TCP connection as HTTP, which mostly ends in an upgrade.
-async fn serve(relay: Arc<Shared>, stream: TcpStream) {
+async fn serve(relay: Arc<Shared>, stream: TcpStream, place: Arc<Place>) {
+    // Who has said something is looked at first.
+    tokio::select! {
+        biased;
+        _ = stream.readable() => {}
+        () = relay.stopping.cancelled() => return,
+        () = place.gives_way() => return,
+        () = tokio::time::sleep(HEADER_TIMEOUT) => return,
+    }
+    let gives_way = place.speaks();
     let service = {
-        let relay = relay.clone();
+        let (relay, place) = (relay.clone(), place.clone());
         service_fn(move |request| {
-            let response = answer(&relay, request);
+            let response = answer(&relay, &place, request);
             async move { Ok::<_, Infallible>(response) }
         })
     };
@@ -70,16 +117,19 @@ async fn serve(relay: Arc<Shared>, stream: TcpStream) {
     );
     let ended = tokio::select! {
         () = relay.stopping.cancelled() => return,
-        ended = http => ended,
+        () = gives_way.cancelled() => return,
+        ended = tokio::time::timeout(relay.config.upgrade_timeout, http) => ended,
     };
-    if let Err(error) = ended {
-        debug!(%error, "http connection ended");
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "http connection ended"),
+        Err(_) => debug!("http connection ended: no upgrade in time"),
     }
 }
 
-fn answer(relay: &Arc<Shared>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(relay: &Arc<Shared>, place: &Place, request: Request<Incoming>) -> Response<Full<Bytes>> {
     if is_upgrade(request.headers()) {
-        return upgrade(relay, request);
+        return upgrade(relay, place, request);
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return page(
@@ -126,7 +176,11 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// RFC 6455, section 4.2: checks the client's handshake and answers it.
-fn upgrade(relay: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn upgrade(
+    relay: &Arc<Shared>,
+    place: &Place,
+    mut request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
     let headers = request.headers();
     let version = headers.get(SEC_WEBSOCKET_VERSION);
     let key = headers
@@ -144,19 +198,16 @@ fn upgrade(relay: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Full
             "space must have 1 to 128 bytes, none of control\n",
         );
     };
-    let busy = relay.connections.fetch_add(1, Ordering::Relaxed) >= relay.config.connections_max;
-    let counted = Counted(relay.clone());
-    if busy {
-        return page(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the relay has all the connections it takes\n",
-        );
-    }
+    let connected = match place.connect() {
+        Ok(connected) => connected,
+        Err(full) => return no_room(full),
+    };
     let id = relay.new_connection();
     let upgrading = hyper::upgrade::on(&mut request);
-    relay.tasks.spawn(async move {
-        let counted = counted;
-        let relay = counted.0.clone();
+    let relay = relay.clone();
+    let tasks = relay.tasks.clone();
+    tasks.spawn(async move {
+        let _connected = connected;
         let upgraded = tokio::select! {
             () = relay.stopping.cancelled() => return,
             upgraded = upgrading => upgraded,
@@ -184,13 +235,18 @@ fn upgrade(relay: &Arc<Shared>, mut request: Request<Incoming>) -> Response<Full
     response
 }
 
-/// Counts a connection as long as it lives.
-struct Counted(Arc<Shared>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
+/// Tells a client that it cannot be connected, and ends its socket.
+fn no_room(full: sockets::Full) -> Response<Full<Bytes>> {
+    let mut response = page(
+        StatusCode::SERVICE_UNAVAILABLE,
+        match full {
+            sockets::Full::All => "the relay has all the connections it takes\n",
+            sockets::Full::Address => "the relay has all the connections it takes of one address\n",
+        },
+    );
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// The space that a url's query names; the default one if it names none.

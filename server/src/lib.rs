@@ -21,6 +21,7 @@ mod large;
 mod outbox;
 mod relay;
 mod remote_heads;
+mod sockets;
 mod trouble;
 mod unfolded;
 mod unheard;

@@ -18,6 +18,7 @@ use reconverge::storage::{Storage, StorageError};
 use reconverge_server::access::Open;
 use reconverge_server::config::{Config, Verify};
 use reconverge_server::{Relay, demo, until_let_go, workshop};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::SignalKind;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -84,10 +85,16 @@ struct Serve {
     /// Memory for the cache of the file's pages, in MiB.
     #[arg(long, env = "RECONVERGE_CACHE_MIB", default_value_t = 16, value_parser = mib(1))]
     cache_mib: usize,
-    /// Most connections at a time; others are answered 503.
+    /// Most connections at a time; others are answered 503. Each takes a file descriptor, of which
+    /// the relay takes as many as the system lets it (`ulimit -Hn`); the log says if they do not
+    /// suffice.
     #[arg(long, env = "RECONVERGE_CONNECTIONS_MAX", default_value_t = 100_000,
         value_parser = number(10_000_000))]
     connections_max: usize,
+    /// Most of them from one address (a /64 of IPv6); others are answered 503. Half of all, if it
+    /// is not given. Behind a reverse proxy all come from the proxy's: give it as many as all.
+    #[arg(long, env = "RECONVERGE_CONNECTIONS_PER_ADDRESS_MAX", value_parser = number(10_000_000))]
+    connections_per_address_max: Option<usize>,
     /// Seconds between pings. A connection that is silent for two of them is closed.
     #[arg(long, env = "RECONVERGE_PING_INTERVAL_S", default_value_t = 20,
         value_parser = seconds(DAY_S))]
@@ -228,6 +235,7 @@ fn run(serve: &Serve) -> Result<(), String> {
              wasm/ and then in examples/demo/, and build the relay again",
         ));
     }
+    raise_descriptors();
     std::fs::create_dir_all(&serve.data)
         .map_err(|e| format!("cannot make the folder {}: {e}", serve.data.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -237,6 +245,19 @@ fn run(serve: &Serve) -> Result<(), String> {
     runtime
         .map_err(|e| e.to_string())?
         .block_on(serve_until_told(serve))
+}
+
+/// Has the process open as many files as the system lets it: the usual limit is for programs that
+/// wait with `select`, which takes none above 1,024.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "cannot raise the number of files that may be open");
+    }
 }
 
 async fn serve_until_told(serve: &Serve) -> Result<(), String> {
@@ -258,6 +279,7 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
     let config = Config {
         listen: serve.listen,
         connections_max: serve.connections_max,
+        connections_per_address_max: serve.connections_per_address_max,
         ping_interval: Duration::from_secs(serve.ping_interval_s),
         idle_timeout: Duration::from_secs(serve.idle_timeout_s),
         sending_bytes_max: serve.sending_mib * 1024 * 1024,

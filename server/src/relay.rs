@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -10,11 +10,10 @@ use reconverge::id::{ConnectionId, PeerId};
 use reconverge::native::Committer;
 use reconverge::session::Local;
 use reconverge::storage::{Storage, StorageError};
-use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::access::Authorize;
 use crate::config::Config;
@@ -24,6 +23,7 @@ use crate::documents::Documents;
 use crate::held::until_let_go;
 use crate::http;
 use crate::large::Large;
+use crate::sockets::{Limits, Sockets};
 use crate::trouble::Trouble;
 use crate::unfolded::Unfolded;
 use crate::unheard::Unheard;
@@ -42,6 +42,11 @@ pub enum RelayError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// The system gives the process too few descriptors for a socket each.
+    #[error(
+        "the process may have only {0} files and sockets open at a time: raise its limit (ulimit -n)"
+    )]
+    Descriptors(usize),
     /// The relay was told to run in a way that it cannot.
     #[error("{0} is 0, or too large")]
     Config(&'static str),
@@ -68,7 +73,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the relay begins to stop.
     pub(crate) stopping: CancellationToken,
-    pub(crate) connections: AtomicUsize,
+    pub(crate) sockets: Arc<Sockets>,
     /// Whether documents are being served.
     pub(crate) ready: AtomicBool,
     received_kib: Arc<Semaphore>,
@@ -172,11 +177,19 @@ impl Relay {
         config.check().map_err(RelayError::Config)?;
         let address = config.listen;
         let listen = |source| RelayError::Listen { address, source };
-        let bind = async || TcpListener::bind(address).await;
+        let bind = async || http::listen(address);
         let in_use = |e: &std::io::Error| e.kind() == std::io::ErrorKind::AddrInUse;
         let listener = until_let_go(&address.to_string(), bind, in_use).await;
         let listener = listener.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let limits = Limits::new(&config).map_err(RelayError::Descriptors)?;
+        if limits.connected < config.connections_max {
+            info!(
+                connections_max = limits.connected,
+                connections_per_address_max = limits.connected_per_address,
+                "the process may not open more sockets: fewer connections than configured"
+            );
+        }
         let (committer, writer) = Committer::start(storage.clone()).map_err(RelayError::Writer)?;
         let shared = Arc::new(Shared {
             local: Local {
@@ -200,7 +213,7 @@ impl Relay {
             authorize,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
-            connections: AtomicUsize::new(0),
+            sockets: Sockets::new(limits),
             ready: AtomicBool::new(true),
             next_connection: AtomicU64::new(1),
         });

@@ -177,7 +177,8 @@ impl Relay {
         status
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
         // A relay that died by itself is found out by whoever talks to it.
         let _ = kill_process(pid, signal);
