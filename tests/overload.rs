@@ -258,6 +258,8 @@ fn numbers_out_of_range_are_refused_at_the_start() {
         ("--cache-mib", "0"),
         ("--cache-mib", &huge),
         ("--connections-max", "0"),
+        ("--connections-per-address-max", "0"),
+        ("--log-kib-per-minute", "1"),
         ("--ping-interval-s", "0"),
         ("--ping-interval-s", &huge),
         ("--idle-timeout-s", "0"),

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod log;
 mod quarantine;
 
 use std::net::SocketAddr;
@@ -22,6 +23,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::SignalKind;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::log::{Form, Log};
 
 /// Threads that may wait for the disk at a time. More would not make it faster, and each keeps
 /// some memory of its own.
@@ -137,6 +142,11 @@ struct Serve {
     /// Form of the log on standard error.
     #[arg(long, env = "RECONVERGE_LOG_FORMAT", default_value = "human")]
     log_format: LogFormat,
+    /// Most that is logged in a minute, in KiB; what is more is left out, and counted in the log.
+    /// Lines are cut at 4 KiB.
+    #[arg(long, env = "RECONVERGE_LOG_KIB_PER_MINUTE", default_value_t = 768,
+        value_parser = kib(16))]
+    log_kib_per_minute: usize,
     /// What to log: error, warn, info, debug or trace, also per module.
     #[arg(long, env = "RECONVERGE_LOG", default_value = "info")]
     log: String,
@@ -147,6 +157,11 @@ const YEAR_S: u64 = 365 * DAY_S;
 
 /// At least `from` MiB, at most a TiB.
 fn mib(from: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(from..=1024 * 1024)
+}
+
+/// At least `from` KiB, at most a GiB.
+fn kib(from: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(from..=1024 * 1024)
 }
 
@@ -218,14 +233,16 @@ fn run(serve: &Serve) -> Result<(), String> {
         Ok(filter) => (filter, None),
         Err(reason) => (default, Some(reason)),
     };
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    match serve.log_format {
-        LogFormat::Human => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let form = match serve.log_format {
+        LogFormat::Human => Form::Human { colours },
+        LogFormat::Json => Form::Json,
+    };
+    let log = Log::new(form, serve.log_kib_per_minute * 1024);
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(log.clone())
+        .init();
     if let Some(reason) = bad_filter {
         return Err(reason);
     }
@@ -242,9 +259,17 @@ fn run(serve: &Serve) -> Result<(), String> {
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build();
-    runtime
-        .map_err(|e| e.to_string())?
-        .block_on(serve_until_told(serve))
+    let runtime = runtime.map_err(|e| e.to_string())?;
+    let telling = log.clone();
+    runtime.spawn(async move {
+        loop {
+            tokio::time::sleep(log::TELL_EVERY).await;
+            telling.tell_left_out(false);
+        }
+    });
+    let ended = runtime.block_on(serve_until_told(serve));
+    log.tell_left_out(true);
+    ended
 }
 
 /// Has the process open as many files as the system lets it: the usual limit is for programs that
