@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says where it broke")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,12 +11,15 @@ use std::time::Duration;
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
 use futures::StreamExt;
-use reconverge::id::DocumentId;
+use reconverge::id::{DocumentId, PeerId};
 use reconverge::protocol::{self, Message, PeerMetadata};
+use reconverge::storage::MemoryStorage;
+use reconverge_server::access::Open;
+use reconverge_server::config::Config;
 use reconverge_tests::Random;
 use reconverge_tests::light::{Change, Client, Document, Event, Fault, PATIENCE};
 use reconverge_tests::process::Relay;
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
@@ -401,7 +405,25 @@ async fn one_address_does_not_take_all_connections() {
         held.push(client.unwrap());
     }
     assert_eq!(refused(&relay.url(), "here-3").await, 503);
-    let elsewhere = gets_in(&relay, "127.0.0.2").await.unwrap();
+    assert!(relay.log().contains("see --connections-per-address-max"));
+    // Who asks for pages, or leaves before it is answered, takes no place of a connection.
+    for n in 0..20 {
+        let mut stream = connect(&address(&relay), "127.0.0.2").await.unwrap();
+        let request = match n % 2 {
+            0 => "GET / HTTP/1.1\r\nhost: relay\r\n\r\n",
+            _ => {
+                "GET / HTTP/1.1\r\nhost: relay\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                 sec-websocket-version: 13\r\nsec-websocket-key: x\r\n\r\n"
+            }
+        };
+        stream.write_all(request.as_bytes()).await.unwrap();
+    }
+    let elsewhere = loop {
+        if let Ok(socket) = gets_in(&relay, "127.0.0.2").await {
+            break socket;
+        }
+        tokio::task::yield_now().await;
+    };
     // Now there are as many as may be of all.
     assert!(gets_in(&relay, "127.0.0.3").await.is_err());
     drop(elsewhere);
@@ -439,4 +461,78 @@ async fn as_many_may_wait_to_be_accepted_as_the_system_lets() {
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
     }
+}
+
+/// As when the whole system has no more to give: accepting fails for a reason that is nobody's who
+/// connects, and works again later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_can_accept_nobody_says_so_once_and_goes_on_when_it_can() {
+    let relay = Relay::start();
+    let mut early = Client::connect(&relay.url(), "early").await.unwrap();
+    let pid = Pid::from_raw(relay.pid().cast_signed()).unwrap();
+    // The next one would have the lowest free number; the limit is one for numbers.
+    let free = (0..).find(|fd| !Path::new(&format!("/proc/{}/fd/{fd}", relay.pid())).is_symlink());
+    let none_left = Rlimit {
+        current: free,
+        ..getrlimit(Resource::Nofile)
+    };
+    let before = prlimit(Some(pid), Resource::Nofile, none_left).unwrap();
+    let cpu = relay.usage().cpu;
+    let url = relay.url();
+    let late = tokio::spawn(async move { Client::connect(&url, "late").await });
+    let complaints = || relay.log().matches("cannot accept").count();
+    while complaints() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Who is connected goes on meanwhile, for as long as some tries take.
+    let id = DocumentId::new(&[5; 16]).unwrap();
+    let mut doc = AutoCommit::new();
+    let at = early.open(Document::created(id, [change(&mut doc, 0)]));
+    for n in 1..100 {
+        early.write(at, change(&mut doc, n));
+        early.until_acked(at).await.unwrap();
+    }
+    assert!(!late.is_finished());
+    assert_eq!(complaints(), 1);
+    let spent = relay.usage().cpu - cpu;
+    println!("{spent:?} of processor time for 100 edits and no socket");
+    prlimit(Some(pid), Resource::Nofile, before).unwrap();
+    late.await.unwrap().unwrap();
+    assert_eq!(complaints(), 1);
+}
+
+/// Whoever asks for pages again and again holds a socket, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_does_not_become_a_websocket_ends() {
+    let storage = MemoryStorage::new("5e1f");
+    let config = Config {
+        upgrade_timeout: Duration::from_millis(500),
+        ..Config::default()
+    };
+    let name = PeerId::new("storage-server-test").unwrap();
+    let relay = reconverge_server::Relay::start(config, name, Arc::new(storage), Arc::new(Open));
+    let relay = relay.await.unwrap();
+    let mut stream = TcpStream::connect(relay.address()).await.unwrap();
+    let mut client = Client::connect(&format!("ws://{}/", relay.address()), "stays")
+        .await
+        .unwrap();
+    let mut answers = 0;
+    let asks = async {
+        let mut answer = [0; 4096];
+        loop {
+            let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: relay\r\n\r\n");
+            let Ok(()) = asked.await else { return };
+            let Ok(1..) = stream.read(&mut answer).await else {
+                return;
+            };
+            answers += 1;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asks).await.expect("it ends");
+    assert!(answers > 0);
+    let id = DocumentId::new(&[6; 16]).unwrap();
+    let mut doc = AutoCommit::new();
+    let at = client.open(Document::created(id, [change(&mut doc, 0)]));
+    client.until_acked(at).await.unwrap();
+    relay.stop().await;
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -200,7 +200,7 @@ fn upgrade(
     };
     let connected = match place.connect() {
         Ok(connected) => connected,
-        Err(full) => return no_room(full),
+        Err(full) => return no_room(relay, place, full),
     };
     let id = relay.new_connection();
     let upgrading = hyper::upgrade::on(&mut request);
@@ -236,14 +236,22 @@ fn upgrade(
 }
 
 /// Tells a client that it cannot be connected, and ends its socket.
-fn no_room(full: sockets::Full) -> Response<Full<Bytes>> {
-    let mut response = page(
-        StatusCode::SERVICE_UNAVAILABLE,
-        match full {
-            sockets::Full::All => "the relay has all the connections it takes\n",
-            sockets::Full::Address => "the relay has all the connections it takes of one address\n",
-        },
-    );
+fn no_room(relay: &Shared, place: &Place, full: sockets::Full) -> Response<Full<Bytes>> {
+    let (text, option) = match full {
+        sockets::Full::All => (
+            "the relay has all the connections it takes\n",
+            "--connections-max",
+        ),
+        sockets::Full::Address => (
+            "the relay has all the connections it takes from one address\n",
+            "--connections-per-address-max",
+        ),
+    };
+    if let Some(others) = relay.sockets.refused(Instant::now()) {
+        let address = place.origin();
+        warn!(%address, others, "connections are refused; see {option}");
+    }
+    let mut response = page(StatusCode::SERVICE_UNAVAILABLE, text);
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,9 @@ const SPARE_DESCRIPTORS: usize = 64;
 
 /// With fewer than so many there is nothing to serve.
 const CONNECTIONS_MIN: usize = 16;
+
+/// The log has at most one line of refused connections in such a time.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// How many sockets there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +104,8 @@ struct State {
     waiting: usize,
     /// Those that wait, by when they came.
     waiting_from: HashMap<IpAddr, BTreeMap<u64, CancellationToken>>,
+    /// When the log last said that somebody was refused, and how many were since.
+    refusals: (Option<Instant>, u64),
     /// How many wait, and of whom, so that the one with most is found.
     most_waiting: BTreeSet<(usize, IpAddr)>,
 }
@@ -201,6 +207,19 @@ impl Sockets {
         Self::most_gives_way(&mut self.state())
     }
 
+    /// Somebody was refused. `Some` when the log is to say so, with the number of those who were
+    /// since it last did.
+    pub(crate) fn refused(&self, now: Instant) -> Option<u64> {
+        let mut state = self.state();
+        let (told_at, others) = &mut state.refusals;
+        if told_at.is_some_and(|at| now < at + QUIET) {
+            *others += 1;
+            return None;
+        }
+        *told_at = Some(now);
+        Some(std::mem::take(others))
+    }
+
     /// Whether so many wait that the next one may make another give way.
     pub(crate) fn is_crowded(&self) -> bool {
         let limits = &self.limits;
@@ -218,6 +237,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Where it comes from.
+    pub(crate) fn origin(&self) -> IpAddr {
+        self.origin
+    }
+
     /// Ends when the socket, which has said nothing yet, must give way.
     pub(crate) async fn gives_way(&self) {
         self.told.cancelled().await;
@@ -378,6 +402,15 @@ mod tests {
         let state = sockets.state();
         assert_eq!((state.connected, state.waiting), (0, 0));
         assert!(state.connected_from.is_empty());
+    }
+
+    #[test]
+    fn refusals_are_one_line_a_minute() {
+        let (sockets, start) = (sockets([1, 1, 1, 1]), Instant::now());
+        let after = |s| sockets.refused(start + Duration::from_secs(s));
+        assert_eq!(after(0), Some(0));
+        assert_eq!((after(1), after(59)), (None, None));
+        assert_eq!(after(60), Some(2));
     }
 
     #[test]
