@@ -1,0 +1,100 @@
+//! Documents and changes that are named, asked for or made in great numbers.
+
+use automerge::ChangeHash;
+use bytes::Bytes;
+use reconverge_tests::socket::sync_bytes;
+use reconverge_tests::world::sync_message;
+
+use crate::attacker::Attacker;
+use crate::made::{Empty, actor, document, request, sync, unknown};
+use crate::measure::Trial;
+
+/// As many hashes as one peer may be asked for of a document.
+const ASKED: u64 = 64 * 1024;
+
+/// In each of 100 documents, 65,536 heads are named that nobody knows. The relay asks for each and
+/// remembers that it did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "what peers are asked for is bounded per document, not in all: gigabytes of memory"]
+async fn unknown_heads_in_many_documents() {
+    let Some(trial) = Trial::new("unknown-heads").await else {
+        return;
+    };
+    let heads: Vec<ChangeHash> = (0..ASKED).map(unknown).collect();
+    let data = sync_message(&heads, &[], &[]);
+    trial
+        .run(async |target| {
+            let mut attacker = Attacker::join(target, "attacker-0").await.unwrap();
+            for n in 0..100 {
+                let message = sync_bytes("attacker-0", document(n), &data);
+                if !attacker.send(message).await {
+                    break;
+                }
+            }
+            attacker.stay().await;
+        })
+        .await;
+}
+
+/// Six peers ask for 60,000 documents each that nobody has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "a document that nobody has takes kilobytes: half a gigabyte of memory"]
+async fn requests_for_unknown_documents() {
+    let Some(trial) = Trial::new("unknown-documents").await else {
+        return;
+    };
+    trial
+        .run(async |target| {
+            target
+                .by(6, |target, name| async move {
+                    let own = u32::from(name.as_bytes()[9] - b'0') << 20;
+                    while let Some(mut attacker) = Attacker::join(&target, &name).await {
+                        let mut goes_on = true;
+                        for n in 0..60_000 {
+                            goes_on &= attacker.feed(request(&name, document(own + n))).await;
+                            if !goes_on {
+                                break;
+                            }
+                        }
+                        if goes_on {
+                            attacker.flush().await;
+                            attacker.stay().await;
+                        }
+                    }
+                })
+                .await;
+        })
+        .await;
+}
+
+/// An honest importer creates small documents as fast as the relay takes them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "a document takes kilobytes until it is idle, and a line of the log"]
+async fn an_import_of_small_documents() {
+    let Some(trial) = Trial::new("import").await else {
+        return;
+    };
+    let name = "importer";
+    let created = |n: u32| -> Bytes {
+        let (head, change) = Empty {
+            deps: &[],
+            actor: &actor(u64::from(n)),
+            seq: 1,
+            time: 0,
+        }
+        .chunk();
+        sync(name, document(n), &[head], &[&change])
+    };
+    trial
+        .run(async |target| {
+            let mut made = 0;
+            while let Some(mut importer) = Attacker::join(target, name).await {
+                // One after the other, of which the relay takes so many at a time as it can.
+                while made < 4_000_000 && importer.feed(created(made)).await {
+                    made += 1;
+                }
+            }
+            target.note(format!("{made} documents were sent"));
+        })
+        .await;
+}
