@@ -51,7 +51,10 @@ impl Dialer for WebSocket {
 }
 
 async fn repo(relay: &Relay) -> Repo {
-    let repo = Repo::build_tokio().load().await;
+    connected(relay, Repo::build_tokio().load().await).await
+}
+
+async fn connected(relay: &Relay, repo: Repo) -> Repo {
     let url = Url::parse(&relay.url()).unwrap();
     let dialer = repo
         .dial(BackoffConfig::default(), Arc::new(WebSocket(url)))
@@ -132,6 +135,43 @@ async fn samod_clients_sync_through_the_relay_and_its_restart() {
         .unwrap()
         .unwrap();
     assert!(missing.is_none(), "nobody has it");
+}
+
+/// Two whose app names them alike, as when its folder was copied.
+#[tokio::test(flavor = "multi_thread")]
+async fn samod_clients_of_one_name_sync_and_hear_others() {
+    let relay = Relay::start();
+    let twin = || Repo::build_tokio().with_peer_id("twin".into()).load();
+    let first = connected(&relay, twin().await).await;
+    let second = connected(&relay, twin().await).await;
+    let bob = repo(&relay).await;
+    let of_first = first.create(Automerge::new()).await.unwrap();
+    put(&of_first, "made", 1);
+    let mut others = Vec::new();
+    for repo in [&second, &bob] {
+        let found = repo.find(of_first.document_id().clone());
+        let found = tokio::time::timeout(PATIENCE, found).await.unwrap();
+        let found = found.unwrap().expect("the first's document");
+        has(&found, "made", 1).await;
+        others.push(found);
+    }
+    let [of_second, of_bob] = &others[..] else {
+        panic!("two others");
+    };
+    for n in 0..100 {
+        put(&of_first, "first", n);
+        put(of_second, "second", n);
+    }
+    for document in [&of_first, of_second, of_bob] {
+        has(document, "first", 99).await;
+        has(document, "second", 99).await;
+    }
+    let mut heard = (of_first.ephemera(), of_second.ephemera());
+    of_bob.broadcast(vec![1, 2, 3]);
+    let both = async { (heard.0.next().await, heard.1.next().await) };
+    let both = tokio::time::timeout(PATIENCE, both).await.unwrap();
+    assert_eq!(both, (Some(vec![1, 2, 3]), Some(vec![1, 2, 3])));
+    assert!(!relay.log().contains("replaced by"), "{}", relay.log());
 }
 
 /// Waits until our document has the value.
