@@ -52,7 +52,6 @@ async fn gossips(target: &Target, document: DocumentId, head_bytes: usize) {
 
 /// One says that a storage has heads of 512 KiB each; another one subscribed to it and reads nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "answers are counted and not weighed: gigabytes of memory"]
 async fn long_heads_for_who_does_not_read() {
     let Some(trial) = Trial::new("long-heads").await else {
         return;
@@ -97,7 +96,6 @@ async fn gossip_behind_a_turn_that_lasts() {
 
 /// Subscribes to four storages whose ids have 90 MiB each, and stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "a storage id may be as long as a message: half a gigabyte of memory"]
 async fn subscriptions_to_huge_ids() {
     let Some(trial) = Trial::new("huge-subscriptions").await else {
         return;
@@ -120,7 +118,6 @@ async fn subscriptions_to_huge_ids() {
 
 /// Three messages of presence whose session has an id of 20 MiB, for 50 who read nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "a session id may be as long as a message: gigabytes of memory"]
 async fn presence_with_huge_sessions() {
     let Some(trial) = Trial::new("huge-sessions").await else {
         return;

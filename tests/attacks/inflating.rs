@@ -79,7 +79,6 @@ async fn orphans_that_inflate_in_many_documents() {
 /// The author of each of 20 changes has an id of 62 MiB, and its first change is its second: it is
 /// refused, and both the log and the memory of refused changes say by whom it was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "an actor id may be as long as a change: gigabytes of memory and log"]
 async fn huge_actor_ids_that_inflate() {
     let Some(trial) = Trial::new("huge-actors").await else {
         return;

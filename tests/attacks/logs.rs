@@ -8,7 +8,6 @@ use crate::measure::Trial;
 
 /// Changes that skip one of their author: each is refused, and each is another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "each refused change is a line of the log"]
 async fn refused_changes_without_end() {
     let Some(trial) = Trial::new("refused-changes").await else {
         return;

@@ -99,7 +99,6 @@ async fn large_messages_left_unfinished() {
 
 /// Somebody joins under an editor's name, which presence shows to all, again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "who joins last under a name cuts off who had it"]
 async fn joins_under_anothers_name() {
     let Some(trial) = Trial::new("anothers-name").await else {
         return;
@@ -121,7 +120,6 @@ async fn joins_under_anothers_name() {
 
 /// Three connections send pings and read nothing: each is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "answers to pings wait without a bound: hundreds of MiB of memory"]
 async fn pings_without_reading() {
     let Some(trial) = Trial::new("pings").await else {
         return;
@@ -148,7 +146,6 @@ async fn pings_without_reading() {
 
 /// 1,100 sockets that say nothing, against a relay that may have 1,024 files open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "sockets that say nothing leave no descriptor for the workshop: uploads are not taken"]
 async fn idle_sockets_take_all_descriptors() {
     let Some(trial) = Trial::with("idle-sockets", &[], Some(1024)).await else {
         return;
@@ -264,7 +261,6 @@ async fn endless_empty_frames() {
 
 /// Eight who join, say goodbye and come again, as fast as they can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "each join is a line of the log"]
 async fn joins_and_leaves() {
     let Some(trial) = Trial::new("joins-and-leaves").await else {
         return;
