@@ -58,7 +58,9 @@ async fn long_heads_for_who_does_not_read() {
     };
     trial
         .run(async |target| {
-            let mut deaf = Attacker::join_deaf(target, "deaf").await.unwrap();
+            let Some(mut deaf) = Attacker::join_deaf(target, "deaf").await else {
+                return;
+            };
             deaf.send(request("deaf", document(1))).await;
             deaf.send(subscription("deaf", &["storage"], &[])).await;
             gossips(target, document(1), 512 * 1024).await;
@@ -105,7 +107,9 @@ async fn subscriptions_to_huge_ids() {
         .into();
     trial
         .run(async |target| {
-            let mut attacker = Attacker::join(target, "attacker-0").await.unwrap();
+            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+                return;
+            };
             for message in messages {
                 if !attacker.send(message).await {
                     break;
@@ -146,7 +150,9 @@ async fn presence_with_huge_sessions() {
                 deaf.send(request(&name, document(1))).await;
                 audience.push(deaf);
             }
-            let mut attacker = Attacker::join(target, "attacker-0").await.unwrap();
+            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+                return;
+            };
             attacker.send(request("attacker-0", document(1))).await;
             for message in messages {
                 if !attacker.send(message).await {
@@ -218,7 +224,9 @@ async fn subscriptions_that_change_over_many_documents() {
     };
     trial
         .run(async |target| {
-            let mut attacker = Attacker::join(target, "attacker-0").await.unwrap();
+            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+                return;
+            };
             opens(&mut attacker, "attacker-0", 20_000).await;
             for n in 1..=13_500 {
                 let (add, remove) = (format!("s{n}"), format!("s{}", n - 1));
@@ -244,7 +252,9 @@ async fn many_subscriptions_over_many_documents() {
     };
     trial
         .run(async |target| {
-            let mut attacker = Attacker::join(target, "attacker-0").await.unwrap();
+            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+                return;
+            };
             opens(&mut attacker, "attacker-0", 20_000).await;
             // The ids are those of a stock client in length.
             let ids: Vec<String> = (0..1024).map(|n| format!("{n:0>36}")).collect();

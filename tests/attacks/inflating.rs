@@ -39,7 +39,9 @@ async fn empty_changes_that_inflate_in_one_message() {
     let trial = trial.killed();
     trial
         .run(async |target| {
-            let mut attacker = Attacker::join(target, "attacker-0").await.unwrap();
+            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+                return;
+            };
             attacker.send(message).await;
             attacker.stay().await;
         })
@@ -64,7 +66,9 @@ async fn orphans_that_inflate_in_many_documents() {
     trial
         .killed()
         .run(async |target| {
-            let mut attacker = Attacker::join(target, "attacker-0").await.unwrap();
+            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+                return;
+            };
             for n in 0..150 {
                 let message = sync("attacker-0", document(n), &[unknown(1)], &[&orphan]);
                 if !attacker.send(message).await {
@@ -98,7 +102,9 @@ async fn huge_actor_ids_that_inflate() {
     let messages: Vec<Bytes> = (0..20).map(message).collect();
     trial
         .run(async |target| {
-            let mut attacker = Attacker::join(target, "attacker-0").await.unwrap();
+            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+                return;
+            };
             for message in messages {
                 if !attacker.send(message).await {
                     break;
@@ -151,7 +157,9 @@ async fn changes_that_inflate_on_disk() {
     trial
         .killed()
         .run(async |target| {
-            let mut attacker = Attacker::join(target, "attacker-0").await.unwrap();
+            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+                return;
+            };
             for n in 0..34 {
                 let message = sync("attacker-0", document(n), &[unknown(1)], &[&change]);
                 if !attacker.send(message).await {
@@ -197,7 +205,9 @@ async fn few_bytes_of_many_operations() {
     );
     trial
         .run(async |target| {
-            let mut attacker = Attacker::join(target, "attacker-0").await.unwrap();
+            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+                return;
+            };
             for n in 0..32 {
                 let message = sync("attacker-0", document(n), &[unknown(1)], &[&change]);
                 if !attacker.send(message).await {
