@@ -135,8 +135,8 @@ pub struct History {
     message_bytes_max: u64,
     /// The same for a message to somebody who has nothing yet.
     whole_bytes_max: u64,
-    /// How far the taking in of a message has come that is received again.
-    interrupted: Progress,
+    /// What was found in a message whose taking in was interrupted, and is received again.
+    interrupted: Received,
     steps: Steps,
     /// Boxed, because most documents have one peer and a map has room for four.
     peers: HashMap<ConnectionId, Box<Peer>>,
@@ -309,7 +309,7 @@ impl History {
             refused: RefusedSet::default(),
             message_bytes_max: SYNC_BYTES_MAX as u64,
             whole_bytes_max: WHOLE_BYTES_MAX,
-            interrupted: Progress::default(),
+            interrupted: Received::default(),
             steps: Steps::default(),
             peers: HashMap::new(),
         };
@@ -378,6 +378,12 @@ impl History {
     #[must_use]
     pub fn len(&self) -> u32 {
         self.graph.len()
+    }
+
+    /// About how many bytes the changes after the snapshot have.
+    #[must_use]
+    pub fn tail_bytes(&self) -> u64 {
+        self.tail_bytes
     }
 
     /// How many steps of work were taken so far: what taking messages in costs, without a clock.

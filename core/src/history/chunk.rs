@@ -131,6 +131,12 @@ impl<'a> Chunk<'a> {
     /// than [`CHANGE_BYTES_MAX`].
     #[must_use]
     pub fn declared_operations(&self) -> Option<u64> {
+        self.declared_operations_within(CHANGE_BYTES_MAX)
+    }
+
+    /// The same, if the column inflates to at most `max` bytes.
+    #[must_use]
+    pub fn declared_operations_within(&self, max: usize) -> Option<u64> {
         const ACTION: u32 = 0x42;
         const DEFLATED: u32 = 0x08;
         let mut input = Reader(self.data);
@@ -155,7 +161,7 @@ impl<'a> Chunk<'a> {
                 return super::change::count_rows(column);
             }
             if spec == ACTION | DEFLATED {
-                return super::change::count_rows(&inflate(column)?);
+                return super::change::count_rows(&inflate(column, max)?);
             }
         }
         Some(0)
@@ -258,14 +264,13 @@ pub fn chunk_is_whole(bytes: &[u8]) -> bool {
     chunk_hash(bytes).is_some()
 }
 
-/// `None` if it is nonsense or more than [`CHANGE_BYTES_MAX`], before more is allocated.
-fn inflate(deflated: &[u8]) -> Option<Vec<u8>> {
+/// `None` if it is nonsense or more than `max` bytes, before more is allocated.
+fn inflate(deflated: &[u8], max: usize) -> Option<Vec<u8>> {
     let mut data = Vec::new();
-    let limit = CHANGE_BYTES_MAX as u64 + 1;
     let read = DeflateDecoder::new(deflated)
-        .take(limit)
+        .take(max as u64 + 1)
         .read_to_end(&mut data);
-    (read.ok()? <= CHANGE_BYTES_MAX).then_some(data)
+    (read.ok()? <= max).then_some(data)
 }
 
 fn hash(kind: u8, data: &[u8]) -> ChangeHash {

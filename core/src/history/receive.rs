@@ -31,10 +31,10 @@ impl History {
         message: &SyncMessage<'_>,
         documents: Documents,
     ) -> Result<Received, NeedGraph> {
-        let mut progress = std::mem::take(&mut self.interrupted);
+        let mut progress = Progress::after(std::mem::take(&mut self.interrupted));
         let received = self.receive_part(from, message, documents, &mut progress, Work::All);
         if received.is_err() {
-            self.interrupted = progress;
+            self.interrupted = progress.found;
         }
         received
     }
@@ -190,15 +190,10 @@ impl History {
         from: ConnectionId,
         changes: &[Bytes],
     ) -> Result<Received, NeedGraph> {
-        let mut progress = std::mem::take(&mut self.interrupted);
+        let mut progress = Progress::default();
         progress.begin(u64::MAX, self.steps.taken(), Work::All);
-        let taken = changes
-            .iter()
-            .skip(progress.chunk)
-            .try_for_each(|change| self.receive_one(from, change, &mut progress));
-        if taken.is_err() {
-            self.interrupted = progress;
-            return Err(NeedGraph);
+        for change in changes {
+            self.receive_one(from, change, &mut progress)?;
         }
         Ok(progress.found)
     }
@@ -642,6 +637,19 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// The beginning of a message in which this was found before.
+    fn after(found: Received) -> Self {
+        Self {
+            found,
+            ..Self::default()
+        }
+    }
+
+    /// What was found before the graph was needed.
+    pub fn found(&mut self) -> Received {
+        std::mem::take(&mut self.found)
+    }
+
     fn begin(&mut self, bytes: u64, taken: u64, work: Work) {
         if !std::mem::replace(&mut self.begun, true) {
             self.operations_left = CHANGE_OPS_MAX.saturating_add(bytes);

@@ -653,14 +653,9 @@ pub fn encode(message: &Message<'_>) -> Vec<u8> {
             e.pair("documentId", document);
         }
         Message::Ephemeral(ephemeral) => {
-            e.begin(7, "ephemeral", Some(ephemeral.sender));
-            e.pair("targetId", ephemeral.target);
-            e.pair("documentId", &ephemeral.document);
-            e.text("count");
-            e.number(ephemeral.count as f64);
-            e.pair("sessionId", ephemeral.session);
-            e.text("data");
-            e.bytes(ephemeral.data);
+            let mut frame = ephemeral.encode_prefix();
+            frame.extend_from_slice(ephemeral.data);
+            return frame;
         }
         Message::RemoteSubscriptionChange {
             sender,
@@ -704,6 +699,24 @@ pub fn encode(message: &Message<'_>) -> Vec<u8> {
         Message::Unknown { kind } => e.begin(1, kind, None),
     }
     e.frame()
+}
+
+impl Ephemeral<'_> {
+    /// Everything of the frame but the payload, which comes last; so one payload serves many peers.
+    #[must_use]
+    pub fn encode_prefix(&self) -> Vec<u8> {
+        let names = self.sender.len() + self.target.len() + self.document.len();
+        let mut e = FrameEncoder::new(112 + names + self.session.len() + self.data.len().min(1024));
+        e.begin(7, "ephemeral", Some(self.sender));
+        e.pair("targetId", self.target);
+        e.pair("documentId", &self.document);
+        e.text("count");
+        e.number(self.count as f64);
+        e.pair("sessionId", self.session);
+        e.text("data");
+        e.bytes_header(self.data.len() as u64);
+        e.frame()
+    }
 }
 
 impl SyncEnvelope<'_> {
