@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reconverge::protocol::MESSAGE_BYTES_MAX;
+
 use crate::workshop::WorkshopConfig;
 
 /// How a relay runs. [`Config::default`] suits tests: loopback, any free port.
@@ -34,13 +36,13 @@ pub struct Config {
     pub storage_retry: Duration,
     /// How long the relay waits for connections to end when it stops.
     pub drain_timeout: Duration,
-    /// Bytes of messages that were received and not yet processed, over all connections; and the
-    /// same again for messages that are not whole yet. When there are more, connections wait to
-    /// read.
-    pub received_bytes_max: usize,
-    /// Bytes of large messages (above 64 KiB) that are being sent, over all connections. When
-    /// there are as many, those who need another one wait; one message may exceed it.
-    pub sending_bytes_max: usize,
+    /// Memory of the relay's own process in bytes: of what is held for peers and what is worked on;
+    /// not that of the [workshop](Self::workshop). See [`default_memory`].
+    pub memory_bytes_max: usize,
+    /// Bytes of large messages (above 64 KiB) that are being sent, over all connections; if not
+    /// given, an eighth of the memory. When there are as many, those who need another one wait; one
+    /// message may exceed it.
+    pub sending_bytes_max: Option<usize>,
     /// When what only contents can tell is checked.
     pub verify: Verify,
     /// Not inline: at the latest so long after a change was stored, or after its document was next
@@ -68,8 +70,8 @@ impl Config {
                 self.connections_per_address_max.unwrap_or(1),
                 "connections_per_address_max",
             ),
-            (self.received_bytes_max / 1024, "received_bytes_max"),
-            (self.sending_bytes_max, "sending_bytes_max"),
+            (self.memory_bytes_max / MEMORY_BYTES_MIN, "memory_bytes_max"),
+            (self.sending_bytes_max(), "sending_bytes_max"),
             (self.verify_lag_changes as usize, "verify_lag_changes"),
             (workshop.workers, "workshop.workers"),
         ];
@@ -94,6 +96,54 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+impl Config {
+    /// The largest WebSocket message that is taken: when it is worked on, the memory has room for it
+    /// three times.
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        MESSAGE_BYTES_MAX.min(self.memory_bytes_max / 4)
+    }
+
+    /// What may be held for all peers together. The rest is for what the relay itself needs, and for
+    /// what is worked on.
+    pub(crate) fn held_bytes_max(&self) -> usize {
+        self.memory_bytes_max / 8 * 3
+    }
+
+    pub(crate) fn sending_bytes_max(&self) -> usize {
+        self.sending_bytes_max.unwrap_or(self.memory_bytes_max / 8)
+    }
+}
+
+/// The least memory that a relay runs with.
+pub const MEMORY_BYTES_MIN: usize = 128 * 1024 * 1024;
+
+/// Half of what this process may have: of the machine's memory, or of its control group's if that
+/// has less. The other half is for the workshop and the system.
+#[must_use]
+pub fn default_memory() -> usize {
+    const UNKNOWN: u64 = 2 * 1024 * 1024 * 1024;
+    let machine = || {
+        let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = info.lines().find(|line| line.starts_with("MemTotal:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
+    };
+    // Both versions of control groups, as they are seen from inside a container.
+    let group = |path| {
+        let text = std::fs::read_to_string(path).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let groups = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    let limits = groups.into_iter().filter_map(group).chain(machine());
+    let all = limits.min().unwrap_or(UNKNOWN);
+    usize::try_from(all / 2)
+        .unwrap_or(usize::MAX)
+        .max(MEMORY_BYTES_MIN)
 }
 
 /// No time may be longer.
@@ -126,8 +176,8 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(30),
             storage_retry: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(5),
-            received_bytes_max: 256 * 1024 * 1024,
-            sending_bytes_max: 256 * 1024 * 1024,
+            memory_bytes_max: default_memory(),
+            sending_bytes_max: None,
             verify: Verify::Later,
             verify_lag: Duration::from_secs(60),
             verify_lag_changes: 4096,

@@ -26,12 +26,12 @@ use tracing::{debug, info, trace, warn};
 
 use crate::document::{Incoming, Input, Slot};
 use crate::large::{LARGE_BYTES, Place};
+use crate::memory::{Charge, Holder};
 use crate::outbox::{Closing, Frame, Outbox};
 use crate::relay::Shared;
 use crate::remote_heads::Seen;
 use crate::unheard;
 
-pub(crate) use metered::Unfinished;
 use socket::Next;
 pub(crate) use socket::Socket;
 
@@ -49,11 +49,17 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// document is unusable from then on. Also what arrives meanwhile is stored.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
 
+/// Larger payloads of presence are shared between those who get them.
+const LARGE_PRESENCE_BYTES: usize = 4 * 1024;
+
+/// Documents whose storages a peer is told of in one turn.
+const REPLAYED_AT_A_TIME: usize = 256;
+
 /// Holds a message's place in the limits of its connection and of the relay until it is processed.
 #[derive(Debug)]
 pub(crate) struct Permit {
     _message: OwnedSemaphorePermit,
-    _bytes: Option<OwnedSemaphorePermit>,
+    _bytes: Charge,
 }
 
 /// A peer that joined, as documents see it.
@@ -70,6 +76,8 @@ pub(crate) struct Connection {
     relay_peer: PeerId,
     subscribed: AtomicBool,
     subscriptions: Mutex<HashSet<String>>,
+    /// The storages that it subscribed to and was not told of, while it is being told of some.
+    replaying: Mutex<Option<Vec<String>>>,
 }
 
 impl Connection {
@@ -173,6 +181,20 @@ impl Connection {
         self.outbox.close(1002, "bad frame");
     }
 
+    /// What is to be told next; `None` if nothing is, and then nobody does it any more.
+    fn next_replay(&self) -> Option<Arc<[String]>> {
+        let mut replaying = self
+            .replaying
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let storages = std::mem::take(replaying.as_mut()?);
+        if storages.is_empty() {
+            *replaying = None;
+            return None;
+        }
+        Some(storages.into())
+    }
+
     pub(crate) fn subscribes_to(&self, storage: &str) -> bool {
         self.subscribed.load(Ordering::Relaxed)
             && self
@@ -190,6 +212,7 @@ pub(crate) struct Peer {
     space: Space,
     session: Session,
     connection: Option<Arc<Connection>>,
+    holder: Arc<Holder>,
     documents: HashMap<Box<str>, Arc<Slot>>,
     /// It spoke of a document.
     shares: bool,
@@ -199,7 +222,13 @@ pub(crate) struct Peer {
 }
 
 /// Serves a WebSocket until it ends.
-pub(crate) async fn serve(relay: Arc<Shared>, socket: Socket, id: ConnectionId, space: Space) {
+pub(crate) async fn serve(
+    relay: Arc<Shared>,
+    socket: Socket,
+    holder: Arc<Holder>,
+    id: ConnectionId,
+    space: Space,
+) {
     let places = Arc::new(tokio::sync::Semaphore::new(WAITING_MAX));
     let mut peer = Peer {
         session: Session::new(relay.local.clone()),
@@ -208,6 +237,7 @@ pub(crate) async fn serve(relay: Arc<Shared>, socket: Socket, id: ConnectionId, 
         space,
         connection: None,
         documents: HashMap::new(),
+        holder,
         shares: false,
         refused_documents: false,
         places: PollSemaphore::new(places),
@@ -257,10 +287,10 @@ impl Peer {
                 () = &mut deadline => Next::Deadline,
             };
             let closing = match next {
-                Next::Message(message, place) => {
+                Next::Message(message, place, charge) => {
                     heard = Instant::now();
                     let joined = self.connection.is_some();
-                    match self.message(message, place).await {
+                    match self.message(message, place, charge) {
                         Ok(()) if !joined && self.connection.is_some() && !stopping => {
                             deadline.as_mut().reset(heard + ping);
                             continue;
@@ -343,10 +373,11 @@ impl Peer {
     }
 
     /// Takes in one WebSocket message.
-    async fn message(
+    fn message(
         &mut self,
         message: tungstenite::Message,
         place: OwnedSemaphorePermit,
+        charge: Charge,
     ) -> Result<(), Closing> {
         let frame = match message {
             tungstenite::Message::Binary(frame) => frame,
@@ -356,10 +387,9 @@ impl Peer {
             // Pongs count as a sign of life, pings were answered.
             _ => return Ok(()),
         };
-        let bytes = self.relay.reserve(frame.len()).await;
         let permit = Permit {
             _message: place,
-            _bytes: bytes,
+            _bytes: charge,
         };
         match self.session.handle(&frame) {
             Ok(event) => self.event(&frame, event, permit),
@@ -393,11 +423,12 @@ impl Peer {
             peer,
             storage_id,
             space: self.space.clone(),
-            outbox: Outbox::default(),
+            outbox: Outbox::new(&self.holder),
             reconverge,
             relay_peer: self.relay.local.peer.clone(),
             subscribed: AtomicBool::new(false),
             subscriptions: Mutex::default(),
+            replaying: Mutex::default(),
         })
     }
 
@@ -436,7 +467,7 @@ impl Peer {
                     _permit: permit,
                 })));
             }
-            (from, Event::Ephemeral(ephemeral)) => self.broadcast(&from, &ephemeral),
+            (from, Event::Ephemeral(ephemeral)) => self.broadcast(&from, frame, &ephemeral),
             (from, Event::RemoteSubscription { add, remove }) => {
                 self.subscribe(&from, &add, &remove);
             }
@@ -457,6 +488,7 @@ impl Peer {
                     slot.push(Input::RemoteHeads {
                         from: from.id,
                         heads,
+                        _permit: permit,
                     });
                 }
             }
@@ -517,20 +549,33 @@ impl Peer {
 
     /// Passes presence on. One task does this for all documents of the sender, so what it sends
     /// arrives in its order.
-    fn broadcast(&self, from: &Connection, ephemeral: &Ephemeral<'_>) {
+    fn broadcast(&self, from: &Connection, frame: &Bytes, ephemeral: &Ephemeral<'_>) {
         let Some(slot) = self.documents.get(&*ephemeral.document) else {
             return;
+        };
+        // What is large is in memory once, however many it goes to.
+        let shared = ephemeral.data.len() > LARGE_PRESENCE_BYTES;
+        let payload = match shared {
+            true => frame.slice_ref(ephemeral.data),
+            false => Bytes::new(),
         };
         // Nor to another connection of the same name: a stock client passes on what it did not send
         // itself, and what it passes on in its own name would go round without end.
         let others = |to: &&Arc<Connection>| to.id != from.id && to.peer != from.peer;
         for to in slot.audience().iter().filter(others) {
-            let target = to.peer.as_str();
-            let message = Message::Ephemeral(Ephemeral {
-                target,
+            let ephemeral = Ephemeral {
+                target: to.peer.as_str(),
                 ..ephemeral.clone()
+            };
+            let head = match shared {
+                true => ephemeral.encode_prefix(),
+                false => protocol::encode(&Message::Ephemeral(ephemeral)),
+            };
+            to.outbox.present(Frame {
+                head: head.into(),
+                payload: payload.clone(),
+                place: None,
             });
-            to.outbox.present(protocol::encode(&message).into());
         }
     }
 
@@ -544,25 +589,49 @@ impl Peer {
                 all.remove(*storage);
             }
             let room = SUBSCRIPTIONS_MAX.saturating_sub(all.len());
-            let new: Vec<String> = add
+            let new: HashSet<&str> = add
                 .iter()
-                .filter(|storage| !all.contains(**storage))
+                .copied()
+                .filter(|storage| !all.contains(*storage))
                 .take(room)
-                .map(ToString::to_string)
                 .collect();
-            all.extend(new.iter().cloned());
+            all.extend(new.iter().map(ToString::to_string));
             from.subscribed.store(!all.is_empty(), Ordering::Relaxed);
-            new
+            new.into_iter().map(ToOwned::to_owned).collect()
         };
-        if added.is_empty() {
+        if !added.is_empty() && !self.documents.is_empty() {
+            self.replay(from, added);
+        }
+    }
+
+    /// Tells of all its documents what these storages were last seen with: one after the other, in
+    /// turn with others who cause work. What is subscribed to meanwhile comes in the next round.
+    fn replay(&self, to: &Arc<Connection>, added: Vec<String>) {
+        let mut replaying = to.replaying.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = replaying.is_some();
+        let pending = replaying.get_or_insert_default();
+        // Most are named once, and taken back before they are told.
+        pending.extend(added);
+        pending.truncate(SUBSCRIPTIONS_MAX);
+        if runs {
             return;
         }
-        for slot in self.documents.values() {
-            slot.push(Input::Replay {
-                to: from.clone(),
-                storages: added.clone(),
-            });
-        }
+        drop(replaying);
+        let slots: Vec<_> = self.documents.values().cloned().collect();
+        let (relay, to) = (self.relay.clone(), to.clone());
+        relay.clone().tasks.spawn(async move {
+            while let Some(storages) = to.next_replay() {
+                for slots in slots.chunks(REPLAYED_AT_A_TIME) {
+                    if relay.stopping.is_cancelled() || to.outbox.is_closing() {
+                        return;
+                    }
+                    let _turn = relay.long_work.take(to.id).await;
+                    for slot in slots {
+                        slot.replay(&to, &storages);
+                    }
+                }
+            }
+        });
     }
 
     /// Tells the operator that the peer shares nothing, and why that may be. Our own clients ask

@@ -32,6 +32,7 @@ use tracing::{debug, error, info, warn};
 use crate::access::Asking;
 use crate::config::Verify;
 use crate::connection::{Connection, Permit};
+use crate::fair::Turn;
 use crate::relay::Shared;
 use crate::remote_heads::{RemoteHeads, Seen, shown};
 use crate::trouble::Trouble;
@@ -45,6 +46,9 @@ use verifying::recall_quarantined;
 /// read again.
 const SALVAGE_AFTER: Duration = Duration::from_secs(60);
 
+/// Messages above this size are not even read where sockets are served.
+const LIGHT_BYTES_MAX: usize = 64 * 1024;
+
 /// What comes to a document.
 pub(crate) enum Input {
     /// A sync message.
@@ -53,11 +57,12 @@ pub(crate) enum Input {
     RemoteHeads {
         from: ConnectionId,
         heads: Vec<(String, Seen)>,
+        _permit: Permit,
     },
     /// A peer wants to hear of these storages' heads.
     Replay {
         to: Arc<Connection>,
-        storages: Vec<String>,
+        storages: Arc<[String]>,
     },
     /// A connection ended.
     Leave(ConnectionId),
@@ -65,6 +70,8 @@ pub(crate) enum Input {
     Room,
     /// A peer's request waited long enough; this often already.
     Grace(ConnectionId, u32),
+    /// A message that takes long has a turn.
+    Part { from: ConnectionId, _turn: Turn },
     /// The workshop is done.
     Built(Box<BuildResult>),
     /// Changes were stored a while ago and are not checked yet.
@@ -73,6 +80,16 @@ pub(crate) enum Input {
     Retry,
     /// The same, and what was to be stored is to be tried again.
     Store,
+}
+
+impl Input {
+    /// Whether it is taken in without the history.
+    fn needs_nothing(&self) -> bool {
+        matches!(
+            self,
+            Self::Leave(_) | Self::RemoteHeads { .. } | Self::Replay { .. }
+        )
+    }
 }
 
 /// A sync message, and the permit that bounds how many of them wait.
@@ -193,6 +210,22 @@ impl Slot {
         self.push(Input::Room);
     }
 
+    /// Tells a peer what these storages were last seen with. Of most documents that is nothing, which
+    /// takes no turn.
+    pub(crate) fn replay(self: &Arc<Self>, to: &Arc<Connection>, storages: &Arc<[String]>) {
+        let nothing = match &self.state().resting {
+            Some(Resting::Laid(document)) => document.remote_heads.is_empty(),
+            Some(Resting::Asleep(asleep)) => asleep.remote_heads.is_empty(),
+            None => false,
+        };
+        if !nothing {
+            self.push(Input::Replay {
+                to: to.clone(),
+                storages: storages.clone(),
+            });
+        }
+    }
+
     /// Tells the document that it is time to check what is new.
     pub(crate) fn verify(self: &Arc<Self>) {
         self.push(Input::Verify);
@@ -305,6 +338,19 @@ struct Document {
     salvaged: Option<Instant>,
     /// Those whose messages exceed a limit, which they were told.
     not_taken: HashSet<ConnectionId>,
+    /// Those who have not read what they asked for, and are told the heads of storages when they
+    /// have.
+    not_told: HashSet<ConnectionId>,
+}
+
+/// How much of a message was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    All,
+    /// A document chunk is to be unpacked first.
+    Unpack,
+    /// What is left takes long.
+    Part,
 }
 
 /// Who may have something to be sent at the end of the turn.
@@ -367,6 +413,7 @@ impl Document {
             && self.unstored.is_none()
             && !self.asks_again
             && self.not_taken.is_empty()
+            && self.not_told.is_empty()
             && self.salvaged.is_none()
             && self.building.is_idle()
             && self.verifying.is_nothing();
@@ -393,11 +440,12 @@ impl Document {
     }
 
     async fn turn(&mut self, slot: &Arc<Slot>, inputs: VecDeque<Input>) {
-        if self.history.is_none() && inputs.iter().all(|i| matches!(i, Input::Leave(_))) {
+        if self.history.is_none()
+            && self.backlog.is_empty()
+            && inputs.iter().all(Input::needs_nothing)
+        {
             for input in inputs {
-                if let Input::Leave(connection) = input {
-                    self.leave(slot, connection);
-                }
+                self.take_in_beside(slot, &input);
             }
             return;
         }
@@ -405,6 +453,7 @@ impl Document {
         let result = self.try_turn(slot).await;
         if let Err(failure) = result {
             Trouble::failed(&slot.relay, &slot.name, &failure);
+            self.give_turns_back();
             if let Some(open) = self.history.take() {
                 self.asks_again |= open.history.has_more_than_is_stored();
                 self.parked = open.history.into_peers_after_failure();
@@ -433,9 +482,12 @@ impl Document {
             self.opened().history.ask_again();
             self.concerned = Concerned::All;
         }
+        self.ask_for_turns(slot);
         while let Some(input) = self.backlog.pop_front() {
             let taken_in = self.take_in(slot, &input).await;
-            if taken_in.is_err() {
+            // Messages are kept where they wait for their turn.
+            let is_kept = matches!(input, Input::Message(_) | Input::Part { .. });
+            if taken_in.is_err() && !is_kept {
                 // Taking it in again finds what was taken in before.
                 self.backlog.push_front(input);
             }
@@ -505,23 +557,43 @@ impl Document {
                 self.concerned.add(message.from.id);
                 self.message(slot, message)?;
             }
-            Input::RemoteHeads { from, heads } => {
-                for (storage, seen) in heads {
-                    self.gossip(slot, *from, storage, seen.clone());
-                }
+            Input::RemoteHeads { .. } | Input::Replay { .. } | Input::Leave(_) => {
+                self.take_in_beside(slot, input);
             }
-            Input::Replay { to, storages } => self.replay(slot, to, storages),
-            Input::Leave(connection) => self.leave(slot, *connection),
             Input::Grace(connection, waited) => self.grace(slot, *connection, *waited),
+            Input::Part { from, .. } => {
+                self.concerned.add(*from);
+                self.take_in_part(slot, *from)?;
+            }
             Input::Built(result) => {
                 self.concerned = Concerned::All;
                 self.built(slot, result).await?;
             }
             Input::Verify => self.verifying.remind(),
             // The rest of the turn does what these ask for.
-            Input::Room | Input::Retry | Input::Store => self.concerned = Concerned::All,
+            Input::Room => {
+                self.concerned = Concerned::All;
+                self.tell_again(slot);
+            }
+            Input::Retry | Input::Store => self.concerned = Concerned::All,
         }
         Ok(())
+    }
+
+    /// Takes in what has nothing to do with the history.
+    fn take_in_beside(&mut self, slot: &Arc<Slot>, input: &Input) {
+        match input {
+            Input::RemoteHeads { from, heads, .. } => {
+                for (storage, seen) in heads {
+                    self.gossip(slot, *from, storage, seen.clone());
+                }
+            }
+            Input::Replay { to, storages } => self.replay(slot, to, storages),
+            Input::Leave(connection) if self.building.leaves_later(*connection, Instant::now()) => {
+            }
+            Input::Leave(connection) => self.leave(slot, *connection),
+            _ => {}
+        }
     }
 
     fn join(&mut self, slot: &Arc<Slot>, connection: &Arc<Connection>) {
@@ -558,6 +630,7 @@ impl Document {
         }
         self.building.leave(connection);
         self.not_taken.remove(&connection);
+        self.not_told.remove(&connection);
     }
 
     fn message(&mut self, slot: &Arc<Slot>, message: &Arc<Incoming>) -> Result<(), StorageError> {
@@ -566,21 +639,23 @@ impl Document {
             waiting.push_back(message.clone());
             return Ok(());
         }
-        let unpack = self.receive(slot, &message.from, &message.data, Documents::Report)?;
-        if unpack {
-            self.unpack(slot, message.clone(), 0)?;
-        }
-        Ok(())
+        let first = VecDeque::from([message.clone()]);
+        self.take_in_order(slot, message.from.id, first, Documents::Report, 0)
     }
 
-    /// Takes in a sync message. Whether it has a document chunk to be unpacked first.
+    /// Takes in a sync message, or a part of it.
     fn receive(
         &mut self,
         slot: &Arc<Slot>,
-        from: &Arc<Connection>,
-        data: &Bytes,
+        incoming: &Incoming,
         documents: Documents,
-    ) -> Result<bool, StorageError> {
+        progress: &mut Progress,
+        work: Work,
+    ) -> Result<Taken, StorageError> {
+        let (from, data) = (&incoming.from, &incoming.data);
+        if work == Work::Light && data.len() > LIGHT_BYTES_MAX {
+            return Ok(Taken::Part);
+        }
         let mut message = match SyncMessage::decode(data) {
             Ok(message) => message,
             Err(error) if error.is_of_its_document() => {
@@ -589,11 +664,11 @@ impl Document {
                         "sync message not taken; the connection's other documents go on");
                     from.not_taken(&slot.name, &error);
                 }
-                return Ok(false);
+                return Ok(Taken::All);
             }
             Err(error) => {
                 from.refuse_frame(&error);
-                return Ok(false);
+                return Ok(Taken::All);
             }
         };
         if self.unstored.is_some()
@@ -604,24 +679,30 @@ impl Document {
             self.asks_again = true;
         }
         let len = self.opened().history.len();
-        let mut progress = Progress::default();
-        let mut received = self.with_graph(slot, |history| {
-            history.receive_part(from.id, &message, documents, &mut progress, Work::Light)
-        })?;
-        if received.more {
-            received = tokio::task::block_in_place(|| {
-                self.with_graph(slot, |history| {
-                    history.receive_part(from.id, &message, documents, &mut progress, Work::All)
-                })
-            })?;
-        }
+        let part = |history: &mut History, progress: &mut Progress| {
+            history.receive_part(from.id, &message, documents, progress, work)
+        };
+        // Also to read the graph takes long.
+        let received = match work {
+            Work::Light => part(&mut self.opened().history, progress),
+            Work::Slice | Work::All => {
+                Ok(self.with_graph(slot, |history| part(history, progress))?)
+            }
+        };
+        let received = received.unwrap_or_else(|NeedGraph| Received {
+            more: true,
+            ..progress.found()
+        });
         if self.unstored.is_some() {
             self.opened().history.ask_nothing(from.id);
         }
         self.note_senders(len, from, &received);
         self.report_refused(slot, from, &received);
         if received.unpack {
-            return Ok(true);
+            return Ok(Taken::Unpack);
+        }
+        if received.more {
+            return Ok(Taken::Part);
         }
         let empty = self.opened().history.is_empty();
         if empty && message.heads.is_empty() {
@@ -635,7 +716,7 @@ impl Document {
         {
             self.gossip_of(slot, from.id, storage, &message.heads);
         }
-        Ok(false)
+        Ok(Taken::All)
     }
 
     /// Logs what was refused, and tells its sender.
@@ -793,7 +874,13 @@ impl Document {
     }
 
     /// A storage's owner named these heads.
-    fn gossip_of(&mut self, slot: &Slot, from: ConnectionId, storage: &str, heads: &[ChangeHash]) {
+    fn gossip_of(
+        &mut self,
+        slot: &Arc<Slot>,
+        from: ConnectionId,
+        storage: &str,
+        heads: &[ChangeHash],
+    ) {
         let heard = self
             .connections
             .values()
@@ -810,18 +897,45 @@ impl Document {
         }
     }
 
-    fn gossip(&mut self, slot: &Slot, from: ConnectionId, storage: &str, seen: Seen) {
+    fn gossip(&mut self, slot: &Arc<Slot>, from: ConnectionId, storage: &str, seen: Seen) {
         if !self.remote_heads.see(storage, seen.clone()) {
             return;
         }
         for to in self.connections.values() {
-            if to.id != from && to.subscribes_to(storage) {
+            if to.id == from || !to.subscribes_to(storage) {
+                continue;
+            }
+            if to.outbox.is_crowded_for(slot) {
+                self.not_told.insert(to.id);
+            } else {
                 to.remote_heads(&slot.name, storage, &seen);
             }
         }
     }
 
-    fn replay(&self, slot: &Slot, to: &Connection, storages: &[String]) {
+    /// Tells what storages were last seen with to those who had not read what they asked for.
+    fn tell_again(&mut self, slot: &Arc<Slot>) {
+        for id in std::mem::take(&mut self.not_told) {
+            let Some(to) = self.connections.get(&id) else {
+                continue;
+            };
+            if to.outbox.is_crowded_for(slot) {
+                self.not_told.insert(id);
+                continue;
+            }
+            for (storage, seen) in self.remote_heads.iter() {
+                if to.subscribes_to(storage) {
+                    to.remote_heads(&slot.name, storage, seen);
+                }
+            }
+        }
+    }
+
+    fn replay(&mut self, slot: &Arc<Slot>, to: &Arc<Connection>, storages: &[String]) {
+        if to.outbox.is_crowded_for(slot) {
+            self.not_told.insert(to.id);
+            return;
+        }
         for storage in storages {
             if let Some(seen) = self.remote_heads.get(storage) {
                 to.remote_heads(&slot.name, storage, seen);

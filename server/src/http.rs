@@ -216,13 +216,15 @@ fn upgrade(
             .ok()
             .and_then(|u| u.downcast::<TokioIo<TcpStream>>().ok());
         let Some(stream) = stream else { return };
+        let holder = relay.memory.holder(id);
         let socket = Socket::new(
             stream.io.into_inner(),
             stream.read_buf,
-            relay.unfinished.clone(),
+            holder.clone(),
+            relay.config.message_bytes_max(),
         )
         .await;
-        connection::serve(relay, socket, id, space).await;
+        connection::serve(relay, socket, holder, id, space).await;
     });
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -17,7 +17,7 @@ use reconverge::id::{PEER_ID_BYTES_MAX, PeerId};
 use reconverge::native::RedbStorage;
 use reconverge::storage::{Storage, StorageError};
 use reconverge_server::access::Open;
-use reconverge_server::config::{Config, Verify};
+use reconverge_server::config::{Config, Verify, default_memory};
 use reconverge_server::{Relay, demo, until_let_go, workshop};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::SignalKind;
@@ -108,9 +108,16 @@ struct Serve {
     #[arg(long, env = "RECONVERGE_IDLE_TIMEOUT_S", default_value_t = 30,
         value_parser = seconds(YEAR_S))]
     idle_timeout_s: u64,
-    /// Memory for large messages that are being sent, in MiB; those who need more wait.
-    #[arg(long, env = "RECONVERGE_SENDING_MIB", default_value_t = 256, value_parser = mib(1))]
-    sending_mib: usize,
+    /// Memory of the relay's own process, in MiB. Near it, connections that hold much are not read;
+    /// if others wait for long, the one that held most is closed. Without it, half of what the
+    /// machine has, or the control group. Messages above a quarter of it are not taken. The workshop
+    /// has its own (see --workshop-memory-mib).
+    #[arg(long, env = "RECONVERGE_MEMORY_MIB", value_parser = mib(128))]
+    memory_mib: Option<usize>,
+    /// Memory for large messages that are being sent, in MiB; those who need more wait. Without it,
+    /// an eighth of the memory.
+    #[arg(long, env = "RECONVERGE_SENDING_MIB", value_parser = mib(1))]
+    sending_mib: Option<usize>,
     /// When to check what only a document's contents can tell: `later` than changes are stored and
     /// passed on, or `inline`, before; then every edit waits until its document was built.
     #[arg(long, env = "RECONVERGE_VERIFY", default_value = "later")]
@@ -151,6 +158,8 @@ struct Serve {
     #[arg(long, env = "RECONVERGE_LOG", default_value = "info")]
     log: String,
 }
+
+const MIB: usize = 1024 * 1024;
 
 const DAY_S: u64 = 24 * 60 * 60;
 const YEAR_S: u64 = 365 * DAY_S;
@@ -307,7 +316,10 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
         connections_per_address_max: serve.connections_per_address_max,
         ping_interval: Duration::from_secs(serve.ping_interval_s),
         idle_timeout: Duration::from_secs(serve.idle_timeout_s),
-        sending_bytes_max: serve.sending_mib * 1024 * 1024,
+        memory_bytes_max: serve
+            .memory_mib
+            .map_or_else(default_memory, |mib| mib * MIB),
+        sending_bytes_max: serve.sending_mib.map(|mib| mib * MIB),
         verify: match serve.verify {
             VerifyWhen::Later => Verify::Later,
             VerifyWhen::Inline => Verify::Inline,

@@ -14,6 +14,7 @@ use futures::task::AtomicWaker;
 
 use crate::document::Slot;
 use crate::large::Place;
+use crate::memory::{Charge, Holder};
 
 /// Sync frames that may wait for one connection. A few let the writer fill a packet; more would
 /// only delay the moment at which what a slow peer missed becomes one message.
@@ -26,9 +27,13 @@ const BYTES_MAX: usize = 256 * 1024;
 const PRESENCE_MAX: usize = 64;
 const PRESENCE_BYTES_MAX: usize = 64 * 1024;
 
-/// Small answers (handshake, unavailable, gossip) that may wait; a peer that lets more pile up is
-/// not reading and is closed.
+/// Small answers (handshake, unavailable, gossip) that may wait, and bytes of them; a peer that lets
+/// more pile up is not reading and is closed.
 const ANSWERS_MAX: usize = 64 * 1024;
+const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What waits is charged in steps of so many bytes; who reads in time costs the account nothing.
+const CHARGE_STEP: usize = 32 * 1024;
 
 /// One WebSocket message: a head of its own, and a payload that may be shared with other peers.
 #[derive(Debug)]
@@ -74,7 +79,9 @@ struct State {
     frames: VecDeque<Frame>,
     bytes: usize,
     answers: usize,
-    presence: VecDeque<Bytes>,
+    answer_bytes: usize,
+    charge: Option<Charge>,
+    presence: VecDeque<Frame>,
     presence_bytes: usize,
     waiting: Vec<Arc<Slot>>,
     closing: Option<Closing>,
@@ -87,7 +94,34 @@ pub(crate) struct Outbox {
     writer: AtomicWaker,
 }
 
+impl State {
+    /// Charges what waits, about.
+    fn charge(&mut self) {
+        let Some(charge) = &mut self.charge else {
+            return;
+        };
+        let bytes = self.bytes + self.presence_bytes;
+        if bytes > charge.bytes() + CHARGE_STEP || bytes + 2 * CHARGE_STEP < charge.bytes() {
+            charge.resize(bytes);
+        }
+        if bytes == 0 && charge.bytes() > 0 {
+            charge.resize(0);
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.answers > ANSWERS_MAX / 8 || self.answer_bytes > ANSWER_BYTES_MAX / 8
+    }
+}
+
 impl Outbox {
+    /// One whose frames are charged to this holder.
+    pub(crate) fn new(holder: &Arc<Holder>) -> Self {
+        let outbox = Self::default();
+        outbox.state().charge = Some(holder.charge(0));
+        outbox
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,41 +146,55 @@ impl Outbox {
         let mut state = self.state();
         state.bytes += frame.len();
         state.frames.push_back(frame);
+        state.charge();
         drop(state);
         self.writer.wake();
     }
 
     /// Whether so many small answers wait that those which can wait should.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.state().answers > ANSWERS_MAX / 8
+        self.state().is_crowded()
+    }
+
+    /// The same, and if so, `slot` is told when some were written.
+    pub(crate) fn is_crowded_for(&self, slot: &Arc<Slot>) -> bool {
+        let mut state = self.state();
+        let crowded = state.is_crowded();
+        if crowded && !state.waiting.iter().any(|other| Arc::ptr_eq(other, slot)) {
+            state.waiting.push(slot.clone());
+        }
+        crowded
     }
 
     /// Adds a small answer that does not depend on room.
     pub(crate) fn answer(&self, bytes: Vec<u8>) {
         let mut state = self.state();
         state.answers += 1;
-        if state.answers > ANSWERS_MAX {
+        state.answer_bytes += bytes.len();
+        if state.answers > ANSWERS_MAX || state.answer_bytes > ANSWER_BYTES_MAX {
             drop(state);
             self.close(1008, "does not read what it asked for");
             return;
         }
         state.bytes += bytes.len();
         state.frames.push_back(Frame::whole(bytes));
+        state.charge();
         drop(state);
         self.writer.wake();
     }
 
     /// Adds a presence message; the oldest ones give way.
-    pub(crate) fn present(&self, bytes: Bytes) {
+    pub(crate) fn present(&self, frame: Frame) {
         let mut state = self.state();
-        state.presence_bytes += bytes.len();
-        state.presence.push_back(bytes);
+        state.presence_bytes += frame.len();
+        state.presence.push_back(frame);
         while state.presence.len() > 1
             && (state.presence.len() > PRESENCE_MAX || state.presence_bytes > PRESENCE_BYTES_MAX)
         {
             let oldest = state.presence.pop_front().map_or(0, |oldest| oldest.len());
             state.presence_bytes -= oldest;
         }
+        state.charge();
         drop(state);
         self.writer.wake();
     }
@@ -160,6 +208,11 @@ impl Outbox {
         });
         drop(state);
         self.writer.wake();
+    }
+
+    /// Whether the connection was asked to end.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state().closing.is_some()
     }
 
     /// Asks the connection to find out whether its peer still answers.
@@ -188,8 +241,9 @@ impl Outbox {
         if let Some(frame) = state.frames.pop_front() {
             state.bytes -= frame.len();
             if state.frames.is_empty() {
-                state.answers = 0;
+                (state.answers, state.answer_bytes) = (0, 0);
             }
+            state.charge();
             let called = match state.frames.len() < FRAMES_MAX && state.bytes < BYTES_MAX {
                 true => std::mem::take(&mut state.waiting),
                 false => Vec::new(),
@@ -202,11 +256,8 @@ impl Outbox {
         }
         if let Some(presence) = state.presence.pop_front() {
             state.presence_bytes -= presence.len();
-            return Poll::Ready(Frame {
-                head: presence,
-                payload: Bytes::new(),
-                place: None,
-            });
+            state.charge();
+            return Poll::Ready(presence);
         }
         Poll::Pending
     }
@@ -228,12 +279,12 @@ mod tests {
     fn presence_that_waits_loses_its_oldest() {
         let outbox = Outbox::default();
         for n in 0..100u8 {
-            outbox.present(vec![n].into());
+            outbox.present(Frame::whole(vec![n]));
         }
         let kept: Vec<u8> = drain(&outbox).iter().map(|frame| frame[0]).collect();
         assert_eq!(kept, (36..100).collect::<Vec<u8>>());
         for n in 0..3u8 {
-            outbox.present(vec![n; 40_000].into());
+            outbox.present(Frame::whole(vec![n; 40_000]));
         }
         assert_eq!(drain(&outbox).len(), 1);
     }

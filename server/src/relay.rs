@@ -4,25 +4,26 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reconverge::id::{ConnectionId, PeerId};
 use reconverge::native::Committer;
 use reconverge::session::Local;
 use reconverge::storage::{Storage, StorageError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::access::Authorize;
 use crate::config::Config;
-use crate::connection::{Connection, Unfinished};
+use crate::connection::Connection;
 use crate::document::Reminders;
 use crate::documents::Documents;
+use crate::fair::{Owner, Turns};
 use crate::held::until_let_go;
 use crate::http;
 use crate::large::Large;
+use crate::memory::Memory;
 use crate::sockets::{Limits, Sockets};
 use crate::trouble::Trouble;
 use crate::unfolded::Unfolded;
@@ -68,6 +69,9 @@ pub(crate) struct Shared {
     pub(crate) documents: Documents,
     pub(crate) peers: Peers,
     pub(crate) workshop: Workshop,
+    /// Turns for taking in what takes long: fewer than there are processors, so that one is always
+    /// there for sockets.
+    pub(crate) long_work: Turns,
     pub(crate) authorize: Arc<dyn Authorize>,
     /// Every task of this relay.
     pub(crate) tasks: TaskTracker,
@@ -76,7 +80,8 @@ pub(crate) struct Shared {
     pub(crate) sockets: Arc<Sockets>,
     /// Whether documents are being served.
     pub(crate) ready: AtomicBool,
-    received_kib: Arc<Semaphore>,
+    /// What is held for peers.
+    pub(crate) memory: Arc<Memory>,
     /// Large messages that are being sent.
     pub(crate) large: Arc<Large>,
     /// Peers that share nothing.
@@ -88,29 +93,15 @@ pub(crate) struct Shared {
     pub(crate) trouble: Trouble,
     /// What could not be stored.
     pub(crate) unstored: Unstored,
-    /// What has come of messages that are not whole yet.
-    pub(crate) unfinished: Arc<Unfinished>,
     next_connection: AtomicU64,
 }
 
 impl Shared {
-    /// Waits until a received message fits into what may be in memory at a time. Small messages
-    /// are bounded by their number alone.
-    pub(crate) async fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        const SMALL_BYTES: usize = 4 * 1024;
-        if bytes <= SMALL_BYTES {
-            return None;
-        }
-        let all = self.config.received_bytes_max / 1024;
-        let kib = u32::try_from((bytes / 1024 + 1).min(all)).unwrap_or(u32::MAX);
-        self.received_kib.clone().acquire_many_owned(kib).await.ok()
-    }
-
     /// Runs a job in the workshop; `None` if the relay stops before it is done.
-    pub(crate) async fn build(&self, job: Job) -> Option<Result<Built, JobError>> {
+    pub(crate) async fn build(&self, owner: Owner, job: Job) -> Option<Result<Built, JobError>> {
         tokio::select! {
             () = self.stopping.cancelled() => None,
-            built = self.workshop.run(job) => Some(built),
+            built = self.workshop.run(owner, job) => Some(built),
         }
     }
 
@@ -196,15 +187,15 @@ impl Relay {
                 peer: peer_id,
                 storage_id: storage.storage_id(),
             },
-            received_kib: Arc::new(Semaphore::new(config.received_bytes_max / 1024)),
-            unfinished: Arc::new(Unfinished::new(config.received_bytes_max)),
-            large: Arc::new(Large::new(config.sending_bytes_max)),
+            memory: Arc::new(Memory::new(config.held_bytes_max())),
+            large: Arc::new(Large::new(config.sending_bytes_max())),
             unheard: Unheard::default(),
             unfolded: Unfolded::default(),
             reminders: Reminders::default(),
             trouble: Trouble::default(),
             unstored: Unstored::default(),
             workshop: Workshop::new(config.workshop.clone()),
+            long_work: Turns::new(long_work_at_a_time()),
             config,
             storage,
             committer,
@@ -220,6 +211,7 @@ impl Relay {
         shared.tasks.spawn(http::accept(shared.clone(), listener));
         shared.tasks.spawn(sweep(shared.clone()));
         shared.tasks.spawn(remind(shared.clone()));
+        shared.tasks.spawn(watch_memory(shared.clone()));
         Ok(Self {
             shared,
             address,
@@ -256,6 +248,11 @@ impl Relay {
     }
 }
 
+fn long_work_at_a_time() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors.saturating_sub(1).max(1)
+}
+
 /// Tells documents when to check what is new.
 async fn remind(relay: Arc<Shared>) {
     loop {
@@ -275,6 +272,17 @@ async fn remind(relay: Arc<Shared>) {
         tokio::select! {
             () = relay.stopping.cancelled() => return,
             () = told => {}
+        }
+    }
+}
+
+/// Sees to it that nobody waits for memory for long.
+async fn watch_memory(relay: Arc<Shared>) {
+    const OFTEN: Duration = Duration::from_secs(1);
+    loop {
+        tokio::select! {
+            () = relay.stopping.cancelled() => return,
+            () = tokio::time::sleep(OFTEN) => relay.memory.lose_patience(Instant::now()),
         }
     }
 }

@@ -37,6 +37,16 @@ impl RemoteHeads {
         changed
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Seen)> {
+        self.0
+            .iter()
+            .map(|(storage, seen)| (storage.as_str(), seen))
+    }
+
     pub(crate) fn get(&self, storage: &str) -> Option<&Seen> {
         self.0.get(storage)
     }

@@ -3,7 +3,8 @@
 //! A thread's memory cannot be capped, and a document chunk of a few hundred bytes can declare a
 //! billion rows; so whatever builds a document runs as `reconverge workshop`, under limits of
 //! address space and CPU time that the kernel enforces, and is killed at its deadline. A panic, an
-//! abort or a kill fails that one job. At most `workers` jobs run at a time; others wait.
+//! abort or a kill fails that one job. At most `workers` jobs run at a time, and a short one beside
+//! them; others wait.
 //!
 //! A job is bytes on the child's standard input, its result bytes on its standard output. Both are
 //! trusted: the child is this binary.
@@ -18,12 +19,13 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fair::{Owner, RELAY, Turns};
 use bytes::Bytes;
 use reconverge::contents::{Brought, Reading, Verdict};
+use reconverge::history::chunk::Chunk;
 use reconverge::protocol::ChangeHash;
 use reconverge::storage::{DocumentKey, Storage, StorageError};
 use tokio::io::AsyncReadExt;
-use tokio::sync::Semaphore;
 
 pub use child::run as run_child;
 use pipe::{Unfed, decode_result, read_result};
@@ -44,6 +46,13 @@ pub struct WorkshopConfig {
     pub cpu_s_max: u64,
     /// How long a job may take in all.
     pub deadline: Duration,
+}
+
+/// What one job may take.
+struct Limits {
+    memory_bytes: u64,
+    cpu_s: u64,
+    deadline: Duration,
 }
 
 /// Why a job gave no result. The document goes on without it.
@@ -95,6 +104,8 @@ pub(crate) enum Job {
         changes: Range<u32>,
         /// Those that are not stored yet.
         unsaved: Vec<Bytes>,
+        /// About how many bytes all of them have.
+        bytes: u64,
         /// The heads that must come out.
         heads: Vec<ChangeHash>,
         /// How much of the document is looked at.
@@ -125,47 +136,111 @@ pub(crate) enum Built {
     Checked(Verdict),
 }
 
+impl Job {
+    /// Whether it will probably be short. What is declared costs a look at the chunk; whoever lies
+    /// is found out by a tighter limit.
+    fn is_quick(&self) -> bool {
+        const BYTES_MAX: u64 = 1024 * 1024;
+        const OPERATIONS_MAX: u64 = 128 * 1024;
+        const CHANGES_MAX: usize = 128 * 1024;
+        match self {
+            Self::Unpack { chunk, known, .. } => {
+                let declared = || {
+                    let (chunk, _) = Chunk::split(chunk).ok()?;
+                    chunk.declared_operations_within(BYTES_MAX as usize)
+                };
+                chunk.len() as u64 <= BYTES_MAX
+                    && known.len() <= CHANGES_MAX
+                    && declared().is_some_and(|operations| operations <= OPERATIONS_MAX)
+            }
+            Self::Check {
+                snapshot,
+                changes,
+                unsaved,
+                bytes,
+                ..
+            } => {
+                let snapshot = snapshot.map_or(0, |(_, bytes)| bytes);
+                snapshot + bytes <= BYTES_MAX && changes.len() + unsaved.len() <= CHANGES_MAX
+            }
+            Self::Unfold { snapshot, .. } => snapshot.1 <= BYTES_MAX,
+        }
+    }
+}
+
+/// Runs jobs, a few at a time, in turn by who causes them. Those that are probably short do not wait
+/// behind those that may take a minute: they have a worker of their own, with limits that end what
+/// turns out to be longer; it is run again among the others then.
 #[derive(Debug)]
 pub(crate) struct Workshop {
     config: WorkshopConfig,
-    workers: Semaphore,
+    workers: Turns,
+    quick: Turns,
 }
+
+/// The limits of a job that is probably short.
+const QUICK_MEMORY_BYTES_MAX: u64 = 768 * 1024 * 1024;
+const QUICK_CPU_S_MAX: u64 = 2;
 
 impl Workshop {
     pub(crate) fn new(config: WorkshopConfig) -> Self {
         Self {
-            workers: Semaphore::new(config.workers),
+            workers: Turns::new(config.workers),
+            quick: Turns::new(1),
             config,
         }
     }
 
-    /// Waits until a worker is free, behind those who wait already.
+    /// Waits until a worker is free for what nobody asked for.
     pub(crate) async fn free(&self) {
-        drop(self.workers.acquire().await);
+        drop(self.workers.take(RELAY).await);
     }
 
-    /// Runs a job when there is a free worker.
+    /// Runs a job of this owner when it has a turn.
     ///
     /// # Cancel safety
     /// The child is killed when the future is dropped.
-    pub(crate) async fn run(&self, job: Job) -> Result<Built, JobError> {
-        let _worker = self
-            .workers
-            .acquire()
-            .await
-            .map_err(|e| JobError::Spawn(e.to_string()))?;
-        match tokio::time::timeout(self.config.deadline, self.run_now(job)).await {
+    pub(crate) async fn run(&self, owner: Owner, job: Job) -> Result<Built, JobError> {
+        let config = &self.config;
+        if job.is_quick() {
+            let turn = self.quick.take(owner).await;
+            let limits = Limits {
+                memory_bytes: config.memory_bytes_max.min(QUICK_MEMORY_BYTES_MAX),
+                cpu_s: config.cpu_s_max.min(QUICK_CPU_S_MAX),
+                // A busy machine gives it less than it takes.
+                deadline: config
+                    .deadline
+                    .min(Duration::from_secs(4 * QUICK_CPU_S_MAX)),
+            };
+            let result = self.run_within(&limits, job.clone()).await;
+            drop(turn);
+            match result {
+                Err(JobError::Died(_) | JobError::Deadline(_)) => {}
+                result => return result,
+            }
+        }
+        let _turn = self.workers.take(owner).await;
+        let limits = Limits {
+            memory_bytes: config.memory_bytes_max,
+            cpu_s: config.cpu_s_max,
+            deadline: config.deadline,
+        };
+        self.run_within(&limits, job).await
+    }
+
+    async fn run_within(&self, limits: &Limits, job: Job) -> Result<Built, JobError> {
+        match tokio::time::timeout(limits.deadline, self.run_now(limits, job)).await {
             Ok(result) => result,
-            Err(_) => Err(JobError::Deadline(self.config.deadline)),
+            Err(_) => Err(JobError::Deadline(limits.deadline)),
         }
     }
 
-    async fn run_now(&self, job: Job) -> Result<Built, JobError> {
+    async fn run_now(&self, limits: &Limits, job: Job) -> Result<Built, JobError> {
         let spawn = |e: std::io::Error| JobError::Spawn(e.to_string());
         let mut child = tokio::process::Command::new(&self.config.program)
             .arg(SUBCOMMAND)
-            .arg(self.config.memory_bytes_max.to_string())
-            .arg(self.config.cpu_s_max.to_string())
+            .arg(limits.memory_bytes.to_string())
+            .arg(limits.cpu_s.to_string())
             // The allocator must not reserve a gigabyte before the limit is set: what is
             // reserved before, the limit does not see.
             .env("MIMALLOC_ARENA_RESERVE", "0")
@@ -186,7 +261,7 @@ impl Workshop {
         let mut last_words = stderr.take(4096);
         let (fed, output, _) = tokio::join!(
             feed,
-            read_result(stdout, self.config.memory_bytes_max),
+            read_result(stdout, limits.memory_bytes),
             last_words.read_to_end(&mut words)
         );
         let output = output.map_err(spawn)?;

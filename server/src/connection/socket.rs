@@ -19,10 +19,10 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::PollSemaphore;
 
-use super::metered::{Metered, Unfinished};
+use super::metered::Metered;
 use crate::large::{LARGE_BYTES, Place};
+use crate::memory::{Charge, Holder};
 use crate::outbox::{Closing, Frame, Outbox, Wish};
-use reconverge::protocol::MESSAGE_BYTES_MAX;
 
 /// Larger messages go as continuation frames of this size, so that no connection keeps a write
 /// buffer as large as the largest document that it was ever sent.
@@ -40,7 +40,7 @@ const FINISH: Duration = Duration::from_secs(3);
 
 /// What happens next on a connection.
 pub(super) enum Next {
-    Message(Message, OwnedSemaphorePermit),
+    Message(Message, OwnedSemaphorePermit, Charge),
     Closing(Closing),
     /// Somebody wants to know whether the peer still answers.
     Probe,
@@ -64,16 +64,21 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Takes over a connection after the HTTP upgrade; `read` is what the peer sent since.
-    pub(crate) async fn new(io: TcpStream, read: Bytes, unfinished: Arc<Unfinished>) -> Self {
-        let io = Metered::new(io, unfinished);
+    pub(crate) async fn new(
+        io: TcpStream,
+        read: Bytes,
+        holder: Arc<Holder>,
+        message_bytes_max: usize,
+    ) -> Self {
+        let io = Metered::new(io, holder);
         let mut config = WebSocketConfig::default();
         config.read_buffer_size = 2 * 1024;
         // Frames are added only while the last ones could be written, and pongs are counted, so the
         // buffer is bounded by this, one frame and the pongs. A limit of the library's would lose
         // the frame that meets it.
         config.write_buffer_size = 16 * 1024;
-        config.max_message_size = Some(MESSAGE_BYTES_MAX);
-        config.max_frame_size = Some(MESSAGE_BYTES_MAX);
+        config.max_message_size = Some(message_bytes_max);
+        config.max_frame_size = Some(message_bytes_max);
         let stream =
             WebSocketStream::from_partially_read(io, read.to_vec(), Role::Server, Some(config));
         Self {
@@ -103,6 +108,14 @@ impl Socket {
     ) -> Poll<Next> {
         if let Some(outbox) = outbox {
             outbox.register(cx);
+        }
+        let holder = self.stream.get_ref().holder();
+        holder.register(cx);
+        if holder.is_evicted() {
+            return Poll::Ready(Next::Closing(Closing {
+                code: 1013,
+                reason: "holds too much of the relay's memory while others wait".into(),
+            }));
         }
         if let Err(error) = self.poll_write(cx, outbox) {
             return Poll::Ready(Next::Ended(error.to_string()));
@@ -136,17 +149,23 @@ impl Socket {
             }
             Poll::Ready(Some(Ok(message))) => {
                 // Pings may come in the midst of a message that is sent in parts.
-                match &message {
+                let charge = match &message {
+                    Message::Binary(_) | Message::Text(_) => {
+                        self.stream.get_mut().message_ended(message.len())
+                    }
                     Message::Ping(data) => {
                         self.stream.get_mut().control_ended(data.len());
                         self.pongs += 1;
                         self.unflushed = true;
+                        self.stream.get_ref().holder().charge(0)
                     }
-                    Message::Pong(data) => self.stream.get_mut().control_ended(data.len()),
-                    _ => self.stream.get_mut().message_ended(),
-                }
+                    message => {
+                        self.stream.get_mut().control_ended(message.len());
+                        self.stream.get_ref().holder().charge(0)
+                    }
+                };
                 let place = self.place.take().expect("acquired above");
-                Poll::Ready(Next::Message(message, place))
+                Poll::Ready(Next::Message(message, place, charge))
             }
         }
     }

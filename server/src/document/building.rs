@@ -5,32 +5,53 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reconverge::contents::Brought;
 use reconverge::history::chunk::first_document;
-use reconverge::history::{Documents, Unpacked};
+use reconverge::history::{Documents, Progress, Unpacked, Work};
 use reconverge::id::ConnectionId;
 use reconverge::storage::{DocumentKey, NewSnapshot, StorageError};
 use tracing::{info, warn};
 
 use super::verifying::Checked;
-use super::{Document, Incoming, Input, Slot};
+use super::{Document, Incoming, Input, Slot, Taken};
+use crate::fair::Turn;
 use crate::unfolded::Window;
 use crate::workshop::{Built, Job, JobError};
 
 /// Most document chunks of one message that are unpacked; stock clients send one.
 const UNPACKS_MAX: u32 = 4;
 
+/// How long the messages of a connection that ended are taken in, if they take long: whoever has used
+/// little gets its turns sooner, and what is not acknowledged comes again.
+const LEFT_MAX: Duration = Duration::from_secs(30);
+
 /// What is being built.
 #[derive(Default)]
 pub(super) struct Building {
     /// Per connection the message whose chunk is being unpacked, and what came after it.
     uploads: HashMap<ConnectionId, VecDeque<Arc<Incoming>>>,
+    /// The same of a message that is taken in part by part.
+    parts: HashMap<ConnectionId, Parts>,
     /// Changes of the snapshot are being unpacked.
     unfolds: bool,
     /// How often the history was opened or given another snapshot.
     openings: u64,
+}
+
+/// A message that takes long, and what came after it.
+struct Parts {
+    waiting: VecDeque<Arc<Incoming>>,
+    progress: Progress,
+    documents: Documents,
+    tries: u32,
+    /// When its connection ended. What had come of it is taken in all the same, for a while: many
+    /// send their last edits and go.
+    left: Option<Instant>,
+    /// It waits for a turn, or has one.
+    asked: bool,
 }
 
 /// What a document was when a job began: if it is the same at the end, then its changes have the
@@ -48,6 +69,7 @@ pub(crate) enum BuildResult {
         basis: Basis,
         tries: u32,
         built: Result<Built, JobError>,
+        turn: Option<Turn>,
     },
     Unfolded {
         key: DocumentKey,
@@ -68,14 +90,22 @@ impl Building {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.uploads.is_empty() && !self.unfolds
+        self.uploads.is_empty() && self.parts.is_empty() && !self.unfolds
     }
 
     pub(super) fn waiting_behind(
         &mut self,
         connection: ConnectionId,
     ) -> Option<&mut VecDeque<Arc<Incoming>>> {
-        self.uploads.get_mut(&connection)
+        let part = self.parts.get_mut(&connection);
+        let part = part.map(|parts| &mut parts.waiting);
+        part.or_else(|| self.uploads.get_mut(&connection))
+    }
+
+    /// Whether messages of a connection that ended are still to be taken in, after which it leaves.
+    pub(super) fn leaves_later(&mut self, connection: ConnectionId, since: Instant) -> bool {
+        let parts = self.parts.get_mut(&connection);
+        parts.map(|parts| parts.left = Some(since)).is_some()
     }
 
     pub(super) fn leave(&mut self, connection: ConnectionId) {
@@ -83,7 +113,158 @@ impl Building {
     }
 }
 
+/// Has the document told when a message that takes long has a turn.
+fn ask_for_turn(slot: &Arc<Slot>, from: ConnectionId) {
+    let slot = slot.clone();
+    slot.relay.clone().tasks.spawn(async move {
+        tokio::select! {
+            () = slot.relay.stopping.cancelled() => {}
+            _turn = slot.relay.long_work.take(from) => slot.push(Input::Part { from, _turn }),
+        }
+    });
+}
+
 impl Document {
+    /// Takes in a connection's messages in order, until one must wait for something. `documents` and
+    /// `tries` are those of the first.
+    ///
+    /// # Errors
+    /// When storage fails: then the messages wait until it is tried again.
+    pub(super) fn take_in_order(
+        &mut self,
+        slot: &Arc<Slot>,
+        from: ConnectionId,
+        mut waiting: VecDeque<Arc<Incoming>>,
+        mut documents: Documents,
+        mut tries: u32,
+    ) -> Result<(), StorageError> {
+        while let Some(message) = waiting.front().cloned() {
+            let mut progress = Progress::default();
+            let taken = self.receive(slot, &message, documents, &mut progress, Work::Light);
+            match taken {
+                Ok(Taken::All) => drop(waiting.pop_front()),
+                Ok(Taken::Unpack) => {
+                    waiting.pop_front();
+                    return self.unpack_first(slot, from, message, waiting, tries);
+                }
+                Ok(Taken::Part) | Err(_) => {
+                    let parts = Parts {
+                        waiting,
+                        progress,
+                        documents,
+                        tries,
+                        left: None,
+                        asked: taken.is_ok(),
+                    };
+                    self.building.parts.insert(from, parts);
+                    return taken.map(|_| ask_for_turn(slot, from));
+                }
+            }
+            (documents, tries) = (Documents::Report, 0);
+        }
+        Ok(())
+    }
+
+    /// Has the chunk of a message unpacked, behind which others wait.
+    fn unpack_first(
+        &mut self,
+        slot: &Arc<Slot>,
+        from: ConnectionId,
+        message: Arc<Incoming>,
+        waiting: VecDeque<Arc<Incoming>>,
+        tries: u32,
+    ) -> Result<(), StorageError> {
+        self.building.uploads.insert(from, waiting);
+        let begun = self.unpack(slot, message, tries);
+        if begun.is_err() {
+            let parts = Parts {
+                waiting: self.building.uploads.remove(&from).unwrap_or_default(),
+                progress: Progress::default(),
+                documents: Documents::Report,
+                tries,
+                left: None,
+                asked: false,
+            };
+            self.building.parts.insert(from, parts);
+        }
+        begun
+    }
+
+    /// Takes in the next part of a message that takes long.
+    pub(super) fn take_in_part(
+        &mut self,
+        slot: &Arc<Slot>,
+        from: ConnectionId,
+    ) -> Result<(), StorageError> {
+        let Some(mut parts) = self.building.parts.remove(&from) else {
+            // The connection ended meanwhile.
+            return Ok(());
+        };
+        if parts.left.is_some_and(|since| since.elapsed() > LEFT_MAX) {
+            self.leave(slot, from);
+            return Ok(());
+        }
+        let Some(message) = parts.waiting.front().cloned() else {
+            return Ok(());
+        };
+        let Parts {
+            progress,
+            documents,
+            ..
+        } = &mut parts;
+        let taken = tokio::task::block_in_place(|| {
+            self.receive(slot, &message, *documents, progress, Work::Slice)
+        });
+        if !matches!(taken, Ok(Taken::All | Taken::Unpack)) {
+            parts.asked = taken.is_ok();
+            self.building.parts.insert(from, parts);
+            return taken.map(|_| ask_for_turn(slot, from));
+        }
+        parts.waiting.pop_front();
+        let (waiting, left) = (parts.waiting, parts.left);
+        let taken = match taken {
+            Ok(Taken::Unpack) => self.unpack_first(slot, from, message, waiting, parts.tries),
+            _ => self.take_in_order(slot, from, waiting, Documents::Report, 0),
+        };
+        if let Some(since) = left
+            && !self.building.leaves_later(from, since)
+        {
+            self.leave(slot, from);
+        }
+        taken
+    }
+
+    /// Storage failed: nobody keeps a turn meanwhile, and what was taken in is lost with the history.
+    pub(super) fn give_turns_back(&mut self) {
+        for parts in self.building.parts.values_mut() {
+            parts.progress = Progress::default();
+        }
+        self.backlog.retain_mut(|input| match input {
+            Input::Part { from, .. } => {
+                if let Some(parts) = self.building.parts.get_mut(from) {
+                    parts.asked = false;
+                }
+                false
+            }
+            Input::Built(result) => {
+                if let BuildResult::Unpacked { turn, .. } = &mut **result {
+                    *turn = None;
+                }
+                true
+            }
+            _ => true,
+        });
+    }
+
+    /// Has those go on that gave their turns back.
+    pub(super) fn ask_for_turns(&mut self, slot: &Arc<Slot>) {
+        for (from, parts) in &mut self.building.parts {
+            if !std::mem::replace(&mut parts.asked, true) {
+                ask_for_turn(slot, *from);
+            }
+        }
+    }
+
     fn basis(&mut self) -> Basis {
         Basis {
             openings: self.building.openings,
@@ -129,14 +310,17 @@ impl Document {
         };
         let slot = slot.clone();
         slot.relay.clone().tasks.spawn(async move {
-            let Some(built) = slot.relay.build(job).await else {
+            let Some(built) = slot.relay.build(from, job).await else {
                 return;
             };
+            // What came out of it is taken in like what is sent in many messages.
+            let turn = slot.relay.long_work.take(from).await;
             slot.push(Input::Built(Box::new(BuildResult::Unpacked {
                 from,
                 basis,
                 tries,
                 built,
+                turn: Some(turn),
             })));
         });
         Ok(())
@@ -167,6 +351,7 @@ impl Document {
                 basis,
                 tries,
                 built,
+                ..
             } => self.unpacked(slot, *from, *basis, *tries, built).await,
         }
     }
@@ -221,25 +406,17 @@ impl Document {
         if tries + 1 >= UNPACKS_MAX {
             documents = Documents::Unpacked;
         }
-        let mut waiting = self.building.uploads.remove(&from).unwrap_or_default();
-        let refused = built.is_err();
-        while let Some(message) = waiting.pop_front() {
-            let unpack = self.receive(slot, &message.from, &message.data, documents)?;
-            if unpack {
-                // What waits goes on waiting, behind the next chunk.
-                self.building.uploads.insert(from, waiting);
-                return self.unpack(slot, message, tries + 1);
-            }
-            documents = Documents::Report;
-        }
-        if refused {
+        let waiting = self.building.uploads.remove(&from).unwrap_or_default();
+        // What waits goes on waiting, if there is another chunk.
+        self.take_in_order(slot, from, waiting, documents, tries + 1)?;
+        if built.is_err() {
             self.opened().history.upload_refused(from);
         }
         Ok(())
     }
 
     /// Has changes of the snapshot unpacked, unless some are. Their hashes are resident.
-    pub(super) fn unfold(&mut self, slot: &Arc<Slot>, range: Range<u32>) {
+    pub(super) fn unfold(&mut self, slot: &Arc<Slot>, to: ConnectionId, range: Range<u32>) {
         if std::mem::replace(&mut self.building.unfolds, true) {
             return;
         }
@@ -255,7 +432,7 @@ impl Document {
         };
         let slot = slot.clone();
         slot.relay.clone().tasks.spawn(async move {
-            let Some(built) = slot.relay.build(job).await else {
+            let Some(built) = slot.relay.build(to, job).await else {
                 return;
             };
             slot.push(Input::Built(Box::new(BuildResult::Unfolded {

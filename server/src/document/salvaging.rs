@@ -15,6 +15,7 @@ use reconverge::storage::{Batch, Blob, NewSnapshot, Salvaged, StorageError, Writ
 use tracing::{error, info};
 
 use super::{Concerned, Document, SALVAGE_AFTER, Slot};
+use crate::fair::RELAY;
 use crate::workshop::{Built, Job};
 
 /// Who sends what comes out of our own file. Connections are counted from 1.
@@ -114,7 +115,7 @@ impl Document {
             segment_from: 0,
             changes: false,
         };
-        match slot.relay.workshop.run(job).await {
+        match slot.relay.workshop.run(RELAY, job).await {
             Ok(Built::Unpacked(Brought::All(unpacked))) => {
                 let new = NewSnapshot::unpacked(history.record(), chunk, &unpacked);
                 Some((new, unpacked.segment))

@@ -59,7 +59,7 @@ impl Document {
                     Unfolding::Needless => None,
                     Unfolding::Done(window) => Some(window),
                     Unfolding::Wanted(range) => {
-                        unfolds = Some(range);
+                        unfolds = Some((connection.id, range));
                         break;
                     }
                 };
@@ -84,8 +84,8 @@ impl Document {
                 }
             }
         }
-        if let Some(range) = unfolds {
-            self.unfold(slot, range);
+        if let Some((to, range)) = unfolds {
+            self.unfold(slot, to, range);
         }
         if waits {
             // Nobody may be done by then, but those who are slow are found.

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::building::BuildResult;
 use super::{Document, Input, Open, Slot};
 use crate::connection::Connection;
+use crate::fair::{Owner, RELAY};
 use crate::workshop::{Built, Job, JobError};
 
 /// After this many failures in a row, the time until the next check grows no more.
@@ -32,6 +33,8 @@ const SENDERS_MAX: usize = 64 * 1024;
 #[derive(Default)]
 pub(super) struct Verifying {
     senders: Senders,
+    /// Whose changes came last: who pays for the check.
+    payer: Payer,
     /// A reminder is set.
     reminded: bool,
     /// It came.
@@ -48,6 +51,15 @@ pub(super) struct Verifying {
     /// With [`Verify::Inline`](crate::config::Verify::Inline), the stored changes below this index
     /// could not be checked, and are served until the document is opened again.
     served_unchecked: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Payer(Owner);
+
+impl Default for Payer {
+    fn default() -> Self {
+        Self(RELAY)
+    }
 }
 
 /// What a check began with.
@@ -182,14 +194,14 @@ const LIMITS: &str = "if it goes on, raise --workshop-memory-mib or --workshop-c
 
 /// Runs a check. A document that cannot be read within the limits is checked in its saved form only:
 /// whoever makes a check give up must not get through what nobody could load again.
-async fn build_check(slot: &Slot, job: Job) -> Result<Built, JobError> {
+async fn build_check(slot: &Slot, owner: Owner, job: Job) -> Result<Built, JobError> {
     let otherwise = job.of_saved_form();
-    let built = slot.relay.workshop.run(job).await;
+    let built = slot.relay.workshop.run(owner, job).await;
     match (built, otherwise) {
         (Err(error @ (JobError::Died(_) | JobError::Deadline(_))), Some(otherwise)) => {
             warn!(document = %slot.name, %error,
                 "its contents could not be read; only its saved form is checked; {LIMITS}");
-            slot.relay.workshop.run(otherwise).await
+            slot.relay.workshop.run(owner, otherwise).await
         }
         (built, _) => built,
     }
@@ -209,6 +221,7 @@ impl Document {
         if received.admitted == 0 {
             return;
         }
+        self.verifying.payer = Payer(from.id);
         let senders = &mut self.verifying.senders;
         senders.note(len, Some(&from.peer));
         for (index, other) in &received.waited {
@@ -257,11 +270,12 @@ impl Document {
             epoch: self.verifying.epoch,
         };
         let job = self.check_job(slot, folds);
+        let payer = self.verifying.payer.0;
         let slot = slot.clone();
         slot.relay.clone().tasks.spawn(async move {
             let built = tokio::select! {
                 () = slot.relay.stopping.cancelled() => return,
-                built = build_check(&slot, job) => built,
+                built = build_check(&slot, payer, job) => built,
             };
             let result = BuildResult::Checked { checked, built };
             slot.push(Input::Built(Box::new(result)));
@@ -279,6 +293,7 @@ impl Document {
             snapshot: (record.generation > 0).then_some((record.generation, record.snapshot_bytes)),
             changes: record.folded..history.len() - unsaved.len() as u32,
             unsaved,
+            bytes: history.tail_bytes(),
             heads: history.heads(),
             reading: Reading::Contents,
             wants_snapshot,
@@ -389,7 +404,7 @@ impl Document {
             let job = self.check_job(slot, false);
             // Also when the relay stops: what was taken in is committed, if the check ends before
             // all tasks must have.
-            let built = build_check(slot, job).await;
+            let built = build_check(slot, self.verifying.payer.0, job).await;
             let history = &mut self.opened().history;
             let (from, len) = (history.record().folded, history.len());
             let unsaved = history.unsaved().len() as u32;

@@ -142,6 +142,7 @@ impl Job {
                 heads,
                 reading,
                 wants_snapshot,
+                ..
             } => {
                 head.push(match (wants_snapshot, reading) {
                     (true, Reading::Contents) => b'F',
@@ -369,6 +370,7 @@ mod tests {
             storage: storage.clone(),
             key,
             changes: 1..end,
+            bytes: 0,
             unsaved: vec![unsaved.clone()],
             heads: vec![HASH],
             reading,
