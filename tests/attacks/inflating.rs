@@ -27,7 +27,6 @@ fn empty_change(zeros: &Zeros, number: u64) -> Vec<u8> {
 /// One message of 2.4 MiB is 40 changes of 62 MiB each, which wait in memory until all of them are
 /// stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "what is not stored yet is not weighed: gigabytes of memory and disk"]
 async fn empty_changes_that_inflate_in_one_message() {
     let Some(trial) = Trial::new("empty-changes-inflate").await else {
         return;
@@ -51,7 +50,6 @@ async fn empty_changes_that_inflate_in_one_message() {
 /// One change of 16 MiB whose dependency is unknown, in 16 KiB, sent to each of 150 documents: each
 /// keeps as much as one document may.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "orphans are bounded per document, not in all: gigabytes of memory"]
 async fn orphans_that_inflate_in_many_documents() {
     let Some(trial) = Trial::new("orphans-inflate").await else {
         return;
@@ -147,7 +145,6 @@ async fn small_messages_that_are_dear_to_inflate() {
 /// 34 documents get one change of 62 MiB each, of 62 KiB on the wire: a thousand times as much is on
 /// disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "what deflates is stored inflated: a thousand times what was sent"]
 async fn changes_that_inflate_on_disk() {
     let Some(trial) = Trial::new("inflate-on-disk").await else {
         return;
@@ -194,7 +191,6 @@ async fn millions_of_chunks_that_are_none() {
 
 /// Changes of a hundred bytes that have sixteen million operations each, as runs of equal ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "a hundred bytes take seconds each on as many threads as there are messages: nobody is served for minutes"]
 async fn few_bytes_of_many_operations() {
     let Some(trial) = Trial::new("many-operations").await else {
         return;

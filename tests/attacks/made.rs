@@ -205,9 +205,9 @@ pub(crate) async fn upload(
                 .await
         );
     }
-    drop(uploader);
     let last = changes.last().unwrap().0;
     until_stored(target, document, last).await;
+    drop(uploader);
 }
 
 /// Waits until the relay names this head.
