@@ -57,7 +57,6 @@ fn frame(opcode: u8, payload: usize, announced: usize) -> Vec<u8> {
 
 /// Four connections begin a message of 100 MiB each, send 64 of it and never end it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "unfinished messages take all that may be unfinished, and more than the memory here"]
 async fn large_messages_left_unfinished() {
     let Some(trial) = Trial::new("unfinished").await else {
         return;

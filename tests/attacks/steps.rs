@@ -170,7 +170,7 @@ async fn sends_all(target: &Target, messages: Vec<Bytes>) {
 /// A document has 8,000 heads; each of 31 changes depends on one of them 16,384 times, which deflates
 /// to nearly nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "what deflates is stored inflated"]
+#[ignore = "not seen to be withstood since what deflates is stored as it came"]
 async fn equal_dependencies_of_a_document_with_many_heads() {
     let Some(trial) = Trial::new("equal-dependencies").await else {
         return;
