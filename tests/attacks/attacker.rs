@@ -86,6 +86,19 @@ impl Target {
     }
 }
 
+/// One attacker sends these, as long as it is let in, and stays.
+pub(crate) async fn sends_all(target: &Target, messages: impl IntoIterator<Item = Bytes>) {
+    let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+        return;
+    };
+    for message in messages {
+        if !attacker.send(message).await {
+            break;
+        }
+    }
+    attacker.stay().await;
+}
+
 /// One connection of an attacker that joined.
 pub(crate) struct Attacker {
     target: Target,

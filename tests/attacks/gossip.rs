@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reconverge::id::DocumentId;
 use reconverge::protocol::{self, Ephemeral, HeadsOfStorage, Message, RemoteHeads};
 
-use crate::attacker::{Attacker, Target, repeat};
+use crate::attacker::{Attacker, Target, repeat, sends_all};
 use crate::made::{Empty, MIB, Zeros, actor, document, request, sync, unknown};
 use crate::measure::Trial;
 
@@ -106,17 +106,7 @@ async fn subscriptions_to_huge_ids() {
         .map(|letter| subscription("attacker-0", &[&letter.repeat(90 * MIB)], &[]))
         .into();
     trial
-        .run(async |target| {
-            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
-                return;
-            };
-            for message in messages {
-                if !attacker.send(message).await {
-                    break;
-                }
-            }
-            attacker.stay().await;
-        })
+        .run(async |target| sends_all(target, messages).await)
         .await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reconverge_tests::forge::chunk;
 
-use crate::attacker::{Attacker, repeat};
+use crate::attacker::{Attacker, repeat, sends_all};
 use crate::made::{Empty, MIB, Zeros, actor, document, sync, unknown};
 use crate::measure::Trial;
 
@@ -64,16 +64,8 @@ async fn orphans_that_inflate_in_many_documents() {
     trial
         .killed()
         .run(async |target| {
-            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
-                return;
-            };
-            for n in 0..150 {
-                let message = sync("attacker-0", document(n), &[unknown(1)], &[&orphan]);
-                if !attacker.send(message).await {
-                    break;
-                }
-            }
-            attacker.stay().await;
+            let message = |n| sync("attacker-0", document(n), &[unknown(1)], &[&orphan]);
+            sends_all(target, (0..150).map(message)).await;
         })
         .await;
 }
@@ -99,17 +91,7 @@ async fn huge_actor_ids_that_inflate() {
     };
     let messages: Vec<Bytes> = (0..20).map(message).collect();
     trial
-        .run(async |target| {
-            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
-                return;
-            };
-            for message in messages {
-                if !attacker.send(message).await {
-                    break;
-                }
-            }
-            attacker.stay().await;
-        })
+        .run(async |target| sends_all(target, messages).await)
         .await;
 }
 
@@ -154,16 +136,8 @@ async fn changes_that_inflate_on_disk() {
     trial
         .killed()
         .run(async |target| {
-            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
-                return;
-            };
-            for n in 0..34 {
-                let message = sync("attacker-0", document(n), &[unknown(1)], &[&change]);
-                if !attacker.send(message).await {
-                    break;
-                }
-            }
-            attacker.stay().await;
+            let message = |n| sync("attacker-0", document(n), &[unknown(1)], &[&change]);
+            sends_all(target, (0..34).map(message)).await;
         })
         .await;
 }
@@ -201,16 +175,8 @@ async fn few_bytes_of_many_operations() {
     );
     trial
         .run(async |target| {
-            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
-                return;
-            };
-            for n in 0..32 {
-                let message = sync("attacker-0", document(n), &[unknown(1)], &[&change]);
-                if !attacker.send(message).await {
-                    break;
-                }
-            }
-            attacker.stay().await;
+            let message = |n| sync("attacker-0", document(n), &[unknown(1)], &[&change]);
+            sends_all(target, (0..32).map(message)).await;
         })
         .await;
 }

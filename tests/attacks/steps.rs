@@ -10,7 +10,7 @@ use reconverge::protocol::{Flags, Version, encode_sync};
 use reconverge_tests::socket::sync_bytes;
 use reconverge_tests::world::sync_message;
 
-use crate::attacker::{Attacker, Target, repeat};
+use crate::attacker::{Attacker, Target, repeat, sends_all};
 use crate::made::{
     Empty, actor, chain, deflate, document, flagged, request, sync, unknown, upload,
 };
@@ -155,18 +155,6 @@ fn depends(author: u64, deps: &[ChangeHash]) -> Bytes {
     sync("attacker-0", document(1), &[unknown(1)], &[&change])
 }
 
-async fn sends_all(target: &Target, messages: Vec<Bytes>) {
-    let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
-        return;
-    };
-    for message in messages {
-        if !attacker.send(message).await {
-            break;
-        }
-    }
-    attacker.stay().await;
-}
-
 /// A document has 8,000 heads; each of 31 changes depends on one of them 16,384 times, which deflates
 /// to nearly nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -179,7 +167,7 @@ async fn equal_dependencies_of_a_document_with_many_heads() {
     upload(&trial.prepare(), document(1), &heads).await;
     heads.sort_unstable_by_key(|(hash, _)| *hash);
     let deps = vec![heads[7_999].0; 16_384];
-    let messages = (0..31).map(|n| depends(10_000 + n, &deps)).collect();
+    let messages: Vec<Bytes> = (0..31).map(|n| depends(10_000 + n, &deps)).collect();
     trial
         .run(async |target| sends_all(target, messages).await)
         .await;
