@@ -77,7 +77,7 @@ pub(crate) struct Connection {
     subscribed: AtomicBool,
     subscriptions: Mutex<HashSet<String>>,
     /// The storages that it subscribed to and was not told of, while it is being told of some.
-    replaying: Mutex<Option<Vec<String>>>,
+    replaying: Mutex<Option<HashSet<String>>>,
 }
 
 impl Connection {
@@ -192,7 +192,7 @@ impl Connection {
             *replaying = None;
             return None;
         }
-        Some(storages.into())
+        Some(storages.into_iter().collect())
     }
 
     pub(crate) fn subscribes_to(&self, storage: &str) -> bool {
@@ -610,9 +610,11 @@ impl Peer {
         let mut replaying = to.replaying.lock().unwrap_or_else(PoisonError::into_inner);
         let runs = replaying.is_some();
         let pending = replaying.get_or_insert_default();
-        // Most are named once, and taken back before they are told.
         pending.extend(added);
-        pending.truncate(SUBSCRIPTIONS_MAX);
+        if pending.len() > SUBSCRIPTIONS_MAX {
+            // It has taken some back, of which it need not be told.
+            pending.retain(|storage| to.subscribes_to(storage));
+        }
         if runs {
             return;
         }

@@ -125,18 +125,7 @@ impl Job {
         }
         Some(job)
     }
-}
 
-/// What was built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Built {
-    Unpacked(Brought),
-    /// The changes that were asked for, in that order.
-    Unfolded(Vec<Bytes>),
-    Checked(Verdict),
-}
-
-impl Job {
     /// Whether it will probably be short. What is declared costs a look at the chunk; whoever lies
     /// is found out by a tighter limit.
     fn is_quick(&self) -> bool {
@@ -166,6 +155,15 @@ impl Job {
             Self::Unfold { snapshot, .. } => snapshot.1 <= BYTES_MAX,
         }
     }
+}
+
+/// What was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Built {
+    Unpacked(Brought),
+    /// The changes that were asked for, in that order.
+    Unfolded(Vec<Bytes>),
+    Checked(Verdict),
 }
 
 /// Runs jobs, a few at a time, in turn by who causes them. Those that are probably short do not wait
