@@ -177,10 +177,17 @@ fn every_channel_is_bounded() {
 
 #[test]
 fn core_and_server_forbid_unsafe_code() {
-    for path in ["core/src/lib.rs", "server/src/lib.rs", "server/src/main.rs"] {
-        let text = read(path);
-        let forbids = text.lines().any(|line| line == "#![forbid(unsafe_code)]");
+    let says = |path: &str, line: &str| read(path).lines().any(|said| said == line);
+    for path in ["core/src/lib.rs", "server/src/lib.rs"] {
+        let forbids = says(path, "#![forbid(unsafe_code)]");
         assert!(forbids, "{path} must forbid unsafe code");
+    }
+    // The settings of the allocator have no safe function.
+    let (main, but) = ("server/src/main.rs", "server/src/allocator.rs");
+    assert!(says(main, "#![deny(unsafe_code)]"), "{main} must deny unsafe code");
+    for path in sources("server/src") {
+        let allows = read(&path).contains("allow(unsafe_code");
+        assert_eq!(allows, path == Path::new(but), "{}", path.display());
     }
 }
 

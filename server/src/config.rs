@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reconverge::history::limits::CHANGE_BYTES_MAX;
 use reconverge::protocol::MESSAGE_BYTES_MAX;
 
 use crate::workshop::WorkshopConfig;
@@ -109,6 +110,15 @@ impl Config {
     /// what is worked on.
     pub(crate) fn held_bytes_max(&self) -> usize {
         self.memory_bytes_max / 8 * 3
+    }
+
+    /// How many messages that take long are taken in at a time: fewer than there are processors, so
+    /// that one is always there for sockets, and as many as half of the memory has room for the
+    /// largest change twice, inflated and as Automerge reads it.
+    pub(crate) fn turns(&self) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let room = self.memory_bytes_max / 2 / (2 * CHANGE_BYTES_MAX);
+        processors.saturating_sub(1).min(room).max(1)
     }
 
     pub(crate) fn sending_bytes_max(&self) -> usize {

@@ -1,7 +1,8 @@
 //! The `reconverge` binary.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod allocator;
 mod log;
 mod quarantine;
 
@@ -31,9 +32,6 @@ use crate::log::{Form, Log};
 /// Threads that may wait for the disk at a time. More would not make it faster, and each keeps
 /// some memory of its own.
 const BLOCKING_THREADS_MAX: usize = 16;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A sync server for Automerge documents: stock automerge-repo clients connect to it by WebSocket,
 /// and what they write is on disk before they are told that the relay has it.
@@ -201,6 +199,7 @@ fn peer_id(text: &str) -> Result<PeerId, String> {
 }
 
 fn main() -> ExitCode {
+    allocator::keep_no_large_objects();
     match Cli::parse().command {
         Command::Workshop {
             memory_bytes,

@@ -69,8 +69,7 @@ pub(crate) struct Shared {
     pub(crate) documents: Documents,
     pub(crate) peers: Peers,
     pub(crate) workshop: Workshop,
-    /// Turns for taking in what takes long: fewer than there are processors, so that one is always
-    /// there for sockets.
+    /// Turns for taking in what takes long.
     pub(crate) long_work: Turns,
     pub(crate) authorize: Arc<dyn Authorize>,
     /// Every task of this relay.
@@ -195,7 +194,7 @@ impl Relay {
             trouble: Trouble::default(),
             unstored: Unstored::default(),
             workshop: Workshop::new(config.workshop.clone()),
-            long_work: Turns::new(long_work_at_a_time()),
+            long_work: Turns::new(config.turns()),
             config,
             storage,
             committer,
@@ -246,11 +245,6 @@ impl Relay {
             warn!("the writer ended badly");
         }
     }
-}
-
-fn long_work_at_a_time() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    processors.saturating_sub(1).max(1)
 }
 
 /// Tells documents when to check what is new.
