@@ -184,7 +184,10 @@ fn core_and_server_forbid_unsafe_code() {
     }
     // The settings of the allocator have no safe function.
     let (main, but) = ("server/src/main.rs", "server/src/allocator.rs");
-    assert!(says(main, "#![deny(unsafe_code)]"), "{main} must deny unsafe code");
+    assert!(
+        says(main, "#![deny(unsafe_code)]"),
+        "{main} must deny unsafe code"
+    );
     for path in sources("server/src") {
         let allows = read(&path).contains("allow(unsafe_code");
         assert_eq!(allows, path == Path::new(but), "{}", path.display());

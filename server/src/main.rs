@@ -265,6 +265,7 @@ fn run(serve: &Serve) -> Result<(), String> {
         .map_err(|e| format!("cannot make the folder {}: {e}", serve.data.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .on_thread_park(allocator::collect)
         .enable_all()
         .build();
     let runtime = runtime.map_err(|e| e.to_string())?;

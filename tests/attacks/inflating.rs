@@ -99,7 +99,6 @@ async fn huge_actor_ids_that_inflate() {
 /// at apart from the threads that serve sockets. It skips a change of its author, so nothing of it is
 /// kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "what an attacker left is taken in for a while: 50 MiB more than before, a minute later"]
 async fn small_messages_that_are_dear_to_inflate() {
     let Some(trial) = Trial::new("small-but-dear").await else {
         return;
