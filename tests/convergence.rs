@@ -568,7 +568,7 @@ fn a_reader_hears_that_its_relay_has_nothing() {
     }
 }
 
-/// Somebody sent the newest change without those below it, and left. Who has them all names only
+/// Somebody sent the newest change without those below it, and nothing else. Who has them all names only
 /// the newest.
 #[test]
 fn what_an_orphan_lacks_is_asked_of_everybody_who_names_it() {
@@ -581,10 +581,9 @@ fn what_an_orphan_lacks_is_asked_of_everybody_who_names_it() {
     let bytes: Vec<_> = changes.iter().map(|change| change.raw_bytes()).collect();
     let hashes: Vec<_> = changes.iter().map(Change::hash).collect();
     let mut history = History::new(Space::default());
-    let (gone, honest) = (ConnectionId(1), ConnectionId(2));
-    history.join(gone, Access::Write);
-    say(&mut history, gone, &bytes[2..]);
-    history.leave(gone);
+    let (silent, honest) = (ConnectionId(1), ConnectionId(2));
+    history.join(silent, Access::Write);
+    say(&mut history, silent, &bytes[2..]);
     history.join(honest, Access::Write);
     let names = |chunks: &[&[u8]]| sync_message(&hashes[2..], &[], chunks);
     let mut hear = |message: &[u8]| {

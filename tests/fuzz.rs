@@ -8,56 +8,14 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use counting::allocated;
 use reconverge::history::DOCUMENT_OBJECTS_MAX;
 use reconverge_tests::forge;
 use reconverge_tests::fuzz::{TARGETS, Target};
-
-/// Counts what a thread has allocated, and the most of it at a time.
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    // A thread that ends frees after its variables are gone.
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-// SAFETY: everything is done by the system's allocator; counting touches no memory of it. A
-// reallocation is the default: allocate, copy, free, so old and new are counted together.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size().cast_signed());
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-layout.size().cast_signed());
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// The most that `read` had allocated at a time.
-fn allocated(read: impl FnOnce()) -> usize {
-    let before = LIVE.get();
-    PEAK.set(before);
-    read();
-    (PEAK.get() - before).cast_unsigned()
-}
 
 fn from_environment<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()

@@ -18,6 +18,7 @@ pub mod chunk;
 mod clocks;
 mod graph;
 mod heads;
+mod held;
 mod indexes;
 mod learn;
 pub mod leb;
@@ -31,7 +32,7 @@ mod refused;
 mod steps;
 mod stored;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -140,6 +141,7 @@ pub struct History {
     steps: Steps,
     /// Boxed, because most documents have one peer and a map has room for four.
     peers: HashMap<ConnectionId, Box<Peer>>,
+    weights: held::Weights,
 }
 
 /// What [`History::receive`] has to say about a message.
@@ -312,6 +314,7 @@ impl History {
             interrupted: Received::default(),
             steps: Steps::default(),
             peers: HashMap::new(),
+            weights: held::Weights::default(),
         };
         history.durable_heads = history.sorted_heads();
         history
@@ -354,7 +357,8 @@ impl History {
             }
             history.enter(&change, stored.clone());
         }
-        history.unsaved.clear();
+        drop(history.take_unsaved());
+        history.recent.let_go_of_rows();
         history.committed();
         Some(history)
     }
@@ -498,6 +502,7 @@ impl History {
             self.tail_heavy.push((index, change.ops_len));
         }
         self.recent.push(index, stored.bytes.clone());
+        self.weights.unsaved(&stored);
         self.unsaved.push(stored);
         index
     }
@@ -508,6 +513,7 @@ impl History {
     /// Begins to serve a peer, which has not spoken of this document yet.
     pub fn join(&mut self, peer: ConnectionId, access: Access) {
         self.peers.entry(peer).or_default().access = Some(access);
+        self.weigh(peer);
     }
 
     /// A peer that joined shows nothing of a document before it has all that was named. So it is sent
@@ -518,9 +524,12 @@ impl History {
         }
     }
 
-    /// Forgets a peer.
+    /// Forgets a peer, and the changes of it alone that wait for others: they were not acknowledged.
     pub fn leave(&mut self, peer: ConnectionId) {
-        self.peers.remove(&peer);
+        if let Some(left) = self.peers.remove(&peer) {
+            self.weights.left(&left);
+        }
+        self.orphans.leave(peer);
     }
 
     /// The peers that joined.
@@ -538,7 +547,7 @@ impl History {
     /// believed to have stays; whose changes waited here for others is asked for them again.
     #[must_use]
     pub fn into_peers(self) -> Peers {
-        let orphaned: HashSet<_> = self.orphans.by_hash.values().map(|o| o.from).collect();
+        let orphaned = self.orphans.senders();
         self.peers_asked_again(|id| orphaned.contains(&id))
     }
 
@@ -571,7 +580,7 @@ impl History {
     /// others.
     #[must_use]
     pub fn has_more_than_is_stored(&self) -> bool {
-        !self.unsaved.is_empty() || !self.orphans.by_hash.is_empty()
+        !self.unsaved.is_empty() || !self.orphans.is_empty()
     }
 
     fn peers_asked_again(self, asked_again: impl Fn(ConnectionId) -> bool) -> Peers {
@@ -607,6 +616,7 @@ impl History {
             }
         }
         self.peers = peers;
+        self.weigh_all();
     }
 
     /// The changes that entered and are not stored yet, as one row, behind the index of its last
@@ -617,6 +627,7 @@ impl History {
             return None;
         }
         let changes = std::mem::take(&mut self.unsaved);
+        self.weights.saved();
         Some((self.len() - 1, Row { changes }))
     }
 
@@ -722,6 +733,12 @@ impl History {
         if !self.has_news(to) {
             return None;
         }
+        let outgoing = self.next_outgoing(to, unfolded);
+        self.weigh(to);
+        outgoing
+    }
+
+    fn next_outgoing(&mut self, to: ConnectionId, unfolded: Range<u32>) -> Option<Outgoing> {
         let peer = self.peers.get(&to)?;
         let first = self.first_unfolded(peer);
         if first.is_some_and(|first| !unfolded.contains(&first)) {
@@ -1268,6 +1285,7 @@ impl History {
         for peer in history.peers.values_mut() {
             peer.forget(&gone);
         }
+        history.weigh_all();
         let first = gone.first().copied().unwrap_or(u32::MAX);
         history.record.quarantined += u32::from(first < durable_len);
         *self = history;
@@ -1296,6 +1314,7 @@ impl History {
         adopted.message_bytes_max = self.message_bytes_max;
         adopted.whole_bytes_max = self.whole_bytes_max;
         adopted.peers = self.peers;
+        adopted.weigh_all();
         Some(adopted)
     }
 }
@@ -1404,6 +1423,13 @@ impl Recent {
         {
             self.bytes -= oldest.len();
             self.first += 1;
+        }
+    }
+
+    /// Keeps bytes of their own: those that were read share the bytes of whole rows.
+    fn let_go_of_rows(&mut self) {
+        for change in &mut self.changes {
+            *change = Bytes::copy_from_slice(change);
         }
     }
 

@@ -90,6 +90,12 @@ pub(super) struct Clocks {
     walked: VecDeque<(Vec<u32>, Arc<[Seen]>)>,
 }
 
+#[cfg(feature = "native")]
+fn clock_held(clock: &[Seen]) -> usize {
+    // With the counters of who has it.
+    size_of_val(clock) + 16
+}
+
 impl Clocks {
     const LEN_MAX: usize = 64;
     /// Above this many actors a clock costs more than it saves.
@@ -97,6 +103,17 @@ impl Clocks {
     const WALKED_MAX: usize = 4;
     /// A walk that found more actors is not kept.
     const WALKED_ACTORS_MAX: usize = 64 * 1024;
+
+    /// Bytes of memory beside its own.
+    #[cfg(feature = "native")]
+    pub(super) fn held(&self) -> usize {
+        // As many as there are at most, each of which is looked at.
+        let recent = self.recent.iter().map(|(_, clock)| clock_held(clock));
+        let walked = self.walked.iter();
+        let walked = walked.map(|(parents, clock)| super::held::list(parents) + clock_held(clock));
+        let entries = self.recent.capacity() * size_of::<(u32, Arc<[Seen]>)>();
+        recent.chain(walked).sum::<usize>() + entries
+    }
 
     fn walked(&self, parents: &[u32]) -> Option<Arc<[Seen]>> {
         let found = self.walked.iter().find(|(of, _)| of == parents);

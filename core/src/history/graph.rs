@@ -209,6 +209,20 @@ impl Graph {
         Some(())
     }
 
+    /// Bytes of memory beside its own.
+    #[cfg(feature = "native")]
+    pub(crate) fn held(&self) -> usize {
+        let columns = [
+            &self.parents,
+            &self.merges,
+            &self.actors,
+            &self.max_ops,
+            &self.sizes,
+        ];
+        let columns: usize = columns.into_iter().map(super::held::list).sum();
+        super::held::list(&self.hashes) + self.by_hash.allocation_size() + columns
+    }
+
     fn reserve(&mut self, changes: usize) {
         for column in [
             &mut self.parents,

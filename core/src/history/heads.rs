@@ -44,6 +44,12 @@ impl Heads {
         })
     }
 
+    /// Bytes of memory beside its own: nodes are two thirds full.
+    #[cfg(feature = "native")]
+    pub(crate) fn held(&self) -> usize {
+        self.0.len() * size_of::<Head>() * 3 / 2
+    }
+
     /// Whether all of them are among these indexes.
     pub(crate) fn are_among(&self, indexes: &[u32]) -> bool {
         are_among(self.0.len(), self.0.keys().copied(), indexes)
@@ -69,6 +75,12 @@ impl BaseHeads {
 
     pub(crate) fn as_slice(&self) -> &[Head] {
         &self.heads
+    }
+
+    /// Bytes of memory beside its own.
+    #[cfg(feature = "native")]
+    pub(crate) fn held(&self) -> usize {
+        super::held::list(&self.heads) + super::held::list(&self.by_hash)
     }
 
     pub(crate) fn with_hash(&self, hash: &ChangeHash) -> Option<&Head> {

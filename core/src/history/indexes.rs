@@ -97,6 +97,12 @@ impl Indexes {
         });
     }
 
+    /// Bytes of memory beside its own.
+    #[cfg(feature = "native")]
+    pub(crate) fn held(&self) -> usize {
+        super::held::list(&self.0)
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0 = Vec::new();
     }

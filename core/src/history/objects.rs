@@ -93,6 +93,12 @@ impl Objects {
         self.runs.iter().map(len).sum()
     }
 
+    /// Bytes of memory beside its own.
+    #[cfg(feature = "native")]
+    pub(crate) fn held(&self) -> usize {
+        super::held::list(&self.runs)
+    }
+
     /// Whether all are made by operations with these counters.
     pub(crate) fn are_within(&self, counters: RangeInclusive<u64>) -> bool {
         let all = (self.runs.first(), self.runs.last());

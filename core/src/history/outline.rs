@@ -36,6 +36,11 @@ impl Actor {
         }
     }
 
+    #[cfg(feature = "native")]
+    fn held(&self) -> usize {
+        super::held::list(&self.runs) + self.objects.held()
+    }
+
     fn has(&self, counter: u32) -> bool {
         let after = self.runs.partition_point(|run| run.0 <= counter);
         after > 0 && counter <= self.runs[after - 1].1
@@ -47,6 +52,9 @@ pub(crate) struct Outline {
     actors: Vec<Actor>,
     by_id: HashMap<Box<[u8]>, u32>,
     objects_len: usize,
+    /// Bytes of memory of what each actor has.
+    #[cfg(feature = "native")]
+    of_actors: usize,
 }
 
 impl Outline {
@@ -88,6 +96,8 @@ impl Outline {
     ) -> u32 {
         let place = self.place(actor);
         let entry = &mut self.actors[place as usize];
+        #[cfg(feature = "native")]
+        let before = entry.held();
         entry.seq += 1;
         if max_op >= start_op {
             match entry.runs.last_mut() {
@@ -97,6 +107,10 @@ impl Outline {
         }
         entry.objects.extend(objects);
         self.objects_len += objects.len();
+        #[cfg(feature = "native")]
+        {
+            self.of_actors += entry.held() - before;
+        }
         place
     }
 
@@ -112,7 +126,19 @@ impl Outline {
             objects: Objects::default(),
         });
         self.by_id.insert(id.into(), place);
+        #[cfg(feature = "native")]
+        {
+            // It is there twice.
+            self.of_actors += 2 * id.len();
+        }
         place
+    }
+
+    /// Bytes of memory beside its own.
+    #[cfg(feature = "native")]
+    pub(crate) fn held(&self) -> usize {
+        let by_id = super::held::table(self.by_id.capacity(), size_of::<(Box<[u8]>, u32)>());
+        super::held::list(&self.actors) + by_id + self.of_actors
     }
 
     /// The stored form of the part that the snapshot covers.
@@ -161,6 +187,10 @@ impl Outline {
                 return None;
             }
             outline.objects_len += actor.objects.len();
+            #[cfg(feature = "native")]
+            {
+                outline.of_actors += actor.held();
+            }
         }
         input.is_empty().then_some(outline)
     }

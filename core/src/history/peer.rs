@@ -95,6 +95,9 @@ pub(crate) struct Peer {
     pub(crate) invite_document: bool,
     /// It was told that nobody has the document.
     pub(crate) told_unavailable: bool,
+    /// What was last weighed of it.
+    #[cfg(feature = "native")]
+    pub(crate) weight: usize,
 }
 
 /// A peer that has all there was, and of which nothing else is to be remembered: most peers of most

@@ -58,6 +58,18 @@ impl History {
         if self.is_mere_acknowledgement(from, message) {
             return Ok(Received::default());
         }
+        let received = self.take_part(from, message, documents, progress);
+        self.weigh(from);
+        received
+    }
+
+    fn take_part(
+        &mut self,
+        from: ConnectionId,
+        message: &SyncMessage<'_>,
+        documents: Documents,
+        progress: &mut Progress,
+    ) -> Result<Received, NeedGraph> {
         let writes = self.peers.get(&from).is_some_and(|peer| peer.writes());
         #[cfg(feature = "planted")]
         let writes = writes || crate::planted::is(crate::planted::Bug::ReadersWrite);
@@ -107,6 +119,7 @@ impl History {
             peer.awaiting = false;
             if peer.heads != message.heads {
                 peer.heads.clone_from(&message.heads);
+                self.weigh(from);
             }
         }
         confirms
@@ -195,6 +208,7 @@ impl History {
         for change in changes {
             self.receive_one(from, change, &mut progress)?;
         }
+        self.weigh(from);
         Ok(progress.found)
     }
 
@@ -376,7 +390,12 @@ impl History {
                     Ok(Entry::Entered) => {
                         progress.found.admitted += 1;
                         let index = self.len() - 1;
-                        progress.found.waited.push((index, orphan.from));
+                        let first = orphan.from.first().copied().unwrap_or(NOBODY);
+                        progress.found.waited.push((index, first));
+                        for sender in &orphan.from {
+                            self.peer_has(*sender, index);
+                            self.weigh(*sender);
+                        }
                         entered.push(orphan.hash);
                     }
                     Ok(Entry::Refused(refusal)) => {
@@ -443,7 +462,8 @@ impl History {
         let change = Change::read_trusted(&whole, orphan.hash).expect("was read before");
         let kept = || orphan.bytes.clone();
         let parsed = Parsed::Orphan(&inflated);
-        self.admit(orphan.from, &change, kept, parsed, progress)
+        let from = orphan.from.first().copied().unwrap_or(NOBODY);
+        self.admit(from, &change, kept, parsed, progress)
     }
 
     /// Decides about one change; `kept` makes what is stored of it.
@@ -546,6 +566,10 @@ impl History {
         missing_at: usize,
     ) -> Entry {
         let missing = change.deps[missing_at];
+        if self.orphans.is_sent_again(&change.hash, from) {
+            self.ask_for(from, &[missing]);
+            return Entry::Waits;
+        }
         let fits = self.orphans.has_room(bytes.len(), change.deps.len());
         if let Some(peer) = self.peers.get_mut(&from) {
             if fits {
@@ -562,7 +586,7 @@ impl History {
                 missing_at,
                 deps: change.deps.as_slice().into(),
                 bytes,
-                from,
+                from: vec![from],
             });
         }
         Entry::Waits

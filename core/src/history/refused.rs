@@ -12,6 +12,9 @@ use super::limits::REFUSED_MAX;
 pub(super) struct RefusedSet {
     pub(super) reasons: HashMap<ChangeHash, Refusal>,
     pub(super) order: VecDeque<ChangeHash>,
+    /// Bytes of the reasons' texts.
+    #[cfg(feature = "native")]
+    texts: usize,
 }
 
 impl RefusedSet {
@@ -24,13 +27,32 @@ impl RefusedSet {
     }
 
     pub(super) fn insert(&mut self, hash: ChangeHash, refusal: Refusal) {
-        if self.reasons.insert(hash, refusal).is_none() {
-            self.order.push_back(hash);
+        self.weigh(&refusal, usize::saturating_add);
+        match self.reasons.insert(hash, refusal) {
+            None => self.order.push_back(hash),
+            Some(before) => self.weigh(&before, usize::saturating_sub),
         }
         if self.order.len() > REFUSED_MAX
             && let Some(oldest) = self.order.pop_front()
+            && let Some(forgotten) = self.reasons.remove(&oldest)
         {
-            self.reasons.remove(&oldest);
+            self.weigh(&forgotten, usize::saturating_sub);
         }
+    }
+
+    #[cfg(feature = "native")]
+    fn weigh(&mut self, refusal: &Refusal, change: fn(usize, usize) -> usize) {
+        self.texts = change(self.texts, refusal.held());
+    }
+
+    #[cfg(not(feature = "native"))]
+    fn weigh(&self, _: &Refusal, _: fn(usize, usize) -> usize) {}
+
+    /// Bytes of memory beside its own.
+    #[cfg(feature = "native")]
+    pub(super) fn held(&self) -> usize {
+        let entry = size_of::<(ChangeHash, Refusal)>();
+        let order = self.order.capacity() * size_of::<ChangeHash>();
+        super::held::table(self.reasons.capacity(), entry) + order + self.texts
     }
 }
