@@ -79,6 +79,7 @@ cargo test --release --workspace --locked
 announce "planted bugs are caught"
 cargo test --release --workspace --locked --features reconverge-tests/planted --test sim
 cargo test --release --workspace --locked --features reconverge-tests/planted --test damage planted
+cargo test --release --workspace --locked --features reconverge-tests/planted --test hostile_sessions planted
 
 announce "stock clients in Node.js"
 (

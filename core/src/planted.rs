@@ -6,7 +6,7 @@
 //! machine here may have otherwise, and saves every one of them a parameter that only this module
 //! would use.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,11 @@ pub enum Bug {
     /// What was read from the file is not checked. The simulation has no bytes in a file; damage at
     /// random to real ones finds it (`tests/damage.rs`).
     DamagePassedOn,
+    /// What a message names is compared with itself. The simulation does not look at costs; hostile
+    /// sessions find this, and the next one (`tests/hostile_sessions`).
+    NamesCompared,
+    /// What came in a message is kept, and nobody says so.
+    UnchargedBuffer,
 }
 
 impl Bug {
@@ -55,11 +60,19 @@ impl Bug {
 thread_local! {
     static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
     static FRESH: Cell<u64> = const { Cell::new(0) };
+    static KEPT: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Turns one mistake on for this thread, or all off.
 pub fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);
+    KEPT.take();
+}
+
+/// Keeps what nobody asks for.
+pub(crate) fn keep(chunks: &[&[u8]]) {
+    let chunks = chunks.iter().map(|chunk| chunk.to_vec());
+    KEPT.with_borrow_mut(|kept| kept.extend(chunks));
 }
 
 /// Whether this thread makes this mistake.

@@ -999,7 +999,8 @@ fn encode(
     message
 }
 
-fn push_chunks(message: &mut Vec<u8>, chunks: &[impl AsRef<[u8]>]) {
+/// Appends chunks to a message that was said to have as many.
+pub fn push_chunks(message: &mut Vec<u8>, chunks: &[impl AsRef<[u8]>]) {
     for chunk in chunks {
         push_unsigned(message, chunk.as_ref().len() as u64);
         message.extend_from_slice(chunk.as_ref());

@@ -30,6 +30,14 @@ impl History {
         }
         self.steps.count(lookups);
         let heads = distinct(&message.heads);
+        #[cfg(feature = "planted")]
+        if crate::planted::is(crate::planted::Bug::NamesCompared) {
+            for (at, head) in heads.iter().enumerate() {
+                let before = heads[..at].iter().filter(|other| *other == head);
+                self.steps
+                    .count(at as u64 * steps::LOOKUP + before.count() as u64);
+            }
+        }
         let sync_reset = message.flags.is_some_and(|flags| flags.sync_reset);
         let takes_changes = message.flags.is_some_and(|flags| !flags.read_only);
         let takes_changes_again = peer.publishes_only && takes_changes;

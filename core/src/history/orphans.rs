@@ -138,7 +138,17 @@ impl Orphans {
         for orphan in &orphans {
             self.is_gone(orphan);
         }
+        self.shrink();
         orphans
+    }
+
+    /// Tables keep the size that they had, with nothing that is charged in them.
+    fn shrink(&mut self) {
+        let len = self.by_hash.len();
+        if self.by_hash.capacity() > 8 + 4 * len {
+            self.by_hash.shrink_to(2 * len);
+            self.waiting_for.shrink_to(2 * len);
+        }
     }
 
     fn is_gone(&mut self, orphan: &Orphan) {
@@ -153,10 +163,6 @@ impl Orphans {
                     self.sent.remove(from);
                 }
             }
-        }
-        if self.by_hash.is_empty() {
-            // Tables keep the size that they had.
-            *self = Self::default();
         }
     }
 
@@ -182,6 +188,7 @@ impl Orphans {
             waiting.retain(|hash| here.contains_key(hash));
             !waiting.is_empty()
         });
+        self.shrink();
     }
 }
 

@@ -70,6 +70,10 @@ impl History {
         documents: Documents,
         progress: &mut Progress,
     ) -> Result<Received, NeedGraph> {
+        #[cfg(feature = "planted")]
+        if crate::planted::is(crate::planted::Bug::UnchargedBuffer) {
+            crate::planted::keep(&message.changes);
+        }
         let writes = self.peers.get(&from).is_some_and(|peer| peer.writes());
         #[cfg(feature = "planted")]
         let writes = writes || crate::planted::is(crate::planted::Bug::ReadersWrite);
