@@ -266,7 +266,96 @@ fn a_filter_over_a_long_history(n: usize) -> u64 {
     history.steps() - before
 }
 
-const DIMENSIONS: [(&str, Cost); 13] = [
+/// Sends a peer all that there is to send; how many steps that took.
+fn poll(history: &mut History, to: ConnectionId) -> u64 {
+    let before = history.steps();
+    while let Some(outgoing) = history.poll_send(to) {
+        drop(outgoing.encode_head(0));
+    }
+    history.steps() - before
+}
+
+fn hello(history: &mut History, heads: &[ChangeHash]) {
+    let hello = Said {
+        heads: heads.to_vec(),
+        ..Said::default()
+    };
+    hello.to(history, PEER);
+}
+
+fn all_of_a_history_sent(n: usize) -> u64 {
+    let mut history = with(&chain(n));
+    hello(&mut history, &[]);
+    poll(&mut history, PEER)
+}
+
+/// Each part follows the answer to the one before.
+fn a_history_sent_in_parts(n: usize) -> u64 {
+    let changes = chain(n);
+    let mut history = with(&changes);
+    history.set_message_bytes_max(2_000);
+    hello(&mut history, &[changes[0].hash()]);
+    let (mut steps, mut parts) = (0, 0);
+    while history.has_news(PEER) {
+        parts += 1;
+        steps += poll(&mut history, PEER);
+        hello(&mut history, &[changes[0].hash()]);
+    }
+    assert!(parts > n / 40, "{parts} parts");
+    steps
+}
+
+/// What lies between what it has.
+fn every_other_change_sent(n: usize) -> u64 {
+    let mut one = AutoCommit::new().with_actor(ActorId::from([1; 16]));
+    let mut other = AutoCommit::new().with_actor(ActorId::from([2; 16]));
+    let mut changes = Vec::new();
+    for n in 0..n {
+        for doc in [&mut one, &mut other] {
+            doc.put(ROOT, "n", n as u64).unwrap();
+            doc.commit();
+            changes.push(doc.get_last_local_change().unwrap());
+        }
+    }
+    let mut history = with(&changes);
+    hello(&mut history, &one.get_heads());
+    poll(&mut history, PEER)
+}
+
+fn many_heads_told(n: usize) -> u64 {
+    let changes = beside(n);
+    let mut history = with(&changes);
+    hello(&mut history, &[changes[0].hash()]);
+    poll(&mut history, PEER)
+}
+
+fn unknown_changes_asked_of_a_peer(n: usize) -> u64 {
+    let mut history = with(&chain(10));
+    hello(&mut history, &hashes(n));
+    poll(&mut history, PEER)
+}
+
+/// A peer that has something of its own, and said by a filter what it has besides.
+fn filtering(history: &mut History, changes: &[Change], heads: &[ChangeHash]) -> u64 {
+    let filter =
+        BloomFilter::from_hashes(changes.iter().map(Change::hash).collect::<Vec<_>>().iter());
+    let have = Some((&[][..], &filter));
+    let mut message = encode_sync(Version::V1, heads, &[], have, 0);
+    message.extend(Flags::default().encode());
+    let message = SyncMessage::decode(&message).unwrap();
+    let before = history.steps();
+    history.receive(PEER, &message, Documents::Report).unwrap();
+    history.steps() - before
+}
+
+fn a_filter_answered_by_a_filter(n: usize) -> u64 {
+    let changes = chain(n);
+    let mut history = with(&changes);
+    filtering(&mut history, &changes, &[hash(1)]);
+    poll(&mut history, PEER)
+}
+
+const DIMENSIONS: [(&str, Cost); 19] = [
     ("unknown heads", unknown_heads),
     ("one head named often", one_head_named_often),
     ("heads of many", heads_of_many_who_wrote_at_once),
@@ -283,6 +372,12 @@ const DIMENSIONS: [(&str, Cost); 13] = [
     ("operations of a change", operations_of_a_change),
     ("a tip of a long history", a_tip_of_a_long_history),
     ("a filter", a_filter_over_a_long_history),
+    ("a history sent", all_of_a_history_sent),
+    ("a history sent in parts", a_history_sent_in_parts),
+    ("every other change sent", every_other_change_sent),
+    ("heads told", many_heads_told),
+    ("unknown changes asked for", unknown_changes_asked_of_a_peer),
+    ("a filter answered", a_filter_answered_by_a_filter),
 ];
 
 #[test]
@@ -322,4 +417,38 @@ fn a_tip_that_is_named_again_costs_no_walk() {
     let resets: u64 = (0..1_000).map(|_| reset.to(&mut history, PEER)).sum();
     let walk = changes.len() as u64;
     assert!(resets < 20 * walk, "{resets} steps for 1,000 resets");
+}
+
+/// A peer that said by a filter what it has costs no walk with each edit of others, nor with each
+/// name of something that is not here.
+#[test]
+fn a_peer_with_a_filter_costs_no_walk_for_each_edit() {
+    const EDITS: usize = 200;
+    let changes = chain(4_000 + EDITS);
+    let (old, new) = changes.split_at(4_000);
+    let mut history = with(old);
+    filtering(&mut history, old, &[hash(0)]);
+    let claimed = poll(&mut history, PEER);
+    assert!(claimed > old.len() as u64, "it is told what is here");
+    let mut steps = 0;
+    for edit in new {
+        let said = Said {
+            heads: vec![edit.hash()],
+            changes: bytes(std::slice::from_ref(edit)),
+            ..Said::default()
+        };
+        said.to(&mut history, OTHER);
+        steps += poll(&mut history, PEER);
+    }
+    assert!(
+        steps < EDITS as u64 * 200,
+        "{steps} steps for {EDITS} edits"
+    );
+    let walk = claimed;
+    let mut steps = 0;
+    for n in 1..EDITS {
+        hello(&mut history, &[hash(n)]);
+        steps += poll(&mut history, PEER);
+    }
+    assert!(steps < 20 * walk, "{steps} steps for {EDITS} names");
 }

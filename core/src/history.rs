@@ -414,8 +414,8 @@ impl History {
     #[must_use]
     pub fn is_better_folded(&self, to: ConnectionId) -> bool {
         let whole = self.peers.get(&to).is_some_and(|peer| peer.shows_parts());
-        let is_much = self.bytes_to_send(to) > self.whole_bytes_max;
-        whole && (is_much || self.tail_ops() > WHOLE_OPS_MAX)
+        let is_much = || self.bytes_to_send(to) > self.whole_bytes_max;
+        whole && (is_much() || self.tail_ops() > WHOLE_OPS_MAX)
     }
 
     /// The heads of what is stored, in order.
@@ -636,6 +636,8 @@ impl History {
         if self.unsaved.is_empty() && self.durable_len != self.len() {
             self.durable_len = self.len();
             self.durable_heads = self.sorted_heads();
+            self.steps
+                .count(self.durable_heads.len() as u64 * steps::ROW);
         }
     }
 
@@ -673,6 +675,13 @@ impl History {
         if first < self.graph.base() {
             return self.retained_bytes() + self.tail_bytes;
         }
+        let is_all = matches!(missing.as_slice(), [all] if *all == (0..self.len()));
+        if is_all && self.record.folded == 0 {
+            // Who has nothing is often looked at while it waits for its turn.
+            return self.tail_bytes;
+        }
+        let looked_at: usize = missing.iter().map(ExactSizeIterator::len).sum();
+        self.steps.count(looked_at as u64 * steps::ROW);
         let size = |index| self.graph.size(index).map_or(0, u64::from);
         missing.into_iter().flatten().map(size).sum()
     }
@@ -695,6 +704,7 @@ impl History {
             bytes += u64::from(self.graph.size(end)?);
             end += 1;
         }
+        self.steps.count(u64::from(end - from) * steps::ROW);
         Ok(Some(from..end))
     }
 
@@ -767,6 +777,8 @@ impl History {
         } else {
             peer.missing(self.durable_len)
         };
+        let named = (self.durable_heads.len() + need.len() + missing.len()) as u64;
+        self.steps.count(named * steps::LOOKUP);
         let told = peer.told.as_ref() == Some(&self.durable_heads);
         if told && need.is_empty() && missing.is_empty() {
             // It has the rest from elsewhere.
@@ -785,12 +797,15 @@ impl History {
             self.select_unfolded(missing, unfolded.end, bytes_max)
         };
         let peer = self.peers.get_mut(&to)?;
+        let is_filtered = matches!(peer.certainty, Certainty::Filtered(_));
+        let may_claim = is_filtered && rest.is_empty() && peer.may_claim();
         let have = match &peer.certainty {
             _ if !rest.is_empty() => Claim::Nothing,
-            Certainty::Filtered(last_sync) => filter_claim(&self.graph, last_sync),
+            Certainty::Filtered(_) if !may_claim => Claim::Nothing,
+            Certainty::Filtered(last_sync) => filter_claim(&self.graph, &self.steps, last_sync),
             // It was not sent what it lacks, so it has no more than it named.
             _ if peer.publishes_only => Claim::Filter {
-                last_sync: known_heads(&self.graph, &peer.heads),
+                last_sync: known_heads(&self.graph, &self.steps, &peer.heads),
                 hashes: Vec::new(),
             },
             Certainty::Exact | Certainty::Unheard => Claim::Heads,
@@ -832,7 +847,8 @@ impl History {
                 hashes: Vec::new(),
             }
         } else {
-            filter_claim(&self.graph, &known_heads(&self.graph, &peer.heads))
+            let known = known_heads(&self.graph, &self.steps, &peer.heads);
+            filter_claim(&self.graph, &self.steps, &known)
         };
         // A peer that does not know the flag takes empty heads as the loss of everything, and
         // then learns the true heads from the next message.
@@ -877,7 +893,7 @@ impl History {
         if budget == 0 {
             return (true, Vec::new(), after);
         }
-        let (first, rest) = split_at_bytes(after, budget, |index| self.size(index));
+        let (first, rest) = self.split(after, budget);
         (true, first, rest)
     }
 
@@ -891,12 +907,18 @@ impl History {
         let hidden = missing.first().is_some_and(|m| m.start < self.graph.base());
         let hidden = if hidden { self.retained_bytes() } else { 0 };
         let budget = bytes_max.saturating_sub(hidden);
-        let (first, rest) = split_at_bytes(missing, budget, |index| self.size(index));
+        let (first, rest) = self.split(missing, budget);
         (false, first, rest)
     }
 
-    fn size(&self, index: u32) -> u32 {
-        self.graph.size(index).unwrap_or(0)
+    /// See [`split_at_bytes`].
+    fn split(&self, missing: Vec<Range<u32>>, budget: u64) -> (Vec<Range<u32>>, Vec<Range<u32>>) {
+        let ranges = missing.len();
+        let size = |index| self.graph.size(index).unwrap_or(0);
+        let (first, rest) = split_at_bytes(missing, budget, size);
+        let looked_at: usize = first.iter().map(ExactSizeIterator::len).sum();
+        self.steps.count((ranges + looked_at) as u64 * steps::ROW);
+        (first, rest)
     }
 
     /// The same for a peer that takes no snapshot, when all that it lacks below `unfolded_to`, and
@@ -1374,24 +1396,26 @@ impl Peers {
 }
 
 /// Those of a peer's heads that are known, in order.
-fn known_heads(graph: &Graph, heads: &[ChangeHash]) -> Vec<ChangeHash> {
+fn known_heads(graph: &Graph, steps: &Steps, heads: &[ChangeHash]) -> Vec<ChangeHash> {
+    steps.count(heads.len() as u64 * steps::LOOKUP);
     let known = |head: &&ChangeHash| graph.resident(head).is_some();
     let mut heads: Vec<_> = heads.iter().filter(known).copied().collect();
     heads.sort_unstable();
     heads
 }
 
-fn filter_claim(graph: &Graph, last_sync: &[ChangeHash]) -> Claim {
+fn filter_claim(graph: &Graph, steps: &Steps, last_sync: &[ChangeHash]) -> Claim {
     let tips: Vec<_> = last_sync
         .iter()
         .filter_map(|hash| graph.resident(hash))
         .collect();
     let (marks, _) = graph.ancestors(&tips);
-    let after = unset_ranges(&marks, graph.base()).into_iter().flatten();
-    let hashes = after
-        .map(|index| graph.hash(index))
-        .collect::<Result<_, _>>();
-    match hashes {
+    let after = unset_ranges(&marks, graph.base());
+    let covered: usize = after.iter().map(ExactSizeIterator::len).sum();
+    let lookups = (tips.len() + covered) as u64 * steps::LOOKUP;
+    steps.count(marks.len() as u64 * steps::ROW + lookups);
+    let hashes = after.into_iter().flatten().map(|index| graph.hash(index));
+    match hashes.collect() {
         Ok(hashes) => Claim::Filter {
             last_sync: last_sync.to_vec(),
             hashes,

@@ -82,6 +82,7 @@ impl History {
         let len = self.len();
         let peer = self.peers.get_mut(&from).expect("looked up above");
         peer.awaiting = false;
+        peer.spoke = true;
         if peer.writes() && message.have.is_empty() && !message.changes.is_empty() {
             // More follows our answer, also if nothing of this was new.
             peer.told = None;

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use automerge::ChangeHash;
 
-use super::graph::add_index;
 use super::indexes::Indexes;
 use super::limits::REFUSED_MAX;
 use crate::id::Access;
@@ -76,6 +75,9 @@ pub(crate) struct Peer {
     pub(crate) resends: u8,
     /// since it named a change with at least the index that this was.
     pub(crate) resends_from: u32,
+    /// Claims with a filter since then, and whether it spoke since the last one.
+    pub(crate) claims: u8,
+    pub(crate) spoke: bool,
     /// Single changes that it asked for by name though it should have them, since it was last
     /// computed what it lacks.
     pub(crate) resent: HashSet<u32>,
@@ -285,12 +287,23 @@ impl Peer {
     pub(crate) fn names(&mut self, known: &[u32], len: u32) {
         if known.iter().any(|index| *index >= self.resends_from) {
             (self.resends, self.resends_from) = (0, len);
+            self.claims = 0;
         }
     }
 
     /// Whether one more resend will be allowed when it has named these.
     pub(crate) fn has_resends(&self, known: &[u32]) -> bool {
         self.resends < RESENDS_MAX || known.iter().any(|index| *index >= self.resends_from)
+    }
+
+    /// Whether what it is sent now may claim by a filter what is here; counts it. A filter covers all
+    /// that the peer does not certainly have, perhaps the whole history, so there is one for each time
+    /// that it speaks, and only so many of those: then it is asked for what it names.
+    pub(crate) fn may_claim(&mut self) -> bool {
+        let may = self.spoke && self.claims < RESENDS_MAX;
+        self.claims += u8::from(may);
+        self.spoke = false;
+        may
     }
 
     /// Whether one more resend is allowed; counts it.
@@ -301,7 +314,8 @@ impl Peer {
     }
 }
 
-/// Splits `ranges` where their changes exceed `budget` bytes; at least one change comes first.
+/// Splits `ranges` where their changes exceed `budget` bytes; at least one change comes first. What
+/// is left is not looked at: it is for another time, however much it is.
 pub(crate) fn split_at_bytes(
     ranges: Vec<Range<u32>>,
     mut budget: u64,
@@ -309,15 +323,18 @@ pub(crate) fn split_at_bytes(
 ) -> (Vec<Range<u32>>, Vec<Range<u32>>) {
     let (mut first, mut rest) = (Vec::new(), Vec::new());
     for range in ranges {
-        for index in range.clone() {
-            let size = u64::from(size(index));
-            if !rest.is_empty() || (size > budget && !first.is_empty()) {
-                add_index(&mut rest, index);
-            } else {
-                budget = budget.saturating_sub(size);
-                add_index(&mut first, index);
-            }
-        }
+        let fits = |index: &u32| {
+            let size = u64::from(size(*index));
+            let fits = size <= budget || (first.is_empty() && *index == range.start);
+            budget = budget.saturating_sub(size);
+            fits
+        };
+        let end = match rest.is_empty() {
+            true => range.start + range.clone().take_while(fits).count() as u32,
+            false => range.start,
+        };
+        first.extend((range.start < end).then_some(range.start..end));
+        rest.extend((end < range.end).then_some(end..range.end));
     }
     (first, rest)
 }
