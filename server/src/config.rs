@@ -112,6 +112,12 @@ impl Config {
         self.memory_bytes_max / 8 * 3
     }
 
+    /// What documents may hold: those that are open, and what is remembered of each that a connection
+    /// speaks of.
+    pub(crate) fn document_bytes_max(&self) -> usize {
+        self.memory_bytes_max / 4
+    }
+
     /// How many messages that take long are taken in at a time: fewer than there are processors, so
     /// that one is always there for sockets, and as many as half of the memory has room for the
     /// largest change twice, inflated and as Automerge reads it.

@@ -27,12 +27,14 @@ use reconverge::native::NotCommitted;
 use reconverge::protocol::limits::REMOTE_HEADS_MAX;
 use reconverge::protocol::{ChangeHash, SyncMessage};
 use reconverge::storage::{Batch, Blob, DocumentKey, StorageError, Write};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, error, info, warn};
 
 use crate::access::Asking;
 use crate::config::Verify;
 use crate::connection::{Connection, Permit};
 use crate::fair::Turn;
+use crate::open::Counted;
 use crate::relay::Shared;
 use crate::remote_heads::{RemoteHeads, Seen, shown};
 use crate::trouble::Trouble;
@@ -45,6 +47,9 @@ use verifying::recall_quarantined;
 /// A damaged document is begun anew at most so often; whoever speaks of it meanwhile makes it be
 /// read again.
 const SALVAGE_AFTER: Duration = Duration::from_secs(60);
+
+/// What an open document holds beside its history.
+const OPEN_BYTES: usize = 3_600;
 
 /// Messages above this size are not even read where sockets are served.
 const LIGHT_BYTES_MAX: usize = 64 * 1024;
@@ -75,7 +80,7 @@ pub(crate) enum Input {
     /// The workshop is done.
     Built(Box<BuildResult>),
     /// Changes were stored a while ago and are not checked yet.
-    Verify,
+    Verify(Arc<OwnedSemaphorePermit>),
     /// Storage failed a while ago.
     Retry,
     /// The same, and what was to be stored is to be tried again.
@@ -114,6 +119,9 @@ struct State {
     running: bool,
     resting: Option<Resting>,
     used: Instant,
+    /// It was used since it was last looked at whether to let go of it.
+    was_used: bool,
+    counted: Counted,
 }
 
 /// A document for which nothing is to be done.
@@ -127,15 +135,6 @@ enum Resting {
 struct Asleep {
     peers: Vec<(Arc<Connection>, AtRest)>,
     remote_heads: RemoteHeads,
-}
-
-impl Resting {
-    fn awoken(self) -> Box<Document> {
-        match self {
-            Self::Laid(document) => document,
-            Self::Asleep(asleep) => Box::new(asleep.awoken()),
-        }
-    }
 }
 
 impl Asleep {
@@ -167,6 +166,8 @@ impl Slot {
             running: false,
             resting: None,
             used: Instant::now(),
+            was_used: false,
+            counted: Counted::default(),
         };
         Self {
             id,
@@ -205,6 +206,32 @@ impl Slot {
         }
     }
 
+    /// A connection ended. A document at rest needs no turn for it: one connection may have spoken of
+    /// very many.
+    pub(crate) fn leave(self: &Arc<Self>, connection: ConnectionId) {
+        let mut state = self.state();
+        let at_rest = !state.running && state.mailbox.is_empty();
+        let keeps = match &mut state.resting {
+            Some(Resting::Asleep(asleep)) if at_rest => {
+                asleep.peers.retain(|(peer, _)| peer.id != connection);
+                self.set_audience(asleep.peers.iter().map(|(peer, _)| peer));
+                false
+            }
+            Some(Resting::Laid(document)) if at_rest && document.is_quiet() => {
+                document.leave(self, connection);
+                document.history.is_some()
+            }
+            _ => {
+                drop(state);
+                return self.push(Input::Leave(connection));
+            }
+        };
+        drop(state);
+        if !keeps {
+            self.relay.documents.forget_unused(self);
+        }
+    }
+
     /// Tells the document that a connection has room again.
     pub(crate) fn room(self: &Arc<Self>) {
         self.push(Input::Room);
@@ -226,9 +253,10 @@ impl Slot {
         }
     }
 
-    /// Tells the document that it is time to check what is new.
-    pub(crate) fn verify(self: &Arc<Self>) {
-        self.push(Input::Verify);
+    /// Tells the document that it is time to check what is new. Until that is done, it has one of the
+    /// places for such documents.
+    pub(crate) fn verify(self: &Arc<Self>, place: OwnedSemaphorePermit) {
+        self.push(Input::Verify(Arc::new(place)));
     }
 
     /// Puts something into the mailbox after a while, unless the relay stops before.
@@ -249,8 +277,8 @@ impl Slot {
             .clone()
     }
 
-    fn set_audience(&self, connections: &HashMap<ConnectionId, Arc<Connection>>) {
-        let audience = connections.values().cloned().collect();
+    fn set_audience<'a>(&self, connections: impl Iterator<Item = &'a Arc<Connection>>) {
+        let audience = connections.cloned().collect();
         *self
             .audience
             .write()
@@ -259,15 +287,23 @@ impl Slot {
 
     /// Empties the mailbox, turn by turn.
     async fn run(self: Arc<Self>) {
-        let resting = self.state().resting.take();
-        let mut document = resting.map(Resting::awoken).unwrap_or_default();
+        let mut document = self.get_up();
         loop {
             let inputs = {
                 let mut state = self.state();
                 if state.mailbox.is_empty() {
-                    state.used = Instant::now();
-                    state.running = false;
-                    state.resting = Some(Resting::Laid(document));
+                    // It was opened for a check, or its last peer left in the midst of something.
+                    let is_over =
+                        document.connections.is_empty() && document.remote_heads.is_empty();
+                    self.lay_down(&mut state, document);
+                    if is_over {
+                        self.evict_now(&mut state);
+                    }
+                    drop(state);
+                    if is_over {
+                        self.relay.documents.forget_unused(&self);
+                    }
+                    self.relay.make_room();
                     return;
                 }
                 std::mem::take(&mut state.mailbox)
@@ -280,10 +316,45 @@ impl Slot {
                 for connection in document.connections.values() {
                     connection.outbox.close(1011, "internal error");
                 }
-                self.set_audience(&HashMap::new());
+                self.set_audience(std::iter::empty());
                 document = Box::default();
             }
         }
+    }
+
+    fn get_up(&self) -> Box<Document> {
+        let resting = self.state().resting.take();
+        let mut document = match resting {
+            Some(Resting::Laid(document)) => return document,
+            Some(Resting::Asleep(asleep)) => Box::new(asleep.awoken()),
+            None => Box::default(),
+        };
+        document.verifying = self.relay.reminders.take_up(&self.id);
+        document
+    }
+
+    fn lay_down(self: &Arc<Self>, state: &mut State, document: Box<Document>) {
+        let open = &self.relay.open;
+        open.count(&mut state.counted, document.bytes());
+        if document.history.is_some() {
+            open.stand_last(self, &mut state.counted);
+        }
+        state.used = Instant::now();
+        state.was_used = true;
+        state.running = false;
+        state.resting = Some(Resting::Laid(document));
+    }
+
+    /// Lets go of what can be read again, unless it was used since this was last asked. It was taken
+    /// out of the line of open documents.
+    pub(crate) fn evict_or_pass_over(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.counted.stands_no_more();
+        if state.running || std::mem::take(&mut state.was_used) {
+            self.relay.open.stand_last(self, &mut state.counted);
+            return;
+        }
+        self.evict_now(&mut state);
     }
 
     /// Whether nothing came for `idle`.
@@ -294,13 +365,23 @@ impl Slot {
 
     /// Lets go of what can be read again.
     pub(crate) fn evict(&self) {
-        let mut state = self.state();
+        self.evict_now(&mut self.state());
+    }
+
+    fn evict_now(&self, state: &mut State) {
         state.mailbox.shrink_to_fit();
         if let Some(Resting::Laid(document)) = &mut state.resting {
             document.evict();
-            if let Some(asleep) = document.asleep() {
+            let open = &self.relay.open;
+            let mut bytes = document.bytes();
+            if document.history.is_none() {
+                open.leave(&mut state.counted);
+            }
+            if let Some(asleep) = document.asleep(self) {
+                bytes = 0;
                 state.resting = Some(Resting::Asleep(Box::new(asleep)));
             }
+            open.count(&mut state.counted, bytes);
         }
     }
 
@@ -312,6 +393,15 @@ impl Slot {
             Resting::Asleep(asleep) => asleep.peers.is_empty(),
         });
         !state.running && state.mailbox.is_empty() && unused
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        self.relay.open.leave(&mut state.counted);
+        self.relay.open.count(&mut state.counted, 0);
     }
 }
 
@@ -391,11 +481,17 @@ impl Open {
 
 impl Document {
     fn is_unused(&self) -> bool {
-        self.connections.is_empty()
-            && self.backlog.is_empty()
-            && self.unstored.is_none()
-            && self.building.is_idle()
-            && self.verifying.is_idle()
+        self.connections.is_empty() && self.is_quiet() && self.verifying.is_idle()
+    }
+
+    /// Whether nothing waits, and nothing is being built.
+    fn is_quiet(&self) -> bool {
+        self.backlog.is_empty() && self.unstored.is_none() && self.building.is_idle()
+    }
+
+    /// What it holds.
+    fn bytes(&self) -> usize {
+        OPEN_BYTES
     }
 
     /// Drops graph and caches, keeps the peers and what they know.
@@ -407,7 +503,7 @@ impl Document {
     }
 
     /// All that is to be remembered of it while nothing comes, if that is little.
-    fn asleep(&mut self) -> Option<Asleep> {
+    fn asleep(&mut self, slot: &Slot) -> Option<Asleep> {
         let is_little = self.history.is_none()
             && self.backlog.is_empty()
             && self.unstored.is_none()
@@ -416,7 +512,7 @@ impl Document {
             && self.not_told.is_empty()
             && self.salvaged.is_none()
             && self.building.is_idle()
-            && self.verifying.is_nothing();
+            && self.verifying.may_rest();
         let rest = is_little.then(|| self.parked.at_rest())??;
         if rest.len() != self.connections.len() {
             return None;
@@ -427,6 +523,10 @@ impl Document {
             .map(with_connection)
             .collect::<Option<_>>()?;
         peers.shrink_to_fit();
+        if !self.verifying.is_nothing() {
+            let verifying = self.verifying.rest();
+            slot.relay.reminders.lay_down(slot.id, verifying);
+        }
         Some(Asleep {
             peers,
             remote_heads: std::mem::take(&mut self.remote_heads),
@@ -454,6 +554,7 @@ impl Document {
         if let Err(failure) = result {
             Trouble::failed(&slot.relay, &slot.name, &failure);
             self.give_turns_back();
+            self.verifying.give_place_back();
             if let Some(open) = self.history.take() {
                 self.asks_again |= open.history.has_more_than_is_stored();
                 self.parked = open.history.into_peers_after_failure();
@@ -569,7 +670,7 @@ impl Document {
                 self.concerned = Concerned::All;
                 self.built(slot, result).await?;
             }
-            Input::Verify => self.verifying.remind(),
+            Input::Verify(place) => self.verifying.remind(place),
             // The rest of the turn does what these ask for.
             Input::Room => {
                 self.concerned = Concerned::All;
@@ -616,13 +717,13 @@ impl Document {
         }
         self.connections.insert(connection.id, connection.clone());
         if access > Access::None {
-            slot.set_audience(&self.connections);
+            slot.set_audience(self.connections.values());
         }
     }
 
     fn leave(&mut self, slot: &Slot, connection: ConnectionId) {
         if self.connections.remove(&connection).is_some() {
-            slot.set_audience(&self.connections);
+            slot.set_audience(self.connections.values());
         }
         self.parked.leave(connection);
         if let Some(open) = &mut self.history {

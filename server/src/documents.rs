@@ -60,13 +60,18 @@ impl Documents {
             };
             for slot in slots {
                 slot.evict();
-                let mut shard = self.shard(&slot.id());
-                // The shard's own and this one: nobody else holds it, and nobody can get it
-                // while the shard is locked.
-                if Arc::strong_count(&slot) == 2 && slot.is_unused() {
-                    shard.remove(&slot.id());
-                }
+                self.forget_unused(&slot);
             }
+        }
+    }
+
+    /// Forgets a document, if nobody uses it.
+    pub(crate) fn forget_unused(&self, slot: &Arc<Slot>) {
+        let mut shard = self.shard(&slot.id());
+        // The shard's own and this one: nobody else holds it, and nobody can get it while the shard
+        // is locked.
+        if Arc::strong_count(slot) == 2 && slot.is_unused() {
+            shard.remove(&slot.id());
         }
     }
 }

@@ -20,6 +20,7 @@ mod held;
 mod http;
 mod large;
 mod memory;
+mod open;
 mod outbox;
 mod relay;
 mod remote_heads;

@@ -80,7 +80,7 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn free(&self) -> usize {
+    pub(crate) fn free(&self) -> usize {
         self.bytes_max
             .saturating_sub(self.bytes.load(Ordering::SeqCst))
     }
@@ -153,7 +153,8 @@ impl Holder {
         charge
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether it may hold more.
+    pub(crate) fn has_room(&self) -> bool {
         let held = self.bytes();
         held <= SMALL_BYTES || held <= self.memory.free().saturating_mul(SHARE)
     }
@@ -208,6 +209,10 @@ impl Drop for Holder {
 impl Charge {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) fn holder(&self) -> &Arc<Holder> {
+        &self.holder
     }
 
     /// Holds so many bytes instead.

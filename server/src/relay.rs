@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use reconverge::id::{ConnectionId, PeerId};
+use reconverge::id::{ConnectionId, DocumentId, PeerId};
 use reconverge::native::Committer;
 use reconverge::session::Local;
 use reconverge::storage::{Storage, StorageError};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -17,13 +18,14 @@ use tracing::{info, warn};
 use crate::access::Authorize;
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::document::Reminders;
+use crate::document::{Reminders, Slot};
 use crate::documents::Documents;
 use crate::fair::{Owner, Turns};
 use crate::held::until_let_go;
 use crate::http;
 use crate::large::Large;
 use crate::memory::Memory;
+use crate::open::Open;
 use crate::sockets::{Limits, Sockets};
 use crate::trouble::Trouble;
 use crate::unfolded::Unfolded;
@@ -81,6 +83,10 @@ pub(crate) struct Shared {
     pub(crate) ready: AtomicBool,
     /// What is held for peers.
     pub(crate) memory: Arc<Memory>,
+    /// What the documents hold that connections speak of.
+    pub(crate) spoken_of: Arc<Memory>,
+    /// The documents that are open.
+    pub(crate) open: Open,
     /// Large messages that are being sent.
     pub(crate) large: Arc<Large>,
     /// Peers that share nothing.
@@ -101,6 +107,29 @@ impl Shared {
         tokio::select! {
             () = self.stopping.cancelled() => None,
             built = self.workshop.run(owner, job) => Some(built),
+        }
+    }
+
+    /// The slot of a document.
+    pub(crate) fn slot(self: &Arc<Self>, id: DocumentId) -> Arc<Slot> {
+        self.documents.open(id, || Slot::new(id, self.clone()))
+    }
+
+    /// Lets go of open documents while they hold more than there is room for.
+    pub(crate) fn make_room(&self) {
+        // Each is looked at twice at most: those that are used are passed over once.
+        let mut looks = None;
+        while self.open.bytes() > self.spoken_of.free() {
+            let looks = looks.get_or_insert_with(|| 2 * self.open.len());
+            if *looks == 0 {
+                return;
+            }
+            *looks -= 1;
+            let Some(slot) = self.open.first() else {
+                return;
+            };
+            slot.evict_or_pass_over();
+            self.documents.forget_unused(&slot);
         }
     }
 
@@ -187,6 +216,8 @@ impl Relay {
                 storage_id: storage.storage_id(),
             },
             memory: Arc::new(Memory::new(config.held_bytes_max())),
+            spoken_of: Arc::new(Memory::new(config.document_bytes_max())),
+            open: Open::default(),
             large: Arc::new(Large::new(config.sending_bytes_max())),
             unheard: Unheard::default(),
             unfolded: Unfolded::default(),
@@ -247,19 +278,19 @@ impl Relay {
     }
 }
 
-/// Tells documents when to check what is new.
+/// Tells documents when to check what is new. As many have a place at a time as keep the workshop
+/// busy; many may be due at once, and each is opened for it.
 async fn remind(relay: Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(relay.workshop.jobs_at_a_time() + 1));
     loop {
         let told = async {
             match relay.reminders.next(Instant::now()) {
                 // Nothing that comes meanwhile is due before.
                 Err(wait) => tokio::time::sleep(wait.min(relay.config.verify_lag)).await,
-                Ok(slot) => {
-                    // Many may be due at once; each is opened only when its check can begin.
-                    relay.workshop.free().await;
-                    if let Some(slot) = slot.upgrade() {
-                        slot.verify();
-                    }
+                Ok(id) => {
+                    let place = places.clone().acquire_owned().await;
+                    let place = place.expect("nobody closes it");
+                    relay.slot(id).verify(place);
                 }
             }
         };

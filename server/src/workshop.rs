@@ -19,7 +19,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fair::{Owner, RELAY, Turns};
+use crate::fair::{Owner, Turns};
 use bytes::Bytes;
 use reconverge::contents::{Brought, Reading, Verdict};
 use reconverge::history::chunk::Chunk;
@@ -176,6 +176,8 @@ pub(crate) struct Workshop {
     quick: Turns,
 }
 
+const QUICK_AT_A_TIME: usize = 1;
+
 /// The limits of a job that is probably short.
 const QUICK_MEMORY_BYTES_MAX: u64 = 768 * 1024 * 1024;
 const QUICK_CPU_S_MAX: u64 = 2;
@@ -184,14 +186,14 @@ impl Workshop {
     pub(crate) fn new(config: WorkshopConfig) -> Self {
         Self {
             workers: Turns::new(config.workers),
-            quick: Turns::new(1),
+            quick: Turns::new(QUICK_AT_A_TIME),
             config,
         }
     }
 
-    /// Waits until a worker is free for what nobody asked for.
-    pub(crate) async fn free(&self) {
-        drop(self.workers.take(RELAY).await);
+    /// How many jobs run at a time.
+    pub(crate) fn jobs_at_a_time(&self) -> usize {
+        self.config.workers + QUICK_AT_A_TIME
     }
 
     /// Runs a job of this owner when it has a turn.

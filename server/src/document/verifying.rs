@@ -6,15 +6,17 @@
 //! Usually the check comes a while after changes were stored; `Verify::Inline` puts it before.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use reconverge::contents::{Reading, Unsound, Verdict};
 use reconverge::history::{Fold, History, Quarantined, Received, Refusal, Without};
-use reconverge::id::PeerId;
+use reconverge::id::{DocumentId, PeerId};
 use reconverge::protocol::ChangeHash;
 use reconverge::storage::{Blob, NewSnapshot, StorageError, Write};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
 use super::building::BuildResult;
@@ -25,6 +27,13 @@ use crate::workshop::{Built, Job, JobError};
 
 /// After this many failures in a row, the time until the next check grows no more.
 const FAILURES_MAX: u32 = 6;
+
+/// How many documents wait to be checked. Others are checked when they are opened for something else,
+/// as after a restart.
+const REMINDERS_MAX: usize = 64 * 1024;
+
+/// Of how many of them that are not in memory it is known who sent what.
+const RESTING_MAX: usize = 4 * 1024;
 
 /// For how many turns of senders a document remembers who sent what is not checked.
 const SENDERS_MAX: usize = 64 * 1024;
@@ -39,6 +48,8 @@ pub(super) struct Verifying {
     reminded: bool,
     /// It came.
     due: bool,
+    /// Of those that are reminded at a time, until its check is done.
+    place: Option<Arc<OwnedSemaphorePermit>>,
     /// A check runs.
     runs: bool,
     failures: u32,
@@ -82,11 +93,18 @@ impl Verifying {
 
     /// Whether there is nothing to be remembered.
     pub(super) fn is_nothing(&self) -> bool {
-        self.is_idle()
-            && !self.due
-            && self.failures == 0
-            && self.served_unchecked == 0
-            && self.senders.0.is_empty()
+        self.may_rest() && !self.reminded && self.senders.0.is_empty()
+    }
+
+    /// Whether nothing goes on until it is reminded.
+    pub(super) fn may_rest(&self) -> bool {
+        !self.runs && !self.due && self.failures == 0 && self.served_unchecked == 0
+    }
+
+    /// What is left of it when it rests.
+    pub(super) fn rest(&mut self) -> Self {
+        self.senders.0.shrink_to_fit();
+        std::mem::take(self)
     }
 
     pub(super) fn runs(&self) -> bool {
@@ -110,8 +128,14 @@ impl Verifying {
         self.failures == 0 && history.should_fold()
     }
 
-    pub(super) fn remind(&mut self) {
+    pub(super) fn remind(&mut self, place: &Arc<OwnedSemaphorePermit>) {
         (self.reminded, self.due) = (false, true);
+        self.place = Some(place.clone());
+    }
+
+    /// Makes room for another that is due: this one cannot be checked now.
+    pub(super) fn give_place_back(&mut self) {
+        self.place = None;
     }
 }
 
@@ -156,25 +180,60 @@ impl Senders {
     }
 }
 
-/// The documents with changes that are not checked, in the order in which they are due.
-#[derive(Debug, Default)]
-pub(crate) struct Reminders(Mutex<VecDeque<(Instant, Weak<Slot>)>>);
+/// The documents with changes that are not checked, in the order in which they are due. What is known
+/// of those that are not in memory lies here, so that nothing else of them is kept until then.
+#[derive(Default)]
+pub(crate) struct Reminders(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    due: VecDeque<(Instant, DocumentId)>,
+    resting: HashMap<DocumentId, Verifying>,
+}
+
+impl fmt::Debug for Reminders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reminders").finish_non_exhaustive()
+    }
+}
 
 impl Reminders {
-    fn push(&self, at: Instant, slot: &Arc<Slot>) {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = queue.partition_point(|(due, _)| *due <= at);
-        queue.insert(after, (at, Arc::downgrade(slot)));
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a document reminded, if not too many are.
+    fn push(&self, at: Instant, id: DocumentId) -> bool {
+        let due = &mut self.waiting().due;
+        let has_room = due.len() < REMINDERS_MAX;
+        if has_room {
+            let after = due.partition_point(|(due, _)| *due <= at);
+            due.insert(after, (at, id));
+        }
+        has_room
     }
 
     /// The next document that is due, or how long nothing is.
-    pub(crate) fn next(&self, now: Instant) -> Result<Weak<Slot>, Duration> {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match queue.front() {
+    pub(crate) fn next(&self, now: Instant) -> Result<DocumentId, Duration> {
+        let due = &mut self.waiting().due;
+        match due.front() {
             None => Err(Duration::MAX),
             Some((due, _)) if *due > now => Err(*due - now),
-            Some(_) => Ok(queue.pop_front().expect("it has a front").1),
+            Some(_) => Ok(due.pop_front().expect("it has a front").1),
         }
+    }
+
+    /// Keeps what is known of a document that leaves memory.
+    pub(super) fn lay_down(&self, id: DocumentId, verifying: Verifying) {
+        let resting = &mut self.waiting().resting;
+        if resting.len() < RESTING_MAX {
+            resting.insert(id, verifying);
+        }
+    }
+
+    /// Gives it back.
+    pub(super) fn take_up(&self, id: &DocumentId) -> Verifying {
+        self.waiting().resting.remove(id).unwrap_or_default()
     }
 }
 
@@ -233,6 +292,12 @@ impl Document {
 
     /// Starts a check when one is due, or sees to it that one will be.
     pub(super) fn check_if_due(&mut self, slot: &Arc<Slot>) {
+        self.check_or_wait(slot);
+        // A check that began took it.
+        self.verifying.give_place_back();
+    }
+
+    fn check_or_wait(&mut self, slot: &Arc<Slot>) {
         let Some(open) = &self.history else { return };
         // What waits to be stored was made for what is stored now.
         if self.verifying.runs || self.unstored.is_some() {
@@ -253,9 +318,9 @@ impl Document {
                 self.check(slot, folds);
             }
         } else if (unverified > 0 || wants_fold) && !self.verifying.reminded {
-            self.verifying.reminded = true;
             let lag = config.verify_lag * (1 << self.verifying.failures);
-            slot.relay.reminders.push(Instant::now() + lag, slot);
+            let at = Instant::now() + lag;
+            self.verifying.reminded = slot.relay.reminders.push(at, slot.id);
         }
     }
 
@@ -271,12 +336,14 @@ impl Document {
         };
         let job = self.check_job(slot, folds);
         let payer = self.verifying.payer.0;
+        let place = self.verifying.place.take();
         let slot = slot.clone();
         slot.relay.clone().tasks.spawn(async move {
             let built = tokio::select! {
                 () = slot.relay.stopping.cancelled() => return,
                 built = build_check(&slot, payer, job) => built,
             };
+            drop(place);
             let result = BuildResult::Checked { checked, built };
             slot.push(Input::Built(Box::new(result)));
         });
