@@ -153,6 +153,8 @@ pub struct Received {
     pub waited: Vec<(u32, ConnectionId)>,
     /// What was not taken, and why; the hash is missing where none could be read.
     pub refused: Vec<(Option<ChangeHash>, Refusal)>,
+    /// How many more of those without a hash there were, of which not each is said.
+    pub refused_more: usize,
     /// Whether the message carries a document chunk with changes that are not known here. Nothing
     /// of the message was taken in: unpack the chunk first, then receive the message again with
     /// [`Documents::Unpacked`].
@@ -160,6 +162,18 @@ pub struct Received {
     /// Whether more remains to be done: receive the message again with the same [`Progress`], where
     /// that holds up nobody.
     pub more: bool,
+}
+
+impl Received {
+    /// Of so many chunks in which no hash could be read it is said why.
+    const UNREAD_MAX: usize = 64;
+
+    fn refuse_unread(&mut self, refusal: Refusal) {
+        match self.refused.len() < Self::UNREAD_MAX {
+            true => self.refused.push((None, refusal)),
+            false => self.refused_more += 1,
+        }
+    }
 }
 
 /// What to do about document chunks in a message.

@@ -21,7 +21,7 @@ pub use limits::{
     BLOOM_PROBES_MAX, CHUNKS_MAX, EPHEMERAL_BYTES_MAX, HAVES_MAX, HEADS_MAX, MESSAGE_BYTES_MAX,
     NEED_MAX, NESTING_MAX, REFUSED_HASHES_MAX, SYNC_BYTES_MAX,
 };
-pub use sync::{Bloom, ChangeHash, Flags, Have, SyncMessage, Version, encode_sync};
+pub use sync::{Bloom, ChangeHash, Flags, Have, SyncMessage, Version, encode_sync, named_heads};
 
 /// The only version of the automerge-repo protocol in use.
 pub const PROTOCOL_VERSION: &str = "1";

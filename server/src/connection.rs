@@ -15,7 +15,7 @@ use reconverge::id::{ConnectionId, DocumentId, PeerId, Space};
 use reconverge::protocol::limits::SUBSCRIPTIONS_MAX;
 use reconverge::protocol::{
     self, ChangeHash, Ephemeral, HeadsOfStorage, Message, ProtocolError, REFUSED_HASHES_MAX,
-    Refused, RemoteHeads, SyncEnvelope,
+    Refused, RemoteHeads, SyncEnvelope, named_heads,
 };
 use reconverge::session::{Event, Session};
 use tokio::sync::OwnedSemaphorePermit;
@@ -26,7 +26,7 @@ use tracing::{debug, info, trace, warn};
 
 use crate::document::{Incoming, Input, Slot};
 use crate::large::{LARGE_BYTES, Place};
-use crate::memory::{Charge, Holder};
+use crate::memory::{Charge, Holder, SMALL_BYTES};
 use crate::outbox::{Closing, Frame, Outbox};
 use crate::relay::Shared;
 use crate::remote_heads::Seen;
@@ -56,6 +56,10 @@ const LARGE_PRESENCE_BYTES: usize = 4 * 1024;
 /// while nothing comes (measured: 0.7 KB).
 const SPOKEN_OF_BYTES: usize = 704;
 
+/// What a head that a peer names holds, if it is not known here: it is remembered that the peer has it
+/// and was asked for it.
+const NAMED_BYTES: usize = 4 * size_of::<ChangeHash>();
+
 /// Documents that a connection which ended leaves in one turn.
 const LEFT_AT_A_TIME: usize = 256;
 
@@ -66,7 +70,17 @@ const REPLAYED_AT_A_TIME: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Permit {
     _message: OwnedSemaphorePermit,
-    _bytes: Charge,
+    bytes: Charge,
+}
+
+impl Permit {
+    /// So much more will be held when the message was taken in.
+    fn becomes(&mut self, bytes: usize) {
+        // Most messages name a head or two.
+        if bytes > SMALL_BYTES {
+            self.bytes.resize(self.bytes.bytes() + bytes);
+        }
+    }
 }
 
 /// A peer that joined, as documents see it.
@@ -78,6 +92,8 @@ pub(crate) struct Connection {
     pub(crate) storage_id: Option<String>,
     pub(crate) space: Space,
     pub(crate) outbox: Outbox,
+    /// Who pays for what is held because of it.
+    pub(crate) holder: Arc<Holder>,
     /// The version of our extensions that it understands.
     reconverge: u64,
     relay_peer: PeerId,
@@ -399,7 +415,7 @@ impl Peer {
         };
         let permit = Permit {
             _message: place,
-            _bytes: charge,
+            bytes: charge,
         };
         match self.session.handle(&frame) {
             Ok(event) => self.event(&frame, event, permit),
@@ -434,6 +450,7 @@ impl Peer {
             storage_id,
             space: self.space.clone(),
             outbox: Outbox::new(&self.holder),
+            holder: self.holder.clone(),
             reconverge,
             relay_peer: self.relay.local.peer.clone(),
             subscribed: AtomicBool::new(false),
@@ -442,7 +459,12 @@ impl Peer {
         })
     }
 
-    fn event(&mut self, frame: &Bytes, event: Event<'_>, permit: Permit) -> Result<(), Closing> {
+    fn event(
+        &mut self,
+        frame: &Bytes,
+        event: Event<'_>,
+        mut permit: Permit,
+    ) -> Result<(), Closing> {
         let connection = match (&self.connection, event) {
             (
                 None,
@@ -467,6 +489,7 @@ impl Peer {
             (from, Event::Sync(sync)) => {
                 self.shares = true;
                 let data = frame.slice_ref(sync.data);
+                permit.becomes(named_heads(&data) * NAMED_BYTES);
                 let Some(slot) = self.slot(&sync.document)? else {
                     self.refuse_document(&from, &sync);
                     return Ok(());

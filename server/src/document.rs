@@ -34,6 +34,7 @@ use crate::access::Asking;
 use crate::config::Verify;
 use crate::connection::{Connection, Permit};
 use crate::fair::Turn;
+use crate::memory::Charge;
 use crate::open::Counted;
 use crate::relay::Shared;
 use crate::remote_heads::{RemoteHeads, Seen, shown};
@@ -49,7 +50,10 @@ use verifying::recall_quarantined;
 const SALVAGE_AFTER: Duration = Duration::from_secs(60);
 
 /// What an open document holds beside its history.
-const OPEN_BYTES: usize = 3_600;
+const DOCUMENT_BYTES: usize = 1_500;
+
+/// What is held because of a peer is charged to it from so many bytes on.
+const CHARGED_BYTES_MIN: usize = 2 * 1024;
 
 /// Messages above this size are not even read where sockets are served.
 const LIGHT_BYTES_MAX: usize = 64 * 1024;
@@ -431,6 +435,8 @@ struct Document {
     /// Those who have not read what they asked for, and are told the heads of storages when they
     /// have.
     not_told: HashSet<ConnectionId>,
+    /// What is held because of a peer, where that is much.
+    charges: HashMap<ConnectionId, Charge>,
 }
 
 /// How much of a message was taken in.
@@ -489,9 +495,44 @@ impl Document {
         self.backlog.is_empty() && self.unstored.is_none() && self.building.is_idle()
     }
 
-    /// What it holds.
+    /// What it holds that nobody else is charged for.
     fn bytes(&self) -> usize {
-        OPEN_BYTES
+        let held = match &self.history {
+            Some(open) => open.history.held_bytes(),
+            None => self.parked.held_bytes(),
+        };
+        let charged: usize = self.charges.values().map(Charge::bytes).sum();
+        DOCUMENT_BYTES + held.saturating_sub(charged)
+    }
+
+    fn held_for(&self, peer: ConnectionId) -> usize {
+        match &self.history {
+            Some(open) => open.history.held_for(peer),
+            None => self.parked.held_for(peer),
+        }
+    }
+
+    /// Charges a connection for what is held because of it, if that is much.
+    fn charge(&mut self, connection: &Connection) {
+        let held = self.held_for(connection.id);
+        if held > CHARGED_BYTES_MIN {
+            let charge = self.charges.entry(connection.id);
+            let charge = charge.or_insert_with(|| connection.holder.charge(0));
+            charge.resize(held);
+        } else if !self.charges.is_empty() {
+            self.charges.remove(&connection.id);
+        }
+    }
+
+    /// The same for all who are charged: what they sent may not wait any more.
+    fn charge_again(&mut self) {
+        let mut charges = std::mem::take(&mut self.charges);
+        charges.retain(|peer, charge| {
+            let held = self.held_for(*peer);
+            charge.resize(held);
+            held > CHARGED_BYTES_MIN
+        });
+        self.charges = charges;
     }
 
     /// Drops graph and caches, keeps the peers and what they know.
@@ -499,6 +540,7 @@ impl Document {
         self.backlog.shrink_to_fit();
         if self.building.is_idle() && !self.verifying.runs() {
             self.park();
+            self.charge_again();
         }
     }
 
@@ -596,6 +638,7 @@ impl Document {
         }
         self.save(slot).await?;
         self.send(slot)?;
+        self.charge_again();
         self.check_if_due(slot);
         Ok(())
     }
@@ -732,6 +775,7 @@ impl Document {
         self.building.leave(connection);
         self.not_taken.remove(&connection);
         self.not_told.remove(&connection);
+        self.charges.remove(&connection);
     }
 
     fn message(&mut self, slot: &Arc<Slot>, message: &Arc<Incoming>) -> Result<(), StorageError> {
@@ -799,6 +843,7 @@ impl Document {
         }
         self.note_senders(len, from, &received);
         self.report_refused(slot, from, &received);
+        self.charge(from);
         if received.unpack {
             return Ok(Taken::Unpack);
         }
@@ -828,7 +873,7 @@ impl Document {
             warn!(document = %slot.name, peer = %from.peer, change, reason = %refusal,
                 "change refused");
         }
-        let more = received.refused.len().saturating_sub(8);
+        let more = received.refused.len().saturating_sub(8) + received.refused_more;
         if more > 0 {
             warn!(document = %slot.name, peer = %from.peer, more, "more changes refused");
         }

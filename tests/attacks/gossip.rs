@@ -70,7 +70,6 @@ async fn long_heads_for_who_does_not_read() {
 
 /// The same to a document that is busy with messages that take long: what is told meanwhile waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "not seen to be withstood since gossip takes a place in the mailbox"]
 async fn gossip_behind_a_turn_that_lasts() {
     let Some(trial) = Trial::new("gossip-behind-a-turn").await else {
         return;
@@ -207,7 +206,6 @@ async fn opens(attacker: &mut Attacker, name: &str, documents: u32) -> bool {
 /// 13,500 subscriptions that change, on a connection that speaks of 20,000 documents: each change is
 /// told to each document.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "not seen to be withstood since documents are told in turns"]
 async fn subscriptions_that_change_over_many_documents() {
     let Some(trial) = Trial::new("changing-subscriptions").await else {
         return;

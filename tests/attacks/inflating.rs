@@ -144,7 +144,6 @@ async fn changes_that_inflate_on_disk() {
 /// A chunk of one byte is no chunk. A message of 8 MiB has four million of them, and each is refused
 /// with a reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "what is refused of one message has no bound: a gigabyte of memory"]
 async fn millions_of_chunks_that_are_none() {
     let Some(trial) = Trial::new("millions-of-chunks").await else {
         return;

@@ -42,7 +42,6 @@ fn saved(operations: u64) -> (automerge::ChangeHash, Vec<u8>) {
 /// Changes of a hundred bytes and half a million operations each: each document is compacted at
 /// once, in the workshop in which others' uploads are unpacked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "not seen to be withstood since the workshop is shared fairly"]
 async fn changes_that_are_dear_to_compact() {
     let Some(trial) = Trial::new("dear-compactions").await else {
         return;

@@ -21,7 +21,7 @@ mod native {
 
     use super::super::admission::{Refusal, Seen};
     use super::super::peer::{Certainty, Peer};
-    use super::super::{History, Recent, StoredChange};
+    use super::super::{History, Peers, Recent, StoredChange};
     use crate::id::ConnectionId;
 
     /// Bytes of a hash table with room for so many entries of a size: one byte more for each, and
@@ -173,6 +173,20 @@ mod native {
                 peer.weight = peer.held();
             }
             self.weights.peers = self.peers.values().map(|peer| peer.weight).sum();
+        }
+    }
+
+    impl Peers {
+        /// Bytes of memory that are held because of this peer.
+        #[must_use]
+        pub fn held_for(&self, peer: ConnectionId) -> usize {
+            self.0.get(&peer).map_or(0, |peer| peer.held())
+        }
+
+        /// The same of all of them.
+        #[must_use]
+        pub fn held_bytes(&self) -> usize {
+            self.0.values().map(|peer| peer.held()).sum()
         }
     }
 }

@@ -86,7 +86,7 @@ impl History {
             }
         } else if !message.changes.is_empty() && !progress.read_only {
             progress.read_only = true;
-            progress.found.refused.push((None, Refusal::ReadOnly));
+            progress.found.refuse_unread(Refusal::ReadOnly);
         }
         if !progress.found.unpack && !progress.found.more {
             progress.found.more = !self.learn(from, message, progress)?;
@@ -97,8 +97,7 @@ impl History {
     /// What is left of the message is more than one may have: its sender is asked for it again.
     fn leave_out(&mut self, from: ConnectionId, progress: &mut Progress) {
         progress.chunk = usize::MAX;
-        let refused = (None, Refusal::MessageOperations);
-        progress.found.refused.push(refused);
+        progress.found.refuse_unread(Refusal::MessageOperations);
         if let Some(peer) = self.peers.get_mut(&from)
             && !peer.reset
             && peer.may_resend()
@@ -159,7 +158,7 @@ impl History {
                 }
             };
             match chunk.kind {
-                ChunkKind::Bundle => progress.found.refused.push((None, Refusal::Bundle)),
+                ChunkKind::Bundle => progress.found.refuse_unread(Refusal::Bundle),
                 ChunkKind::Document if documents == Documents::Report => {
                     if !self.has_all_of(&chunk)? {
                         return Ok(Taken::Unpack);
@@ -250,7 +249,7 @@ impl History {
                 let parsed = Parsed::Loaded(change);
                 self.take_in(NOBODY, &read, bytes, parsed, &mut progress)?;
             }
-            Err(error) => progress.found.refused.push((None, error.into())),
+            Err(error) => progress.refuse_unread(error),
         }
         let entered = std::mem::take(&mut progress.entered);
         self.admit_waiting(NOBODY, entered, &mut progress)?;
@@ -757,6 +756,6 @@ impl Progress {
     }
 
     fn refuse_unread(&mut self, error: ChangeError) {
-        self.found.refused.push((None, error.into()));
+        self.found.refuse_unread(error.into());
     }
 }

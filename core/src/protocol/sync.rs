@@ -78,6 +78,17 @@ pub struct SyncMessage<'a> {
     pub flags: Option<Flags>,
 }
 
+/// How many heads an encoded message names, without reading more of it.
+#[must_use]
+pub fn named_heads(message: &[u8]) -> usize {
+    let Some((&(V1 | V2), rest)) = message.split_first() else {
+        return 0;
+    };
+    let named = Input(rest).number().unwrap_or(0);
+    let room = rest.len() / size_of::<ChangeHash>();
+    usize::try_from(named).map_or(room, |named| named.min(room))
+}
+
 /// One claim of what the sender has: everything up to `last_sync`, and what `bloom` contains.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Have<'a> {
