@@ -91,7 +91,7 @@ pub(crate) struct Connection {
     /// The id of its storage, if it keeps what it syncs.
     pub(crate) storage_id: Option<String>,
     pub(crate) space: Space,
-    pub(crate) outbox: Outbox,
+    pub(crate) outbox: Arc<Outbox>,
     /// Who pays for what is held because of it.
     pub(crate) holder: Arc<Holder>,
     /// The version of our extensions that it understands.

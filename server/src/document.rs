@@ -36,6 +36,7 @@ use crate::connection::{Connection, Permit};
 use crate::fair::Turn;
 use crate::memory::Charge;
 use crate::open::Counted;
+use crate::outbox::Called;
 use crate::relay::Shared;
 use crate::remote_heads::{RemoteHeads, Seen, shown};
 use crate::trouble::Trouble;
@@ -75,8 +76,10 @@ pub(crate) enum Input {
     },
     /// A connection ended.
     Leave(ConnectionId),
-    /// A connection that had no room has some.
-    Room,
+    /// A connection that had no room has some for this document.
+    Room(Arc<Called>),
+    /// Something else that it waited for may be there.
+    LookAgain,
     /// A peer's request waited long enough; this often already.
     Grace(ConnectionId, u32),
     /// A message that takes long has a turn.
@@ -236,9 +239,14 @@ impl Slot {
         }
     }
 
-    /// Tells the document that a connection has room again.
-    pub(crate) fn room(self: &Arc<Self>) {
-        self.push(Input::Room);
+    /// Tells the document that a connection has room for it.
+    pub(crate) fn room(self: &Arc<Self>, called: Called) {
+        self.push(Input::Room(Arc::new(called)));
+    }
+
+    /// Tells the document that there may be what it waited for.
+    pub(crate) fn look_again(self: &Arc<Self>) {
+        self.push(Input::LookAgain);
     }
 
     /// Tells a peer what these storages were last seen with. Of most documents that is nothing, which
@@ -435,6 +443,8 @@ struct Document {
     /// Those who have not read what they asked for, and are told the heads of storages when they
     /// have.
     not_told: HashSet<ConnectionId>,
+    /// The outboxes that called it in this turn.
+    called: Vec<Arc<Called>>,
     /// What is held because of a peer, where that is much.
     charges: HashMap<ConnectionId, Charge>,
 }
@@ -593,6 +603,7 @@ impl Document {
         }
         self.backlog.extend(inputs);
         let result = self.try_turn(slot).await;
+        self.called.clear();
         if let Err(failure) = result {
             Trouble::failed(&slot.relay, &slot.name, &failure);
             self.give_turns_back();
@@ -715,11 +726,12 @@ impl Document {
             }
             Input::Verify(place) => self.verifying.remind(place),
             // The rest of the turn does what these ask for.
-            Input::Room => {
+            Input::Room(called) => {
+                self.called.push(called.clone());
                 self.concerned = Concerned::All;
                 self.tell_again(slot);
             }
-            Input::Retry | Input::Store => self.concerned = Concerned::All,
+            Input::LookAgain | Input::Retry | Input::Store => self.concerned = Concerned::All,
         }
         Ok(())
     }

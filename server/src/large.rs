@@ -5,7 +5,7 @@
 //! together. When there are too many, no further ones are made until some are written, and whoever
 //! takes long over one meanwhile is closed; small ones, the live edits, go on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tracing::warn;
 
 use crate::connection::Connection;
 use crate::document::Slot;
+use crate::line::Line;
 
 /// Messages up to this size are not counted.
 pub(crate) const LARGE_BYTES: usize = 64 * 1024;
@@ -33,7 +34,7 @@ pub(crate) struct Large {
 struct State {
     next: u64,
     sending: HashMap<u64, (Instant, Weak<Connection>)>,
-    waiting: Vec<Arc<Slot>>,
+    waiting: Line,
 }
 
 /// A large message's place; free again when it is dropped.
@@ -65,9 +66,7 @@ impl Large {
     /// Has `slot` told when there is room, and closes those who take too long.
     pub(crate) fn wait(&self, slot: &Arc<Slot>) {
         let mut state = self.state();
-        if !state.waiting.iter().any(|other| Arc::ptr_eq(other, slot)) {
-            state.waiting.push(slot.clone());
-        }
+        state.waiting.stand(slot);
         let slow = |(since, connection): &(Instant, Weak<Connection>)| {
             (since.elapsed() > PATIENCE).then(|| connection.upgrade())?
         };
@@ -105,10 +104,10 @@ impl Drop for Place {
         state.sending.remove(&self.number);
         let room = before - self.bytes < self.large.bytes_max;
         let waiting = match room {
-            true => std::mem::take(&mut state.waiting),
-            false => Vec::new(),
+            true => state.waiting.all(),
+            false => VecDeque::new(),
         };
         drop(state);
-        waiting.iter().for_each(Slot::room);
+        waiting.iter().for_each(Slot::look_again);
     }
 }

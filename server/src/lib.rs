@@ -19,6 +19,7 @@ mod fair;
 mod held;
 mod http;
 mod large;
+mod line;
 mod memory;
 mod open;
 mod outbox;

@@ -1,9 +1,10 @@
 //! What waits to be written to one connection.
 //!
 //! Sync messages do not queue up here: a document asks [`Outbox::has_room`] before it decides what
-//! to send, and when there is none, leaves its name to be called when there is. So a slow peer
-//! costs a bounded number of frames, and what it missed is one message later. Presence has a queue
-//! of its own, from which the oldest falls out.
+//! to send, and when there is none, leaves its name to be called when there is: as many at a time as
+//! there is room for, and the next when one of them had its turn. So a slow peer costs a bounded
+//! number of frames, and what it missed is one message later. Presence has a queue of its own, from
+//! which the oldest falls out.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ use futures::task::AtomicWaker;
 
 use crate::document::Slot;
 use crate::large::Place;
+use crate::line::Line;
 use crate::memory::{Charge, Holder};
 
 /// Sync frames that may wait for one connection. A few let the writer fill a packet; more would
@@ -83,7 +85,11 @@ struct State {
     charge: Option<Charge>,
     presence: VecDeque<Frame>,
     presence_bytes: usize,
-    waiting: Vec<Arc<Slot>>,
+    /// Who waits for room for a frame, and who until it is not crowded.
+    waiting: Line,
+    waiting_for_calm: Line,
+    /// How many documents were called and had no turn yet.
+    called: usize,
     closing: Option<Closing>,
     probed: bool,
 }
@@ -109,6 +115,27 @@ impl State {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.frames.len() < FRAMES_MAX && self.bytes < BYTES_MAX
+    }
+
+    /// The documents that are to be told that there is room, which counts as theirs.
+    fn call(&mut self) -> Vec<Arc<Slot>> {
+        let mut called = Vec::new();
+        while self.has_room() && self.frames.len() + self.called < FRAMES_MAX {
+            let next = match self.waiting.next() {
+                None if !self.is_crowded() => self.waiting_for_calm.next(),
+                next => next,
+            };
+            let Some(slot) = next else {
+                break;
+            };
+            self.called += 1;
+            called.push(slot);
+        }
+        called
+    }
+
     fn is_crowded(&self) -> bool {
         self.answers > ANSWERS_MAX / 8 || self.answer_bytes > ANSWER_BYTES_MAX / 8
     }
@@ -116,10 +143,10 @@ impl State {
 
 impl Outbox {
     /// One whose frames are charged to this holder.
-    pub(crate) fn new(holder: &Arc<Holder>) -> Self {
+    pub(crate) fn new(holder: &Arc<Holder>) -> Arc<Self> {
         let outbox = Self::default();
         outbox.state().charge = Some(holder.charge(0));
-        outbox
+        Arc::new(outbox)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -129,14 +156,9 @@ impl Outbox {
     /// Whether a sync frame may be added. If not, `slot` is told when one may.
     pub(crate) fn has_room(&self, slot: &Arc<Slot>) -> bool {
         let mut state = self.state();
-        let room = state.frames.len() < FRAMES_MAX && state.bytes < BYTES_MAX;
-        if !room
-            && !state
-                .waiting
-                .iter()
-                .any(|waiting| Arc::ptr_eq(waiting, slot))
-        {
-            state.waiting.push(slot.clone());
+        let room = state.has_room();
+        if !room {
+            state.waiting.stand(slot);
         }
         room
     }
@@ -151,6 +173,12 @@ impl Outbox {
         self.writer.wake();
     }
 
+    fn tell(self: &Arc<Self>, called: Vec<Arc<Slot>>) {
+        for slot in called {
+            slot.room(Called(self.clone()));
+        }
+    }
+
     /// Whether so many small answers wait that those which can wait should.
     pub(crate) fn is_crowded(&self) -> bool {
         self.state().is_crowded()
@@ -160,8 +188,8 @@ impl Outbox {
     pub(crate) fn is_crowded_for(&self, slot: &Arc<Slot>) -> bool {
         let mut state = self.state();
         let crowded = state.is_crowded();
-        if crowded && !state.waiting.iter().any(|other| Arc::ptr_eq(other, slot)) {
-            state.waiting.push(slot.clone());
+        if crowded {
+            state.waiting_for_calm.stand(slot);
         }
         crowded
     }
@@ -236,7 +264,7 @@ impl Outbox {
     }
 
     /// The next frame to write.
-    pub(crate) fn poll_frame(&self) -> Poll<Frame> {
+    pub(crate) fn poll_frame(self: &Arc<Self>) -> Poll<Frame> {
         let mut state = self.state();
         if let Some(frame) = state.frames.pop_front() {
             state.bytes -= frame.len();
@@ -244,14 +272,9 @@ impl Outbox {
                 (state.answers, state.answer_bytes) = (0, 0);
             }
             state.charge();
-            let called = match state.frames.len() < FRAMES_MAX && state.bytes < BYTES_MAX {
-                true => std::mem::take(&mut state.waiting),
-                false => Vec::new(),
-            };
+            let called = state.call();
             drop(state);
-            for slot in called {
-                slot.room();
-            }
+            self.tell(called);
             return Poll::Ready(frame);
         }
         if let Some(presence) = state.presence.pop_front() {
@@ -263,11 +286,26 @@ impl Outbox {
     }
 }
 
+/// A document was called, and has not had its turn yet. It may have nothing to send any more: then the
+/// next is called.
+#[derive(Debug)]
+pub(crate) struct Called(Arc<Outbox>);
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.called -= 1;
+        let next = state.call();
+        drop(state);
+        self.0.tell(next);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn drain(outbox: &Outbox) -> Vec<Bytes> {
+    fn drain(outbox: &Arc<Outbox>) -> Vec<Bytes> {
         let mut frames = Vec::new();
         while let Poll::Ready(frame) = outbox.poll_frame() {
             frames.push(frame.head);
@@ -277,7 +315,7 @@ mod tests {
 
     #[test]
     fn presence_that_waits_loses_its_oldest() {
-        let outbox = Outbox::default();
+        let outbox = Arc::new(Outbox::default());
         for n in 0..100u8 {
             outbox.present(Frame::whole(vec![n]));
         }

@@ -94,7 +94,7 @@ impl Socket {
     /// Writes what waits and reads the next message, for which there must be a place.
     pub(super) async fn next(
         &mut self,
-        outbox: Option<&Outbox>,
+        outbox: Option<&Arc<Outbox>>,
         places: &mut PollSemaphore,
     ) -> Next {
         std::future::poll_fn(|cx| self.poll(cx, outbox, places)).await
@@ -103,7 +103,7 @@ impl Socket {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        outbox: Option<&Outbox>,
+        outbox: Option<&Arc<Outbox>>,
         places: &mut PollSemaphore,
     ) -> Poll<Next> {
         if let Some(outbox) = outbox {
@@ -120,7 +120,7 @@ impl Socket {
         if let Err(error) = self.poll_write(cx, outbox) {
             return Poll::Ready(Next::Ended(error.to_string()));
         }
-        match outbox.and_then(Outbox::wish) {
+        match outbox.and_then(|outbox| outbox.wish()) {
             Some(Wish::Close(closing)) => return Poll::Ready(Next::Closing(closing)),
             Some(Wish::Probe) => return Poll::Ready(Next::Probe),
             None => {}
@@ -188,7 +188,11 @@ impl Socket {
     }
 
     /// Writes frames while the socket takes them, then flushes.
-    fn poll_write(&mut self, cx: &mut Context<'_>, outbox: Option<&Outbox>) -> Result<(), Error> {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: Option<&Arc<Outbox>>,
+    ) -> Result<(), Error> {
         loop {
             if Pin::new(&mut self.stream).poll_ready(cx)?.is_pending() {
                 self.stalled_since.get_or_insert_with(Instant::now);
@@ -215,7 +219,7 @@ impl Socket {
         Ok(())
     }
 
-    fn next_message(&mut self, outbox: Option<&Outbox>) -> Option<Message> {
+    fn next_message(&mut self, outbox: Option<&Arc<Outbox>>) -> Option<Message> {
         if let Some((mut rest, place)) = self.rest.take() {
             let part = rest.split_to(rest.len().min(FRAME_BYTES));
             let last = rest.is_empty();
@@ -270,7 +274,7 @@ impl Socket {
     }
 
     /// Writes what waits, says goodbye and ends, within a bounded time.
-    pub(super) async fn finish(&mut self, outbox: Option<&Outbox>, closing: &Closing) {
+    pub(super) async fn finish(&mut self, outbox: Option<&Arc<Outbox>>, closing: &Closing) {
         let end = async {
             std::future::poll_fn(|cx| match self.poll_write(cx, outbox) {
                 Ok(()) if self.unflushed || self.rest.is_some() => Poll::Pending,

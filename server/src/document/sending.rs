@@ -89,7 +89,7 @@ impl Document {
         }
         if waits {
             // Nobody may be done by then, but those who are slow are found.
-            slot.push_after(large::PATIENCE, Input::Room);
+            slot.push_after(large::PATIENCE, Input::LookAgain);
         }
         Ok(())
     }
