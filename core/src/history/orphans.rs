@@ -28,6 +28,8 @@ impl Orphan {
     const ENTRY: usize = 512;
     /// What each sender but the first one takes beside that.
     const SENDER: usize = 96;
+    /// So many senders are remembered. When they have all left, it comes again from others.
+    const SENDERS_MAX: usize = 8;
 
     fn held(bytes: usize, deps: usize) -> usize {
         Self::ENTRY + bytes + deps * size_of::<ChangeHash>()
@@ -45,20 +47,14 @@ pub(super) struct Missing {
     pub(super) looked_at: u64,
 }
 
-/// What one peer sent of them.
-#[derive(Debug, Default)]
-struct Sent {
-    hashes: HashSet<ChangeHash>,
-    bytes: usize,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
     by_hash: HashMap<ChangeHash, Orphan>,
     waiting_for: HashMap<ChangeHash, Vec<ChangeHash>>,
-    /// Boxed, as peers are.
-    sent: HashMap<ConnectionId, Box<Sent>>,
     bytes: usize,
+    /// The bytes of those that a peer sent.
+    #[cfg(feature = "native")]
+    sent: HashMap<ConnectionId, usize>,
 }
 
 impl Orphans {
@@ -68,7 +64,8 @@ impl Orphans {
 
     /// Everybody who sent one of them.
     pub(super) fn senders(&self) -> HashSet<ConnectionId> {
-        self.sent.keys().copied().collect()
+        let orphans = self.by_hash.values();
+        orphans.flat_map(|orphan| &orphan.from).copied().collect()
     }
 
     pub(super) fn has_room(&self, bytes: usize, deps: usize) -> bool {
@@ -81,11 +78,11 @@ impl Orphans {
         let Some(orphan) = self.by_hash.get_mut(hash) else {
             return false;
         };
-        let sent = self.sent.entry(from).or_default();
-        if sent.hashes.insert(*hash) {
-            sent.bytes += orphan.bytes_held();
+        if orphan.from.len() < Orphan::SENDERS_MAX && !orphan.from.contains(&from) {
+            let bytes = orphan.bytes_held();
             orphan.from.push(from);
             self.bytes += Orphan::SENDER;
+            self.charge(from, bytes);
         }
         true
     }
@@ -115,9 +112,7 @@ impl Orphans {
         let bytes = orphan.bytes_held();
         self.bytes += bytes + Orphan::SENDER * (orphan.from.len() - 1);
         for from in &orphan.from {
-            let sent = self.sent.entry(*from).or_default();
-            sent.hashes.insert(orphan.hash);
-            sent.bytes += bytes;
+            self.charge(*from, bytes);
         }
         let waiting = self.waiting_for.entry(orphan.missing).or_default();
         waiting.reserve_exact(usize::from(waiting.is_empty()));
@@ -142,47 +137,34 @@ impl Orphans {
         orphans
     }
 
-    /// Tables keep the size that they had, with nothing that is charged in them.
-    fn shrink(&mut self) {
-        let len = self.by_hash.len();
-        if self.by_hash.capacity() > 8 + 4 * len {
-            self.by_hash.shrink_to(2 * len);
-            self.waiting_for.shrink_to(2 * len);
-        }
-    }
-
     fn is_gone(&mut self, orphan: &Orphan) {
         let bytes = orphan.bytes_held();
-        self.bytes -= bytes + Orphan::SENDER * orphan.from.len().saturating_sub(1);
+        self.bytes -= bytes + Orphan::SENDER * (orphan.from.len() - 1);
         for from in &orphan.from {
-            if let Some(sent) = self.sent.get_mut(from)
-                && sent.hashes.remove(&orphan.hash)
-            {
-                sent.bytes -= bytes;
-                if sent.hashes.is_empty() {
-                    self.sent.remove(from);
-                }
-            }
+            self.give_back(*from, bytes);
         }
     }
 
     /// Drops what this peer alone sent: it was not acknowledged, and whoever names it is asked for
     /// it again.
     pub(super) fn leave(&mut self, peer: ConnectionId) {
-        let Some(sent) = self.sent.remove(&peer) else {
+        if !self.has_some_of(peer) {
             return;
-        };
-        for hash in &sent.hashes {
-            let Some(orphan) = self.by_hash.get_mut(hash) else {
-                continue;
-            };
-            orphan.from.retain(|from| *from != peer);
-            if !orphan.from.is_empty() {
-                self.bytes -= Orphan::SENDER;
-            } else if let Some(orphan) = self.by_hash.remove(hash) {
-                self.is_gone(&orphan);
-            }
         }
+        let mut bytes = 0;
+        self.by_hash.retain(|_, orphan| {
+            let Some(at) = orphan.from.iter().position(|from| *from == peer) else {
+                return true;
+            };
+            let is_last = orphan.from.len() == 1;
+            bytes += match is_last {
+                true => orphan.bytes_held(),
+                false => Orphan::SENDER,
+            };
+            orphan.from.swap_remove(at);
+            !is_last
+        });
+        self.bytes -= bytes;
         let here = &self.by_hash;
         self.waiting_for.retain(|_, waiting| {
             waiting.retain(|hash| here.contains_key(hash));
@@ -194,6 +176,33 @@ impl Orphans {
 
 #[cfg(feature = "native")]
 impl Orphans {
+    fn charge(&mut self, from: ConnectionId, bytes: usize) {
+        *self.sent.entry(from).or_default() += bytes;
+    }
+
+    fn give_back(&mut self, from: ConnectionId, bytes: usize) {
+        if let Some(sent) = self.sent.get_mut(&from) {
+            *sent -= bytes;
+            if *sent == 0 {
+                self.sent.remove(&from);
+            }
+        }
+    }
+
+    /// Tables keep the size that they had, with nothing that is charged in them.
+    fn shrink(&mut self) {
+        let len = self.by_hash.len();
+        if self.by_hash.capacity() > 8 + 4 * len {
+            self.by_hash.shrink_to(2 * len);
+            self.waiting_for.shrink_to(2 * len);
+        }
+    }
+
+    /// Whether some of them are of this peer, which is not charged for them any more.
+    fn has_some_of(&mut self, peer: ConnectionId) -> bool {
+        self.sent.remove(&peer).is_some()
+    }
+
     /// Bytes in memory.
     pub(super) fn held(&self) -> usize {
         self.bytes
@@ -201,6 +210,21 @@ impl Orphans {
 
     /// Bytes in memory of those that this peer sent.
     pub(super) fn held_for(&self, peer: ConnectionId) -> usize {
-        self.sent.get(&peer).map_or(0, |sent| sent.bytes)
+        self.sent.get(&peer).copied().unwrap_or(0)
+    }
+}
+
+/// In a browser nobody is charged.
+#[cfg(not(feature = "native"))]
+impl Orphans {
+    fn shrink(&self) {}
+
+    fn charge(&self, _: ConnectionId, _: usize) {}
+
+    fn give_back(&self, _: ConnectionId, _: usize) {}
+
+    /// Nor dropped: a relay comes back with the same.
+    fn has_some_of(&self, _: ConnectionId) -> bool {
+        false
     }
 }
