@@ -249,3 +249,27 @@ fn an_opened_document_does_not_hold_its_rows() {
         "{live}"
     );
 }
+
+/// However many heads a document has, those who were told the same of them hold one list.
+#[test]
+fn who_acknowledges_many_heads_does_not_hold_them_alone() {
+    const HEADS: usize = 2_000;
+    let by = |n: usize| {
+        let mut doc = AutoCommit::new().with_actor(ActorId::from(Random::new(n as u64).bytes()));
+        doc.put(ROOT, "n", n as u64).unwrap();
+        doc.commit();
+        doc.get_last_local_change().unwrap()
+    };
+    let changes: Vec<_> = (0..HEADS).map(by).collect();
+    let bytes: Vec<_> = changes.iter().map(Change::raw_bytes).collect();
+    let mut history = history();
+    send(&mut history, OTHER, &[], &[], &bytes);
+    commit(&mut history);
+    let heads = history.durable_heads().to_vec();
+    send(&mut history, PEER, &[], &[], &[]);
+    while history.poll_send(PEER).is_some() {}
+    send(&mut history, PEER, &heads, &[], &[]);
+    assert_eq!(history.peer_heads(PEER), heads);
+    let held = history.held_for(PEER);
+    assert!(held < HEADS * size_of::<ChangeHash>(), "{held} bytes");
+}

@@ -404,7 +404,8 @@ impl History {
         self.tail_bytes
     }
 
-    /// How many steps of work were taken so far: what taking messages in costs, without a clock.
+    /// How many steps of work were taken so far: what messages cost, without a clock. They are counted
+    /// with the feature `native` only.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.steps.taken()
@@ -539,6 +540,7 @@ impl History {
     }
 
     /// Forgets a peer, and the changes of it alone that wait for others: they were not acknowledged.
+    /// (In a browser those stay.)
     pub fn leave(&mut self, peer: ConnectionId) {
         if let Some(left) = self.peers.remove(&peer) {
             self.weights.left(&left);
@@ -992,7 +994,7 @@ impl History {
     /// What a peer uploaded was refused: nothing more is expected of what it announced.
     pub fn upload_refused(&mut self, from: ConnectionId) {
         if let Some(peer) = self.peers.get_mut(&from) {
-            peer.heads.clear();
+            peer.heads = Arc::default();
         }
     }
 
@@ -1068,7 +1070,7 @@ impl History {
         let peer = self.peers.get(&by)?;
         let spoke = peer.certainty != Certainty::Unheard;
         let known = |head| matches!(self.known(head), Ok(Some(_)));
-        spoke.then(|| (peer.heads.as_slice(), peer.heads.iter().all(known)))
+        spoke.then(|| (&*peer.heads, peer.heads.iter().all(known)))
     }
 
     /// Whether a peer said that it takes no changes from us.

@@ -67,21 +67,19 @@ mod native {
                 Certainty::Filtered(last_sync) => list(last_sync),
                 Certainty::Unheard | Certainty::Exact => 0,
             };
-            let hashes = size_of::<ChangeHash>();
+            // Lists of heads are mostly shared by all who were told the same.
+            let shared = |list: &Arc<[ChangeHash]>| size_of_val(&**list) / Arc::strong_count(list);
             size_of::<Self>()
                 + certainty
-                + list(&self.heads)
-                + self.reset_answered.as_ref().map_or(0, list)
+                + shared(&self.heads)
+                + self.reset_answered.as_ref().map_or(0, shared)
                 + list(&self.need)
                 + self.lacks.held()
                 + self.extra.held()
                 + table(self.asked.capacity(), size_of::<u64>())
                 + table(self.refused.capacity(), size_of::<u64>())
                 + table(self.resent.capacity(), size_of::<u32>())
-                + self
-                    .told
-                    .as_ref()
-                    .map_or(0, |told| told.len() * hashes / Arc::strong_count(told))
+                + self.told.as_ref().map_or(0, shared)
         }
     }
 

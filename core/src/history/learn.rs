@@ -60,7 +60,7 @@ impl History {
             Certainty::Exact => sync_reset || takes_changes_again,
         };
         let lost_all = message.heads.is_empty() && peer.upto > 0 && !anew;
-        let repeated = peer.reset_answered.as_ref() == Some(&heads);
+        let repeated = peer.reset_answered.as_deref() == Some(heads.as_slice());
         let reset = asks_for_all && !repeated && !lost_all;
         // What it lacks is not looked for again when it would not be sent.
         let resends = first || peer.has_resends(&known);
@@ -87,7 +87,10 @@ impl History {
             // More follows our answer, also if nothing of this was new.
             peer.told = None;
         }
-        peer.heads = heads;
+        peer.heads = match &peer.told {
+            Some(told) if **told == *heads => told.clone(),
+            _ => heads.into(),
+        };
         peer.names(&known, len);
         if message.heads.is_empty() {
             peer.told_unavailable = false;

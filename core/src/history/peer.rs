@@ -53,8 +53,8 @@ pub(crate) struct Peer {
     pub(crate) certainty: Certainty,
     /// The heads that it was last told.
     pub(crate) told: Option<Arc<[ChangeHash]>>,
-    /// The heads that it last named.
-    pub(crate) heads: Vec<ChangeHash>,
+    /// The heads that it last named; mostly those that it and others were told.
+    pub(crate) heads: Arc<[ChangeHash]>,
     /// Below this index it has everything but `lacks`.
     pub(crate) upto: u32,
     /// Those below `upto` that it lacks.
@@ -82,7 +82,7 @@ pub(crate) struct Peer {
     /// computed what it lacks.
     pub(crate) resent: HashSet<u32>,
     /// The heads with which it last asked for everything.
-    pub(crate) reset_answered: Option<Vec<ChangeHash>>,
+    pub(crate) reset_answered: Option<Arc<[ChangeHash]>>,
     /// It takes a whole document as one chunk; cores before 2.1 do not.
     pub(crate) takes_documents: bool,
     /// What it lacks cannot be had in a form that it takes.
@@ -122,7 +122,7 @@ pub struct AtRest {
 impl AtRest {
     /// `None` if there is more to be remembered of a peer.
     pub(crate) fn of(peer: &Peer) -> Option<Self> {
-        let named_told = peer.told.as_deref() == Some(&peer.heads);
+        let named_told = peer.told.as_ref() == Some(&peer.heads);
         let rests = peer.certainty == Certainty::Exact
             && (named_told || peer.heads.is_empty())
             && peer.lacks.is_empty()
@@ -151,11 +151,11 @@ impl AtRest {
     }
 
     pub(crate) fn into_peer(self) -> Peer {
-        let heads = self.told.as_deref().filter(|_| self.named_told);
+        let heads = self.told.clone().filter(|_| self.named_told);
         Peer {
             access: self.access,
             certainty: Certainty::Exact,
-            heads: heads.map(<[_]>::to_vec).unwrap_or_default(),
+            heads: heads.unwrap_or_default(),
             told: self.told,
             upto: self.upto,
             resends: self.resends,
@@ -377,7 +377,7 @@ mod tests {
             access: Some(Access::Write),
             certainty: Certainty::Exact,
             told: Some(Arc::from(hashes)),
-            heads: heads.to_vec(),
+            heads: heads.into(),
             upto: 7,
             resends: 3,
             resends_from: 7,

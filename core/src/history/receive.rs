@@ -114,18 +114,16 @@ impl History {
         let confirms = message.changes.is_empty()
             && message.need.is_empty()
             && peer.certainty == Certainty::Exact
-            && peer.told.as_deref() == Some(&message.heads)
             && !message.heads.is_empty()
             && message.flags.is_none_or(|flags| !flags.sync_reset)
             && !message.is_reset();
-        if confirms {
-            peer.awaiting = false;
-            if peer.heads != message.heads {
-                peer.heads.clone_from(&message.heads);
-                self.weigh(from);
-            }
-        }
-        confirms
+        let told = peer.told.as_ref();
+        let Some(told) = told.filter(|told| confirms && ***told == *message.heads) else {
+            return false;
+        };
+        peer.heads = told.clone();
+        peer.awaiting = false;
+        true
     }
 
     fn admit_chunks(
