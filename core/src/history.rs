@@ -168,6 +168,7 @@ impl Received {
     /// Of so many chunks in which no hash could be read it is said why.
     const UNREAD_MAX: usize = 64;
 
+    #[inline(never)]
     fn refuse_unread(&mut self, refusal: Refusal) {
         match self.refused.len() < Self::UNREAD_MAX {
             true => self.refused.push((None, refusal)),

@@ -18,7 +18,7 @@ pub(super) struct Orphan {
     pub(super) deps: Box<[ChangeHash]>,
     /// As it is kept, perhaps deflated.
     pub(super) bytes: Bytes,
-    /// Who sent it and did not leave: at least one.
+    /// Who sent it and did not leave, in order: at least one.
     pub(super) from: Vec<ConnectionId>,
 }
 
@@ -28,8 +28,6 @@ impl Orphan {
     const ENTRY: usize = 512;
     /// What each sender but the first one takes beside that.
     const SENDER: usize = 96;
-    /// So many senders are remembered. When they have all left, it comes again from others.
-    const SENDERS_MAX: usize = 8;
 
     fn held(bytes: usize, deps: usize) -> usize {
         Self::ENTRY + bytes + deps * size_of::<ChangeHash>()
@@ -75,16 +73,11 @@ impl Orphans {
 
     /// Whether a change waits already; then it is kept also for this sender.
     pub(super) fn is_sent_again(&mut self, hash: &ChangeHash, from: ConnectionId) -> bool {
-        let Some(orphan) = self.by_hash.get_mut(hash) else {
-            return false;
-        };
-        if orphan.from.len() < Orphan::SENDERS_MAX && !orphan.from.contains(&from) {
-            let bytes = orphan.bytes_held();
-            orphan.from.push(from);
-            self.bytes += Orphan::SENDER;
-            self.charge(from, bytes);
+        let waits = self.by_hash.contains_key(hash);
+        if waits {
+            self.keep_for(hash, from);
         }
-        true
+        waits
     }
 
     /// The changes that must come before these can enter; these, if they are not here. However long
@@ -153,7 +146,7 @@ impl Orphans {
         }
         let mut bytes = 0;
         self.by_hash.retain(|_, orphan| {
-            let Some(at) = orphan.from.iter().position(|from| *from == peer) else {
+            let Ok(at) = orphan.from.binary_search(&peer) else {
                 return true;
             };
             let is_last = orphan.from.len() == 1;
@@ -161,7 +154,7 @@ impl Orphans {
                 true => orphan.bytes_held(),
                 false => Orphan::SENDER,
             };
-            orphan.from.swap_remove(at);
+            orphan.from.remove(at);
             !is_last
         });
         self.bytes -= bytes;
@@ -176,6 +169,18 @@ impl Orphans {
 
 #[cfg(feature = "native")]
 impl Orphans {
+    fn keep_for(&mut self, hash: &ChangeHash, from: ConnectionId) {
+        let Some(orphan) = self.by_hash.get_mut(hash) else {
+            return;
+        };
+        if let Err(place) = orphan.from.binary_search(&from) {
+            let bytes = orphan.bytes_held();
+            orphan.from.insert(place, from);
+            self.bytes += Orphan::SENDER;
+            self.charge(from, bytes);
+        }
+    }
+
     fn charge(&mut self, from: ConnectionId, bytes: usize) {
         *self.sent.entry(from).or_default() += bytes;
     }
@@ -217,6 +222,8 @@ impl Orphans {
 /// In a browser nobody is charged.
 #[cfg(not(feature = "native"))]
 impl Orphans {
+    fn keep_for(&self, _: &ChangeHash, _: ConnectionId) {}
+
     fn shrink(&self) {}
 
     fn charge(&self, _: ConnectionId, _: usize) {}
