@@ -6,9 +6,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test program says where it broke")]
 
+use std::time::Duration;
+
 use automerge::transaction::Transactable;
 use automerge::{Automerge, ROOT, ReadDoc};
 use futures::StreamExt;
+use reconverge::engine::FindError;
 use reconverge::native::{DocHandle, Repo};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -18,7 +21,7 @@ async fn main() {
     let relay = arguments.next().unwrap();
     let repo = Repo::builder().relay(&relay).build().await.unwrap();
     let document = match arguments.next() {
-        Some(url) => repo.find(&url).await.unwrap(),
+        Some(url) => find(&repo, &url).await,
         None => repo.create().unwrap(),
     };
     println!("{}", document.url());
@@ -39,6 +42,18 @@ async fn main() {
         }
     }
     repo.shutdown().await.unwrap();
+}
+
+/// The document, as soon as the relay can be reached: on a network that loses packets, every thirtieth
+/// connection is not made within its ten seconds, and until the next one is, nobody has the document.
+async fn find(repo: &Repo, url: &str) -> DocHandle {
+    const AGAIN: Duration = Duration::from_millis(100);
+    loop {
+        match repo.find(url).await {
+            Err(FindError::Unavailable) => tokio::time::sleep(AGAIN).await,
+            found => return found.unwrap(),
+        }
+    }
 }
 
 fn show(document: &DocHandle) {
