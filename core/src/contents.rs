@@ -49,16 +49,16 @@ pub(crate) fn load(saved: &[u8]) -> Result<Automerge, String> {
 /// by page, which is a tenth of the time that it takes to load a large one.
 #[cfg(target_arch = "wasm32")]
 fn reserve(saved: &[u8]) {
-    /// Of a document of 259,778 changes, loading takes about 350, and its changes as much again.
-    const BYTES_PER_OPERATION: u64 = 700;
+    /// Of a document of 259,778 changes with an operation each: half of it for those, half for these.
+    const BYTES_PER_ROW: u64 = 350;
     /// What was declared may be a lie.
     const MAX: u64 = 256 * 1024 * 1024;
     let declared = Chunk::split(saved)
         .ok()
-        .and_then(|(chunk, _)| chunk.declared_operations());
+        .and_then(|(chunk, _)| chunk.declared_rows());
     let bytes = declared
         .unwrap_or_default()
-        .saturating_mul(BYTES_PER_OPERATION)
+        .saturating_mul(BYTES_PER_ROW)
         .min(MAX);
     let mut room = Vec::<u8>::new();
     // Without that much memory, it may suffice all the same.
@@ -147,9 +147,7 @@ pub fn unfold(snapshot: &Bytes, wanted: &[ChangeHash]) -> Result<Vec<Bytes>, Str
 /// # Errors
 /// Why it is refused.
 pub(crate) fn load_chunk(chunk: &Chunk<'_>) -> Result<Automerge, String> {
-    let declared = chunk
-        .declared_operations()
-        .ok_or("its columns are malformed")?;
+    let declared = chunk.declared_rows().ok_or("its columns are malformed")?;
     if declared > DOCUMENT_OPS_MAX {
         return Err(format!(
             "declares {declared} rows, above the limit of {DOCUMENT_OPS_MAX}"

@@ -1128,6 +1128,15 @@ impl History {
         self.tail_heavy.iter().map(|(_, ops)| ops).sum()
     }
 
+    /// How many operations there are, at least: their counters only grow, and those of changes that
+    /// were made at the same time overlap.
+    #[cfg(feature = "native")]
+    #[must_use]
+    pub fn operations_at_least(&self) -> u64 {
+        let counted = self.heads.iter().map(|head| u64::from(head.max_op));
+        counted.max().unwrap_or_default().max(self.tail_ops())
+    }
+
     /// What must be stored together with a new snapshot of everything that is stored now. Build
     /// the snapshot, store all of it in one commit, then call [`Self::folded`]; what arrives
     /// meanwhile stays after the snapshot.

@@ -106,6 +106,11 @@ impl Config {
         MESSAGE_BYTES_MAX.min(self.memory_bytes_max / 4)
     }
 
+    /// The largest result of the workshop that is taken.
+    pub(crate) fn result_bytes_max(&self) -> usize {
+        self.memory_bytes_max / 4
+    }
+
     /// What may be held for all peers together. The rest is for what the relay itself needs, and for
     /// what is worked on.
     pub(crate) fn held_bytes_max(&self) -> usize {

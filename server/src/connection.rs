@@ -54,7 +54,7 @@ const LARGE_PRESENCE_BYTES: usize = 4 * 1024;
 
 /// What is remembered of a document for a connection that speaks of it, and of the document itself,
 /// while nothing comes (measured: 0.7 KB).
-const SPOKEN_OF_BYTES: usize = 704;
+pub(crate) const SPOKEN_OF_BYTES: usize = 704;
 
 /// What a head that a peer names holds, if it is not known here: it is remembered that the peer has it
 /// and was asked for it.

@@ -9,6 +9,7 @@
 //! takes no changes: their senders are asked for them afterwards, once.
 
 mod building;
+mod reminders;
 mod salvaging;
 mod sending;
 mod verifying;
@@ -32,18 +33,18 @@ use tracing::{debug, error, info, warn};
 
 use crate::access::Asking;
 use crate::config::Verify;
-use crate::connection::{Connection, Permit};
+use crate::connection::{Connection, Permit, SPOKEN_OF_BYTES};
 use crate::fair::Turn;
-use crate::memory::Charge;
+use crate::line::Called;
+use crate::memory::{Charge, SMALL_BYTES};
 use crate::open::Counted;
-use crate::outbox::Called;
 use crate::relay::Shared;
 use crate::remote_heads::{RemoteHeads, Seen, shown};
 use crate::trouble::Trouble;
 use crate::unstored::Kept;
 
 pub(crate) use building::BuildResult;
-pub(crate) use verifying::Reminders;
+pub(crate) use reminders::Reminders;
 use verifying::recall_quarantined;
 
 /// A damaged document is begun anew at most so often; whoever speaks of it meanwhile makes it be
@@ -76,12 +77,10 @@ pub(crate) enum Input {
     },
     /// A connection ended.
     Leave(ConnectionId),
-    /// A connection that had no room has some for this document.
+    /// There is room for this document where there was none.
     Room(Arc<Called>),
-    /// Something else that it waited for may be there.
-    LookAgain,
-    /// A peer's request waited long enough; this often already.
-    Grace(ConnectionId, u32),
+    /// A peer's request waited for so long.
+    Grace(ConnectionId, Duration),
     /// A message that takes long has a turn.
     Part { from: ConnectionId, _turn: Turn },
     /// The workshop is done.
@@ -142,9 +141,19 @@ enum Resting {
 struct Asleep {
     peers: Vec<(Arc<Connection>, AtRest)>,
     remote_heads: RemoteHeads,
+    not_told: Box<[ConnectionId]>,
 }
 
 impl Asleep {
+    /// What it holds that no connection is charged for.
+    fn bytes(&self) -> usize {
+        let itself = match self.peers.is_empty() {
+            true => SPOKEN_OF_BYTES,
+            false => 0,
+        };
+        itself + self.remote_heads.bytes()
+    }
+
     fn awoken(self) -> Document {
         let connections = self.peers.iter();
         let connections = connections.map(|(to, _)| (to.id, to.clone())).collect();
@@ -153,6 +162,7 @@ impl Asleep {
             parked: Peers::awoken(peers),
             connections,
             remote_heads: self.remote_heads,
+            not_told: self.not_told.into_iter().collect(),
             ..Document::default()
         }
     }
@@ -218,35 +228,32 @@ impl Slot {
     pub(crate) fn leave(self: &Arc<Self>, connection: ConnectionId) {
         let mut state = self.state();
         let at_rest = !state.running && state.mailbox.is_empty();
-        let keeps = match &mut state.resting {
+        match &mut state.resting {
             Some(Resting::Asleep(asleep)) if at_rest => {
                 asleep.peers.retain(|(peer, _)| peer.id != connection);
                 self.set_audience(asleep.peers.iter().map(|(peer, _)| peer));
-                false
             }
             Some(Resting::Laid(document)) if at_rest && document.is_quiet() => {
                 document.leave(self, connection);
-                document.history.is_some()
             }
             _ => {
                 drop(state);
                 return self.push(Input::Leave(connection));
             }
-        };
+        }
+        // Whoever comes back soon finds what is kept.
+        state.used = Instant::now();
+        let keeps = self.count(&mut state);
         drop(state);
-        if !keeps {
-            self.relay.documents.forget_unused(self);
+        match keeps {
+            true => self.relay.make_room(),
+            false => self.relay.documents.forget_unused(self),
         }
     }
 
-    /// Tells the document that a connection has room for it.
+    /// Tells the document that there is room which it waited for.
     pub(crate) fn room(self: &Arc<Self>, called: Called) {
         self.push(Input::Room(Arc::new(called)));
-    }
-
-    /// Tells the document that there may be what it waited for.
-    pub(crate) fn look_again(self: &Arc<Self>) {
-        self.push(Input::LookAgain);
     }
 
     /// Tells a peer what these storages were last seen with. Of most documents that is nothing, which
@@ -346,25 +353,45 @@ impl Slot {
     }
 
     fn lay_down(self: &Arc<Self>, state: &mut State, document: Box<Document>) {
-        let open = &self.relay.open;
-        open.count(&mut state.counted, document.bytes());
-        if document.history.is_some() {
-            open.stand_last(self, &mut state.counted);
-        }
         state.used = Instant::now();
         state.was_used = true;
         state.running = false;
         state.resting = Some(Resting::Laid(document));
+        self.count(state);
     }
 
-    /// Lets go of what can be read again, unless it was used since this was last asked. It was taken
-    /// out of the line of open documents.
+    /// Counts what a document at rest holds, and whether it is anything that can be let go of.
+    fn count(self: &Arc<Self>, state: &mut State) -> bool {
+        let (bytes, keeps) = match &state.resting {
+            Some(Resting::Laid(document)) => {
+                let keeps = document.history.is_some() || !document.remote_heads.is_empty();
+                (document.bytes(), keeps)
+            }
+            Some(Resting::Asleep(asleep)) => (asleep.bytes(), !asleep.remote_heads.is_empty()),
+            None => (0, false),
+        };
+        let open = &self.relay.open;
+        open.count(&mut state.counted, bytes);
+        match keeps {
+            true => open.stand_last(self, &mut state.counted),
+            false => open.leave(&mut state.counted),
+        }
+        keeps
+    }
+
+    /// Lets go of what can be read or will be told again, unless it was used since this was last
+    /// asked. It was taken out of the line of open documents.
     pub(crate) fn evict_or_pass_over(self: &Arc<Self>) {
         let mut state = self.state();
         state.counted.stands_no_more();
         if state.running || std::mem::take(&mut state.was_used) {
             self.relay.open.stand_last(self, &mut state.counted);
             return;
+        }
+        match &mut state.resting {
+            Some(Resting::Laid(document)) => document.remote_heads = RemoteHeads::default(),
+            Some(Resting::Asleep(asleep)) => asleep.remote_heads = RemoteHeads::default(),
+            None => {}
         }
         self.evict_now(&mut state);
     }
@@ -376,25 +403,19 @@ impl Slot {
     }
 
     /// Lets go of what can be read again.
-    pub(crate) fn evict(&self) {
+    pub(crate) fn evict(self: &Arc<Self>) {
         self.evict_now(&mut self.state());
     }
 
-    fn evict_now(&self, state: &mut State) {
+    fn evict_now(self: &Arc<Self>, state: &mut State) {
         state.mailbox.shrink_to_fit();
         if let Some(Resting::Laid(document)) = &mut state.resting {
             document.evict();
-            let open = &self.relay.open;
-            let mut bytes = document.bytes();
-            if document.history.is_none() {
-                open.leave(&mut state.counted);
-            }
             if let Some(asleep) = document.asleep(self) {
-                bytes = 0;
                 state.resting = Some(Resting::Asleep(Box::new(asleep)));
             }
-            open.count(&mut state.counted, bytes);
         }
+        self.count(state);
     }
 
     /// Whether no connection uses the document and nothing is under way.
@@ -440,13 +461,17 @@ struct Document {
     salvaged: Option<Instant>,
     /// Those whose messages exceed a limit, which they were told.
     not_taken: HashSet<ConnectionId>,
-    /// Those who have not read what they asked for, and are told the heads of storages when they
-    /// have.
+    /// Those who have not read what they asked for, and are told when they have that the document is
+    /// unavailable, and the heads of storages.
     not_told: HashSet<ConnectionId>,
-    /// The outboxes that called it in this turn.
+    /// Those whose requests wait for somebody who has the document.
+    graces: HashSet<ConnectionId>,
+    /// Who called it in this turn.
     called: Vec<Arc<Called>>,
     /// What is held because of a peer, where that is much.
     charges: HashMap<ConnectionId, Charge>,
+    /// What was taken in during this turn and is not stored yet, of those who sent much.
+    unsaved: Vec<Charge>,
 }
 
 /// How much of a message was taken in.
@@ -512,7 +537,7 @@ impl Document {
             None => self.parked.held_bytes(),
         };
         let charged: usize = self.charges.values().map(Charge::bytes).sum();
-        DOCUMENT_BYTES + held.saturating_sub(charged)
+        DOCUMENT_BYTES + held.saturating_sub(charged) + self.remote_heads.bytes()
     }
 
     fn held_for(&self, peer: ConnectionId) -> usize {
@@ -561,7 +586,7 @@ impl Document {
             && self.unstored.is_none()
             && !self.asks_again
             && self.not_taken.is_empty()
-            && self.not_told.is_empty()
+            && self.graces.is_empty()
             && self.salvaged.is_none()
             && self.building.is_idle()
             && self.verifying.may_rest();
@@ -575,13 +600,14 @@ impl Document {
             .map(with_connection)
             .collect::<Option<_>>()?;
         peers.shrink_to_fit();
-        if !self.verifying.is_nothing() {
+        if self.verifying.is_reminded() {
             let verifying = self.verifying.rest();
             slot.relay.reminders.lay_down(slot.id, verifying);
         }
         Some(Asleep {
             peers,
             remote_heads: std::mem::take(&mut self.remote_heads),
+            not_told: self.not_told.drain().collect(),
         })
     }
 
@@ -604,6 +630,7 @@ impl Document {
         self.backlog.extend(inputs);
         let result = self.try_turn(slot).await;
         self.called.clear();
+        self.unsaved.clear();
         if let Err(failure) = result {
             Trouble::failed(&slot.relay, &slot.name, &failure);
             self.give_turns_back();
@@ -731,7 +758,11 @@ impl Document {
                 self.concerned = Concerned::All;
                 self.tell_again(slot);
             }
-            Input::LookAgain | Input::Retry | Input::Store => self.concerned = Concerned::All,
+            Input::Retry => {
+                self.concerned = Concerned::All;
+                self.tell_again(slot);
+            }
+            Input::Store => self.concerned = Concerned::All,
         }
         Ok(())
     }
@@ -787,6 +818,7 @@ impl Document {
         self.building.leave(connection);
         self.not_taken.remove(&connection);
         self.not_told.remove(&connection);
+        self.graces.remove(&connection);
         self.charges.remove(&connection);
     }
 
@@ -835,7 +867,10 @@ impl Document {
             message.changes.clear();
             self.asks_again = true;
         }
-        let len = self.opened().history.len();
+        let (len, unsaved) = {
+            let history = &self.opened().history;
+            (history.len(), history.unsaved_bytes())
+        };
         let part = |history: &mut History, progress: &mut Progress| {
             history.receive_part(from.id, &message, documents, progress, work)
         };
@@ -856,6 +891,10 @@ impl Document {
         self.note_senders(len, from, &received);
         self.report_refused(slot, from, &received);
         self.charge(from);
+        let more = self.opened().history.unsaved_bytes() - unsaved;
+        if more > SMALL_BYTES {
+            self.unsaved.push(from.holder.charge(more));
+        }
         if received.unpack {
             return Ok(Taken::Unpack);
         }
@@ -863,11 +902,9 @@ impl Document {
             return Ok(Taken::Part);
         }
         let empty = self.opened().history.is_empty();
-        if empty && message.heads.is_empty() {
-            slot.push_after(
-                slot.relay.config.unavailable_grace,
-                Input::Grace(from.id, 1),
-            );
+        if empty && message.heads.is_empty() && self.graces.insert(from.id) {
+            let grace = slot.relay.config.unavailable_grace;
+            slot.push_after(grace, Input::Grace(from.id, grace));
         }
         if let Some(storage) = &from.storage_id
             && (1..=REMOTE_HEADS_MAX).contains(&message.heads.len())
@@ -1010,22 +1047,28 @@ impl Document {
     }
 
     /// Answers a request for a document that nobody has, unless somebody is uploading it.
-    fn grace(&mut self, slot: &Arc<Slot>, connection: ConnectionId, waited: u32) {
-        let config = &slot.relay.config;
+    fn grace(&mut self, slot: &Arc<Slot>, connection: ConnectionId, waited: Duration) {
         let Some(to) = self.connections.get(&connection).cloned() else {
             return;
         };
-        let open = self.opened();
-        let patience = config.upload_grace.as_secs_f64() / config.unavailable_grace.as_secs_f64();
-        if to.outbox.is_crowded() {
+        let left = slot.relay.config.upload_grace.saturating_sub(waited);
+        if self.opened().history.upload_expected() && !left.is_zero() {
+            // Each time twice as long: very many may be announced and never come.
+            let more = waited.min(left);
+            slot.push_after(more, Input::Grace(connection, waited + more));
+            return;
+        }
+        self.graces.remove(&connection);
+        if to.outbox.is_crowded_for(slot) {
             // Who asks for many documents at once reads one answer after the other.
-            slot.push_after(config.unavailable_grace, Input::Grace(connection, waited));
-        } else if open.history.upload_expected() && f64::from(waited) < patience {
-            slot.push_after(
-                config.unavailable_grace,
-                Input::Grace(connection, waited + 1),
-            );
-        } else if open.history.poll_unavailable(connection) {
+            self.not_told.insert(connection);
+        } else {
+            self.tell_unavailable(slot, &to);
+        }
+    }
+
+    fn tell_unavailable(&mut self, slot: &Slot, to: &Connection) {
+        if self.opened().history.poll_unavailable(to.id) {
             debug!(document = %slot.name, peer = %to.peer, "unavailable");
             to.unavailable(&slot.name);
         }
@@ -1071,15 +1114,18 @@ impl Document {
         }
     }
 
-    /// Tells what storages were last seen with to those who had not read what they asked for.
+    /// Tells those who had not read what they asked for what they were not told.
     fn tell_again(&mut self, slot: &Arc<Slot>) {
         for id in std::mem::take(&mut self.not_told) {
-            let Some(to) = self.connections.get(&id) else {
+            let Some(to) = self.connections.get(&id).cloned() else {
                 continue;
             };
             if to.outbox.is_crowded_for(slot) {
                 self.not_told.insert(id);
                 continue;
+            }
+            if !self.graces.contains(&id) {
+                self.tell_unavailable(slot, &to);
             }
             for (storage, seen) in self.remote_heads.iter() {
                 if to.subscribes_to(storage) {

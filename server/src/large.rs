@@ -3,9 +3,10 @@
 //! What waits for one connection is bounded by its outbox, but one message may be as large as a
 //! document, and thousands of peers may ask for one and read slowly. So large messages are counted
 //! together. When there are too many, no further ones are made until some are written, and whoever
-//! takes long over one meanwhile is closed; small ones, the live edits, go on.
+//! takes long over one meanwhile is closed; small ones, the live edits, go on. Documents that wait are
+//! called a few at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -14,13 +15,16 @@ use tracing::warn;
 
 use crate::connection::Connection;
 use crate::document::Slot;
-use crate::line::Line;
+use crate::line::{Called, Calls, Line};
 
 /// Messages up to this size are not counted.
 pub(crate) const LARGE_BYTES: usize = 64 * 1024;
 
+/// How many documents are called at a time.
+const CALLED_MAX: usize = 8;
+
 /// How long a connection may take over a large message while others wait to be sent one.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Large {
@@ -35,6 +39,8 @@ struct State {
     next: u64,
     sending: HashMap<u64, (Instant, Weak<Connection>)>,
     waiting: Line,
+    /// How many documents were called and had no turn yet.
+    called: usize,
 }
 
 /// A large message's place; free again when it is dropped.
@@ -63,10 +69,41 @@ impl Large {
         self.bytes.load(Ordering::Relaxed) >= self.bytes_max
     }
 
-    /// Has `slot` told when there is room, and closes those who take too long.
-    pub(crate) fn wait(&self, slot: &Arc<Slot>) {
+    /// The documents that are to be told that there is room.
+    fn call(&self, state: &mut State) -> Vec<Arc<Slot>> {
+        let mut called = Vec::new();
+        while !self.is_full()
+            && state.called < CALLED_MAX
+            && let Some(slot) = state.waiting.next()
+        {
+            state.called += 1;
+            called.push(slot);
+        }
+        called
+    }
+
+    fn tell(self: &Arc<Self>, called: Vec<Arc<Slot>>) {
+        for slot in called {
+            slot.room(Called::by(self));
+        }
+    }
+
+    /// Has `slot` told when there is room.
+    pub(crate) fn wait(self: &Arc<Self>, slot: &Arc<Slot>) {
         let mut state = self.state();
         state.waiting.stand(slot);
+        // There may be by now.
+        let called = self.call(&mut state);
+        drop(state);
+        self.tell(called);
+    }
+
+    /// Closes those who take too long, if others wait. Called every second or so.
+    pub(crate) fn lose_patience(&self) {
+        let state = self.state();
+        if state.waiting.is_empty() {
+            return;
+        }
         let slow = |(since, connection): &(Instant, Weak<Connection>)| {
             (since.elapsed() > PATIENCE).then(|| connection.upgrade())?
         };
@@ -100,14 +137,20 @@ impl Large {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.large.state();
-        let before = self.large.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.large.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         state.sending.remove(&self.number);
-        let room = before - self.bytes < self.large.bytes_max;
-        let waiting = match room {
-            true => state.waiting.all(),
-            false => VecDeque::new(),
-        };
+        let called = self.large.call(&mut state);
         drop(state);
-        waiting.iter().for_each(Slot::look_again);
+        self.large.tell(called);
+    }
+}
+
+impl Calls for Large {
+    fn had_its_turn(self: Arc<Self>) {
+        let mut state = self.state();
+        state.called -= 1;
+        let next = self.call(&mut state);
+        drop(state);
+        self.tell(next);
     }
 }

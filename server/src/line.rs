@@ -1,4 +1,4 @@
-//! Documents that wait for something, in the order in which they came, each once.
+//! Documents that wait for room, in the order in which they came, each once.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -6,6 +6,28 @@ use std::sync::Arc;
 use reconverge::id::DocumentId;
 
 use crate::document::Slot;
+
+/// Who calls documents, as many at a time as there may be room for.
+pub(crate) trait Calls: std::fmt::Debug + Send + Sync {
+    /// One of them had its turn. It may have needed no room: then the next is called.
+    fn had_its_turn(self: Arc<Self>);
+}
+
+/// A document was called, and has not had its turn yet.
+#[derive(Debug)]
+pub(crate) struct Called(Arc<dyn Calls>);
+
+impl Called {
+    pub(crate) fn by(who: &Arc<impl Calls + 'static>) -> Self {
+        Self(who.clone())
+    }
+}
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        self.0.clone().had_its_turn();
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Line {
@@ -26,8 +48,7 @@ impl Line {
         Some(next)
     }
 
-    pub(crate) fn all(&mut self) -> VecDeque<Arc<Slot>> {
-        self.ids.clear();
-        std::mem::take(&mut self.order)
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 }

@@ -1,4 +1,5 @@
-//! The documents that are open between their turns, so that the next turn is cheap.
+//! The documents that are open between their turns, so that the next turn is cheap, and those of which
+//! it is known what storages were last seen with.
 //!
 //! What they hold is counted, and shares a part of the memory with what connections
 //! [speak of](crate::connection). When there is no more room, those are let go of that were opened

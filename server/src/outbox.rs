@@ -15,7 +15,7 @@ use futures::task::AtomicWaker;
 
 use crate::document::Slot;
 use crate::large::Place;
-use crate::line::Line;
+use crate::line::{Called, Calls, Line};
 use crate::memory::{Charge, Holder};
 
 /// Sync frames that may wait for one connection. A few let the writer fill a packet; more would
@@ -175,16 +175,12 @@ impl Outbox {
 
     fn tell(self: &Arc<Self>, called: Vec<Arc<Slot>>) {
         for slot in called {
-            slot.room(Called(self.clone()));
+            slot.room(Called::by(self));
         }
     }
 
-    /// Whether so many small answers wait that those which can wait should.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.state().is_crowded()
-    }
-
-    /// The same, and if so, `slot` is told when some were written.
+    /// Whether so many small answers wait that those which can wait should; `slot` is told then when
+    /// some were written.
     pub(crate) fn is_crowded_for(&self, slot: &Arc<Slot>) -> bool {
         let mut state = self.state();
         let crowded = state.is_crowded();
@@ -286,18 +282,13 @@ impl Outbox {
     }
 }
 
-/// A document was called, and has not had its turn yet. It may have nothing to send any more: then the
-/// next is called.
-#[derive(Debug)]
-pub(crate) struct Called(Arc<Outbox>);
-
-impl Drop for Called {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
+impl Calls for Outbox {
+    fn had_its_turn(self: Arc<Self>) {
+        let mut state = self.state();
         state.called -= 1;
         let next = state.call();
         drop(state);
-        self.0.tell(next);
+        self.tell(next);
     }
 }
 

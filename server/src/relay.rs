@@ -31,7 +31,7 @@ use crate::trouble::Trouble;
 use crate::unfolded::Unfolded;
 use crate::unheard::Unheard;
 use crate::unstored::Unstored;
-use crate::workshop::{Built, Job, JobError, Workshop};
+use crate::workshop::{Done, Job, Workshop};
 
 /// Why a relay could not start or stop. The operator must act.
 #[derive(Debug, thiserror::Error)]
@@ -103,10 +103,10 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Runs a job in the workshop; `None` if the relay stops before it is done.
-    pub(crate) async fn build(&self, owner: Owner, job: Job) -> Option<Result<Built, JobError>> {
+    pub(crate) async fn build(&self, owner: Owner, job: Job) -> Option<Done> {
         tokio::select! {
             () = self.stopping.cancelled() => None,
-            built = self.workshop.run(owner, job) => Some(built),
+            done = self.workshop.run(owner, job) => Some(done),
         }
     }
 
@@ -224,7 +224,7 @@ impl Relay {
             reminders: Reminders::default(),
             trouble: Trouble::default(),
             unstored: Unstored::default(),
-            workshop: Workshop::new(config.workshop.clone()),
+            workshop: Workshop::new(config.workshop.clone(), config.result_bytes_max()),
             long_work: Turns::new(config.turns()),
             config,
             storage,
@@ -307,7 +307,10 @@ async fn watch_memory(relay: Arc<Shared>) {
     loop {
         tokio::select! {
             () = relay.stopping.cancelled() => return,
-            () = tokio::time::sleep(OFTEN) => relay.memory.lose_patience(Instant::now()),
+            () = tokio::time::sleep(OFTEN) => {
+                relay.memory.lose_patience(Instant::now());
+                relay.large.lose_patience();
+            }
         }
     }
 }

@@ -20,35 +20,55 @@ pub(crate) struct Seen {
     pub(crate) timestamp_ms: f64,
 }
 
+impl Seen {
+    /// Bytes that it holds, with its storage's id.
+    fn weight(&self, storage: &str) -> usize {
+        let heads = self.heads.iter();
+        let heads = heads.map(|head| size_of::<String>() + head.len());
+        // A table has room for up to twice as many entries as are in it.
+        2 * size_of::<(String, Self)>() + storage.len() + heads.sum::<usize>()
+    }
+}
+
 #[derive(Debug, Default)]
-pub(crate) struct RemoteHeads(HashMap<String, Seen>);
+pub(crate) struct RemoteHeads {
+    seen: HashMap<String, Seen>,
+    bytes: usize,
+}
 
 impl RemoteHeads {
     /// Takes in what was seen; whether it is news.
     pub(crate) fn see(&mut self, storage: &str, seen: Seen) -> bool {
-        let old = self.0.get(storage);
+        let old = self.seen.get(storage);
         let newer = old.is_none_or(|old| seen.timestamp_ms > old.timestamp_ms);
-        let room = old.is_some() || self.0.len() < STORAGES_MAX;
+        let room = old.is_some() || self.seen.len() < STORAGES_MAX;
         if !newer || !room || seen.heads.len() > REMOTE_HEADS_MAX {
             return false;
         }
         let changed = old.is_none_or(|old| old.heads != seen.heads);
-        self.0.insert(storage.to_owned(), seen);
+        let before = old.map_or(0, |old| old.weight(storage));
+        self.bytes = self.bytes + seen.weight(storage) - before;
+        self.seen.insert(storage.to_owned(), seen);
         changed
     }
 
+    /// Bytes that are held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.seen.is_empty()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Seen)> {
-        self.0
+        self.seen
             .iter()
             .map(|(storage, seen)| (storage.as_str(), seen))
     }
 
     pub(crate) fn get(&self, storage: &str) -> Option<&Seen> {
-        self.0.get(storage)
+        self.seen.get(storage)
     }
 }
 

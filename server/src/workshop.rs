@@ -4,7 +4,8 @@
 //! billion rows; so whatever builds a document runs as `reconverge workshop`, under limits of
 //! address space and CPU time that the kernel enforces, and is killed at its deadline. A panic, an
 //! abort or a kill fails that one job. At most `workers` jobs run at a time, and a short one beside
-//! them; others wait.
+//! them; others wait. A worker is free again when its result was taken in, so that as many results are
+//! in memory as there are workers.
 //!
 //! A job is bytes on the child's standard input, its result bytes on its standard output. Both are
 //! trusted: the child is this binary.
@@ -19,7 +20,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fair::{Owner, Turns};
+use crate::fair::{Owner, Turn, Turns};
 use bytes::Bytes;
 use reconverge::contents::{Brought, Reading, Verdict};
 use reconverge::history::chunk::Chunk;
@@ -53,6 +54,7 @@ struct Limits {
     memory_bytes: u64,
     cpu_s: u64,
     deadline: Duration,
+    result_bytes: u64,
 }
 
 /// Why a job gave no result. The document goes on without it.
@@ -62,6 +64,8 @@ pub(crate) enum JobError {
     Spawn(String),
     #[error("the job took longer than {0:?} and was killed")]
     Deadline(Duration),
+    #[error("its result has {bytes} bytes, of at most {max}; more with a larger --memory-mib")]
+    Large { bytes: u64, max: u64 },
     #[error("the job ended early, out of memory or CPU time or by a fault of its input: {0}")]
     Died(String),
     #[error("{0}")]
@@ -79,7 +83,7 @@ pub(crate) enum Job {
     Unpack {
         chunk: Bytes,
         /// The hashes of all changes of the document, by index.
-        known: Vec<ChangeHash>,
+        known: Arc<[ChangeHash]>,
         /// From which index on the graph is wanted, if the chunk covers everything.
         segment_from: u32,
         /// Whether the bytes of the unknown changes are wanted in any case.
@@ -106,6 +110,8 @@ pub(crate) enum Job {
         unsaved: Vec<Bytes>,
         /// About how many bytes all of them have.
         bytes: u64,
+        /// About how many operations the document has, at least.
+        operations: u64,
         /// The heads that must come out.
         heads: Vec<ChangeHash>,
         /// How much of the document is looked at.
@@ -130,27 +136,28 @@ impl Job {
     /// is found out by a tighter limit.
     fn is_quick(&self) -> bool {
         const BYTES_MAX: u64 = 1024 * 1024;
-        const OPERATIONS_MAX: u64 = 128 * 1024;
-        const CHANGES_MAX: usize = 128 * 1024;
+        const ROWS_MAX: u64 = 256 * 1024;
         match self {
             Self::Unpack { chunk, known, .. } => {
                 let declared = || {
                     let (chunk, _) = Chunk::split(chunk).ok()?;
-                    chunk.declared_operations_within(BYTES_MAX as usize)
+                    chunk.declared_rows_within(BYTES_MAX as usize)
                 };
                 chunk.len() as u64 <= BYTES_MAX
-                    && known.len() <= CHANGES_MAX
-                    && declared().is_some_and(|operations| operations <= OPERATIONS_MAX)
+                    && known.len() as u64 <= ROWS_MAX
+                    && declared().is_some_and(|rows| rows <= ROWS_MAX)
             }
             Self::Check {
                 snapshot,
                 changes,
                 unsaved,
                 bytes,
+                operations,
                 ..
             } => {
                 let snapshot = snapshot.map_or(0, |(_, bytes)| bytes);
-                snapshot + bytes <= BYTES_MAX && changes.len() + unsaved.len() <= CHANGES_MAX
+                let rows = u64::from(changes.end) + unsaved.len() as u64 + operations;
+                snapshot + bytes <= BYTES_MAX && rows <= ROWS_MAX
             }
             Self::Unfold { snapshot, .. } => snapshot.1 <= BYTES_MAX,
         }
@@ -172,8 +179,24 @@ pub(crate) enum Built {
 #[derive(Debug)]
 pub(crate) struct Workshop {
     config: WorkshopConfig,
+    result_bytes_max: u64,
     workers: Turns,
     quick: Turns,
+    /// The workers of those who [wait in a document's turn](Self::run_in_turn).
+    in_turn: Turns,
+}
+
+/// A result, which keeps its worker until it is taken in.
+pub(crate) struct Done {
+    pub(crate) result: Result<Built, JobError>,
+    turn: Option<Turn>,
+}
+
+impl Done {
+    /// Lets the worker go on before.
+    pub(crate) fn free_worker(&mut self) {
+        self.turn = None;
+    }
 }
 
 const QUICK_AT_A_TIME: usize = 1;
@@ -181,12 +204,16 @@ const QUICK_AT_A_TIME: usize = 1;
 /// The limits of a job that is probably short.
 const QUICK_MEMORY_BYTES_MAX: u64 = 768 * 1024 * 1024;
 const QUICK_CPU_S_MAX: u64 = 2;
+const QUICK_RESULT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 impl Workshop {
-    pub(crate) fn new(config: WorkshopConfig) -> Self {
+    /// No result has more than `result_bytes_max` bytes.
+    pub(crate) fn new(config: WorkshopConfig, result_bytes_max: usize) -> Self {
         Self {
             workers: Turns::new(config.workers),
             quick: Turns::new(QUICK_AT_A_TIME),
+            in_turn: Turns::new(config.workers),
+            result_bytes_max: result_bytes_max as u64,
             config,
         }
     }
@@ -200,32 +227,58 @@ impl Workshop {
     ///
     /// # Cancel safety
     /// The child is killed when the future is dropped.
-    pub(crate) async fn run(&self, owner: Owner, job: Job) -> Result<Built, JobError> {
-        let config = &self.config;
+    pub(crate) async fn run(&self, owner: Owner, job: Job) -> Done {
         if job.is_quick() {
-            let turn = self.quick.take(owner).await;
-            let limits = Limits {
-                memory_bytes: config.memory_bytes_max.min(QUICK_MEMORY_BYTES_MAX),
-                cpu_s: config.cpu_s_max.min(QUICK_CPU_S_MAX),
-                // A busy machine gives it less than it takes.
-                deadline: config
-                    .deadline
-                    .min(Duration::from_secs(4 * QUICK_CPU_S_MAX)),
-            };
-            let result = self.run_within(&limits, job.clone()).await;
-            drop(turn);
-            match result {
-                Err(JobError::Died(_) | JobError::Deadline(_)) => {}
-                result => return result,
+            let turn = Some(self.quick.take(owner).await);
+            let result = self.run_within(&self.quick_limits(), job.clone()).await;
+            let was_dear = matches!(
+                result,
+                Err(JobError::Died(_) | JobError::Deadline(_) | JobError::Large { .. })
+            );
+            if !was_dear {
+                return Done { result, turn };
             }
         }
-        let _turn = self.workers.take(owner).await;
+        let turn = Some(self.workers.take(owner).await);
         let limits = Limits {
-            memory_bytes: config.memory_bytes_max,
-            cpu_s: config.cpu_s_max,
-            deadline: config.deadline,
+            result_bytes: self.result_bytes_max,
+            ..self.limits()
         };
-        self.run_within(&limits, job).await
+        let result = self.run_within(&limits, job).await;
+        Done { result, turn }
+    }
+
+    /// The same for who keeps a document waiting meanwhile: another result for the same document may
+    /// wait behind it, and keep a worker. Its own result is not bounded: only the relay itself asks
+    /// for it, of what is stored.
+    ///
+    /// # Cancel safety
+    /// As [`Self::run`].
+    pub(crate) async fn run_in_turn(&self, owner: Owner, job: Job) -> Done {
+        let turn = Some(self.in_turn.take(owner).await);
+        let result = self.run_within(&self.limits(), job).await;
+        Done { result, turn }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            memory_bytes: self.config.memory_bytes_max,
+            cpu_s: self.config.cpu_s_max,
+            deadline: self.config.deadline,
+            result_bytes: self.config.memory_bytes_max,
+        }
+    }
+
+    fn quick_limits(&self) -> Limits {
+        let all = self.limits();
+        // A busy machine gives it less than it takes.
+        let deadline = Duration::from_secs(4 * QUICK_CPU_S_MAX);
+        Limits {
+            memory_bytes: all.memory_bytes.min(QUICK_MEMORY_BYTES_MAX),
+            cpu_s: all.cpu_s.min(QUICK_CPU_S_MAX),
+            deadline: all.deadline.min(deadline),
+            result_bytes: self.result_bytes_max.min(QUICK_RESULT_BYTES_MAX),
+        }
     }
 
     async fn run_within(&self, limits: &Limits, job: Job) -> Result<Built, JobError> {
@@ -261,10 +314,10 @@ impl Workshop {
         let mut last_words = stderr.take(4096);
         let (fed, output, _) = tokio::join!(
             feed,
-            read_result(stdout, limits.memory_bytes),
+            read_result(stdout, limits.result_bytes),
             last_words.read_to_end(&mut words)
         );
-        let output = output.map_err(spawn)?;
+        let output = output.map_err(spawn)??;
         if let Err(Unfed::Storage(error)) = fed.map_err(|e| JobError::Spawn(e.to_string()))? {
             return Err(JobError::Storage(error));
         }

@@ -67,6 +67,53 @@ async fn requests_for_unknown_documents() {
         .await;
 }
 
+/// Asks for 30,000 documents that nobody has, then for one of them again and again, and reads no answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn requests_of_who_reads_no_answer() {
+    let Some(trial) = Trial::new("unread-answers").await else {
+        return;
+    };
+    trial
+        .run(async |target| {
+            let Some(mut deaf) = Attacker::join_deaf(target, "deaf").await else {
+                return;
+            };
+            for n in 0.. {
+                if !deaf.feed(request("deaf", document(n.min(30_000)))).await {
+                    break;
+                }
+            }
+            deaf.stay().await;
+        })
+        .await;
+}
+
+/// One announces changes of 20,000 documents and sends none, another one asks for these documents: the
+/// answer waits for the upload.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn requests_for_what_is_announced_and_never_comes() {
+    let Some(trial) = Trial::new("announced").await else {
+        return;
+    };
+    trial
+        .run(async |target| {
+            let (mut announces, mut asks) = tokio::join!(
+                async { Attacker::join(target, "announces").await.unwrap() },
+                async { Attacker::join(target, "asks").await.unwrap() },
+            );
+            for n in 0..20_000 {
+                let announced = sync("announces", document(n), &[unknown(1)], &[]);
+                if !announces.feed(announced).await
+                    || !asks.feed(request("asks", document(n))).await
+                {
+                    break;
+                }
+            }
+            tokio::join!(announces.stay(), asks.stay());
+        })
+        .await;
+}
+
 /// An honest importer creates small documents as fast as the relay takes them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "35 MiB more than before, a minute later, while documents are checked"]

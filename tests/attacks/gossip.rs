@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reconverge::id::DocumentId;
+use reconverge::protocol::limits::{REMOTE_HEADS_MAX, REMOTE_STORAGES_MAX};
 use reconverge::protocol::{self, Ephemeral, HeadsOfStorage, Message, RemoteHeads};
 
 use crate::attacker::{Attacker, Target, repeat, sends_all};
@@ -64,6 +65,47 @@ async fn long_heads_for_who_does_not_read() {
             deaf.send(request("deaf", document(1))).await;
             deaf.send(subscription("deaf", &["storage"], &[])).await;
             gossips(target, document(1), 512 * 1024).await;
+        })
+        .await;
+}
+
+/// Tells of very many storages of hundreds of documents, with as many heads as may be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn heads_of_many_storages_of_many_documents() {
+    let Some(trial) = Trial::new("remembered-heads").await else {
+        return;
+    };
+    let heads: Vec<String> = (0..REMOTE_HEADS_MAX as u64)
+        .map(|n| format!("{n:050}"))
+        .collect();
+    let storages: Vec<String> = (0..REMOTE_STORAGES_MAX).map(|n| n.to_string()).collect();
+    let gossip = |name: &str, document: DocumentId| -> Bytes {
+        let heads = storages.iter().map(|storage| HeadsOfStorage {
+            storage,
+            heads: heads.iter().map(|head| head.as_str().into()).collect(),
+            timestamp_ms: 1.0,
+        });
+        protocol::encode(&Message::RemoteHeadsChanged(RemoteHeads {
+            sender: name,
+            target: "",
+            document: document.to_string().into(),
+            heads: heads.collect(),
+        }))
+        .into()
+    };
+    trial
+        .run(async |target| {
+            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+                return;
+            };
+            for n in 0.. {
+                let asks = request("attacker-0", document(n));
+                let tells = gossip("attacker-0", document(n));
+                if !attacker.send(asks).await || !attacker.send(tells).await {
+                    break;
+                }
+            }
+            attacker.stay().await;
         })
         .await;
 }

@@ -1,6 +1,7 @@
 //! The workshop: a queue in which everybody's uploads stand.
 
 use automerge::AutoCommit;
+use automerge::transaction::CommitOptions;
 use reconverge_tests::forge::{chunk, values};
 
 use crate::attacker::Attacker;
@@ -37,6 +38,41 @@ fn saved(operations: u64) -> (automerge::ChangeHash, Vec<u8>) {
     let mut document = AutoCommit::load(&change).unwrap();
     let head = document.get_heads()[0];
     (head, document.save())
+}
+
+/// Document chunks of some hundred bytes, each with very many changes without operations: they unpack
+/// to a graph of some 40 bytes for each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn uploads_of_very_many_changes() {
+    let Some(trial) = Trial::new("uploaded-graphs").await else {
+        return;
+    };
+    let mut made = AutoCommit::new().with_actor(automerge::ActorId::from([7; 16]));
+    for time in 0..1_000_000 {
+        made.empty_change(CommitOptions::default().with_time(time));
+    }
+    let (head, saved) = (made.get_heads()[0], made.save());
+    println!("each chunk has {} bytes", saved.len());
+    drop(made);
+    trial
+        .run(async |target| {
+            let attack = async |name: &str, first: u32| {
+                let Some(mut attacker) = Attacker::join(target, name).await else {
+                    return;
+                };
+                for n in first..first + 64 {
+                    if !attacker
+                        .send(sync(name, document(n), &[head], &[&saved]))
+                        .await
+                    {
+                        break;
+                    }
+                }
+                attacker.stay().await;
+            };
+            tokio::join!(attack("attacker-0", 0), attack("attacker-1", 1_000));
+        })
+        .await;
 }
 
 /// Changes of a hundred bytes and half a million operations each: each document is compacted at

@@ -126,17 +126,20 @@ impl<'a> Chunk<'a> {
         (0..heads).map(|_| input.hash()).collect()
     }
 
-    /// How many operations a document chunk declares, counted from the runs of its action column
-    /// without building a row. `None` if the columns are malformed or the column inflates to more
-    /// than [`CHANGE_BYTES_MAX`].
+    /// How many changes and operations a document chunk declares together, counted from the runs of
+    /// a column of each without building a row. `None` if the columns are malformed, or such a column
+    /// inflates to more than [`CHANGE_BYTES_MAX`].
     #[must_use]
-    pub fn declared_operations(&self) -> Option<u64> {
-        self.declared_operations_within(CHANGE_BYTES_MAX)
+    pub fn declared_rows(&self) -> Option<u64> {
+        self.declared_rows_within(CHANGE_BYTES_MAX)
     }
 
-    /// The same, if the column inflates to at most `max` bytes.
+    /// The same, if the columns inflate to at most `max` bytes each.
     #[must_use]
-    pub fn declared_operations_within(&self, max: usize) -> Option<u64> {
+    pub fn declared_rows_within(&self, max: usize) -> Option<u64> {
+        /// Of the changes: who made each.
+        const ACTOR: u32 = 0x01;
+        /// Of the operations: what each does.
         const ACTION: u32 = 0x42;
         const DEFLATED: u32 = 0x08;
         let mut input = Reader(self.data);
@@ -152,19 +155,23 @@ impl<'a> Chunk<'a> {
         };
         let of_changes = columns(&mut input)?;
         let of_operations = columns(&mut input)?;
-        for (_, len) in of_changes {
-            input.take(len)?;
-        }
-        for (spec, len) in of_operations {
-            let column = input.take(len)?;
-            if spec == ACTION {
-                return super::change::count_rows(column);
+        let mut rows = |columns: Vec<(u32, usize)>, counted: u32| -> Option<u64> {
+            let mut rows = 0u64;
+            for (spec, len) in columns {
+                let column = input.take(len)?;
+                let counted = match spec {
+                    _ if spec == counted => super::change::count_rows(column)?,
+                    _ if spec == counted | DEFLATED => {
+                        super::change::count_rows(&inflate(column, max)?)?
+                    }
+                    _ => 0,
+                };
+                rows = rows.saturating_add(counted);
             }
-            if spec == ACTION | DEFLATED {
-                return super::change::count_rows(&inflate(column, max)?);
-            }
-        }
-        Some(0)
+            Some(rows)
+        };
+        let changes = rows(of_changes, ACTOR)?;
+        Some(changes.saturating_add(rows(of_operations, ACTION)?))
     }
 
     /// This change in its inflated form.

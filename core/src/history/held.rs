@@ -124,6 +124,12 @@ mod native {
             known + self.orphans.held_for(peer)
         }
 
+        /// Bytes of the changes that wait to be stored.
+        #[must_use]
+        pub fn unsaved_bytes(&self) -> usize {
+            self.weights.unsaved_bytes
+        }
+
         /// Bytes of memory that are held in all, by the graph, by what waits to be stored or for
         /// other changes, and because of peers.
         #[must_use]

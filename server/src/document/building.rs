@@ -19,7 +19,7 @@ use super::verifying::Checked;
 use super::{Document, Incoming, Input, Slot, Taken};
 use crate::fair::Turn;
 use crate::unfolded::Window;
-use crate::workshop::{Built, Job, JobError};
+use crate::workshop::{Built, Done, Job, JobError};
 
 /// Most document chunks of one message that are unpacked; stock clients send one.
 const UNPACKS_MAX: u32 = 4;
@@ -68,19 +68,32 @@ pub(crate) enum BuildResult {
         from: ConnectionId,
         basis: Basis,
         tries: u32,
-        built: Result<Built, JobError>,
+        built: Done,
         turn: Option<Turn>,
     },
     Unfolded {
         key: DocumentKey,
         range: Range<u32>,
         generation: u32,
-        built: Result<Built, JobError>,
+        built: Done,
     },
     Checked {
         checked: Checked,
-        built: Result<Built, JobError>,
+        built: Done,
     },
+}
+
+impl BuildResult {
+    /// It is not taken in soon: nobody waits for it any more.
+    fn give_turns_back(&mut self) {
+        match self {
+            Self::Unpacked { built, turn, .. } => {
+                built.free_worker();
+                *turn = None;
+            }
+            Self::Unfolded { built, .. } | Self::Checked { built, .. } => built.free_worker(),
+        }
+    }
 }
 
 impl Building {
@@ -234,7 +247,8 @@ impl Document {
         taken
     }
 
-    /// Storage failed: nobody keeps a turn meanwhile, and what was taken in is lost with the history.
+    /// Storage failed: nobody keeps a turn or a call meanwhile, and what was taken in is lost with the
+    /// history.
     pub(super) fn give_turns_back(&mut self) {
         for parts in self.building.parts.values_mut() {
             parts.progress = Progress::default();
@@ -246,10 +260,10 @@ impl Document {
                 }
                 false
             }
+            // All are looked after when it is tried again.
+            Input::Room(_) => false,
             Input::Built(result) => {
-                if let BuildResult::Unpacked { turn, .. } = &mut **result {
-                    *turn = None;
-                }
+                result.give_turns_back();
                 true
             }
             _ => true,
@@ -299,7 +313,12 @@ impl Document {
         tries: u32,
         changes: bool,
     ) -> Result<(), StorageError> {
-        let known = self.with_graph(slot, |history| history.hashes())?;
+        let known: Arc<[_]> = self.with_graph(slot, |history| history.hashes())?.into();
+        // They wait with the job.
+        let charge = self.connections.get(&from).map(|connection| {
+            let holder = &connection.holder;
+            holder.charge(size_of_val(&*known))
+        });
         let segment_from = self.opened().history.record().folded;
         let basis = self.basis();
         let job = Job::Unpack {
@@ -313,6 +332,7 @@ impl Document {
             let Some(built) = slot.relay.build(from, job).await else {
                 return;
             };
+            drop(charge);
             // What came out of it is taken in like what is sent in many messages.
             let turn = slot.relay.long_work.take(from).await;
             slot.push(Input::Built(Box::new(BuildResult::Unpacked {
@@ -332,7 +352,9 @@ impl Document {
         result: &BuildResult,
     ) -> Result<(), StorageError> {
         match result {
-            BuildResult::Checked { checked, built } => self.checked(slot, checked, built).await,
+            BuildResult::Checked { checked, built } => {
+                self.checked(slot, checked, &built.result).await
+            }
             BuildResult::Unfolded {
                 key,
                 range,
@@ -344,7 +366,7 @@ impl Document {
                 if self.opened().key != *key {
                     return Ok(());
                 }
-                self.unfolded(slot, range, *generation, built)
+                self.unfolded(slot, range, *generation, &built.result)
             }
             BuildResult::Unpacked {
                 from,
@@ -352,7 +374,10 @@ impl Document {
                 tries,
                 built,
                 ..
-            } => self.unpacked(slot, *from, *basis, *tries, built).await,
+            } => {
+                self.unpacked(slot, *from, *basis, *tries, &built.result)
+                    .await
+            }
         }
     }
 

@@ -111,11 +111,11 @@ impl Document {
         let chunk = snapshot?;
         let job = Job::Unpack {
             chunk: chunk.clone(),
-            known: Vec::new(),
+            known: Arc::default(),
             segment_from: 0,
             changes: false,
         };
-        match slot.relay.workshop.run(RELAY, job).await {
+        match slot.relay.workshop.run_in_turn(RELAY, job).await.result {
             Ok(Built::Unpacked(Brought::All(unpacked))) => {
                 let new = NewSnapshot::unpacked(history.record(), chunk, &unpacked);
                 Some((new, unpacked.segment))

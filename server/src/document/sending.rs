@@ -9,8 +9,8 @@ use reconverge::history::{NeedGraph, Outgoing};
 use reconverge::id::ConnectionId;
 use reconverge::storage::{Blob, StorageError};
 
-use super::{Concerned, Document, Input, Open, Slot};
-use crate::large::{self, LARGE_BYTES};
+use super::{Concerned, Document, Open, Slot};
+use crate::large::LARGE_BYTES;
 use crate::relay::Shared;
 use crate::unfolded::Window;
 
@@ -30,7 +30,6 @@ impl Document {
             return Ok(());
         }
         let mut encoded = Encoded::default();
-        let mut waits = false;
         let mut unfolds = None;
         let folds = self.verifying.folds_soon(&open.history);
         // Most turns only take in acknowledgements; then nobody but their senders can have news.
@@ -52,7 +51,6 @@ impl Document {
                 if large.is_full() && open.history.bytes_to_send(connection.id) > LARGE_BYTES as u64
                 {
                     large.wait(slot);
-                    waits = true;
                     break;
                 }
                 let window = match open.unfolded(slot, connection.id)? {
@@ -86,10 +84,6 @@ impl Document {
         }
         if let Some((to, range)) = unfolds {
             self.unfold(slot, to, range);
-        }
-        if waits {
-            // Nobody may be done by then, but those who are slow are found.
-            slot.push_after(large::PATIENCE, Input::LookAgain);
         }
         Ok(())
     }

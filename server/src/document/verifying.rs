@@ -6,14 +6,13 @@
 //! Usually the check comes a while after changes were stored; `Verify::Inline` puts it before.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use reconverge::contents::{Reading, Unsound, Verdict};
 use reconverge::history::{Fold, History, Quarantined, Received, Refusal, Without};
-use reconverge::id::{DocumentId, PeerId};
+use reconverge::id::PeerId;
 use reconverge::protocol::ChangeHash;
 use reconverge::storage::{Blob, NewSnapshot, StorageError, Write};
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,17 +22,10 @@ use super::building::BuildResult;
 use super::{Document, Input, Open, Slot};
 use crate::connection::Connection;
 use crate::fair::{Owner, RELAY};
-use crate::workshop::{Built, Job, JobError};
+use crate::workshop::{Built, Done, Job, JobError};
 
 /// After this many failures in a row, the time until the next check grows no more.
 const FAILURES_MAX: u32 = 6;
-
-/// How many documents wait to be checked. Others are checked when they are opened for something else,
-/// as after a restart.
-const REMINDERS_MAX: usize = 64 * 1024;
-
-/// Of how many of them that are not in memory it is known who sent what.
-const RESTING_MAX: usize = 4 * 1024;
 
 /// For how many turns of senders a document remembers who sent what is not checked.
 const SENDERS_MAX: usize = 64 * 1024;
@@ -91,9 +83,9 @@ impl Verifying {
         !self.runs && !self.reminded
     }
 
-    /// Whether there is nothing to be remembered.
-    pub(super) fn is_nothing(&self) -> bool {
-        self.may_rest() && !self.reminded && self.senders.0.is_empty()
+    /// Whether it will be reminded, and needs what is known of it then.
+    pub(super) fn is_reminded(&self) -> bool {
+        self.reminded
     }
 
     /// Whether nothing goes on until it is reminded.
@@ -180,63 +172,6 @@ impl Senders {
     }
 }
 
-/// The documents with changes that are not checked, in the order in which they are due. What is known
-/// of those that are not in memory lies here, so that nothing else of them is kept until then.
-#[derive(Default)]
-pub(crate) struct Reminders(Mutex<Waiting>);
-
-#[derive(Default)]
-struct Waiting {
-    due: VecDeque<(Instant, DocumentId)>,
-    resting: HashMap<DocumentId, Verifying>,
-}
-
-impl fmt::Debug for Reminders {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reminders").finish_non_exhaustive()
-    }
-}
-
-impl Reminders {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Has a document reminded, if not too many are.
-    fn push(&self, at: Instant, id: DocumentId) -> bool {
-        let due = &mut self.waiting().due;
-        let has_room = due.len() < REMINDERS_MAX;
-        if has_room {
-            let after = due.partition_point(|(due, _)| *due <= at);
-            due.insert(after, (at, id));
-        }
-        has_room
-    }
-
-    /// The next document that is due, or how long nothing is.
-    pub(crate) fn next(&self, now: Instant) -> Result<DocumentId, Duration> {
-        let due = &mut self.waiting().due;
-        match due.front() {
-            None => Err(Duration::MAX),
-            Some((due, _)) if *due > now => Err(*due - now),
-            Some(_) => Ok(due.pop_front().expect("it has a front").1),
-        }
-    }
-
-    /// Keeps what is known of a document that leaves memory.
-    pub(super) fn lay_down(&self, id: DocumentId, verifying: Verifying) {
-        let resting = &mut self.waiting().resting;
-        if resting.len() < RESTING_MAX {
-            resting.insert(id, verifying);
-        }
-    }
-
-    /// Gives it back.
-    pub(super) fn take_up(&self, id: &DocumentId) -> Verifying {
-        self.waiting().resting.remove(id).unwrap_or_default()
-    }
-}
-
 /// Has a history that was opened refuse what was quarantined.
 pub(super) fn recall_quarantined(slot: &Slot, open: &mut Open) -> Result<(), StorageError> {
     for number in 0..open.history.record().quarantined {
@@ -249,20 +184,27 @@ pub(super) fn recall_quarantined(slot: &Slot, open: &mut Open) -> Result<(), Sto
 }
 
 /// What an operator can do about a check that could not be run.
-const LIMITS: &str = "if it goes on, raise --workshop-memory-mib or --workshop-cpu-s";
+const LIMITS: &str =
+    "if it goes on, raise --workshop-memory-mib, --workshop-cpu-s or, for its result, --memory-mib";
 
 /// Runs a check. A document that cannot be read within the limits is checked in its saved form only:
 /// whoever makes a check give up must not get through what nobody could load again.
-async fn build_check(slot: &Slot, owner: Owner, job: Job) -> Result<Built, JobError> {
+async fn build_check(slot: &Slot, owner: Owner, job: Job, in_turn: bool) -> Done {
+    let workshop = &slot.relay.workshop;
+    let run = async |job| match in_turn {
+        true => workshop.run_in_turn(owner, job).await,
+        false => workshop.run(owner, job).await,
+    };
     let otherwise = job.of_saved_form();
-    let built = slot.relay.workshop.run(owner, job).await;
-    match (built, otherwise) {
+    let built = run(job).await;
+    match (&built.result, otherwise) {
         (Err(error @ (JobError::Died(_) | JobError::Deadline(_))), Some(otherwise)) => {
             warn!(document = %slot.name, %error,
                 "its contents could not be read; only its saved form is checked; {LIMITS}");
-            slot.relay.workshop.run(owner, otherwise).await
+            drop(built);
+            run(otherwise).await
         }
-        (built, _) => built,
+        _ => built,
     }
 }
 
@@ -320,7 +262,8 @@ impl Document {
         } else if (unverified > 0 || wants_fold) && !self.verifying.reminded {
             let lag = config.verify_lag * (1 << self.verifying.failures);
             let at = Instant::now() + lag;
-            self.verifying.reminded = slot.relay.reminders.push(at, slot.id);
+            let payer = self.verifying.payer.0;
+            self.verifying.reminded = slot.relay.reminders.push(payer, at, slot.id);
         }
     }
 
@@ -341,7 +284,7 @@ impl Document {
         slot.relay.clone().tasks.spawn(async move {
             let built = tokio::select! {
                 () = slot.relay.stopping.cancelled() => return,
-                built = build_check(&slot, payer, job) => built,
+                built = build_check(&slot, payer, job, false) => built,
             };
             drop(place);
             let result = BuildResult::Checked { checked, built };
@@ -361,6 +304,7 @@ impl Document {
             changes: record.folded..history.len() - unsaved.len() as u32,
             unsaved,
             bytes: history.tail_bytes(),
+            operations: history.operations_at_least(),
             heads: history.heads(),
             reading: Reading::Contents,
             wants_snapshot,
@@ -471,7 +415,8 @@ impl Document {
             let job = self.check_job(slot, false);
             // Also when the relay stops: what was taken in is committed, if the check ends before
             // all tasks must have.
-            let built = build_check(slot, self.verifying.payer.0, job).await;
+            let payer = self.verifying.payer.0;
+            let built = build_check(slot, payer, job, true).await.result;
             let history = &mut self.opened().history;
             let (from, len) = (history.record().folded, history.len());
             let unsaved = history.unsaved().len() as u32;

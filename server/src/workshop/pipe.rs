@@ -1,6 +1,7 @@
 //! Jobs and results as bytes: what goes through the pipes between the relay and a child.
 
 use std::io::{BufWriter, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use reconverge::contents::{Brought, Reading, Unsound, Verdict};
@@ -20,7 +21,7 @@ pub(super) enum Task {
     Unpack {
         chunk: Bytes,
         /// The hashes of all changes of the document, by index.
-        known: Vec<ChangeHash>,
+        known: Arc<[ChangeHash]>,
         /// From which index on the graph is wanted, if the chunk covers everything.
         segment_from: u32,
         /// Whether the bytes of the unknown changes are wanted in any case.
@@ -69,13 +70,20 @@ fn read_hashes(input: &mut Reader<'_>) -> Option<Vec<ChangeHash>> {
 }
 
 /// Reads a result behind its length, so that the room for it is made once.
-pub(super) async fn read_result(mut from: ChildStdout, bytes_max: u64) -> std::io::Result<Bytes> {
-    let Ok(len) = from.read_u64_le().await else {
-        return Ok(Bytes::new());
+pub(super) async fn read_result(
+    mut from: ChildStdout,
+    max: u64,
+) -> std::io::Result<Result<Bytes, JobError>> {
+    let Ok(bytes) = from.read_u64_le().await else {
+        return Ok(Ok(Bytes::new()));
     };
-    let mut result = Vec::with_capacity(len.min(bytes_max) as usize);
-    from.take(len).read_to_end(&mut result).await?;
-    Ok(result.into())
+    if bytes > max {
+        // The child ends when nobody reads what it writes.
+        return Ok(Err(JobError::Large { bytes, max }));
+    }
+    let mut result = Vec::with_capacity(bytes as usize);
+    from.take(bytes).read_to_end(&mut result).await?;
+    Ok(Ok(result.into()))
 }
 
 /// Why a child did not get its job.
@@ -203,7 +211,7 @@ impl Task {
             },
             _ => Self::Unpack {
                 chunk: first.into_iter().next()?,
-                known: hashes,
+                known: hashes.into(),
                 segment_from: number,
                 changes: kind == b'C',
             },
@@ -302,8 +310,6 @@ pub(super) fn decode_result(bytes: &Bytes) -> Option<Result<Built, JobError>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use reconverge::history::{Objects, Record, Row, StoredChange};
     use reconverge::id::{DocumentId, Space};
     use reconverge::storage::{Batch, DocumentKey, MemoryStorage, Storage, Write as Stored};
@@ -324,13 +330,13 @@ mod tests {
         for changes in [false, true] {
             let job = Job::Unpack {
                 chunk: chunk.clone(),
-                known: vec![HASH],
+                known: [HASH].into(),
                 segment_from: 3,
                 changes,
             };
             let task = Task::Unpack {
                 chunk: chunk.clone(),
-                known: vec![HASH],
+                known: [HASH].into(),
                 segment_from: 3,
                 changes,
             };
@@ -371,6 +377,7 @@ mod tests {
             key,
             changes: 1..end,
             bytes: 0,
+            operations: 0,
             unsaved: vec![unsaved.clone()],
             heads: vec![HASH],
             reading,

@@ -315,7 +315,7 @@ pub fn chunk(bytes: &[u8]) -> bool {
         let hash = chunk.verified_hash();
         verified |= hash.is_ok();
         if chunk.kind == ChunkKind::Document {
-            black_box((chunk.document_heads(), chunk.declared_operations()));
+            black_box((chunk.document_heads(), chunk.declared_rows()));
         }
         if let Ok(inflated) = chunk.inflated() {
             let (whole, end) = Chunk::split(&inflated).expect("a chunk when inflated");
@@ -415,7 +415,7 @@ pub fn document(data: &[u8]) -> bool {
     assert!(rest.is_empty() && chunk.data == data);
     chunk.verified_hash().expect("the checksum is right");
     let heads = chunk.document_heads();
-    let declared = chunk.declared_operations();
+    let declared = chunk.declared_rows();
     let message = sync_message(&[], &[], &[&bytes]);
     let message = SyncMessage::decode(&message).expect("written by ourselves");
     let mut history = open_base();
@@ -434,7 +434,7 @@ pub fn document(data: &[u8]) -> bool {
 pub fn read_document(data: &[u8]) {
     let bytes = forge::chunk(0, data);
     if let Ok((chunk, _)) = Chunk::split(&bytes) {
-        black_box((chunk.document_heads(), chunk.declared_operations()));
+        black_box((chunk.document_heads(), chunk.declared_rows()));
     }
 }
 
