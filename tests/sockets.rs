@@ -39,7 +39,7 @@ fn address(relay: &Relay) -> String {
 }
 
 /// A socket that has joined under a name, and from here on reads only when it is told to: so it
-/// answers no ping.
+/// answers no ping. It speaks our extensions: a stock client that is mute is sent no close frame.
 async fn mute(url: &str, name: &str) -> WebSocketStream<TcpStream> {
     let address = url.trim_start_matches("ws://").trim_end_matches('/');
     let stream = TcpStream::connect(address).await.unwrap();
@@ -47,7 +47,10 @@ async fn mute(url: &str, name: &str) -> WebSocketStream<TcpStream> {
     let (mut socket, _) = joined.unwrap();
     let join = protocol::encode(&Message::Join {
         sender: name,
-        metadata: PeerMetadata::default(),
+        metadata: PeerMetadata {
+            reconverge: 1,
+            ..PeerMetadata::default()
+        },
         speaks_v1: true,
     });
     futures::SinkExt::send(&mut socket, Frame::Binary(join.into()))

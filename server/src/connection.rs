@@ -44,9 +44,7 @@ const WAITING_MAX: usize = 256;
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long a connection goes on when the relay stops. Documents send nothing any more, but what
-/// was sent just before is still answered: a stock client (automerge-repo 2.5.6) that answers on a
-/// socket which is closing throws in the midst of applying the change, and its copy of the
-/// document is unusable from then on. Also what arrives meanwhile is stored.
+/// was sent just before is still answered, and what arrives meanwhile is stored.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
 
 /// Larger payloads of presence are shared between those who get them.
@@ -393,7 +391,17 @@ impl Peer {
                 .connection
                 .as_ref()
                 .map(|connection| &connection.outbox);
-            socket.finish(outbox, &closing).await;
+            let joined = self.session.remote().is_some();
+            match &self.connection {
+                // A client that is not ours may not stand a close frame behind a sync message. If it
+                // does not read in time, the connection ends as if the relay had been killed.
+                Some(connection) if joined && !connection.is_ours() => {
+                    if socket.settle(outbox).await {
+                        socket.finish(None, &closing).await;
+                    }
+                }
+                _ => socket.finish(outbox, &closing).await,
+            }
             return closing;
         }
     }

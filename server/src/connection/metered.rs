@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -75,6 +75,21 @@ impl Metered {
         charge.resize(bytes);
         charge
     }
+
+    /// Reads and drops what comes, until the peer ends. Nothing of it is held, so it is read also
+    /// from who may hold nothing.
+    pub(super) async fn discard(&mut self) {
+        let mut buffer = [0; 2 * 1024];
+        while matches!(self.io.read(&mut buffer).await, Ok(1..)) {}
+    }
+
+    /// Says that nothing more will be written, and waits until the peer ends too.
+    pub(super) async fn end(mut self) {
+        self.charge.resize(0);
+        if self.io.shutdown().await.is_ok() {
+            self.discard().await;
+        }
+    }
 }
 
 impl AsyncRead for Metered {
@@ -126,7 +141,6 @@ mod tests {
     use std::task::Waker;
 
     use reconverge::id::ConnectionId;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
     use crate::memory::Memory;

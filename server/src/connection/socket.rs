@@ -33,10 +33,23 @@ const FRAME_BYTES: usize = LARGE_BYTES;
 /// because a peer that writes something large may not read until it is written.
 const PONGS_MAX: usize = 64;
 
-/// How long a peer may read nothing while something waits for it, and how long it may take to
-/// read what is left when the connection ends.
+/// How long a peer may read nothing while something waits for it.
 const STALLED: Duration = Duration::from_secs(60);
+
+/// How long a peer may take to read what is left when the connection ends. As long is what it still
+/// sends read and dropped: a socket that is closed with something unread resets the connection, and
+/// the peer may lose the close frame with it.
 const FINISH: Duration = Duration::from_secs(3);
+
+/// How long a peer may take to say that it has read everything, before it is told that the
+/// connection ends.
+const SETTLE: Duration = Duration::from_millis(1500);
+
+/// How long nothing is written before the close frame, where the peer cannot be asked.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// What the ping carries that asks whether a peer has read everything.
+const SETTLED: &[u8] = b"settled?";
 
 /// What happens next on a connection.
 pub(super) enum Next {
@@ -60,6 +73,8 @@ pub(crate) struct Socket {
     /// Pings that were answered since all was flushed.
     pongs: usize,
     place: Option<OwnedSemaphorePermit>,
+    /// What comes from here on is not understood, or may not be held.
+    deaf: bool,
 }
 
 impl Socket {
@@ -88,6 +103,7 @@ impl Socket {
             stalled_since: None,
             pongs: 0,
             place: None,
+            deaf: false,
         }
     }
 
@@ -112,6 +128,7 @@ impl Socket {
         let holder = self.stream.get_ref().holder();
         holder.register(cx);
         if holder.is_evicted() {
+            self.deaf = true;
             return Poll::Ready(Next::Closing(Closing {
                 code: 1013,
                 reason: "holds too much of the relay's memory while others wait".into(),
@@ -170,7 +187,8 @@ impl Socket {
         }
     }
 
-    fn failed(&self, error: Error) -> Next {
+    fn failed(&mut self, error: Error) -> Next {
+        self.deaf = true;
         match error {
             Error::Capacity(error) => Next::Broken(Closing {
                 code: 1009,
@@ -273,35 +291,76 @@ impl Socket {
         }
     }
 
+    async fn write_out(&mut self, outbox: Option<&Arc<Outbox>>) {
+        std::future::poll_fn(|cx| match self.poll_write(cx, outbox) {
+            Ok(()) if self.unflushed || self.rest.is_some() => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
+    }
+
+    /// Writes what waits, and whether the peer has read all of it, within a bounded time; nothing
+    /// may be written afterwards but a close frame.
+    ///
+    /// A stock client (automerge-repo 2.5.6 on `ws`) takes in a sync message a moment after it was
+    /// read. When a close frame came right behind it, the socket is closing by then, its answer
+    /// throws in the midst of applying the change, and its copy of the document is unusable from
+    /// then on. What was read before a pong was sent is taken in before what is sent after the pong
+    /// is read.
+    pub(super) async fn settle(&mut self, outbox: Option<&Arc<Outbox>>) -> bool {
+        let settled = async {
+            self.write_out(outbox).await;
+            if self.deaf {
+                // It cannot be asked. Who lags by less than this has read what was written.
+                let io = self.stream.get_mut();
+                let _ = tokio::time::timeout(SILENCE, io.discard()).await;
+                return true;
+            }
+            let ping = Message::Ping(Bytes::from_static(SETTLED));
+            let sent = Pin::new(&mut self.stream).start_send(ping);
+            self.unflushed = true;
+            if sent.is_err() {
+                return false;
+            }
+            self.write_out(None).await;
+            std::future::poll_fn(|cx| self.poll_settled(cx)).await
+        };
+        let settled = tokio::time::timeout(SETTLE, settled).await;
+        settled.unwrap_or(false)
+    }
+
+    /// Drops what comes until the answer to the last ping.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        while self.pongs < PONGS_MAX {
+            let message = match Pin::new(&mut self.stream).poll_next(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(message))) => message,
+                Poll::Ready(_) => break,
+            };
+            match message {
+                Message::Pong(data) if data == SETTLED => return Poll::Ready(true),
+                Message::Pong(data) => self.stream.get_mut().control_ended(data.len()),
+                Message::Ping(data) => {
+                    self.stream.get_mut().control_ended(data.len());
+                    self.pongs += 1;
+                }
+                message => drop(self.stream.get_mut().message_ended(message.len())),
+            }
+        }
+        Poll::Ready(false)
+    }
+
     /// Writes what waits, says goodbye and ends, within a bounded time.
-    pub(super) async fn finish(&mut self, outbox: Option<&Arc<Outbox>>, closing: &Closing) {
+    pub(super) async fn finish(mut self, outbox: Option<&Arc<Outbox>>, closing: &Closing) {
         let end = async {
-            std::future::poll_fn(|cx| match self.poll_write(cx, outbox) {
-                Ok(()) if self.unflushed || self.rest.is_some() => Poll::Pending,
-                _ => Poll::Ready(()),
-            })
-            .await;
+            self.write_out(outbox).await;
             let code = CloseCode::from(closing.code);
             let reason: String = closing.reason.chars().take(100).collect();
-            let _ = self
-                .stream
-                .close(Some(CloseFrame {
-                    code,
-                    reason: reason.into(),
-                }))
-                .await;
-            // The peer's own close frame, so that the socket ends in peace.
-            let mut stream = Pin::new(&mut self.stream);
-            std::future::poll_fn(|cx| {
-                loop {
-                    match stream.as_mut().poll_next(cx) {
-                        Poll::Ready(Some(Ok(_))) => {}
-                        Poll::Ready(_) => return Poll::Ready(()),
-                        Poll::Pending => return Poll::Pending,
-                    }
-                }
-            })
-            .await;
+            let reason = reason.into();
+            let _ = self.stream.close(Some(CloseFrame { code, reason })).await;
+            // Not only when the peer has answered: until then it can send nothing, and stock clients
+            // throw when they try. What was held of messages is given back.
+            self.stream.into_inner().end().await;
         };
         let _ = tokio::time::timeout(FINISH, end).await;
     }
