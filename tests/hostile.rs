@@ -284,7 +284,12 @@ async fn the_greatest_message_is_read_and_a_greater_one_is_not() {
     world.refuses("nested", nested, 1002, "nested deeper").await;
     frame.push(0);
     world
-        .refuses("too-large", vec![binary(frame)], 1009, "too long")
+        .refuses(
+            "too-large",
+            vec![binary(frame)],
+            1009,
+            "larger than any may be",
+        )
         .await;
     let half = vec![0; MESSAGE_BYTES_MAX / 2];
     let parts = vec![
@@ -293,9 +298,22 @@ async fn the_greatest_message_is_read_and_a_greater_one_is_not() {
         part(b"x", Data::Continue, true),
     ];
     world
-        .refuses("too-many-parts", parts, 1009, "too long")
+        .refuses("too-many-parts", parts, 1009, "larger than any may be")
         .await;
     world.stays_below(GROWTH_MAX, base);
+}
+
+/// Whoever sends it still writes when it is closed, and must be told why all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_memory_has_no_room_for_is_told_and_logged() {
+    let mut world = World::with(&["--memory-mib", "128"]).await;
+    let frame = vec![0; 40 << 20];
+    let reason = "see --memory-mib";
+    world
+        .refuses("large", vec![binary(frame)], 1009, reason)
+        .await;
+    world.is_logged("large", "bytes=41943040 max=33554432");
+    assert!(!world.relay.log().contains("bad frame"));
 }
 
 /// A change that says nothing but how many operations it has.

@@ -14,8 +14,8 @@ use reconverge::history::Refusal;
 use reconverge::id::{ConnectionId, DocumentId, PeerId, Space};
 use reconverge::protocol::limits::SUBSCRIPTIONS_MAX;
 use reconverge::protocol::{
-    self, ChangeHash, Ephemeral, HeadsOfStorage, Message, ProtocolError, REFUSED_HASHES_MAX,
-    Refused, RemoteHeads, SyncEnvelope, named_heads,
+    self, ChangeHash, Ephemeral, HeadsOfStorage, MESSAGE_BYTES_MAX, Message, ProtocolError,
+    REFUSED_HASHES_MAX, Refused, RemoteHeads, SyncEnvelope, named_heads,
 };
 use reconverge::session::{Event, Session};
 use tokio::sync::OwnedSemaphorePermit;
@@ -385,6 +385,7 @@ impl Peer {
                     );
                     closing
                 }
+                Next::TooLarge { bytes, max } => self.too_large(bytes, max),
                 Next::Ended(reason) => return Closing { code: 1006, reason },
             };
             let outbox = self
@@ -428,6 +429,26 @@ impl Peer {
         match self.session.handle(&frame) {
             Ok(event) => self.event(&frame, event, permit),
             Err(error) => Err(self.bad_frame(&error)),
+        }
+    }
+
+    /// Ends the connection for a message that the memory has no room for, or that nobody may send.
+    fn too_large(&self, bytes: usize, max: usize) -> Closing {
+        let peer = self.session.remote().map(PeerId::as_str);
+        let what = match max < MESSAGE_BYTES_MAX {
+            true => "a quarter of the memory, which one may have; see --memory-mib",
+            false => "any may be",
+        };
+        warn!(
+            connection = self.id.0,
+            peer,
+            bytes,
+            max,
+            "a message is larger than {what}; connection closed, and its client will try again"
+        );
+        Closing {
+            code: 1009,
+            reason: format!("a message of {bytes} bytes; the relay takes {max}"),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame as WireFrame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -57,8 +57,13 @@ pub(super) enum Next {
     Closing(Closing),
     /// Somebody wants to know whether the peer still answers.
     Probe,
-    /// What came is no WebSocket, or too large.
+    /// What came is no WebSocket.
     Broken(Closing),
+    /// A message has, as far as it came, more bytes than one may have.
+    TooLarge {
+        bytes: usize,
+        max: usize,
+    },
     Ended(String),
     Deadline,
 }
@@ -190,10 +195,10 @@ impl Socket {
     fn failed(&mut self, error: Error) -> Next {
         self.deaf = true;
         match error {
-            Error::Capacity(error) => Next::Broken(Closing {
-                code: 1009,
-                reason: error.to_string(),
-            }),
+            Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => Next::TooLarge {
+                bytes: size,
+                max: max_size,
+            },
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
                 Next::Ended("closed by the peer".into())
             }
