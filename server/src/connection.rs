@@ -267,17 +267,11 @@ pub(crate) async fn serve(
         places: PollSemaphore::new(places),
     };
     let closing = peer.run(socket).await;
-    let name = peer
-        .connection
-        .as_ref()
-        .map(|connection| connection.peer.to_string());
-    debug!(
-        connection = id.0,
-        peer = name,
-        code = closing.code,
-        reason = closing.reason,
-        "closed"
-    );
+    let (code, reason) = (closing.code, closing.reason);
+    match peer.session.remote() {
+        Some(peer) => info!(connection = id.0, %peer, code, reason, "closed"),
+        None => debug!(connection = id.0, code, reason, "closed"),
+    }
     peer.leave().await;
 }
 
