@@ -256,6 +256,21 @@ async fn what_is_no_websocket_is_closed_and_logged() {
     }
 }
 
+/// What it sends under its own name passes; what is dropped is said once.
+#[tokio::test(flavor = "multi_thread")]
+async fn sync_messages_in_another_name_are_dropped_and_logged_once() {
+    let mut world = World::new().await;
+    let mut peer = Socket::join(&world.relay.url(), "borrows").await;
+    let foreign = || sync_frame("editor", id(1), b"anything");
+    let leave = protocol::encode(&Message::Leave { sender: "borrows" });
+    peer.send(vec![foreign(), foreign(), binary(leave)]).await;
+    assert_eq!(peer.closed().await, Some(1000));
+    world.is_logged("borrows", "sender=\"editor\"");
+    let log = world.relay.log();
+    assert_eq!(log.matches("in another peer's name").count(), 1, "{log}");
+    world.go_on().await;
+}
+
 /// Frames of any size and pings between them are a message like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_in_many_parts_is_read() {

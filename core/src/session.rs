@@ -2,9 +2,10 @@
 //! [`ClientSession`] as a client does.
 //!
 //! The handshake is `join` from the client, answered by `peer` or by `error` and the end. After
-//! that both sides talk freely. A message whose sender is not the peer that joined is dropped
-//! without a word: stock clients send every presence message that they receive back to where it
-//! came from, under its author's name.
+//! that both sides talk freely. A message whose sender is not the peer that joined is dropped:
+//! stock clients send every presence message that they receive back to where it came from, under
+//! its author's name. That nobody needs to hear of; a sync message is told as
+//! [`Event::Foreign`], since edits are lost with it.
 
 mod client;
 
@@ -52,6 +53,11 @@ pub enum Event<'a> {
     Sync(SyncEnvelope<'a>),
     /// It has not got a document that it was asked for; a relay asks nobody, so nothing follows.
     Unavailable,
+    /// It syncs a document under a name that is not its own, which is dropped.
+    Foreign {
+        /// The name.
+        sender: &'a str,
+    },
     /// It broadcasts.
     Ephemeral(Ephemeral<'a>),
     /// It wants to hear of other heads.
@@ -112,6 +118,9 @@ impl Session {
             }
         };
         if sender != remote.as_str() {
+            if let Message::Sync(SyncEnvelope { sender, .. }) = message {
+                return Ok(Event::Foreign { sender });
+            }
             return Ok(Event::Ignored("a message in another peer's name"));
         }
         Ok(match message {
@@ -206,6 +215,15 @@ mod tests {
             if matches!(protocol::decode(reply).unwrap(), Message::Peer { target: "ann", .. })));
         let other = protocol::encode(&Message::Leave { sender: "bob" });
         assert!(matches!(session.handle(&other).unwrap(), Event::Ignored(_)));
+        let foreign = protocol::encode(&Message::Sync(SyncEnvelope {
+            sender: "bob",
+            target: "relay",
+            document: "x".into(),
+            data: &[],
+            request: false,
+        }));
+        let foreign = session.handle(&foreign).unwrap();
+        assert_eq!(foreign, Event::Foreign { sender: "bob" });
         assert_eq!(session.handle(&leave).unwrap(), Event::Left);
         assert!(session.handle(&join("ann")).is_err(), "a second join");
     }

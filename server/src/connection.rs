@@ -193,7 +193,7 @@ impl Connection {
 
     /// Ends the connection for what it sent.
     pub(crate) fn refuse_frame(&self, error: &ProtocolError) {
-        warn!(peer = %self.peer, %error, "bad frame; connection closed");
+        warn!(connection = self.id.0, peer = %self.peer, %error, "bad frame; connection closed");
         self.outbox.answer(protocol::encode(&Message::Error {
             sender: Some(self.relay_peer.as_str()),
             target: Some(self.peer.as_str()),
@@ -241,6 +241,8 @@ pub(crate) struct Peer {
     shares: bool,
     /// Some were too many, and the log says so.
     refused_documents: bool,
+    /// It sent sync messages in another's name, and the log says so.
+    foreign: bool,
     places: PollSemaphore,
 }
 
@@ -264,6 +266,7 @@ pub(crate) async fn serve(
         holder,
         shares: false,
         refused_documents: false,
+        foreign: false,
         places: PollSemaphore::new(places),
     };
     let closing = peer.run(socket).await;
@@ -554,10 +557,20 @@ impl Peer {
                     reason: "left".into(),
                 });
             }
+            (from, Event::Foreign { sender }) => self.foreign(&from, sender),
             (_, Event::Ignored(why)) => trace!(connection = self.id.0, why, "ignored"),
             (_, Event::Joined { .. } | Event::Unavailable) => {}
         }
         Ok(())
+    }
+
+    /// A sync message in another's name is dropped; the log says so once.
+    fn foreign(&mut self, from: &Connection, sender: &str) {
+        if !std::mem::replace(&mut self.foreign, true) {
+            warn!(connection = self.id.0, peer = %from.peer, sender,
+                "a sync message in another peer's name is dropped, and so are further ones; a client \
+                 must send under the name that it joined with");
+        }
     }
 
     /// The slot of a document; `None` if the connection speaks of too many others.
