@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 use crate::connection::{self, Socket};
 use crate::demo;
 use crate::relay::Shared;
-use crate::sockets::{self, Place};
+use crate::sockets::{self, Place, WAITING_SOCKETS_MAX};
 
 /// How long a request's head may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -95,7 +95,7 @@ async fn serve(relay: Arc<Shared>, stream: TcpStream, place: Arc<Place>) {
         biased;
         _ = stream.readable() => {}
         () = relay.stopping.cancelled() => return,
-        () = place.gives_way() => return,
+        () = place.gives_way() => return tell_refused(&relay, &place, sockets::Full::Waiting),
         () = tokio::time::sleep(HEADER_TIMEOUT) => return,
     }
     let gives_way = place.speaks();
@@ -117,7 +117,7 @@ async fn serve(relay: Arc<Shared>, stream: TcpStream, place: Arc<Place>) {
     );
     let ended = tokio::select! {
         () = relay.stopping.cancelled() => return,
-        () = gives_way.cancelled() => return,
+        () = gives_way.cancelled() => return tell_refused(&relay, &place, sockets::Full::Waiting),
         ended = tokio::time::timeout(relay.config.upgrade_timeout, http) => ended,
     };
     match ended {
@@ -239,24 +239,40 @@ fn upgrade(
 
 /// Tells a client that it cannot be connected, and ends its socket.
 fn no_room(relay: &Shared, place: &Place, full: sockets::Full) -> Response<Full<Bytes>> {
-    let (text, option) = match full {
-        sockets::Full::All => (
-            "the relay has all the connections it takes\n",
-            "--connections-max",
-        ),
-        sockets::Full::Address => (
-            "the relay has all the connections it takes from one address\n",
-            "--connections-per-address-max",
-        ),
+    tell_refused(relay, place, full);
+    let text = match full {
+        sockets::Full::All => "the relay has all the connections it takes\n",
+        sockets::Full::Address => "the relay has all the connections it takes from one address\n",
+        sockets::Full::Waiting => "too many wait to be connected\n",
     };
-    if let Some(others) = relay.sockets.refused(Instant::now()) {
-        let address = place.origin();
-        warn!(%address, others, "connections are refused; see {option}");
-    }
     let mut response = page(StatusCode::SERVICE_UNAVAILABLE, text);
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// Tells the operator that somebody is refused, and what helps.
+fn tell_refused(relay: &Shared, place: &Place, full: sockets::Full) {
+    let Some(others) = relay.sockets.refused(full, Instant::now()) else {
+        return;
+    };
+    let address = place.origin();
+    let option = match full {
+        sockets::Full::All => "--connections-max",
+        sockets::Full::Address => "--connections-per-address-max",
+        sockets::Full::Waiting => {
+            let waiting_max = relay.sockets.limits().waiting;
+            warn!(
+                %address, others, waiting_max,
+                "sockets are ended before they became WebSockets, since more wait than may, or more \
+                 than half of them from one address; clients try again by themselves. Fewer may \
+                 wait than {WAITING_SOCKETS_MAX} if the process may not open more files (ulimit -n); \
+                 a reverse proxy can let clients in more slowly"
+            );
+            return;
+        }
+    };
+    warn!(%address, others, "connections are refused; see {option}");
 }
 
 /// The space that a url's query names; the default one if it names none.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 
 /// Most sockets that wait; an idle one takes some 10 KiB.
-const WAITING_SOCKETS_MAX: usize = 4096;
+pub(crate) const WAITING_SOCKETS_MAX: usize = 4096;
 
 /// Descriptors that one worker of the workshop takes: three pipes, one more while it starts, and
 /// what the runtime watches it with.
@@ -32,7 +32,7 @@ const SPARE_DESCRIPTORS: usize = 64;
 /// With fewer than so many there is nothing to serve.
 const CONNECTIONS_MIN: usize = 16;
 
-/// The log has at most one line of refused connections in such a time.
+/// The log has at most one line of each kind of refused connections in such a time.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// How many sockets there may be.
@@ -40,7 +40,7 @@ const QUIET: Duration = Duration::from_secs(60);
 pub(crate) struct Limits {
     pub(crate) connected: usize,
     pub(crate) connected_per_address: usize,
-    waiting: usize,
+    pub(crate) waiting: usize,
     waiting_per_address: usize,
 }
 
@@ -104,8 +104,8 @@ struct State {
     waiting: usize,
     /// Those that wait, by when they came.
     waiting_from: HashMap<IpAddr, BTreeMap<u64, CancellationToken>>,
-    /// When the log last said that somebody was refused, and how many were since.
-    refusals: (Option<Instant>, u64),
+    /// When the log last said that somebody was refused for each reason, and how many were since.
+    refusals: [(Option<Instant>, u64); 3],
     /// How many wait, and of whom, so that the one with most is found.
     most_waiting: BTreeSet<(usize, IpAddr)>,
 }
@@ -155,9 +155,16 @@ pub(crate) enum Full {
     All,
     /// There are as many from this address.
     Address,
+    /// It gave way while it waited to be upgraded.
+    Waiting,
 }
 
 impl Sockets {
+    /// How many there may be.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -209,9 +216,9 @@ impl Sockets {
 
     /// Somebody was refused. `Some` when the log is to say so, with the number of those who were
     /// since it last did.
-    pub(crate) fn refused(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn refused(&self, why: Full, now: Instant) -> Option<u64> {
         let mut state = self.state();
-        let (told_at, others) = &mut state.refusals;
+        let (told_at, others) = &mut state.refusals[why as usize];
         if told_at.is_some_and(|at| now < at + QUIET) {
             *others += 1;
             return None;
@@ -273,7 +280,7 @@ impl Place {
         // One that was just told to give way is as good as gone.
         let number = self.number.load(Ordering::Relaxed);
         if state.remove_waiting(self.origin, number).is_none() {
-            return Err(Full::All);
+            return Err(Full::Waiting);
         }
         state.connected += 1;
         *state.connected_from.entry(self.origin).or_default() += 1;
@@ -368,7 +375,11 @@ mod tests {
         let stay: Vec<_> = (0..100).filter(|&n| !gone(&flood)[n]).collect();
         assert_eq!(stay, [98, 99]);
         assert!(honest.connect().is_ok());
-        assert_eq!(flood[0].connect().unwrap_err(), Full::All, "it gave way");
+        assert_eq!(
+            flood[0].connect().unwrap_err(),
+            Full::Waiting,
+            "it gave way"
+        );
     }
 
     #[test]
@@ -407,8 +418,13 @@ mod tests {
     #[test]
     fn refusals_are_one_line_a_minute() {
         let (sockets, start) = (sockets([1, 1, 1, 1]), Instant::now());
-        let after = |s| sockets.refused(start + Duration::from_secs(s));
+        let after = |s| sockets.refused(Full::All, start + Duration::from_secs(s));
         assert_eq!(after(0), Some(0));
+        assert_eq!(
+            sockets.refused(Full::Waiting, start),
+            Some(0),
+            "another reason"
+        );
         assert_eq!((after(1), after(59)), (None, None));
         assert_eq!(after(60), Some(2));
     }
