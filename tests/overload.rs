@@ -282,6 +282,9 @@ fn numbers_out_of_range_are_refused_at_the_start() {
         ("--listen", "nowhere"),
         ("--verify", "never"),
         ("--log-format", "xml"),
+        ("--log", "nonsense"),
+        ("--log", "info,nonsense"),
+        ("--log", "=="),
     ];
     let folder = tempfile::tempdir().unwrap();
     for (flag, value) in flags {
@@ -306,4 +309,55 @@ fn numbers_out_of_range_are_refused_at_the_start() {
         }
     }
     assert!(!folder.path().join("data").exists(), "nothing was begun");
+}
+
+/// Aim: options that do not go together, and a system that gives too little, are refused before
+/// anything is made, with an error that says what to change.
+#[test]
+fn what_does_not_go_together_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = relay_executable().display().to_string();
+    let words = |limit: &str, arguments: &str| {
+        let data = folder.path().join("data");
+        let data = data.display();
+        let line =
+            format!("{limit} exec {relay} serve --listen 127.0.0.1:0 --data {data} {arguments}");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &line])
+            .output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let few = "--connections-max 10 --connections-per-address-max 11";
+    for (arguments, named) in [
+        (
+            "--memory-mib 128 --cache-mib 33",
+            ["--cache-mib 33", "--memory-mib to 132"],
+        ),
+        (
+            "--memory-mib 128 --sending-mib 64",
+            ["--sending-mib 64", "--memory-mib to 256"],
+        ),
+        (
+            few,
+            ["--connections-per-address-max 11", "--connections-max 10"],
+        ),
+    ] {
+        let words = words("", arguments);
+        assert!(named.iter().all(|name| words.contains(name)), "{words}");
+    }
+    let words = words("ulimit -n 64;", "");
+    let named = ["only 64 files", "the relay needs 1", "ulimit -n"];
+    assert!(named.iter().all(|name| words.contains(name)), "{words}");
+    assert!(!folder.path().join("data").exists(), "nothing was begun");
+}
+
+/// Aim: the log says at the start what the relay chose where nothing was given.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_what_was_chosen() {
+    let relay = Relay::start_with(&["--memory-mib", "256"]);
+    let log = relay.log();
+    let chosen = "memory_mib=256 message_mib_max=64 sending_mib=32 cache_mib=16";
+    assert!(log.contains(chosen), "{log}");
 }

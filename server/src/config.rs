@@ -102,7 +102,8 @@ impl Config {
 impl Config {
     /// The largest WebSocket message that is taken: when it is worked on, the memory has room for it
     /// three times.
-    pub(crate) fn message_bytes_max(&self) -> usize {
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
         MESSAGE_BYTES_MAX.min(self.memory_bytes_max / 4)
     }
 
@@ -132,7 +133,9 @@ impl Config {
         processors.saturating_sub(1).min(room).max(1)
     }
 
-    pub(crate) fn sending_bytes_max(&self) -> usize {
+    /// Bytes of large messages that may be on their way out.
+    #[must_use]
+    pub fn sending_bytes_max(&self) -> usize {
         self.sending_bytes_max.unwrap_or(self.memory_bytes_max / 8)
     }
 }

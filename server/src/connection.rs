@@ -4,6 +4,7 @@ mod metered;
 mod socket;
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -230,6 +231,8 @@ impl Connection {
 pub(crate) struct Peer {
     relay: Arc<Shared>,
     id: ConnectionId,
+    /// Where it comes from: one that has not joined has no name.
+    address: IpAddr,
     space: Space,
     session: Session,
     connection: Option<Arc<Connection>>,
@@ -252,6 +255,7 @@ pub(crate) async fn serve(
     socket: Socket,
     holder: Arc<Holder>,
     id: ConnectionId,
+    address: IpAddr,
     space: Space,
 ) {
     let places = Arc::new(tokio::sync::Semaphore::new(WAITING_MAX));
@@ -260,6 +264,7 @@ pub(crate) async fn serve(
         spoken_of: relay.spoken_of.holder(id).charge(0),
         relay,
         id,
+        address,
         space,
         connection: None,
         documents: HashMap::new(),
@@ -377,6 +382,7 @@ impl Peer {
                     warn!(
                         connection = self.id.0,
                         peer,
+                        address = %self.address,
                         error = closing.reason,
                         "bad frame; connection closed"
                     );
@@ -439,6 +445,7 @@ impl Peer {
         warn!(
             connection = self.id.0,
             peer,
+            address = %self.address,
             bytes,
             max,
             "a message is larger than {what}; connection closed, and its client will try again"
@@ -452,7 +459,7 @@ impl Peer {
     fn bad_frame(&mut self, error: &ProtocolError) -> Closing {
         let farewell = self.session.farewell(error);
         let peer = self.session.remote().map(PeerId::as_str);
-        warn!(connection = self.id.0, peer, %error, "bad frame; connection closed");
+        warn!(connection = self.id.0, peer, address = %self.address, %error, "bad frame; connection closed");
         let closing = Closing {
             code: 1002,
             reason: "bad frame".into(),
@@ -599,13 +606,16 @@ impl Peer {
     /// Refuses one document more than a connection may speak of. The others go on.
     fn refuse_document(&mut self, from: &Connection, sync: &SyncEnvelope<'_>) {
         let max = self.documents.len();
-        let what = match max >= self.relay.config.documents_max {
-            true => "documents of one connection",
-            false => "documents that the relay has memory for",
+        let (what, option) = match max >= self.relay.config.documents_max {
+            true => ("documents of one connection", ""),
+            false => (
+                "documents that the relay has memory for",
+                " (see --memory-mib)",
+            ),
         };
         if !std::mem::replace(&mut self.refused_documents, true) {
             warn!(connection = self.id.0, peer = %from.peer, max,
-                "too many {what}; further ones are refused");
+                "too many {what}{option}; further ones are refused");
         }
         let error = ProtocolError::Limit {
             what,

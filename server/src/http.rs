@@ -202,7 +202,7 @@ fn upgrade(
         Ok(connected) => connected,
         Err(full) => return no_room(relay, place, full),
     };
-    let id = relay.new_connection();
+    let (id, address) = (relay.new_connection(), place.origin());
     let upgrading = hyper::upgrade::on(&mut request);
     let relay = relay.clone();
     let tasks = relay.tasks.clone();
@@ -224,7 +224,7 @@ fn upgrade(
             relay.config.message_bytes_max(),
         )
         .await;
-        connection::serve(relay, socket, holder, id, space).await;
+        connection::serve(relay, socket, holder, id, address, space).await;
     });
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

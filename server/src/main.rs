@@ -85,59 +85,64 @@ struct Serve {
     /// own server names itself; with another name their edits stay where they are.
     #[arg(long, env = "RECONVERGE_PEER_ID", value_parser = peer_id)]
     peer_id: Option<PeerId>,
-    /// Memory for the cache of the file's pages, in MiB.
+    /// Memory for the cache of the file's pages, in MiB: at least 1, at most a quarter of the memory.
     #[arg(long, env = "RECONVERGE_CACHE_MIB", default_value_t = 16, value_parser = mib(1))]
     cache_mib: usize,
     /// Most connections at a time; others are answered 503. Each takes a file descriptor, of which
     /// the relay takes as many as the system lets it (`ulimit -Hn`); the log says if they do not
-    /// suffice.
+    /// suffice. 1 to 10,000,000.
     #[arg(long, env = "RECONVERGE_CONNECTIONS_MAX", default_value_t = 100_000,
         value_parser = number(10_000_000))]
     connections_max: usize,
     /// Most of them from one address (a /64 of IPv6); others are answered 503. Half of all, if it
     /// is not given. Behind a reverse proxy all come from the proxy's: give it as many as all.
+    /// 1 to --connections-max.
     #[arg(long, env = "RECONVERGE_CONNECTIONS_PER_ADDRESS_MAX", value_parser = number(10_000_000))]
     connections_per_address_max: Option<usize>,
-    /// Seconds between pings. A connection that is silent for two of them is closed.
+    /// Seconds between pings. A connection that is silent for two of them is closed. 1 to
+    /// 86,400.
     #[arg(long, env = "RECONVERGE_PING_INTERVAL_S", default_value_t = 20,
         value_parser = seconds(DAY_S))]
     ping_interval_s: u64,
-    /// Seconds after which a document that nobody uses is dropped from memory.
+    /// Seconds after which a document that nobody uses is dropped from memory. 1 to 31,536,000.
     #[arg(long, env = "RECONVERGE_IDLE_TIMEOUT_S", default_value_t = 30,
         value_parser = seconds(YEAR_S))]
     idle_timeout_s: u64,
-    /// Memory of the relay's own process, in MiB. Near it, connections that hold much are not read;
+    /// Memory of the relay's own process, in MiB: at least 128. Near it, connections that hold much are not read;
     /// if others wait for long, the one that held most is closed. Without it, half of what the
     /// machine has, or the control group. Messages above a quarter of it are not taken. The workshop
     /// has its own (see --workshop-memory-mib).
     #[arg(long, env = "RECONVERGE_MEMORY_MIB", value_parser = mib(128))]
     memory_mib: Option<usize>,
     /// Memory for large messages that are being sent, in MiB; those who need more wait. Without it,
-    /// an eighth of the memory.
+    /// an eighth of the memory; at least 1, at most a quarter.
     #[arg(long, env = "RECONVERGE_SENDING_MIB", value_parser = mib(1))]
     sending_mib: Option<usize>,
     /// When to check what only a document's contents can tell: `later` than changes are stored and
     /// passed on, or `inline`, before; then every edit waits until its document was built.
     #[arg(long, env = "RECONVERGE_VERIFY", default_value = "later")]
     verify: VerifyWhen,
-    /// With `later`: seconds after which new changes are checked at the latest.
+    /// With `later`: seconds after which new changes are checked at the latest. 1 to 31,536,000.
     #[arg(long, env = "RECONVERGE_VERIFY_LAG_S", default_value_t = 60,
         value_parser = seconds(YEAR_S))]
     verify_lag_s: u64,
     /// With `later`: new changes of a document (or an eighth of its history, if that is more) after
-    /// which they are checked before.
+    /// which they are checked before. At least 1.
     #[arg(long, env = "RECONVERGE_VERIFY_LAG_CHANGES", default_value_t = 4096,
         value_parser = clap::value_parser!(u32).range(1..))]
     verify_lag_changes: u32,
     /// Documents that are unpacked, checked or compacted at a time, each in a process of its own.
+    /// 1 to 1,024.
     #[arg(long, env = "RECONVERGE_WORKSHOP_WORKERS", default_value_t = 1,
         value_parser = number(1024))]
     workshop_workers: usize,
-    /// Memory of each such process, in MiB of address space.
+    /// Memory of each such process, in MiB of address space: at least 16. About 1 KB for each
+    /// operation of a document that is to be checked.
     #[arg(long, env = "RECONVERGE_WORKSHOP_MEMORY_MIB", default_value_t = 3072,
         value_parser = mib(16))]
     workshop_memory_mib: usize,
-    /// CPU seconds of each such process; it is killed after twice as long by the clock.
+    /// CPU seconds of each such process; it is killed after twice as long by the clock. 1
+    /// to 86,400.
     #[arg(long, env = "RECONVERGE_WORKSHOP_CPU_S", default_value_t = 60,
         value_parser = seconds(DAY_S))]
     workshop_cpu_s: u64,
@@ -148,13 +153,46 @@ struct Serve {
     #[arg(long, env = "RECONVERGE_LOG_FORMAT", default_value = "human")]
     log_format: LogFormat,
     /// Most that is logged in a minute, in KiB; what is more is left out, and counted in the log.
-    /// Lines are cut at 4 KiB.
+    /// Lines are cut at 4 KiB. 16 to 1,048,576.
     #[arg(long, env = "RECONVERGE_LOG_KIB_PER_MINUTE", default_value_t = 768,
         value_parser = kib(16))]
     log_kib_per_minute: usize,
-    /// What to log: error, warn, info, debug or trace, also per module.
-    #[arg(long, env = "RECONVERGE_LOG", default_value = "info")]
+    /// What to log: off, error, warn, info, debug or trace, and after it for single modules, as in
+    /// `info,reconverge_server::http=debug`.
+    #[arg(long, env = "RECONVERGE_LOG", default_value = "info", value_parser = log_filter)]
     log: String,
+}
+
+impl Serve {
+    /// Whether the options go together.
+    fn check(&self) -> Result<(), String> {
+        let memory = self.memory_bytes() / MIB;
+        let quarter = memory / 4;
+        let parts = [
+            ("--cache-mib", Some(self.cache_mib)),
+            ("--sending-mib", self.sending_mib),
+        ];
+        for (option, mib) in parts {
+            if let Some(mib) = mib.filter(|mib| *mib > quarter) {
+                return Err(format!(
+                    "{option} {mib} is more than a quarter of the memory, which has {memory} MiB: \
+                     raise --memory-mib to {} or more, or lower {option} to {quarter} or less",
+                    4 * mib
+                ));
+            }
+        }
+        let (all, each) = (self.connections_max, self.connections_per_address_max);
+        if let Some(each) = each.filter(|each| *each > all) {
+            return Err(format!(
+                "--connections-per-address-max {each} is more than --connections-max {all}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.memory_mib.map_or_else(default_memory, |mib| mib * MIB)
+    }
 }
 
 const MIB: usize = 1024 * 1024;
@@ -190,6 +228,22 @@ enum VerifyWhen {
 enum LogFormat {
     Human,
     Json,
+}
+
+/// A word alone is a level: as a module, which it could be, too, it would silence all others.
+fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    EnvFilter::try_new(text).map_err(|e| e.to_string())?;
+    let words = text.split(',').map(str::trim);
+    let mut alone = words.filter(|word| !word.contains(['=', '[', ']', '{', '}']));
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    match alone.find(|word| !is_level(word)) {
+        Some(word) => Err(format!(
+            "{word:?} is no level ({}); a module has one behind it, as in {word}=debug",
+            LEVELS.join(", ")
+        )),
+        None => Ok(text.to_owned()),
+    }
 }
 
 fn peer_id(text: &str) -> Result<PeerId, String> {
@@ -234,13 +288,7 @@ fn run(serve: &Serve) -> Result<(), String> {
     // each after it. Where the kernel does not know the setting, that is the price.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let filter = EnvFilter::try_new(&serve.log)
-        .map_err(|e| format!("--log {:?} is not a filter: {e}", serve.log));
-    let default = EnvFilter::new("info");
-    let (filter, bad_filter) = match filter {
-        Ok(filter) => (filter, None),
-        Err(reason) => (default, Some(reason)),
-    };
+    let filter = EnvFilter::try_new(&serve.log).map_err(|e| e.to_string())?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let form = match serve.log_format {
         LogFormat::Human => Form::Human { colours },
@@ -251,9 +299,7 @@ fn run(serve: &Serve) -> Result<(), String> {
         .with(filter)
         .with(log.clone())
         .init();
-    if let Some(reason) = bad_filter {
-        return Err(reason);
-    }
+    serve.check()?;
     if serve.demo && !demo::is_built() {
         return Err(String::from(
             "--demo: this binary was built without the demo. Run `npm install && npm run build` in \
@@ -261,8 +307,6 @@ fn run(serve: &Serve) -> Result<(), String> {
         ));
     }
     raise_descriptors();
-    std::fs::create_dir_all(&serve.data)
-        .map_err(|e| format!("cannot make the folder {}: {e}", serve.data.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .on_thread_park(allocator::collect)
@@ -299,16 +343,6 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
     let told = |kind| tokio::signal::unix::signal(kind).map_err(|e| e.to_string());
     let mut terminate = told(SignalKind::terminate())?;
     let mut interrupt = told(SignalKind::interrupt())?;
-    let file = serve.data.join("reconverge.redb");
-    let name = file.display().to_string();
-    let storage_id = uuid::Uuid::new_v4().to_string();
-    let cache = serve.cache_mib * 1024 * 1024;
-    let open = async || RedbStorage::open(&file, cache, &storage_id);
-    let storage = until_let_go(&name, open, |e| matches!(e, StorageError::InUse)).await;
-    let storage = storage.map_err(|e| format!("cannot open {name}: {e}"))?;
-    if storage.is_new() {
-        warn!(file = %name, "there was no such file: a new store was made, with nothing in it");
-    }
     let defaults = Config::default();
     let config = Config {
         listen: serve.listen,
@@ -316,9 +350,7 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
         connections_per_address_max: serve.connections_per_address_max,
         ping_interval: Duration::from_secs(serve.ping_interval_s),
         idle_timeout: Duration::from_secs(serve.idle_timeout_s),
-        memory_bytes_max: serve
-            .memory_mib
-            .map_or_else(default_memory, |mib| mib * MIB),
+        memory_bytes_max: serve.memory_bytes(),
         sending_bytes_max: serve.sending_mib.map(|mib| mib * MIB),
         verify: match serve.verify {
             VerifyWhen::Later => Verify::Later,
@@ -336,18 +368,40 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
         demo: serve.demo,
         ..defaults
     };
+    // Before anything is made.
+    Relay::check(&config).map_err(|e| e.to_string())?;
+    std::fs::create_dir_all(&serve.data)
+        .map_err(|e| format!("cannot make the folder {}: {e}", serve.data.display()))?;
+    let file = serve.data.join("reconverge.redb");
+    let name = file.display().to_string();
+    let storage_id = uuid::Uuid::new_v4().to_string();
+    let cache = serve.cache_mib * MIB;
+    let open = async || RedbStorage::open(&file, cache, &storage_id);
+    let storage = until_let_go(&name, open, |e| matches!(e, StorageError::InUse)).await;
+    let storage = storage.map_err(|e| format!("cannot open {name}: {e}"))?;
+    if storage.is_new() {
+        warn!(file = %name, "there was no such file: a new store was made, with nothing in it");
+    }
     let peer_id = match &serve.peer_id {
         Some(peer_id) => peer_id.clone(),
         None => peer_id(&format!("storage-server-{}", storage.storage_id()))?,
     };
     let storage_id = storage.storage_id();
+    let chosen = [
+        config.memory_bytes_max,
+        config.message_bytes_max(),
+        config.sending_bytes_max(),
+    ];
     let relay = Relay::start(config, peer_id.clone(), Arc::new(storage), Arc::new(Open));
     let relay = relay.await.map_err(|e| e.to_string())?;
     let address = relay.address();
     // For people and for scripts that asked for port 0; the log goes to standard error.
     println!("listening on {address}");
     // Apps that ask what a certain storage has must be told its id.
-    info!(%address, data = %serve.data.display(), %peer_id, %storage_id, "serving");
+    let [memory_mib, message_mib_max, sending_mib] = chosen.map(|bytes| bytes / MIB);
+    let cache_mib = serve.cache_mib;
+    info!(%address, data = %serve.data.display(), %peer_id, %storage_id, memory_mib,
+        message_mib_max, sending_mib, cache_mib, "serving");
     if serve.demo {
         info!("the demo is at http://{address}/");
     }

@@ -47,9 +47,16 @@ pub enum RelayError {
     },
     /// The system gives the process too few descriptors for a socket each.
     #[error(
-        "the process may have only {0} files and sockets open at a time: raise its limit (ulimit -n)"
+        "the process may have only {descriptors} files and sockets open at a time, and the relay \
+         needs {needed}, and one more for each connection: raise its limit (ulimit -n), or have \
+         fewer workers in the workshop (--workshop-workers)"
     )]
-    Descriptors(usize),
+    Descriptors {
+        /// How many it may have.
+        descriptors: usize,
+        /// The least that it needs.
+        needed: usize,
+    },
     /// The relay was told to run in a way that it cannot.
     #[error("{0} is 0, or too large")]
     Config(&'static str),
@@ -182,6 +189,16 @@ pub struct Relay {
 }
 
 impl Relay {
+    /// Whether a relay could be started so in this process, as far as that can be told before
+    /// anything is opened.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn check(config: &Config) -> Result<(), RelayError> {
+        config.check().map_err(RelayError::Config)?;
+        limits(config).map(drop)
+    }
+
     /// Starts a relay on the current multi-threaded tokio runtime. `peer_id` is its name: apps
     /// may expect `storage-server` in it.
     ///
@@ -201,12 +218,12 @@ impl Relay {
         let listener = until_let_go(&address.to_string(), bind, in_use).await;
         let listener = listener.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let limits = Limits::new(&config).map_err(RelayError::Descriptors)?;
+        let limits = limits(&config)?;
         if limits.connected < config.connections_max {
             info!(
                 connections_max = limits.connected,
                 connections_per_address_max = limits.connected_per_address,
-                "the process may not open more sockets: fewer connections than configured"
+                "the process may not open more sockets (ulimit -n): fewer connections than configured"
             );
         }
         let (committer, writer) = Committer::start(storage.clone()).map_err(RelayError::Writer)?;
@@ -276,6 +293,14 @@ impl Relay {
             warn!("the writer ended badly");
         }
     }
+}
+
+fn limits(config: &Config) -> Result<Limits, RelayError> {
+    let limits = Limits::new(config);
+    limits.map_err(|few| RelayError::Descriptors {
+        descriptors: few.descriptors,
+        needed: few.needed,
+    })
 }
 
 /// Tells documents when to check what is new. As many have a place at a time as keep the workshop

@@ -45,19 +45,21 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// What the configuration asks for, as far as the process may open files; an error is how many
-    /// it may.
-    pub(crate) fn new(config: &Config) -> Result<Self, usize> {
+    /// What the configuration asks for, as far as the process may open files.
+    pub(crate) fn new(config: &Config) -> Result<Self, TooFew> {
         let descriptors = getrlimit(Resource::Nofile).current;
         let descriptors = descriptors.map_or(usize::MAX, |number| number as usize);
         Self::within(descriptors, open_descriptors(), config)
     }
 
-    fn within(descriptors: usize, open: usize, config: &Config) -> Result<Self, usize> {
+    fn within(descriptors: usize, open: usize, config: &Config) -> Result<Self, TooFew> {
         let own = open + SPARE_DESCRIPTORS + config.workshop.workers * WORKER_DESCRIPTORS;
         let free = descriptors.saturating_sub(own);
         if free < 2 * CONNECTIONS_MIN {
-            return Err(descriptors);
+            return Err(TooFew {
+                descriptors,
+                needed: own + 2 * CONNECTIONS_MIN,
+            });
         }
         let waiting = WAITING_SOCKETS_MAX.min(free / 4);
         let connected = config.connections_max.min(free - waiting);
@@ -69,6 +71,13 @@ impl Limits {
             waiting_per_address: waiting.div_ceil(2),
         })
     }
+}
+
+/// The process may not open as many files as a relay needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooFew {
+    pub(crate) descriptors: usize,
+    pub(crate) needed: usize,
 }
 
 /// How many descriptors the process has open; where the system does not tell, about as many as a
@@ -446,7 +455,11 @@ mod tests {
         assert_eq!(many.connected_per_address, 50_000);
         let few = within(1024, &config).unwrap();
         assert_eq!((few.connected, few.waiting), (693, 231));
-        assert_eq!(within(64, &config), Err(64));
+        let few = TooFew {
+            descriptors: 64,
+            needed: 132,
+        };
+        assert_eq!(within(64, &config), Err(few));
         config.connections_per_address_max = Some(7);
         assert_eq!(within(1024, &config).unwrap().connected_per_address, 7);
     }
