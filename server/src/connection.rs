@@ -398,13 +398,12 @@ impl Peer {
             let joined = self.session.remote().is_some();
             match &self.connection {
                 // A client that is not ours may not stand a close frame behind a sync message. If it
-                // does not read in time, the connection ends as if the relay had been killed.
+                // does not read in time, it is sent none.
                 Some(connection) if joined && !connection.is_ours() => {
-                    if socket.settle(outbox).await {
-                        socket.finish(None, &closing).await;
-                    }
+                    let settled = socket.settle(outbox).await;
+                    socket.finish(None, settled.then_some(&closing)).await;
                 }
-                _ => socket.finish(outbox, &closing).await,
+                _ => socket.finish(outbox, Some(&closing)).await,
             }
             return closing;
         }

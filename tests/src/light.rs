@@ -71,6 +71,26 @@ pub enum Fault {
     Silence(Duration, String),
 }
 
+impl Fault {
+    /// Whether the relay ended the connection: with a close frame, or without one, as it does to
+    /// clients that do not answer and may not stand one.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
+        let without = |error: &tungstenite::Error| {
+            matches!(
+                error,
+                tungstenite::Error::Protocol(ResetWithoutClosingHandshake)
+            )
+        };
+        match self {
+            Self::Closed => true,
+            Self::Socket(error) => without(error),
+            _ => false,
+        }
+    }
+}
+
 impl From<tungstenite::Error> for Fault {
     fn from(error: tungstenite::Error) -> Self {
         match error {

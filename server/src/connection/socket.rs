@@ -355,16 +355,19 @@ impl Socket {
         Poll::Ready(false)
     }
 
-    /// Writes what waits, says goodbye and ends, within a bounded time.
-    pub(super) async fn finish(mut self, outbox: Option<&Arc<Outbox>>, closing: &Closing) {
+    /// Writes what waits, says goodbye, if it may, and ends, within a bounded time.
+    pub(super) async fn finish(mut self, outbox: Option<&Arc<Outbox>>, closing: Option<&Closing>) {
         let end = async {
-            self.write_out(outbox).await;
-            let code = CloseCode::from(closing.code);
-            let reason: String = closing.reason.chars().take(100).collect();
-            let reason = reason.into();
-            let _ = self.stream.close(Some(CloseFrame { code, reason })).await;
+            if let Some(closing) = closing {
+                self.write_out(outbox).await;
+                let code = CloseCode::from(closing.code);
+                let reason: String = closing.reason.chars().take(100).collect();
+                let reason = reason.into();
+                let _ = self.stream.close(Some(CloseFrame { code, reason })).await;
+            }
             // Not only when the peer has answered: until then it can send nothing, and stock clients
-            // throw when they try. What was held of messages is given back.
+            // throw when they try. Nor is it reset: the answers of one that lags must not fail, which
+            // does the same. What was held of messages is given back.
             self.stream.into_inner().end().await;
         };
         let _ = tokio::time::timeout(FINISH, end).await;

@@ -123,7 +123,7 @@ fn to_relay(relay: &mut Session, bytes: &[u8], joined: bool) -> bool {
         Ok(Event::RemoteSubscription { add, remove }) => {
             assert!(add.len().max(remove.len()) <= protocol::limits::SUBSCRIPTIONS_MAX);
         }
-        Ok(Event::Unavailable | Event::Left | Event::Ignored(_)) => {}
+        Ok(Event::Unavailable | Event::Left | Event::Foreign { .. } | Event::Ignored(_)) => {}
     }
     assert_eq!(joined, before.is_some(), "nothing but a join comes first");
     true
