@@ -26,6 +26,7 @@ use tokio_util::sync::PollSemaphore;
 use tracing::{debug, info, trace, warn};
 
 use crate::document::{Incoming, Input, Slot};
+use crate::fair::Owner;
 use crate::large::{LARGE_BYTES, Place};
 use crate::memory::{Charge, Holder, SMALL_BYTES};
 use crate::outbox::{Closing, Frame, Outbox};
@@ -87,6 +88,7 @@ impl Permit {
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     pub(crate) peer: PeerId,
+    since: std::time::Instant,
     /// The id of its storage, if it keeps what it syncs.
     pub(crate) storage_id: Option<String>,
     pub(crate) space: Space,
@@ -103,6 +105,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// As who it has work done.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner {
+            id: self.id,
+            since: Some(self.since),
+        }
+    }
+
     /// Whether it understands our extensions.
     pub(crate) fn is_ours(&self) -> bool {
         self.reconverge > 0
@@ -479,6 +489,7 @@ impl Peer {
         Arc::new(Connection {
             id: self.id,
             peer,
+            since: std::time::Instant::now(),
             storage_id,
             space: self.space.clone(),
             outbox: Outbox::new(&self.holder),
@@ -708,7 +719,7 @@ impl Peer {
                     if relay.stopping.is_cancelled() || to.outbox.is_closing() {
                         return;
                     }
-                    let _turn = relay.long_work.take(to.id).await;
+                    let _turn = relay.long_work.take(to.owner(), Duration::ZERO).await;
                     for slot in slots {
                         slot.replay(&to, &storages);
                     }

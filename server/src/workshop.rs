@@ -135,17 +135,28 @@ impl Job {
     /// Whether it will probably be short. What is declared costs a look at the chunk; whoever lies
     /// is found out by a tighter limit.
     fn is_quick(&self) -> bool {
-        const BYTES_MAX: u64 = 1024 * 1024;
-        const ROWS_MAX: u64 = 256 * 1024;
+        let (bytes, rows) = self.size();
+        bytes <= QUICK_BYTES_MAX && rows.is_some_and(|rows| rows <= QUICK_ROWS_MAX)
+    }
+
+    /// How long it will probably take; measured: about a microsecond for each row.
+    fn cost(&self) -> Duration {
+        let (bytes, rows) = self.size();
+        Duration::from_micros(rows.unwrap_or(bytes))
+    }
+
+    /// How many bytes are looked at, and how many changes and operations they have; `None` if that is
+    /// not to be found out cheaply.
+    fn size(&self) -> (u64, Option<u64>) {
         match self {
             Self::Unpack { chunk, known, .. } => {
                 let declared = || {
                     let (chunk, _) = Chunk::split(chunk).ok()?;
-                    chunk.declared_rows_within(BYTES_MAX as usize)
+                    chunk.declared_rows_within(QUICK_BYTES_MAX as usize)
                 };
-                chunk.len() as u64 <= BYTES_MAX
-                    && known.len() as u64 <= ROWS_MAX
-                    && declared().is_some_and(|rows| rows <= ROWS_MAX)
+                let bytes = chunk.len() as u64;
+                let declared = (bytes <= QUICK_BYTES_MAX).then(declared).flatten();
+                (bytes, declared.map(|rows| rows + known.len() as u64))
             }
             Self::Check {
                 snapshot,
@@ -157,9 +168,11 @@ impl Job {
             } => {
                 let snapshot = snapshot.map_or(0, |(_, bytes)| bytes);
                 let rows = u64::from(changes.end) + unsaved.len() as u64 + operations;
-                snapshot + bytes <= BYTES_MAX && rows <= ROWS_MAX
+                (snapshot + bytes, Some(rows))
             }
-            Self::Unfold { snapshot, .. } => snapshot.1 <= BYTES_MAX,
+            Self::Unfold {
+                snapshot, wanted, ..
+            } => (snapshot.1, Some(wanted.len() as u64)),
         }
     }
 }
@@ -201,6 +214,10 @@ impl Done {
 
 const QUICK_AT_A_TIME: usize = 1;
 
+/// What a job looks at that is probably short.
+const QUICK_BYTES_MAX: u64 = 1024 * 1024;
+const QUICK_ROWS_MAX: u64 = 256 * 1024;
+
 /// The limits of a job that is probably short.
 const QUICK_MEMORY_BYTES_MAX: u64 = 768 * 1024 * 1024;
 const QUICK_CPU_S_MAX: u64 = 2;
@@ -228,8 +245,9 @@ impl Workshop {
     /// # Cancel safety
     /// The child is killed when the future is dropped.
     pub(crate) async fn run(&self, owner: Owner, job: Job) -> Done {
+        let cost = job.cost();
         if job.is_quick() {
-            let turn = Some(self.quick.take(owner).await);
+            let turn = Some(self.quick.take(owner, cost).await);
             let result = self.run_within(&self.quick_limits(), job.clone()).await;
             let was_dear = matches!(
                 result,
@@ -239,7 +257,7 @@ impl Workshop {
                 return Done { result, turn };
             }
         }
-        let turn = Some(self.workers.take(owner).await);
+        let turn = Some(self.workers.take(owner, cost).await);
         let limits = Limits {
             result_bytes: self.result_bytes_max,
             ..self.limits()
@@ -255,7 +273,7 @@ impl Workshop {
     /// # Cancel safety
     /// As [`Self::run`].
     pub(crate) async fn run_in_turn(&self, owner: Owner, job: Job) -> Done {
-        let turn = Some(self.in_turn.take(owner).await);
+        let turn = Some(self.in_turn.take(owner, job.cost()).await);
         let result = self.run_within(&self.limits(), job).await;
         Done { result, turn }
     }

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::verifying::Checked;
 use super::{Document, Incoming, Input, Slot, Taken};
-use crate::fair::Turn;
+use crate::fair::{Owner, Turn};
 use crate::unfolded::Window;
 use crate::workshop::{Built, Done, Job, JobError};
 
@@ -127,12 +127,14 @@ impl Building {
 }
 
 /// Has the document told when a message that takes long has a turn.
-fn ask_for_turn(slot: &Arc<Slot>, from: ConnectionId) {
+fn ask_for_turn(slot: &Arc<Slot>, from: Owner) {
     let slot = slot.clone();
     slot.relay.clone().tasks.spawn(async move {
         tokio::select! {
             () = slot.relay.stopping.cancelled() => {}
-            _turn = slot.relay.long_work.take(from) => slot.push(Input::Part { from, _turn }),
+            _turn = slot.relay.long_work.take(from, Duration::ZERO) => {
+                slot.push(Input::Part { from: from.id, _turn });
+            }
         }
     });
 }
@@ -152,6 +154,7 @@ impl Document {
         mut tries: u32,
     ) -> Result<(), StorageError> {
         while let Some(message) = waiting.front().cloned() {
+            let owner = message.from.owner();
             let mut progress = Progress::default();
             let taken = self.receive(slot, &message, documents, &mut progress, Work::Light);
             match taken {
@@ -170,7 +173,7 @@ impl Document {
                         asked: taken.is_ok(),
                     };
                     self.building.parts.insert(from, parts);
-                    return taken.map(|_| ask_for_turn(slot, from));
+                    return taken.map(|_| ask_for_turn(slot, owner));
                 }
             }
             (documents, tries) = (Documents::Report, 0);
@@ -231,7 +234,7 @@ impl Document {
         if !matches!(taken, Ok(Taken::All | Taken::Unpack)) {
             parts.asked = taken.is_ok();
             self.building.parts.insert(from, parts);
-            return taken.map(|_| ask_for_turn(slot, from));
+            return taken.map(|_| ask_for_turn(slot, message.from.owner()));
         }
         parts.waiting.pop_front();
         let (waiting, left) = (parts.waiting, parts.left);
@@ -272,9 +275,11 @@ impl Document {
 
     /// Has those go on that gave their turns back.
     pub(super) fn ask_for_turns(&mut self, slot: &Arc<Slot>) {
-        for (from, parts) in &mut self.building.parts {
-            if !std::mem::replace(&mut parts.asked, true) {
-                ask_for_turn(slot, *from);
+        for parts in self.building.parts.values_mut() {
+            if let Some(message) = parts.waiting.front()
+                && !std::mem::replace(&mut parts.asked, true)
+            {
+                ask_for_turn(slot, message.from.owner());
             }
         }
     }
@@ -315,10 +320,11 @@ impl Document {
     ) -> Result<(), StorageError> {
         let known: Arc<[_]> = self.with_graph(slot, |history| history.hashes())?.into();
         // They wait with the job.
-        let charge = self.connections.get(&from).map(|connection| {
-            let holder = &connection.holder;
-            holder.charge(size_of_val(&*known))
-        });
+        let Some(connection) = self.connections.get(&from) else {
+            return Ok(());
+        };
+        let charge = connection.holder.charge(size_of_val(&*known));
+        let owner = connection.owner();
         let segment_from = self.opened().history.record().folded;
         let basis = self.basis();
         let job = Job::Unpack {
@@ -329,12 +335,12 @@ impl Document {
         };
         let slot = slot.clone();
         slot.relay.clone().tasks.spawn(async move {
-            let Some(built) = slot.relay.build(from, job).await else {
+            let Some(built) = slot.relay.build(owner, job).await else {
                 return;
             };
             drop(charge);
             // What came out of it is taken in like what is sent in many messages.
-            let turn = slot.relay.long_work.take(from).await;
+            let turn = slot.relay.long_work.take(owner, Duration::ZERO).await;
             slot.push(Input::Built(Box::new(BuildResult::Unpacked {
                 from,
                 basis,
@@ -441,7 +447,7 @@ impl Document {
     }
 
     /// Has changes of the snapshot unpacked, unless some are. Their hashes are resident.
-    pub(super) fn unfold(&mut self, slot: &Arc<Slot>, to: ConnectionId, range: Range<u32>) {
+    pub(super) fn unfold(&mut self, slot: &Arc<Slot>, to: Owner, range: Range<u32>) {
         if std::mem::replace(&mut self.building.unfolds, true) {
             return;
         }

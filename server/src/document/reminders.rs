@@ -9,10 +9,9 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use reconverge::id::DocumentId;
+use reconverge::id::{ConnectionId, DocumentId};
 
 use super::verifying::Verifying;
-use crate::fair::Owner;
 
 /// How many documents wait to be checked; one line may have as many as are free. Others are checked
 /// when they are opened for something else, as after a restart.
@@ -27,12 +26,12 @@ pub(crate) struct Reminders(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     /// None is empty.
-    lines: HashMap<Owner, VecDeque<(Instant, DocumentId)>>,
+    lines: HashMap<ConnectionId, VecDeque<(Instant, DocumentId)>>,
     len: usize,
     /// The lines of which nothing is due yet, by when their first document is.
-    later: BTreeSet<(Instant, Owner)>,
+    later: BTreeSet<(Instant, ConnectionId)>,
     /// The other lines.
-    due: VecDeque<Owner>,
+    due: VecDeque<ConnectionId>,
     resting: HashMap<DocumentId, Verifying>,
 }
 
@@ -43,7 +42,7 @@ impl fmt::Debug for Reminders {
 }
 
 impl Waiting {
-    fn push(&mut self, owner: Owner, at: Instant, id: DocumentId) -> bool {
+    fn push(&mut self, owner: ConnectionId, at: Instant, id: DocumentId) -> bool {
         let free = REMINDERS_MAX - self.len;
         let line = self.lines.get(&owner).map_or(0, VecDeque::len);
         if line >= free {
@@ -93,7 +92,7 @@ impl Reminders {
     }
 
     /// Has a document reminded, if not too many are.
-    pub(super) fn push(&self, owner: Owner, at: Instant, id: DocumentId) -> bool {
+    pub(super) fn push(&self, owner: ConnectionId, at: Instant, id: DocumentId) -> bool {
         self.waiting().push(owner, at, id)
     }
 
@@ -119,8 +118,6 @@ impl Reminders {
 
 #[cfg(test)]
 mod tests {
-    use reconverge::id::ConnectionId;
-
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3_600);

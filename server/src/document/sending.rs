@@ -57,7 +57,7 @@ impl Document {
                     Unfolding::Needless => None,
                     Unfolding::Done(window) => Some(window),
                     Unfolding::Wanted(range) => {
-                        unfolds = Some((connection.id, range));
+                        unfolds = Some((connection.owner(), range));
                         break;
                     }
                 };

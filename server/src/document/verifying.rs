@@ -222,7 +222,7 @@ impl Document {
         if received.admitted == 0 {
             return;
         }
-        self.verifying.payer = Payer(from.id);
+        self.verifying.payer = Payer(from.owner());
         let senders = &mut self.verifying.senders;
         senders.note(len, Some(&from.peer));
         for (index, other) in &received.waited {
@@ -262,7 +262,7 @@ impl Document {
         } else if (unverified > 0 || wants_fold) && !self.verifying.reminded {
             let lag = config.verify_lag * (1 << self.verifying.failures);
             let at = Instant::now() + lag;
-            let payer = self.verifying.payer.0;
+            let payer = self.verifying.payer.0.id;
             self.verifying.reminded = slot.relay.reminders.push(payer, at, slot.id);
         }
     }
