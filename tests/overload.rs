@@ -9,10 +9,17 @@ use std::time::Duration;
 
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
-use reconverge::id::DocumentId;
+use futures::StreamExt;
+use reconverge::id::{DocumentId, PeerId};
+use reconverge::protocol::{self, Message, SyncEnvelope};
+use reconverge::storage::MemoryStorage;
+use reconverge_server::access::Open;
+use reconverge_server::config::{Config, MEMORY_BYTES_MIN};
 use reconverge_tests::Random;
-use reconverge_tests::light::{Change, Client, Document, Fault};
+use reconverge_tests::light::{Change, Client, Document, Fault, PATIENCE};
 use reconverge_tests::process::{Relay, relay_executable};
+use reconverge_tests::socket::{Frame, Socket, binary};
+use reconverge_tests::world::sync_message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -365,4 +372,71 @@ async fn the_log_says_what_was_chosen() {
     let log = relay.log();
     let chosen = "memory_mib=256 message_mib_max=64 sending_mib=32 cache_mib=16";
     assert!(log.contains(chosen), "{log}");
+}
+
+/// Asks for so many documents that nobody has, and waits for the answer about the last.
+async fn asks_for(url: &str, name: &str, first: u64, documents: u64) -> Socket {
+    let mut socket = Socket::join(url, name).await;
+    let id = |n: u64| {
+        let mut id = [9; 16];
+        id[..8].copy_from_slice(&(first + n).to_le_bytes());
+        DocumentId::new(&id).unwrap()
+    };
+    let data = sync_message(&[], &[], &[]);
+    let request = |n: u64| {
+        let envelope = SyncEnvelope {
+            sender: name,
+            target: "",
+            document: id(n).to_string().into(),
+            data: &data,
+            request: true,
+        };
+        binary(protocol::encode(&Message::Sync(envelope)))
+    };
+    socket.send((0..documents).map(request).collect()).await;
+    let last = id(documents - 1).to_string();
+    let mut stream = socket.into_stream();
+    let answered = async {
+        loop {
+            let frame = stream.next().await.unwrap().unwrap();
+            let is_it = matches!(&frame, Frame::Binary(frame) if matches!(
+                protocol::decode(frame),
+                Ok(Message::DocUnavailable { document, .. }) if document == last
+            ));
+            if is_it {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.unwrap();
+    Socket::from_stream(stream, name)
+}
+
+/// A peer whose documents were too many is not left without them when others are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_refused_documents_is_sent_for_them_when_there_is_room() {
+    let config = Config {
+        memory_bytes_max: MEMORY_BYTES_MIN,
+        ping_interval: Duration::from_millis(500),
+        ..Config::default()
+    };
+    let relay = reconverge_server::Relay::start(
+        config,
+        PeerId::new("relay").unwrap(),
+        Arc::new(MemoryStorage::new("documents")),
+        Arc::new(Open),
+    );
+    let relay = relay.await.unwrap();
+    let url = format!("ws://{}/", relay.address());
+    // Room for 47,662 in all.
+    let hog = asks_for(&url, "hog", 0, 36_000).await;
+    let hog = tokio::spawn(hog.closed());
+    let refused = asks_for(&url, "refused", 1 << 32, 10_000).await;
+    let refused = tokio::spawn(refused.closed());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!hog.is_finished() && !refused.is_finished());
+    hog.abort();
+    assert_eq!(refused.await.unwrap(), Some(1013));
+    drop(asks_for(&url, "refused", 1 << 32, 10_000).await);
+    relay.stop().await;
 }

@@ -25,7 +25,7 @@ use tokio_tungstenite::tungstenite;
 use tokio_util::sync::PollSemaphore;
 use tracing::{debug, info, trace, warn};
 
-use crate::document::{Incoming, Input, Slot};
+use crate::document::{Incoming, Input, Slot, now_ms};
 use crate::fair::Owner;
 use crate::large::{LARGE_BYTES, Place};
 use crate::memory::{Charge, Holder, SMALL_BYTES};
@@ -83,6 +83,13 @@ impl Permit {
     }
 }
 
+/// The storages of whose heads a peer wants to be told.
+#[derive(Debug)]
+struct Subscriptions {
+    storages: HashSet<String>,
+    charge: Charge,
+}
+
 /// A peer that joined, as documents see it.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -99,7 +106,7 @@ pub(crate) struct Connection {
     reconverge: u64,
     relay_peer: PeerId,
     subscribed: AtomicBool,
-    subscriptions: Mutex<HashSet<String>>,
+    subscriptions: Mutex<Subscriptions>,
     /// The storages that it subscribed to and was not told of, while it is being told of some.
     replaying: Mutex<Option<HashSet<String>>>,
 }
@@ -233,6 +240,7 @@ impl Connection {
                 .subscriptions
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
+                .storages
                 .contains(storage)
     }
 }
@@ -252,8 +260,8 @@ pub(crate) struct Peer {
     spoken_of: Charge,
     /// It spoke of a document.
     shares: bool,
-    /// Some were too many, and the log says so.
-    refused_documents: bool,
+    /// How often a document was one too many.
+    refused_documents: usize,
     /// It sent sync messages in another's name, and the log says so.
     foreign: bool,
     places: PollSemaphore,
@@ -280,7 +288,7 @@ pub(crate) async fn serve(
         documents: HashMap::new(),
         holder,
         shares: false,
-        refused_documents: false,
+        refused_documents: 0,
         foreign: false,
         places: PollSemaphore::new(places),
     };
@@ -376,6 +384,10 @@ impl Peer {
                 Next::Deadline if heard.max(socket.read_at()).elapsed() > ping * 2 => Closing {
                     code: 1001,
                     reason: "no answer to pings".into(),
+                },
+                Next::Deadline if self.may_speak_of_more() => Closing {
+                    code: 1013,
+                    reason: "there is room again for documents that were refused".into(),
                 },
                 Next::Deadline => {
                     deadline.as_mut().reset(Instant::now() + ping);
@@ -497,7 +509,10 @@ impl Peer {
             reconverge,
             relay_peer: self.relay.local.peer.clone(),
             subscribed: AtomicBool::new(false),
-            subscriptions: Mutex::default(),
+            subscriptions: Mutex::new(Subscriptions {
+                storages: HashSet::new(),
+                charge: self.holder.charge(0),
+            }),
             replaying: Mutex::default(),
         })
     }
@@ -548,19 +563,15 @@ impl Peer {
                 self.subscribe(&from, &add, &remove);
             }
             (from, Event::RemoteHeads(remote)) => {
-                let seen = |of: HeadsOfStorage<'_>| {
-                    let heads = of.heads.into_iter().map(Into::into).collect();
-                    (
-                        of.storage.to_owned(),
-                        Seen {
-                            heads,
-                            timestamp_ms: of.timestamp_ms,
-                        },
-                    )
-                };
-                let heads = remote.heads.into_iter().map(seen).collect();
                 // Only for documents that it syncs; of others it has nothing to tell.
                 if let Some(slot) = self.documents.get(&*remote.document) {
+                    let now = now_ms();
+                    let heard = |of: HeadsOfStorage<'_>| {
+                        Some((of.storage.to_owned(), Seen::heard(of, now)?))
+                    };
+                    let heads: Vec<_> = remote.heads.into_iter().filter_map(heard).collect();
+                    let weights = heads.iter().map(|(storage, seen)| seen.weight(storage));
+                    permit.becomes(weights.sum());
                     slot.push(Input::RemoteHeads {
                         from: from.id,
                         heads,
@@ -623,7 +634,8 @@ impl Peer {
                 " (see --memory-mib)",
             ),
         };
-        if !std::mem::replace(&mut self.refused_documents, true) {
+        self.refused_documents += 1;
+        if self.refused_documents == 1 {
             warn!(connection = self.id.0, peer = %from.peer, max,
                 "too many {what}{option}; further ones are refused");
         }
@@ -637,6 +649,14 @@ impl Peer {
             // Who asks gets an answer, or it would wait for one.
             from.unavailable(&sync.document);
         }
+    }
+
+    /// Whether there is room by now for documents that were refused. Their peer knows nothing of that,
+    /// and speaks of them again when it comes back.
+    fn may_speak_of_more(&self) -> bool {
+        let left = self.relay.config.documents_max - self.documents.len();
+        let more = self.refused_documents.min(left);
+        more > 0 && self.spoken_of.holder().has_room_for(more * SPOKEN_OF_BYTES)
     }
 
     /// Passes presence on. One task does this for all documents of the sender, so what it sends
@@ -673,10 +693,14 @@ impl Peer {
 
     fn subscribe(&self, from: &Arc<Connection>, add: &[&str], remove: &[&str]) {
         let added: Vec<String> = {
-            let mut all = from
+            let mut subscriptions = from
                 .subscriptions
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
+            let Subscriptions {
+                storages: all,
+                charge,
+            } = &mut *subscriptions;
             for storage in remove {
                 all.remove(*storage);
             }
@@ -689,6 +713,8 @@ impl Peer {
                 .collect();
             all.extend(new.iter().map(ToString::to_string));
             from.subscribed.store(!all.is_empty(), Ordering::Relaxed);
+            let ids: usize = all.iter().map(String::len).sum();
+            charge.resize(ids + all.capacity() * 2 * size_of::<String>());
             new.into_iter().map(ToOwned::to_owned).collect()
         };
         if !added.is_empty() && !self.documents.is_empty() {

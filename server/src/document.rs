@@ -230,7 +230,13 @@ impl Slot {
         let at_rest = !state.running && state.mailbox.is_empty();
         match &mut state.resting {
             Some(Resting::Asleep(asleep)) if at_rest => {
-                asleep.peers.retain(|(peer, _)| peer.id != connection);
+                let mut peers = asleep.peers.iter();
+                if let Some(at) = peers.position(|(peer, _)| peer.id == connection) {
+                    let (peer, _) = asleep.peers.swap_remove(at);
+                    if let Some(storage) = &peer.storage_id {
+                        asleep.remote_heads.left(storage);
+                    }
+                }
                 self.set_audience(asleep.peers.iter().map(|(peer, _)| peer));
             }
             Some(Resting::Laid(document)) if at_rest && document.is_quiet() => {
@@ -413,6 +419,8 @@ impl Slot {
             document.evict();
             if let Some(asleep) = document.asleep(self) {
                 state.resting = Some(Resting::Asleep(Box::new(asleep)));
+            } else if document.history.is_none() {
+                document.charge_all();
             }
         }
         self.count(state);
@@ -537,7 +545,7 @@ impl Document {
             None => self.parked.held_bytes(),
         };
         let charged: usize = self.charges.values().map(Charge::bytes).sum();
-        DOCUMENT_BYTES + held.saturating_sub(charged) + self.remote_heads.bytes()
+        (DOCUMENT_BYTES + held).saturating_sub(charged) + self.remote_heads.bytes()
     }
 
     fn held_for(&self, peer: ConnectionId) -> usize {
@@ -568,6 +576,17 @@ impl Document {
             held > CHARGED_BYTES_MIN
         });
         self.charges = charges;
+    }
+
+    /// Charges the connections for all that is left of it, however little: what it waits for may
+    /// never come, and there may be very many such documents.
+    fn charge_all(&mut self) {
+        let each = DOCUMENT_BYTES / self.connections.len().max(1);
+        for connection in self.connections.values() {
+            let charge = self.charges.entry(connection.id);
+            let charge = charge.or_insert_with(|| connection.holder.charge(0));
+            charge.resize(each + self.parked.held_for(connection.id));
+        }
     }
 
     /// Drops graph and caches, keeps the peers and what they know.
@@ -667,7 +686,12 @@ impl Document {
         while let Some(input) = self.backlog.pop_front() {
             let taken_in = self.take_in(slot, &input).await;
             // Messages are kept where they wait for their turn.
-            let is_kept = matches!(input, Input::Message(_) | Input::Part { .. });
+            // The result of a check is made again.
+            let is_kept = match &input {
+                Input::Message(_) | Input::Part { .. } => true,
+                Input::Built(result) => matches!(**result, BuildResult::Checked { .. }),
+                _ => false,
+            };
             if taken_in.is_err() && !is_kept {
                 // Taking it in again finds what was taken in before.
                 self.backlog.push_front(input);
@@ -772,7 +796,7 @@ impl Document {
         match input {
             Input::RemoteHeads { from, heads, .. } => {
                 for (storage, seen) in heads {
-                    self.gossip(slot, *from, storage, seen.clone());
+                    self.gossip(slot, *from, storage, seen);
                 }
             }
             Input::Replay { to, storages } => self.replay(slot, to, storages),
@@ -808,8 +832,11 @@ impl Document {
     }
 
     fn leave(&mut self, slot: &Slot, connection: ConnectionId) {
-        if self.connections.remove(&connection).is_some() {
+        if let Some(connection) = self.connections.remove(&connection) {
             slot.set_audience(self.connections.values());
+            if let Some(storage) = &connection.storage_id {
+                self.remote_heads.left(storage);
+            }
         }
         self.parked.leave(connection);
         if let Some(open) = &mut self.history {
@@ -1086,22 +1113,19 @@ impl Document {
             .connections
             .values()
             .any(|c| c.id != from && c.subscribes_to(storage));
-        let timestamp_ms = now_ms();
-        let seen = Seen {
-            heads: shown(heads),
-            timestamp_ms,
-        };
-        if heard {
-            self.gossip(slot, from, storage, seen);
-        } else {
-            self.remote_heads.see(storage, seen);
+        let news = self.remote_heads.see(storage, shown(heads), now_ms());
+        if heard && let Some(seen) = news.cloned() {
+            self.pass_on(slot, from, storage, &seen);
         }
     }
 
-    fn gossip(&mut self, slot: &Arc<Slot>, from: ConnectionId, storage: &str, seen: Seen) {
-        if !self.remote_heads.see(storage, seen.clone()) {
-            return;
+    fn gossip(&mut self, slot: &Arc<Slot>, from: ConnectionId, storage: &str, seen: &Seen) {
+        if self.remote_heads.hear(storage, seen) {
+            self.pass_on(slot, from, storage, seen);
         }
+    }
+
+    fn pass_on(&mut self, slot: &Arc<Slot>, from: ConnectionId, storage: &str, seen: &Seen) {
         for to in self.connections.values() {
             if to.id == from || !to.subscribes_to(storage) {
                 continue;
@@ -1109,7 +1133,7 @@ impl Document {
             if to.outbox.is_crowded_for(slot) {
                 self.not_told.insert(to.id);
             } else {
-                to.remote_heads(&slot.name, storage, &seen);
+                to.remote_heads(&slot.name, storage, seen);
             }
         }
     }
@@ -1149,7 +1173,7 @@ impl Document {
 }
 
 /// Milliseconds since 1970.
-fn now_ms() -> f64 {
+pub(crate) fn now_ms() -> f64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

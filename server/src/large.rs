@@ -109,6 +109,8 @@ impl Large {
         };
         let slow: Vec<_> = state.sending.values().filter_map(slow).collect();
         drop(state);
+        // One may have several.
+        let slow = slow.iter().filter(|slow| !slow.outbox.is_closing());
         for connection in slow {
             warn!(peer = %connection.peer, "closed: reads a large message slowly while others wait");
             connection.outbox.close(1013, "too slow while others wait");

@@ -5,8 +5,9 @@
 //! connection may read more as long as it holds no more than three times what is free (Choudhury and
 //! Hahne's dynamic threshold, 1998): a single one may hold three quarters of all, two hogs three
 //! sevenths each, and there is always a third free of what the largest of them holds. So nobody has to
-//! be looked for when memory gets short, and who holds little goes on. When somebody has waited for [`PATIENCE`], the connection that
-//! held most for longest is closed.
+//! be looked for when memory gets short, and who holds little goes on. When somebody has waited for
+//! [`PATIENCE`], the connection that held most for longest is closed; if many held about as much, an
+//! eighth of them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -116,8 +117,9 @@ impl Memory {
         holders.iter().for_each(|holder| holder.task.wake());
     }
 
-    /// Has the one closed who held most for longest, if somebody has waited for too long. Called
-    /// every second or so: what it gives back may suffice for the others.
+    /// Has the one closed who held most for longest, if somebody has waited for too long, or an eighth
+    /// of those who come next to it. Called every second or so: what they give back may suffice for the
+    /// others.
     pub(crate) fn lose_patience(&self, now: Instant) {
         let state = self.state();
         let waits = |since: &Instant| now.saturating_duration_since(*since) > PATIENCE;
@@ -127,11 +129,18 @@ impl Memory {
         let holders: Vec<_> = state.holders.values().filter_map(Weak::upgrade).collect();
         drop(state);
         let now = self.since_started(now);
-        let held_most = |holder: &&Arc<Holder>| {
+        let held_most = |holder: &Arc<Holder>| {
             let held_for = now.saturating_sub(holder.much_since.load(Ordering::Relaxed));
             holder.bytes() as u128 * u128::from(held_for)
         };
-        if let Some(holder) = holders.iter().max_by_key(held_most) {
+        let mut holders: Vec<_> = holders
+            .iter()
+            .map(|holder| (held_most(holder), holder))
+            .collect();
+        let most = holders.iter().map(|(held, _)| *held).max().unwrap_or(0);
+        holders.retain(|(held, _)| *held >= most / 2);
+        holders.sort_unstable_by_key(|(held, _)| std::cmp::Reverse(*held));
+        for (_, holder) in &holders[..holders.len().div_ceil(8)] {
             holder.is_evicted.store(true, Ordering::SeqCst);
             holder.task.wake();
         }
@@ -157,6 +166,12 @@ impl Holder {
     pub(crate) fn has_room(&self) -> bool {
         let held = self.bytes();
         held <= SMALL_BYTES || held <= self.memory.free().saturating_mul(SHARE)
+    }
+
+    /// Whether it may hold so many bytes more.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        let free = self.memory.free().saturating_sub(bytes);
+        self.bytes() + bytes <= free.saturating_mul(SHARE)
     }
 
     /// Has the caller woken when the connection may read again, or is to be closed.
@@ -326,5 +341,19 @@ mod tests {
         drop(hog);
         assert!(holders[1].may_read());
         drop(more);
+    }
+
+    #[test]
+    fn of_many_who_hold_as_much_an_eighth_is_closed_at_a_time() {
+        let memory = memory();
+        let holders: Vec<_> = (0..80).map(|n| memory.holder(ConnectionId(n))).collect();
+        let _held: Vec<_> = holders.iter().map(|holder| holder.charge(12_400)).collect();
+        let waits = memory.holder(ConnectionId(100));
+        let _some = waits.charge(5_000);
+        waits.much_since.store(9_999, Ordering::Relaxed);
+        assert!(!holders[0].may_read());
+        memory.lose_patience(Instant::now() + 2 * PATIENCE);
+        let closed = holders.iter().filter(|holder| holder.is_evicted()).count();
+        assert_eq!((closed, waits.is_evicted()), (10, false));
     }
 }

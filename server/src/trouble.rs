@@ -87,8 +87,8 @@ impl Trouble {
             error!(
                 document,
                 error = reason,
-                "storage fails; what is new waits and is tried again, and what is stored is served \
-                 as far as it can be read"
+                "storage fails (is there room on the disk?); what is new waits and is tried again, \
+                 and what is stored is served as far as it can be read"
             );
             failing.reasons.push(reason);
         }

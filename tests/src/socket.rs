@@ -80,6 +80,13 @@ impl Socket {
         }
     }
 
+    /// A connection that was read from meanwhile.
+    #[must_use]
+    pub fn from_stream(stream: WebSocketStream<TcpStream>, name: &str) -> Self {
+        let name = name.to_owned();
+        Self { stream, name }
+    }
+
     /// The WebSocket itself.
     #[must_use]
     pub fn into_stream(self) -> WebSocketStream<TcpStream> {

@@ -311,7 +311,24 @@ impl Document {
         }
     }
 
+    /// Takes in the result of a check. If storage fails, it is dropped and made again later, less
+    /// often each time: to build it again at once would cost much, and fail as long as the disk is full.
     pub(super) async fn checked(
+        &mut self,
+        slot: &Arc<Slot>,
+        checked: &Checked,
+        built: &Result<Built, JobError>,
+    ) -> Result<(), StorageError> {
+        let failures = self.verifying.failures;
+        let taken_in = self.take_in_checked(slot, checked, built).await;
+        if taken_in.is_err() {
+            self.verifying.failures = FAILURES_MAX.min(failures + 1);
+            (self.verifying.due, self.verifying.fold_waits) = (false, true);
+        }
+        taken_in
+    }
+
+    async fn take_in_checked(
         &mut self,
         slot: &Arc<Slot>,
         checked: &Checked,
@@ -334,6 +351,9 @@ impl Document {
             {
                 return Err(error.clone());
             }
+            Err(JobError::Storage(error)) if !matches!(error, StorageError::Damaged { .. }) => {
+                return Err(error.clone());
+            }
             Err(error) => {
                 let len = self.opened().history.len();
                 self.verifying.failures = FAILURES_MAX.min(self.verifying.failures + 1);
@@ -344,20 +364,12 @@ impl Document {
                 return Ok(());
             }
         };
-        let failures = std::mem::take(&mut self.verifying.failures);
-        self.verifying.fold_waits = false;
+        (self.verifying.failures, self.verifying.fold_waits) = (0, false);
         // What arrived in this turn is newer than the check, and stored before what it found.
         self.save(slot).await?;
         match (verdict, &checked.fold) {
             (Verdict::Sound(Some(snapshot)), Some(fold)) => {
-                let folded = self.folded(slot, fold, snapshot.clone()).await;
-                if folded.is_err() {
-                    // To build it again at once would cost much, and fail as long as the disk is
-                    // full.
-                    self.verifying.failures = FAILURES_MAX.min(failures + 1);
-                    self.verifying.fold_waits = true;
-                }
-                folded
+                self.folded(slot, fold, snapshot.clone()).await
             }
             (Verdict::Sound(_), _) => self.verified(slot, checked.len).await,
             (Verdict::Unsound(unsound), _) => {
@@ -380,9 +392,9 @@ impl Document {
         }
         let new = NewSnapshot::folded(fold, snapshot);
         let mut record = new.record.clone();
+        self.commit(slot, new.into_writes()).await?;
         info!(document = %slot.name, changes = record.folded, bytes = record.snapshot_bytes,
             "compacted");
-        self.commit(slot, new.into_writes()).await?;
         let history = &mut self.opened().history;
         record.verified = record.verified.max(history.verified());
         let len = history.len();
