@@ -9,7 +9,7 @@
 //! [`PATIENCE`], the connection that held most for longest is closed; if many held about as much, an
 //! eighth of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Context;
@@ -42,8 +42,8 @@ pub(crate) struct Memory {
 #[derive(Debug, Default)]
 struct State {
     holders: HashMap<ConnectionId, Weak<Holder>>,
-    /// The connections that wait for room, and since when.
-    waiting: HashMap<ConnectionId, Instant>,
+    /// The connections that wait for room.
+    waiting: HashSet<ConnectionId>,
 }
 
 /// What is held for one connection.
@@ -54,6 +54,9 @@ pub(crate) struct Holder {
     bytes: AtomicUsize,
     /// Since when it holds more than a little, in milliseconds since the account was opened.
     much_since: AtomicU64,
+    /// Since when it takes in nothing whole because it must wait for room again and again, in the same
+    /// milliseconds; 0 if it need not.
+    held_up_since: AtomicU64,
     /// It holds too much for too long, and is to be closed.
     is_evicted: AtomicBool,
     task: AtomicWaker,
@@ -98,6 +101,7 @@ impl Memory {
             memory: self.clone(),
             bytes: AtomicUsize::new(0),
             much_since: AtomicU64::new(0),
+            held_up_since: AtomicU64::new(0),
             is_evicted: AtomicBool::new(false),
             task: AtomicWaker::new(),
         });
@@ -109,7 +113,7 @@ impl Memory {
     /// Wakes all that wait; those for whom there is still no room wait on.
     fn wake(&self) {
         let state = self.state();
-        let waiting = state.waiting.keys();
+        let waiting = state.waiting.iter();
         let holders: Vec<_> = waiting
             .filter_map(|id| state.holders.get(id)?.upgrade())
             .collect();
@@ -122,13 +126,20 @@ impl Memory {
     /// others.
     pub(crate) fn lose_patience(&self, now: Instant) {
         let state = self.state();
-        let waits = |since: &Instant| now.saturating_duration_since(*since) > PATIENCE;
-        if !state.waiting.values().any(waits) {
+        if state.waiting.is_empty() {
             return;
         }
-        let holders: Vec<_> = state.holders.values().filter_map(Weak::upgrade).collect();
-        drop(state);
         let now = self.since_started(now);
+        let waits = |id| {
+            let since = state.holders.get(id).and_then(Weak::upgrade);
+            let since = since.map_or(now, |holder| holder.held_up_since.load(Ordering::Relaxed));
+            now.saturating_sub(since) > PATIENCE.as_millis() as u64
+        };
+        let holders: Vec<_> = match state.waiting.iter().any(waits) {
+            true => state.holders.values().filter_map(Weak::upgrade).collect(),
+            false => Vec::new(),
+        };
+        drop(state);
         let held_most = |holder: &Arc<Holder>| {
             let held_for = now.saturating_sub(holder.much_since.load(Ordering::Relaxed));
             holder.bytes() as u128 * u128::from(held_for)
@@ -193,8 +204,12 @@ impl Holder {
             }
             return true;
         }
+        let now = self.memory.since_started(Instant::now()).max(1);
+        let _ = self
+            .held_up_since
+            .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         let mut state = self.memory.state();
-        state.waiting.entry(self.id).or_insert_with(Instant::now);
+        state.waiting.insert(self.id);
         self.memory.is_waited_for.store(true, Ordering::SeqCst);
         drop(state);
         // Room that came before it stood there would wake nobody.
@@ -203,6 +218,13 @@ impl Holder {
             self.waits_no_more();
         }
         has_room
+    }
+
+    /// It took in something whole.
+    pub(crate) fn goes_on(&self) {
+        if self.held_up_since.load(Ordering::Relaxed) > 0 {
+            self.held_up_since.store(0, Ordering::Relaxed);
+        }
     }
 
     fn waits_no_more(&self) {

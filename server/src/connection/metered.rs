@@ -71,6 +71,7 @@ impl Metered {
     /// A message of so many bytes is whole; who takes it holds them from here on.
     pub(super) fn message_ended(&mut self, bytes: usize) -> Charge {
         self.held = 0;
+        self.holder.goes_on();
         let mut charge = self.charge.take();
         charge.resize(bytes);
         charge

@@ -13,6 +13,7 @@ use reconverge::history::chunk::first_document;
 use reconverge::history::{Documents, Progress, Unpacked, Work};
 use reconverge::id::ConnectionId;
 use reconverge::storage::{DocumentKey, NewSnapshot, StorageError};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use super::verifying::Checked;
@@ -32,13 +33,20 @@ const LEFT_MAX: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Building {
     /// Per connection the message whose chunk is being unpacked, and what came after it.
-    uploads: HashMap<ConnectionId, VecDeque<Arc<Incoming>>>,
+    uploads: HashMap<ConnectionId, Upload>,
     /// The same of a message that is taken in part by part.
     parts: HashMap<ConnectionId, Parts>,
     /// Changes of the snapshot are being unpacked.
     unfolds: bool,
     /// How often the history was opened or given another snapshot.
     openings: u64,
+}
+
+#[derive(Default)]
+struct Upload {
+    waiting: VecDeque<Arc<Incoming>>,
+    /// Ends the job, for which nobody waits any more.
+    job: Option<DropGuard>,
 }
 
 /// A message that takes long, and what came after it.
@@ -112,7 +120,10 @@ impl Building {
     ) -> Option<&mut VecDeque<Arc<Incoming>>> {
         let part = self.parts.get_mut(&connection);
         let part = part.map(|parts| &mut parts.waiting);
-        part.or_else(|| self.uploads.get_mut(&connection))
+        part.or_else(|| {
+            let upload = self.uploads.get_mut(&connection);
+            upload.map(|upload| &mut upload.waiting)
+        })
     }
 
     /// Whether messages of a connection that ended are still to be taken in, after which it leaves.
@@ -190,11 +201,13 @@ impl Document {
         waiting: VecDeque<Arc<Incoming>>,
         tries: u32,
     ) -> Result<(), StorageError> {
-        self.building.uploads.insert(from, waiting);
+        let upload = Upload { waiting, job: None };
+        self.building.uploads.insert(from, upload);
         let begun = self.unpack(slot, message, tries);
         if begun.is_err() {
+            let upload = self.building.uploads.remove(&from);
             let parts = Parts {
-                waiting: self.building.uploads.remove(&from).unwrap_or_default(),
+                waiting: upload.unwrap_or_default().waiting,
                 progress: Progress::default(),
                 documents: Documents::Report,
                 tries,
@@ -306,6 +319,7 @@ impl Document {
             .uploads
             .entry(from)
             .or_default()
+            .waiting
             .push_front(message);
         self.start_unpacking(slot, from, chunk, tries, false)
     }
@@ -325,6 +339,9 @@ impl Document {
         };
         let charge = connection.holder.charge(size_of_val(&*known));
         let owner = connection.owner();
+        let left = CancellationToken::new();
+        let upload = self.building.uploads.entry(from).or_default();
+        upload.job = Some(left.clone().drop_guard());
         let segment_from = self.opened().history.record().folded;
         let basis = self.basis();
         let job = Job::Unpack {
@@ -335,9 +352,11 @@ impl Document {
         };
         let slot = slot.clone();
         slot.relay.clone().tasks.spawn(async move {
-            let Some(built) = slot.relay.build(owner, job).await else {
-                return;
+            let built = tokio::select! {
+                () = left.cancelled() => return,
+                built = slot.relay.build(owner, job) => built,
             };
+            let Some(built) = built else { return };
             drop(charge);
             // What came out of it is taken in like what is sent in many messages.
             let turn = slot.relay.long_work.take(owner, Duration::ZERO).await;
@@ -399,7 +418,7 @@ impl Document {
             .building
             .uploads
             .get(&from)
-            .and_then(|waiting| waiting.front());
+            .and_then(|upload| upload.waiting.front());
         let Some(message) = waiting.cloned() else {
             // The connection ended meanwhile; what it uploaded it will upload again.
             return Ok(());
@@ -437,7 +456,8 @@ impl Document {
         if tries + 1 >= UNPACKS_MAX {
             documents = Documents::Unpacked;
         }
-        let waiting = self.building.uploads.remove(&from).unwrap_or_default();
+        let upload = self.building.uploads.remove(&from).unwrap_or_default();
+        let waiting = upload.waiting;
         // What waits goes on waiting, if there is another chunk.
         self.take_in_order(slot, from, waiting, documents, tries + 1)?;
         if built.is_err() {
