@@ -72,6 +72,10 @@ impl Documents {
         // is locked.
         if Arc::strong_count(slot) == 2 && slot.is_unused() {
             shard.remove(&slot.id());
+            if shard.len() < shard.capacity() / 4 {
+                let len = shard.len();
+                shard.shrink_to(2 * len);
+            }
         }
     }
 }
