@@ -159,6 +159,47 @@ async fn relay_with_workshop(script: &str) -> (reconverge_server::Relay, tempfil
     (relay_with(workshop).await, directory)
 }
 
+/// Nobody waits behind the job of somebody who has gone, however long it would take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_ends_with_the_connection_that_caused_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let program: PathBuf = directory.path().join("workshop");
+    let first = directory.path().join("first");
+    let (real, first) = (relay_executable(), first.display());
+    let script = format!(
+        "#!/bin/sh\nif mkdir {first} 2>/dev/null; then exec sleep 600; fi\nexec {} \"$@\"\n",
+        real.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let relay = relay_with(WorkshopConfig {
+        program,
+        deadline: HOUR,
+        ..Config::default().workshop
+    });
+    let relay = relay.await;
+    let url = format!("ws://{}/", relay.address());
+    // Neither is a short job.
+    let (endless, head) = bomb(300_000);
+    let mut hostile = Client::connect(&url, "hostile").await.unwrap();
+    hostile.open(Document::with_snapshot(id(1), endless, Arc::from([head])));
+    let begins = async {
+        while !directory.path().join("first").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = begins => {}
+        ended = hostile.until(|_| false) => panic!("{ended:?}"),
+    }
+    drop(hostile);
+    let (chunk, head) = long_job();
+    let mut client = Client::connect(&url, "client").await.unwrap();
+    let at = client.open(Document::with_snapshot(id(2), chunk, Arc::from([head])));
+    client.until_acked(at).await.unwrap();
+    relay.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_the_workshop_fails_that_job_alone() {
     let (relay, _directory) = relay_with_workshop("echo thread panicked >&2; exit 101").await;

@@ -419,8 +419,6 @@ impl Slot {
             document.evict();
             if let Some(asleep) = document.asleep(self) {
                 state.resting = Some(Resting::Asleep(Box::new(asleep)));
-            } else if document.history.is_none() {
-                document.charge_all();
             }
         }
         self.count(state);
@@ -476,6 +474,8 @@ struct Document {
     graces: HashSet<ConnectionId>,
     /// Who called it in this turn.
     called: Vec<Arc<Called>>,
+    /// Who spoke in this turn.
+    spoke: Vec<ConnectionId>,
     /// What is held because of a peer, where that is much.
     charges: HashMap<ConnectionId, Charge>,
     /// What was taken in during this turn and is not stored yet, of those who sent much.
@@ -555,38 +555,46 @@ impl Document {
         }
     }
 
-    /// Charges a connection for what is held because of it, if that is much.
-    fn charge(&mut self, connection: &Connection) {
-        let held = self.held_for(connection.id);
-        if held > CHARGED_BYTES_MIN {
+    /// What is to be charged to a peer: what is held because of it, if that is much; and however little
+    /// it is, if the document cannot rest because of it. What that waits for may never come, and there
+    /// may be very many such documents.
+    fn due_from(&self, peer: ConnectionId) -> usize {
+        let held = self.held_for(peer);
+        let rests = match &self.history {
+            _ if held > CHARGED_BYTES_MIN => return held,
+            Some(open) => open.history.rests(peer),
+            None => self.parked.rests(peer),
+        };
+        if rests { 0 } else { DOCUMENT_BYTES + held }
+    }
+
+    /// Charges a connection for so much.
+    fn charge(&mut self, connection: &Connection, bytes: usize) {
+        if bytes > 0 {
             let charge = self.charges.entry(connection.id);
             let charge = charge.or_insert_with(|| connection.holder.charge(0));
-            charge.resize(held);
+            charge.resize(bytes);
         } else if !self.charges.is_empty() {
             self.charges.remove(&connection.id);
         }
     }
 
-    /// The same for all who are charged: what they sent may not wait any more.
-    fn charge_again(&mut self) {
+    /// Charges those who spoke in this turn, and those who are charged already: what they sent may not
+    /// wait any more.
+    fn charge_all(&mut self) {
+        let mut spoke = std::mem::take(&mut self.spoke);
+        spoke.dedup();
+        for peer in spoke {
+            if let Some(connection) = self.connections.get(&peer).cloned() {
+                self.charge(&connection, self.due_from(peer));
+            }
+        }
         let mut charges = std::mem::take(&mut self.charges);
         charges.retain(|peer, charge| {
-            let held = self.held_for(*peer);
-            charge.resize(held);
-            held > CHARGED_BYTES_MIN
+            charge.resize(self.due_from(*peer));
+            charge.bytes() > 0
         });
         self.charges = charges;
-    }
-
-    /// Charges the connections for all that is left of it, however little: what it waits for may
-    /// never come, and there may be very many such documents.
-    fn charge_all(&mut self) {
-        let each = DOCUMENT_BYTES / self.connections.len().max(1);
-        for connection in self.connections.values() {
-            let charge = self.charges.entry(connection.id);
-            let charge = charge.or_insert_with(|| connection.holder.charge(0));
-            charge.resize(each + self.parked.held_for(connection.id));
-        }
     }
 
     /// Drops graph and caches, keeps the peers and what they know.
@@ -594,7 +602,7 @@ impl Document {
         self.backlog.shrink_to_fit();
         if self.building.is_idle() && !self.verifying.runs() {
             self.park();
-            self.charge_again();
+            self.charge_all();
         }
     }
 
@@ -700,7 +708,7 @@ impl Document {
         }
         self.save(slot).await?;
         self.send(slot)?;
-        self.charge_again();
+        self.charge_all();
         self.check_if_due(slot);
         Ok(())
     }
@@ -761,6 +769,7 @@ impl Document {
             Input::Message(message) => {
                 self.join(slot, &message.from);
                 self.concerned.add(message.from.id);
+                self.spoke.push(message.from.id);
                 self.message(slot, message)?;
             }
             Input::RemoteHeads { .. } | Input::Replay { .. } | Input::Leave(_) => {
@@ -769,6 +778,7 @@ impl Document {
             Input::Grace(connection, waited) => self.grace(slot, *connection, *waited),
             Input::Part { from, .. } => {
                 self.concerned.add(*from);
+                self.spoke.push(*from);
                 self.take_in_part(slot, *from)?;
             }
             Input::Built(result) => {
@@ -917,7 +927,10 @@ impl Document {
         }
         self.note_senders(len, from, &received);
         self.report_refused(slot, from, &received);
-        self.charge(from);
+        let held = self.held_for(from.id);
+        if held > CHARGED_BYTES_MIN {
+            self.charge(from, held);
+        }
         let more = self.opened().history.unsaved_bytes() - unsaved;
         if more > SMALL_BYTES {
             self.unsaved.push(from.holder.charge(more));

@@ -47,6 +47,31 @@ async fn empty_changes_that_inflate_in_one_message() {
         .await;
 }
 
+/// A change of 62 MiB on a connection of its own, every 150 ms: who comes anew has used nothing yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_that_inflate_each_on_a_new_connection() {
+    let Some(trial) = Trial::new("fresh-connections").await else {
+        return;
+    };
+    let zeros = Zeros::new(INFLATED_BYTES);
+    let change = empty_change(&zeros, 1);
+    trial
+        .run(async |target| {
+            let mut stay = Vec::new();
+            for n in 0.. {
+                let name = format!("attacker-{n}");
+                let Some(mut attacker) = Attacker::join(target, &name).await else {
+                    break;
+                };
+                let message = sync(&name, document(n), &[unknown(1)], &[&change]);
+                attacker.send(message).await;
+                stay.push(attacker);
+                tokio::time::sleep(Duration::from_millis(150)).await;
+            }
+        })
+        .await;
+}
+
 /// One change of 16 MiB whose dependency is unknown, in 16 KiB, sent to each of 150 documents: each
 /// keeps as much as one document may.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

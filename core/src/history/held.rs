@@ -124,6 +124,12 @@ mod native {
             known + self.orphans.held_for(peer)
         }
 
+        /// Whether no more is to be remembered of this peer than of one that has all there is.
+        #[must_use]
+        pub fn rests(&self, peer: ConnectionId) -> bool {
+            self.peers.get(&peer).is_none_or(|peer| peer.rests())
+        }
+
         /// Bytes of the changes that wait to be stored.
         #[must_use]
         pub fn unsaved_bytes(&self) -> usize {
@@ -181,6 +187,12 @@ mod native {
     }
 
     impl Peers {
+        /// Whether no more is to be remembered of this peer than of one that has all there is.
+        #[must_use]
+        pub fn rests(&self, peer: ConnectionId) -> bool {
+            self.0.get(&peer).is_none_or(|peer| peer.rests())
+        }
+
         /// Bytes of memory that are held because of this peer.
         #[must_use]
         pub fn held_for(&self, peer: ConnectionId) -> usize {

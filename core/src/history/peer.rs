@@ -122,26 +122,12 @@ pub struct AtRest {
 impl AtRest {
     /// `None` if there is more to be remembered of a peer.
     pub(crate) fn of(peer: &Peer) -> Option<Self> {
-        let named_told = peer.told.as_ref() == Some(&peer.heads);
-        let rests = peer.certainty == Certainty::Exact
-            && (named_told || peer.heads.is_empty())
-            && peer.lacks.is_empty()
-            && peer.extra.is_empty()
-            && peer.need.is_empty()
-            && peer.asked.is_empty()
-            && peer.refused.is_empty()
-            && peer.resent.is_empty()
-            && peer.reset_answered.is_none()
-            && !peer.awaiting
-            && !peer.reset
-            && !peer.invite_document
-            && !peer.given_up;
-        rests.then(|| Self {
+        peer.rests().then(|| Self {
             told: peer.told.clone(),
             upto: peer.upto,
             access: peer.access,
             resends: peer.resends,
-            named_told,
+            named_told: peer.named_told(),
             takes_documents: peer.takes_documents,
             waits_for_all: peer.waits_for_all,
             supports_reset: peer.supports_reset,
@@ -172,6 +158,27 @@ impl AtRest {
 }
 
 impl Peer {
+    fn named_told(&self) -> bool {
+        self.told.as_ref() == Some(&self.heads)
+    }
+
+    /// Whether it has all there was, and nothing else is to be remembered of it.
+    pub(crate) fn rests(&self) -> bool {
+        self.certainty == Certainty::Exact
+            && (self.named_told() || self.heads.is_empty())
+            && self.lacks.is_empty()
+            && self.extra.is_empty()
+            && self.need.is_empty()
+            && self.asked.is_empty()
+            && self.refused.is_empty()
+            && self.resent.is_empty()
+            && self.reset_answered.is_none()
+            && !self.awaiting
+            && !self.reset
+            && !self.invite_document
+            && !self.given_up
+    }
+
     pub(crate) fn writes(&self) -> bool {
         self.access == Some(Access::Write)
     }
