@@ -75,6 +75,19 @@ pub(crate) enum JobError {
     Storage(StorageError),
 }
 
+impl JobError {
+    /// What an operator can do about it, to be said behind it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Died(_) | Self::Deadline(_) => {
+                "; if it goes on, raise --workshop-memory-mib or --workshop-cpu-s"
+            }
+            // The error of what is too large says it.
+            Self::Large { .. } | Self::Spawn(_) | Self::Refused(_) | Self::Storage(_) => "",
+        }
+    }
+}
+
 /// What to build. What lies in storage is read when the job's turn has come, piece by piece, so
 /// that neither a large document nor many that wait take memory.
 #[derive(Debug, Clone)]

@@ -148,30 +148,25 @@ impl<'a> Chunk<'a> {
         }
         let heads: usize = input.number()?;
         input.take(heads.checked_mul(32)?)?;
-        let columns = |input: &mut Reader<'a>| -> Option<Vec<(u32, usize)>> {
-            (0..input.unsigned()?)
-                .map(|_| Some((input.number()?, input.number()?)))
-                .collect()
-        };
-        let of_changes = columns(&mut input)?;
-        let of_operations = columns(&mut input)?;
-        let mut rows = |columns: Vec<(u32, usize)>, counted: u32| -> Option<u64> {
-            let mut rows = 0u64;
-            for (spec, len) in columns {
-                let column = input.take(len)?;
-                let counted = match spec {
-                    _ if spec == counted => super::change::count_rows(column)?,
-                    _ if spec == counted | DEFLATED => {
-                        super::change::count_rows(&inflate(column, max)?)?
-                    }
-                    _ => 0,
-                };
-                rows = rows.saturating_add(counted);
+        // The column whose rows are counted, and a column.
+        let mut columns = Vec::new();
+        for counted in [ACTOR, ACTION] {
+            for _ in 0..input.unsigned()? {
+                columns.push((counted, input.number::<u32>()?, input.number()?));
             }
-            Some(rows)
-        };
-        let changes = rows(of_changes, ACTOR)?;
-        Some(changes.saturating_add(rows(of_operations, ACTION)?))
+        }
+        let mut rows = 0u64;
+        for (counted, spec, len) in columns {
+            let column = input.take(len)?;
+            if spec & !DEFLATED == counted {
+                let column = match spec & DEFLATED {
+                    0 => Cow::Borrowed(column),
+                    _ => inflate(column, max)?.into(),
+                };
+                rows = rows.saturating_add(super::change::count_rows(&column)?);
+            }
+        }
+        Some(rows)
     }
 
     /// This change in its inflated form.

@@ -449,7 +449,7 @@ impl Document {
             Ok(Built::Checked(_) | Built::Unfolded(_)) => {}
             Err(error) => {
                 warn!(document = %slot.name, peer = %connection.peer, %error,
-                    "uploaded document refused");
+                    "uploaded document refused{}", error.advice());
                 documents = Documents::Unpacked;
             }
         }

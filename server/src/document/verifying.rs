@@ -183,10 +183,6 @@ pub(super) fn recall_quarantined(slot: &Slot, open: &mut Open) -> Result<(), Sto
     Ok(())
 }
 
-/// What an operator can do about a check that could not be run.
-const LIMITS: &str =
-    "if it goes on, raise --workshop-memory-mib, --workshop-cpu-s or, for its result, --memory-mib";
-
 /// Runs a check. A document that cannot be read within the limits is checked in its saved form only:
 /// whoever makes a check give up must not get through what nobody could load again.
 async fn build_check(slot: &Slot, owner: Owner, job: Job, in_turn: bool) -> Done {
@@ -200,7 +196,7 @@ async fn build_check(slot: &Slot, owner: Owner, job: Job, in_turn: bool) -> Done
     match (&built.result, otherwise) {
         (Err(error @ (JobError::Died(_) | JobError::Deadline(_))), Some(otherwise)) => {
             warn!(document = %slot.name, %error,
-                "its contents could not be read; only its saved form is checked; {LIMITS}");
+                "its contents could not be read; only its saved form is checked{}", error.advice());
             drop(built);
             run(otherwise).await
         }
@@ -360,7 +356,7 @@ impl Document {
                 self.verifying.fold_from_len = len.saturating_mul(2);
                 warn!(document = %slot.name, %error, failures = self.verifying.failures,
                     "could not be checked, which is no fault of a change: all stays as it is, and \
-                     the check is tried again later; {LIMITS}");
+                     the check is tried again later{}", error.advice());
                 return Ok(());
             }
         };
@@ -446,13 +442,13 @@ impl Document {
                 Err(error) if unsaved == 0 => {
                     warn!(document = %slot.name, %error,
                         "what was stored before could not be checked, and is served unchecked until \
-                         it is opened again; {LIMITS}");
+                         it is opened again{}", error.advice());
                     self.verifying.served_unchecked = len;
                 }
                 // In this mode nothing is stored that is not checked. Nobody was told of it yet.
                 Err(error) => {
                     warn!(document = %slot.name, %error, changes = unsaved,
-                        "changes could not be checked, and are not stored; {LIMITS}");
+                        "changes could not be checked, and are not stored{}", error.advice());
                     let refusal = Refusal::Unchecked(error.to_string());
                     let new = len - unsaved..len;
                     self.take_out(slot, new.map(|index| (index, refusal.clone())).collect())
