@@ -219,6 +219,23 @@ pub(crate) struct Done {
 }
 
 impl Done {
+    /// About how many bytes the result holds.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.result {
+            Ok(Built::Unpacked(Brought::All(unpacked))) => {
+                unpacked.segment.len()
+                    + unpacked.outline.len()
+                    + size_of_val(unpacked.heads.as_slice())
+            }
+            Ok(Built::Unpacked(Brought::Changes(changes)) | Built::Unfolded(changes)) => changes
+                .iter()
+                .map(|change| size_of::<Bytes>() + change.len())
+                .sum(),
+            Ok(Built::Checked(Verdict::Sound(Some(snapshot)))) => snapshot.len(),
+            Ok(Built::Checked(_)) | Err(_) => 0,
+        }
+    }
+
     /// Lets the worker go on before.
     pub(crate) fn free_worker(&mut self) {
         self.turn = None;

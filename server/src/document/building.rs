@@ -19,11 +19,15 @@ use tracing::{info, warn};
 use super::verifying::Checked;
 use super::{Document, Incoming, Input, Slot, Taken};
 use crate::fair::{Owner, Turn};
+use crate::memory::Charge;
 use crate::unfolded::Window;
 use crate::workshop::{Built, Done, Job, JobError};
 
 /// Most document chunks of one message that are unpacked; stock clients send one.
 const UNPACKS_MAX: u32 = 4;
+
+/// Results up to this size wait without a worker.
+const SMALL_RESULT_BYTES: usize = 64 * 1024;
 
 /// How long the messages of a connection that ended are taken in, if they take long: whoever has used
 /// little gets its turns sooner, and what is not acknowledged comes again.
@@ -78,6 +82,8 @@ pub(crate) enum BuildResult {
         tries: u32,
         built: Done,
         turn: Option<Turn>,
+        /// For the result, if no worker is kept for it.
+        _charge: Charge,
     },
     Unfolded {
         key: DocumentKey,
@@ -337,7 +343,7 @@ impl Document {
         let Some(connection) = self.connections.get(&from) else {
             return Ok(());
         };
-        let charge = connection.holder.charge(size_of_val(&*known));
+        let mut charge = connection.holder.charge(size_of_val(&*known));
         let owner = connection.owner();
         let left = CancellationToken::new();
         let upload = self.building.uploads.entry(from).or_default();
@@ -356,8 +362,12 @@ impl Document {
                 () = left.cancelled() => return,
                 built = slot.relay.build(owner, job) => built,
             };
-            let Some(built) = built else { return };
-            drop(charge);
+            let Some(mut built) = built else { return };
+            let bytes = built.bytes();
+            charge.resize(bytes);
+            if bytes <= SMALL_RESULT_BYTES {
+                built.free_worker();
+            }
             // What came out of it is taken in like what is sent in many messages.
             let turn = slot.relay.long_work.take(owner, Duration::ZERO).await;
             slot.push(Input::Built(Box::new(BuildResult::Unpacked {
@@ -366,6 +376,7 @@ impl Document {
                 tries,
                 built,
                 turn: Some(turn),
+                _charge: charge,
             })));
         });
         Ok(())
