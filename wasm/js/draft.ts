@@ -5,6 +5,7 @@
 
 import { Counter, isCounter, isImmutableString, ImmutableString } from "./counter.js"
 import { diff, snap } from "./diff.js"
+import { isBytes, isDate } from "./kinds.js"
 import type { NewValue, ObjectId, Operation } from "./operations.js"
 import { child, type Entry, isNode, type ListNode, type MapNode, type Node, TextNode, type Tree } from "./tree.js"
 import type { Expand, Patch, Path, Prop, Scalar } from "./types.js"
@@ -222,7 +223,7 @@ function weightOf(operation: Operation): number {
 function weightOfValue(value: NewValue): number {
     if (typeof value === "string") return value.length * 3
     if (typeof value !== "object" || value === null) return 0
-    if (value instanceof Uint8Array) return value.length
+    if (isBytes(value)) return value.length
     return (("text" in value && value.text?.length) || 0) * CHARACTER_WEIGHT
 }
 
@@ -279,8 +280,8 @@ class Edit {
         if (entry instanceof Counter)
             return this.#drafts.get(entry) ?? this.keep(entry, new DraftCounter(this, node, key, entry))
         // The view has these very objects.
-        if (entry instanceof Date) return new Date(entry)
-        if (entry instanceof Uint8Array) return entry.slice()
+        if (isDate(entry)) return new Date(entry)
+        if (isBytes(entry)) return entry.slice()
         return entry
     }
 
@@ -362,11 +363,11 @@ class Edit {
             return { counter: value.value }
         }
         if (isImmutableString(value)) return wellFormed(value.val)
-        if (value instanceof Date) {
+        if (isDate(value)) {
             if (Number.isNaN(value.getTime())) throw refusal("an invalid date", at, "")
             return new Date(value)
         }
-        if (value instanceof Uint8Array) return new Uint8Array(value)
+        if (isBytes(value)) return new Uint8Array(value)
         const context = contextIn(value)
         if (context) return this.read(this.#release(context, at), at, later, within)
         if (within.includes(value)) throw refusal("an object that contains itself", at, "")
@@ -681,9 +682,9 @@ function indexOf(key: string | symbol): number | undefined {
 
 function same(old: Entry | undefined, stored: NewValue): boolean {
     if (!isObject(stored)) return old === stored
-    if (stored instanceof Date) return old instanceof Date && old.getTime() === stored.getTime()
-    if (stored instanceof Uint8Array) {
-        return old instanceof Uint8Array && old.length === stored.length && old.every((byte, i) => byte === stored[i])
+    if (isDate(stored)) return isDate(old) && old.getTime() === stored.getTime()
+    if (isBytes(stored)) {
+        return isBytes(old) && old.length === stored.length && old.every((byte, i) => byte === stored[i])
     }
     if (!("make" in stored) || stored.make !== "text") return false
     // Another text object would lose what others type in this one.

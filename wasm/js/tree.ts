@@ -4,6 +4,7 @@
  */
 
 import { Counter } from "./counter.js"
+import { isBytes, isDate } from "./kinds.js"
 import { type NewValue, type ObjectId, type Operation, ROOT } from "./operations.js"
 import type { Patch, PatchValue, Path, Prop } from "./types.js"
 
@@ -266,7 +267,7 @@ export class Tree {
             if (value === undefined || typeof value === "function") throw this.#misfit(parent, "a value", prop)
             return value
         }
-        if (value instanceof Date || value instanceof Uint8Array) return value
+        if (isDate(value) || isBytes(value)) return value
         if (!("make" in value)) {
             if (typeof value.counter !== "number") throw this.#misfit(parent, "a value", prop)
             return Object.freeze(new Counter(value.counter))

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
+import { runInNewContext } from "node:vm"
 import { Counter, ImmutableString } from "../js/counter.js"
 import * as next from "../js/draft.js"
 import type { Draft } from "../js/draft.js"
@@ -35,6 +36,18 @@ test("a map of a draft feels like a plain object", () => {
         assert.throws(() => Object.setPrototypeOf(draft, {}), TypeError)
     })
     assert.deepEqual(page.doc, { a: 2, nested: { c: { d: ["x"] } } })
+})
+
+test("values of another realm are what they are in it", () => {
+    const page = new Page<any>({})
+    const other = runInNewContext(`({ date: new Date(5), bytes: new Uint8Array([1, 2]), list: [{ a: [null] }] })`)
+    assert.ok(!(other.date instanceof Date))
+    page.change((draft) => Object.assign(draft, other))
+    assert.deepEqual(page.doc, { date: new Date(5), bytes: new Uint8Array([1, 2]), list: [{ a: [null] }] })
+    assert.ok(page.doc.date instanceof Date && page.doc.bytes instanceof Uint8Array)
+    page.refuses((draft) => (draft.date = runInNewContext("new Date(NaN)")), /an invalid date at \/date/)
+    page.refuses((draft) => (draft.map = runInNewContext("new Map()")), /an instance of Map at \/map/)
+    page.refuses((draft) => (draft.bytes = runInNewContext("new Uint16Array(1)")), /instance of Uint16Array at \/bytes/)
 })
 
 test("all keys that Automerge allows work, also those that Object has", () => {
