@@ -570,13 +570,9 @@ impl Document {
 
     /// Charges a connection for so much.
     fn charge(&mut self, connection: &Connection, bytes: usize) {
-        if bytes > 0 {
-            let charge = self.charges.entry(connection.id);
-            let charge = charge.or_insert_with(|| connection.holder.charge(0));
-            charge.resize(bytes);
-        } else if !self.charges.is_empty() {
-            self.charges.remove(&connection.id);
-        }
+        let charge = self.charges.entry(connection.id);
+        let charge = charge.or_insert_with(|| connection.holder.charge(0));
+        charge.resize(bytes);
     }
 
     /// Charges those who spoke in this turn, and those who are charged already: what they sent may not
@@ -584,11 +580,15 @@ impl Document {
     fn charge_all(&mut self) {
         let mut spoke = std::mem::take(&mut self.spoke);
         spoke.dedup();
-        for peer in spoke {
-            if let Some(connection) = self.connections.get(&peer).cloned() {
-                self.charge(&connection, self.due_from(peer));
+        for peer in spoke.drain(..) {
+            let due = self.due_from(peer);
+            if due > 0
+                && let Some(connection) = self.connections.get(&peer).cloned()
+            {
+                self.charge(&connection, due);
             }
         }
+        self.spoke = spoke;
         let mut charges = std::mem::take(&mut self.charges);
         charges.retain(|peer, charge| {
             charge.resize(self.due_from(*peer));
