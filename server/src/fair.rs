@@ -45,7 +45,7 @@ impl Owner {
     }
 }
 
-/// A line of an owner that has used less is not kept beyond so many lines.
+/// A line of an owner that has used less is not kept beyond so many lines, or twice those that must be.
 const LINES_MAX: usize = 1024;
 
 /// Turns of which only so many are taken at a time.
@@ -59,6 +59,8 @@ struct State {
     /// Where those begin who come anew, in microseconds.
     now: u64,
     lines: HashMap<ConnectionId, Line>,
+    /// When there are more, it is looked for some that need not be kept.
+    lines_max: usize,
     /// The owners who wait, in their order.
     waiting: BTreeSet<(u64, ConnectionId)>,
 }
@@ -104,6 +106,7 @@ impl Turns {
             taken: 0,
             now: 0,
             lines: HashMap::new(),
+            lines_max: LINES_MAX,
             waiting: BTreeSet::new(),
         })))
     }
@@ -169,12 +172,14 @@ impl Turns {
         let mut state = self.state();
         state.charge(owner, took);
         (state.free, state.taken) = (state.free + 1, state.taken - 1);
-        if state.lines.len() > LINES_MAX {
+        if state.lines.len() > state.lines_max {
             let now = state.now;
             // One that used no more than those whose turn it is begins where they are anyway.
             state
                 .lines
                 .retain(|_, line| !line.waiting.is_empty() || line.used > now);
+            // Not again for each turn, where very many wait.
+            state.lines_max = LINES_MAX.max(2 * state.lines.len());
         }
         drop(state);
         self.grant();
