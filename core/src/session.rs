@@ -33,6 +33,8 @@ pub struct Local {
 pub struct Session {
     local: Local,
     remote: Option<PeerId>,
+    /// Who wanted to join and could not.
+    stranger: Option<PeerId>,
 }
 
 /// What a frame means.
@@ -82,6 +84,7 @@ impl Session {
         Self {
             local,
             remote: None,
+            stranger: None,
         }
     }
 
@@ -146,10 +149,11 @@ impl Session {
                 "the first message must be a join",
             ));
         };
+        let peer = PeerId::new(sender);
         if !speaks_v1 {
+            self.stranger = peer;
             return Err(ProtocolError::Version);
         }
-        let peer = PeerId::new(sender);
         let peer = peer.ok_or(ProtocolError::Unexpected(
             "a peer id has 1 to 256 bytes, none of control",
         ))?;
@@ -175,9 +179,10 @@ impl Session {
     /// The frame that tells the peer why it is sent away.
     #[must_use]
     pub fn farewell(&self, error: &ProtocolError) -> Vec<u8> {
+        let target = self.remote.as_ref().or(self.stranger.as_ref());
         protocol::encode(&Message::Error {
             sender: Some(self.local.peer.as_str()),
-            target: Some(self.remote.as_ref().map_or("", PeerId::as_str)),
+            target: Some(target.map_or("", PeerId::as_str)),
             message: &error.to_string(),
         })
     }
@@ -238,7 +243,10 @@ mod tests {
         let farewell = session.farewell(&error);
         assert!(matches!(
             protocol::decode(&farewell).unwrap(),
-            Message::Error { .. }
+            Message::Error {
+                target: Some("a"),
+                ..
+            }
         ));
         session.handle(&join("ann")).unwrap();
         let unknown = protocol::encode(&Message::Unknown { kind: "telepathy" });

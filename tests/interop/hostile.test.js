@@ -109,7 +109,8 @@ story("an unsupported protocol version is told so", async world => {
   const relay = await world.relay()
   const raw = await world.socket("tomorrow", relay)
   raw.send({ type: "join", senderId: "tomorrow", peerMetadata: {}, supportedProtocolVersions: ["2"] })
-  await raw.next("error")
+  const { targetId } = await raw.next("error")
+  assert.equal(targetId, "tomorrow")
   await raw.closing("the version")
 })
 
