@@ -927,8 +927,9 @@ impl Document {
         }
         self.note_senders(len, from, &received);
         self.report_refused(slot, from, &received);
-        let held = self.held_for(from.id);
-        if held > CHARGED_BYTES_MIN {
+        // What a small message leaves is charged at the end of the turn.
+        if data.len() > SMALL_BYTES {
+            let held = self.held_for(from.id);
             self.charge(from, held);
         }
         let more = self.opened().history.unsaved_bytes() - unsaved;
