@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::connection::Connection;
 use crate::document::Slot;
-use crate::line::{Called, Calls, Line};
+use crate::line::{self, Calls, Line};
 
 /// Messages up to this size are not counted.
 pub(crate) const LARGE_BYTES: usize = 64 * 1024;
@@ -82,12 +82,6 @@ impl Large {
         called
     }
 
-    fn tell(self: &Arc<Self>, called: Vec<Arc<Slot>>) {
-        for slot in called {
-            slot.room(Called::by(self));
-        }
-    }
-
     /// Has `slot` told when there is room.
     pub(crate) fn wait(self: &Arc<Self>, slot: &Arc<Slot>) {
         let mut state = self.state();
@@ -95,7 +89,7 @@ impl Large {
         // There may be by now.
         let called = self.call(&mut state);
         drop(state);
-        self.tell(called);
+        line::call(self, called);
     }
 
     /// Closes those who take too long, if others wait. Called every second or so.
@@ -143,7 +137,7 @@ impl Drop for Place {
         state.sending.remove(&self.number);
         let called = self.large.call(&mut state);
         drop(state);
-        self.large.tell(called);
+        line::call(&self.large, called);
     }
 }
 
@@ -153,6 +147,6 @@ impl Calls for Large {
         state.called -= 1;
         let next = self.call(&mut state);
         drop(state);
-        self.tell(next);
+        line::call(&self, next);
     }
 }

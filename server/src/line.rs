@@ -17,9 +17,10 @@ pub(crate) trait Calls: std::fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct Called(Arc<dyn Calls>);
 
-impl Called {
-    pub(crate) fn by(who: &Arc<impl Calls + 'static>) -> Self {
-        Self(who.clone())
+/// Tells documents that there is room.
+pub(crate) fn call(by: &Arc<impl Calls + 'static>, slots: Vec<Arc<Slot>>) {
+    for slot in slots {
+        slot.room(Called(by.clone()));
     }
 }
 

@@ -175,8 +175,7 @@ impl Holder {
 
     /// Whether it may hold more.
     pub(crate) fn has_room(&self) -> bool {
-        let held = self.bytes();
-        held <= SMALL_BYTES || held <= self.memory.free().saturating_mul(SHARE)
+        self.bytes() <= SMALL_BYTES || self.has_room_for(0)
     }
 
     /// Whether it may hold so many bytes more.

@@ -15,7 +15,7 @@ use futures::task::AtomicWaker;
 
 use crate::document::Slot;
 use crate::large::Place;
-use crate::line::{Called, Calls, Line};
+use crate::line::{self, Calls, Line};
 use crate::memory::{Charge, Holder};
 
 /// Sync frames that may wait for one connection. A few let the writer fill a packet; more would
@@ -173,12 +173,6 @@ impl Outbox {
         self.writer.wake();
     }
 
-    fn tell(self: &Arc<Self>, called: Vec<Arc<Slot>>) {
-        for slot in called {
-            slot.room(Called::by(self));
-        }
-    }
-
     /// Whether so many small answers wait that those which can wait should; `slot` is told then when
     /// some were written.
     pub(crate) fn is_crowded_for(&self, slot: &Arc<Slot>) -> bool {
@@ -270,7 +264,7 @@ impl Outbox {
             state.charge();
             let called = state.call();
             drop(state);
-            self.tell(called);
+            line::call(self, called);
             return Poll::Ready(frame);
         }
         if let Some(presence) = state.presence.pop_front() {
@@ -288,7 +282,7 @@ impl Calls for Outbox {
         state.called -= 1;
         let next = state.call();
         drop(state);
-        self.tell(next);
+        line::call(&self, next);
     }
 }
 

@@ -103,9 +103,10 @@ impl RemoteHeads {
             self.of.insert(storage.to_owned(), entry);
             return true;
         };
-        let old = std::mem::replace(old, entry);
+        let is_news = entry.seen.heads != old.seen.heads;
         self.bytes -= old.seen.weight(storage);
-        self.of[storage].seen.heads != old.seen.heads
+        *old = entry;
+        is_news
     }
 
     fn remove(&mut self, storage: &str) {

@@ -145,23 +145,9 @@ impl Job {
         Some(job)
     }
 
-    /// Whether it will probably be short. What is declared costs a look at the chunk; whoever lies
-    /// is found out by a tighter limit.
-    fn is_quick(&self) -> bool {
-        let (bytes, rows) = self.size();
-        bytes <= QUICK_BYTES_MAX && rows.is_some_and(|rows| rows <= QUICK_ROWS_MAX)
-    }
-
-    /// How long it will probably take; measured: about a microsecond for each row.
-    fn cost(&self) -> Duration {
-        let (bytes, rows) = self.size();
-        Duration::from_micros(rows.unwrap_or(bytes))
-    }
-
-    /// How many bytes are looked at, and how many changes and operations they have; `None` if that is
-    /// not to be found out cheaply.
-    fn size(&self) -> (u64, Option<u64>) {
-        match self {
+    /// What is declared costs a look at the chunk.
+    fn size(&self) -> Size {
+        let (bytes, rows) = match self {
             Self::Unpack { chunk, known, .. } => {
                 let declared = || {
                     let (chunk, _) = Chunk::split(chunk).ok()?;
@@ -186,7 +172,28 @@ impl Job {
             Self::Unfold {
                 snapshot, wanted, ..
             } => (snapshot.1, Some(wanted.len() as u64)),
-        }
+        };
+        Size { bytes, rows }
+    }
+}
+
+/// How much a job looks at.
+#[derive(Clone, Copy)]
+struct Size {
+    bytes: u64,
+    /// How many changes and operations they have; `None` if that is not to be found out cheaply.
+    rows: Option<u64>,
+}
+
+impl Size {
+    /// Whether it will probably be short. Whoever lies is found out by a tighter limit.
+    fn is_quick(self) -> bool {
+        self.bytes <= QUICK_BYTES_MAX && self.rows.is_some_and(|rows| rows <= QUICK_ROWS_MAX)
+    }
+
+    /// How long it will probably take; measured: about a microsecond for each row.
+    fn cost(self) -> Duration {
+        Duration::from_micros(self.rows.unwrap_or(self.bytes))
     }
 }
 
@@ -275,8 +282,9 @@ impl Workshop {
     /// # Cancel safety
     /// The child is killed when the future is dropped.
     pub(crate) async fn run(&self, owner: Owner, job: Job) -> Done {
-        let cost = job.cost();
-        if job.is_quick() {
+        let size = job.size();
+        let cost = size.cost();
+        if size.is_quick() {
             let turn = Some(self.quick.take(owner, cost).await);
             let result = self.run_within(&self.quick_limits(), job.clone()).await;
             let was_dear = matches!(
@@ -303,7 +311,7 @@ impl Workshop {
     /// # Cancel safety
     /// As [`Self::run`].
     pub(crate) async fn run_in_turn(&self, owner: Owner, job: Job) -> Done {
-        let turn = Some(self.in_turn.take(owner, job.cost()).await);
+        let turn = Some(self.in_turn.take(owner, job.size().cost()).await);
         let result = self.run_within(&self.limits(), job).await;
         Done { result, turn }
     }

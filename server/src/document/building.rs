@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use super::verifying::Checked;
 use super::{Document, Incoming, Input, Slot, Taken};
+use crate::connection::Connection;
 use crate::fair::{Owner, Turn};
 use crate::memory::Charge;
 use crate::unfolded::Window;
@@ -320,31 +321,28 @@ impl Document {
         let Some(chunk) = first_document(&message.data) else {
             return Ok(());
         };
-        let from = message.from.id;
+        let connection = message.from.clone();
         self.building
             .uploads
-            .entry(from)
+            .entry(connection.id)
             .or_default()
             .waiting
             .push_front(message);
-        self.start_unpacking(slot, from, chunk, tries, false)
+        self.start_unpacking(slot, &connection, chunk, tries, false)
     }
 
     fn start_unpacking(
         &mut self,
         slot: &Arc<Slot>,
-        from: ConnectionId,
+        connection: &Connection,
         chunk: Bytes,
         tries: u32,
         changes: bool,
     ) -> Result<(), StorageError> {
         let known: Arc<[_]> = self.with_graph(slot, |history| history.hashes())?.into();
         // They wait with the job.
-        let Some(connection) = self.connections.get(&from) else {
-            return Ok(());
-        };
         let mut charge = connection.holder.charge(size_of_val(&*known));
-        let owner = connection.owner();
+        let (from, owner) = (connection.id, connection.owner());
         let left = CancellationToken::new();
         let upload = self.building.uploads.entry(from).or_default();
         upload.job = Some(left.clone().drop_guard());
@@ -444,7 +442,7 @@ impl Document {
                 let Some(chunk) = first_document(data) else {
                     return Ok(());
                 };
-                return self.start_unpacking(slot, from, chunk, tries, true);
+                return self.start_unpacking(slot, connection, chunk, tries, true);
             }
             Ok(Built::Unpacked(Brought::All(unpacked))) => {
                 self.adopt(slot, data, unpacked).await?;
