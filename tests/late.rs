@@ -10,10 +10,10 @@ use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, ROOT};
 use futures::{SinkExt, StreamExt};
 use reconverge::id::DocumentId;
-use reconverge::protocol::{self, Message, SyncEnvelope, SyncMessage};
+use reconverge::protocol::{self, Message, SyncMessage};
 use reconverge_tests::light::PATIENCE;
 use reconverge_tests::process::Relay;
-use reconverge_tests::socket::{Socket, binary, sync_frame};
+use reconverge_tests::socket::{Socket, binary, request_bytes, sync_frame};
 use reconverge_tests::world::sync_message;
 
 /// How many documents there are; `RECONVERGE_LATE` makes it as many as it says.
@@ -64,18 +64,10 @@ async fn who_reads_late_is_sent_all_documents() {
 
     let reader = Socket::join(&relay.url(), "reader").await.into_stream();
     let (mut sink, mut stream) = reader.split();
-    let asks = sync_message(&[], &[], &[]);
     let before = relay.usage().cpu;
     let asked = async {
         for n in 0..documents {
-            let envelope = SyncEnvelope {
-                sender: "reader",
-                target: "",
-                document: document(n).to_string().into(),
-                data: &asks,
-                request: true,
-            };
-            let frame = binary(protocol::encode(&Message::Sync(envelope)));
+            let frame = binary(request_bytes("reader", document(n)));
             sink.feed(frame).await.unwrap();
         }
         sink.flush().await.unwrap();

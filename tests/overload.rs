@@ -11,15 +11,14 @@ use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
 use futures::StreamExt;
 use reconverge::id::{DocumentId, PeerId};
-use reconverge::protocol::{self, Message, SyncEnvelope};
+use reconverge::protocol::{self, Message};
 use reconverge::storage::MemoryStorage;
 use reconverge_server::access::Open;
 use reconverge_server::config::{Config, MEMORY_BYTES_MIN};
 use reconverge_tests::Random;
 use reconverge_tests::light::{Change, Client, Document, Fault, PATIENCE};
 use reconverge_tests::process::{Relay, relay_executable};
-use reconverge_tests::socket::{Frame, Socket, binary};
-use reconverge_tests::world::sync_message;
+use reconverge_tests::socket::{Frame, Socket, binary, request_bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -382,17 +381,7 @@ async fn asks_for(url: &str, name: &str, first: u64, documents: u64) -> Socket {
         id[..8].copy_from_slice(&(first + n).to_le_bytes());
         DocumentId::new(&id).unwrap()
     };
-    let data = sync_message(&[], &[], &[]);
-    let request = |n: u64| {
-        let envelope = SyncEnvelope {
-            sender: name,
-            target: "",
-            document: id(n).to_string().into(),
-            data: &data,
-            request: true,
-        };
-        binary(protocol::encode(&Message::Sync(envelope)))
-    };
+    let request = |n: u64| binary(request_bytes(name, id(n)));
     socket.send((0..documents).map(request).collect()).await;
     let last = id(documents - 1).to_string();
     let mut stream = socket.into_stream();

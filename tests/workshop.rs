@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says where it broke")]
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,14 +145,19 @@ async fn relay_with(workshop: WorkshopConfig) -> reconverge_server::Relay {
     relay.unwrap()
 }
 
+/// A shell script that a relay runs in the place of its workshop.
+fn script_in(directory: &Path, script: &str) -> PathBuf {
+    let program = directory.join("workshop");
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
+
 /// A relay whose workshop runs this shell script instead.
 async fn relay_with_workshop(script: &str) -> (reconverge_server::Relay, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
-    let program: PathBuf = directory.path().join("workshop");
-    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let workshop = WorkshopConfig {
-        program,
+        program: script_in(directory.path(), script),
         deadline: Duration::from_secs(1),
         ..Config::default().workshop
     };
@@ -163,17 +168,14 @@ async fn relay_with_workshop(script: &str) -> (reconverge_server::Relay, tempfil
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_ends_with_the_connection_that_caused_it() {
     let directory = tempfile::tempdir().unwrap();
-    let program: PathBuf = directory.path().join("workshop");
     let first = directory.path().join("first");
-    let (real, first) = (relay_executable(), first.display());
     let script = format!(
-        "#!/bin/sh\nif mkdir {first} 2>/dev/null; then exec sleep 600; fi\nexec {} \"$@\"\n",
-        real.display()
+        "if mkdir {} 2>/dev/null; then exec sleep 600; fi\nexec {} \"$@\"",
+        first.display(),
+        relay_executable().display()
     );
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let relay = relay_with(WorkshopConfig {
-        program,
+        program: script_in(directory.path(), &script),
         deadline: HOUR,
         ..Config::default().workshop
     });
@@ -184,7 +186,7 @@ async fn a_job_ends_with_the_connection_that_caused_it() {
     let mut hostile = Client::connect(&url, "hostile").await.unwrap();
     hostile.open(Document::with_snapshot(id(1), endless, Arc::from([head])));
     let begins = async {
-        while !directory.path().join("first").exists() {
+        while !first.exists() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

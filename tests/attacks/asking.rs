@@ -5,7 +5,7 @@ use bytes::Bytes;
 use reconverge_tests::socket::sync_bytes;
 use reconverge_tests::world::sync_message;
 
-use crate::attacker::Attacker;
+use crate::attacker::{Attacker, sends_all};
 use crate::made::{Empty, actor, document, request, sync, unknown};
 use crate::measure::Trial;
 
@@ -23,16 +23,8 @@ async fn unknown_heads_in_many_documents() {
     let data = sync_message(&heads, &[], &[]);
     trial
         .run(async |target| {
-            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
-                return;
-            };
-            for n in 0..100 {
-                let message = sync_bytes("attacker-0", document(n), &data);
-                if !attacker.send(message).await {
-                    break;
-                }
-            }
-            attacker.stay().await;
+            let names = |n| sync_bytes("attacker-0", document(n), &data).into();
+            sends_all(target, (0..100).map(names)).await;
         })
         .await;
 }

@@ -88,7 +88,16 @@ impl Target {
 
 /// One attacker sends these, as long as it is let in, and stays.
 pub(crate) async fn sends_all(target: &Target, messages: impl IntoIterator<Item = Bytes>) {
-    let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
+    sends_all_as(target, "attacker-0", messages).await;
+}
+
+/// The same of an attacker of this name.
+pub(crate) async fn sends_all_as(
+    target: &Target,
+    name: &str,
+    messages: impl IntoIterator<Item = Bytes>,
+) {
+    let Some(mut attacker) = Attacker::join(target, name).await else {
         return;
     };
     for message in messages {

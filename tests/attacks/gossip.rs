@@ -95,17 +95,9 @@ async fn heads_of_many_storages_of_many_documents() {
     };
     trial
         .run(async |target| {
-            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
-                return;
-            };
-            for n in 0.. {
-                let asks = request("attacker-0", document(n));
-                let tells = gossip("attacker-0", document(n));
-                if !attacker.send(asks).await || !attacker.send(tells).await {
-                    break;
-                }
-            }
-            attacker.stay().await;
+            let name = "attacker-0";
+            let of_one = |n| [request(name, document(n)), gossip(name, document(n))];
+            sends_all(target, (0..).flat_map(of_one)).await;
         })
         .await;
 }

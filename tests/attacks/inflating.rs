@@ -38,11 +38,7 @@ async fn empty_changes_that_inflate_in_one_message() {
     let trial = trial.killed();
     trial
         .run(async |target| {
-            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
-                return;
-            };
-            attacker.send(message).await;
-            attacker.stay().await;
+            sends_all(target, [message]).await;
         })
         .await;
 }

@@ -9,9 +9,9 @@ use flate2::write::DeflateEncoder;
 use reconverge::history::chunk::chunk_hash;
 use reconverge::history::leb::push_unsigned;
 use reconverge::id::DocumentId;
-use reconverge::protocol::{self, Flags, Message, SyncEnvelope};
+use reconverge::protocol::Flags;
 use reconverge_tests::forge::{chunk, chunk_of_hash};
-use reconverge_tests::socket::sync_bytes;
+use reconverge_tests::socket::{request_bytes, sync_bytes};
 use reconverge_tests::world::sync_message;
 
 use crate::attacker::{Attacker, Target};
@@ -155,15 +155,7 @@ pub(crate) fn flagged(
 
 /// Asks for a document, as who has nothing of it.
 pub(crate) fn request(name: &str, document: DocumentId) -> Bytes {
-    let data = sync_message(&[], &[], &[]);
-    let envelope = SyncEnvelope {
-        sender: name,
-        target: "",
-        document: document.to_string().into(),
-        data: &data,
-        request: true,
-    };
-    protocol::encode(&Message::Sync(envelope)).into()
+    request_bytes(name, document).into()
 }
 
 /// A chain of so many changes without operations of one actor, the first on top of `deps`.

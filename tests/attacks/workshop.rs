@@ -4,7 +4,7 @@ use automerge::AutoCommit;
 use automerge::transaction::CommitOptions;
 use reconverge_tests::forge::{chunk, values};
 
-use crate::attacker::Attacker;
+use crate::attacker::{sends_all, sends_all_as};
 use crate::made::{document, sync, unknown};
 use crate::measure::Trial;
 
@@ -18,16 +18,8 @@ async fn uploads_that_are_dear_to_unpack() {
     println!("each chunk has {} bytes", saved.len());
     trial
         .run(async |target| {
-            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
-                return;
-            };
-            for n in 0..256 {
-                let message = sync("attacker-0", document(n), &[head], &[&saved]);
-                if !attacker.send(message).await {
-                    break;
-                }
-            }
-            attacker.stay().await;
+            let upload = |n| sync("attacker-0", document(n), &[head], &[&saved]);
+            sends_all(target, (0..256).map(upload)).await;
         })
         .await;
 }
@@ -57,18 +49,8 @@ async fn uploads_of_very_many_changes() {
     trial
         .run(async |target| {
             let attack = async |name: &str, first: u32| {
-                let Some(mut attacker) = Attacker::join(target, name).await else {
-                    return;
-                };
-                for n in first..first + 64 {
-                    if !attacker
-                        .send(sync(name, document(n), &[head], &[&saved]))
-                        .await
-                    {
-                        break;
-                    }
-                }
-                attacker.stay().await;
+                let upload = |n| sync(name, document(n), &[head], &[&saved]);
+                sends_all_as(target, name, (first..first + 64).map(upload)).await;
             };
             tokio::join!(attack("attacker-0", 0), attack("attacker-1", 1_000));
         })
@@ -85,16 +67,8 @@ async fn changes_that_are_dear_to_compact() {
     let change = chunk(1, &values(7, 500_000));
     trial
         .run(async |target| {
-            let Some(mut attacker) = Attacker::join(target, "attacker-0").await else {
-                return;
-            };
-            for n in 0..256 {
-                let message = sync("attacker-0", document(n), &[unknown(1)], &[&change]);
-                if !attacker.send(message).await {
-                    break;
-                }
-            }
-            attacker.stay().await;
+            let sends = |n| sync("attacker-0", document(n), &[unknown(1)], &[&change]);
+            sends_all(target, (0..256).map(sends)).await;
         })
         .await;
 }

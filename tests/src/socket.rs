@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame as WireFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::light::{Fault, PATIENCE};
+use crate::world::sync_message;
 
 /// A connection that sends anything.
 #[derive(Debug)]
@@ -136,6 +137,19 @@ pub fn sync_bytes(name: &str, document: DocumentId, data: &[u8]) -> Vec<u8> {
         document: document.to_string().into(),
         data,
         request: false,
+    };
+    protocol::encode(&Message::Sync(envelope))
+}
+
+/// Asks for a document as who has nothing of it, as a frame's bytes.
+#[must_use]
+pub fn request_bytes(name: &str, document: DocumentId) -> Vec<u8> {
+    let envelope = SyncEnvelope {
+        sender: name,
+        target: "",
+        document: document.to_string().into(),
+        data: &sync_message(&[], &[], &[]),
+        request: true,
     };
     protocol::encode(&Message::Sync(envelope))
 }
