@@ -7,7 +7,19 @@ import { Counter, isCounter, isImmutableString, ImmutableString } from "./counte
 import { diff, snap } from "./diff.js"
 import { isBytes, isDate } from "./kinds.js"
 import type { NewValue, ObjectId, Operation } from "./operations.js"
-import { child, type Entry, isNode, type ListNode, type MapNode, type Node, TextNode, type Tree } from "./tree.js"
+import {
+    child,
+    type Entry,
+    fixedIn,
+    fixedOf,
+    isNode,
+    type ListNode,
+    MapNode,
+    type Node,
+    noteFixed,
+    TextNode,
+    type Tree,
+} from "./tree.js"
 import type { Expand, Patch, Path, Prop, Scalar } from "./types.js"
 
 /**
@@ -170,6 +182,30 @@ export function deleteAt(list: readonly unknown[], index: number, count = 1): vo
     edit.spliceList(node, index, count, [])
 }
 
+/**
+ * A copy of a draft, or of what a document shows, as plain data that can be changed. Fixed strings in
+ * it are stored as fixed ones again.
+ */
+export function snapshot<T>(value: T): Draft<T> {
+    return copied(value) as Draft<T>
+}
+
+function copied(value: unknown): unknown {
+    if (!isObject(value)) return value
+    if (isDate(value)) return new Date(value)
+    if (isBytes(value)) return new Uint8Array(value)
+    if (isCounter(value)) return new Counter(value.value)
+    if (!Array.isArray(value) && !isPlain(value)) return value
+    const context = contextIn(value)
+    context?.edit.checkOpen()
+    const copy = Array.isArray(value)
+        ? value.map(copied)
+        : Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, copied(inner)]))
+    const fixed = context && context.node.kind !== "text" ? fixedOf(context.node) : fixedIn(value)
+    noteFixed(copy, [...(fixed ?? [])])
+    return copy
+}
+
 /** Where something is, when an error has to tell. */
 type Place = () => Prop[]
 
@@ -183,6 +219,35 @@ const CONTEXT = Symbol()
 
 function contextIn(value: object): Context | undefined {
     return (value as { [CONTEXT]?: Context })[CONTEXT]
+}
+
+/**
+ * Where a copy of a draft tells of what: what spreads an object copies its symbols, too. Nobody else is
+ * to see this one. Copying asks for each key and reads it before it asks for the next; to compare two
+ * objects, or to list keys, all are asked for first.
+ */
+const SOURCE = Symbol("copy of")
+
+class Source {
+    readonly #draft: Context
+
+    constructor(draft: Context) {
+        this.#draft = draft
+    }
+
+    static nodeOf(source: Source | undefined): Node | undefined {
+        return source && source.#draft.node
+    }
+}
+
+/** The object that this is a copy of, made by spreading its draft. */
+function sourceOf(value: unknown): MapNode | undefined {
+    if (!isObject(value) || contextIn(value)) return undefined
+    return Source.nodeOf((value as { [SOURCE]?: Source })[SOURCE]) as MapNode | undefined
+}
+
+function isFixed(value: unknown): boolean {
+    return isObject(value) && isImmutableString(value)
 }
 
 /**
@@ -233,6 +298,10 @@ class Edit {
     ended = false
     #weight = 0
     #drafts = new Map<Node | Counter, object>()
+    /** Objects that get another place. */
+    #moving = new Set<Node>()
+    /** The new names of objects that got one. */
+    #moved: [node: Node, id: ObjectId][] = []
 
     constructor(
         readonly tree: Tree,
@@ -259,6 +328,16 @@ class Edit {
         this.tree.apply(operation, this.patches)
         this.operations.push(operation)
         for (const next of later) this.apply(next)
+        for (const [node, id] of this.#moved.splice(0)) this.#follow(node, this.tree.node(id))
+    }
+
+    /** The draft of an object that moved stands for it where it is now. */
+    #follow(node: Node, to: Node | undefined): void {
+        const draft = this.#drafts.get(node)
+        if (!draft || !to) return
+        this.#drafts.delete(node)
+        this.#drafts.set(to, draft)
+        contextIn(draft)!.node = to
     }
 
     /** The proxy for a map or list; always the same one, so that `===` and `indexOf` hold. */
@@ -290,14 +369,80 @@ class Edit {
         return draft
     }
 
+    /**
+     * As an assignment means it: an array edits the list that is there, and a copy of an object that was
+     * made by spreading it edits that object. What stays in them remains what it is, also to those who
+     * edit it at the same time. Anything else takes the place of what is there.
+     */
     put(node: MapNode | ListNode, prop: Prop, value: unknown): void {
         this.checkWritable(node)
         const old = child(node, prop)
-        // As in `Object.assign(draft, { ...draft })`.
-        if (isNode(old) && isObject(value) && contextIn(value)?.node === old) return
+        if (isObject(value) && isNode(old)) {
+            const node = contextIn(value)?.node
+            // As in `Object.assign(draft, { ...draft })`.
+            if (node === old) return
+            if (old.kind === "list" && Array.isArray(value) && !node) return this.assignList(old, value)
+            const isVersion =
+                sourceOf(value) === old || (old.kind === "map" && old.entries.size === 0 && isPlain(value))
+            if (isVersion && !node) return this.#assignMap(old as MapNode, value)
+        }
+        if (value === undefined && node.kind === "map") return this.delete(node, prop)
         const later: Operation[] = []
-        const stored = this.read(value, () => [...this.tree.path(node), prop], later)
+        const stored = this.read(ofKind(value, old), () => [...this.tree.path(node), prop], later)
         if (!same(old, stored)) this.apply(["put", node.id, prop, stored], later)
+    }
+
+    #assignMap(node: MapNode, value: object): void {
+        this.#whole(() => {
+            for (const key of [...node.entries.keys()]) if (!Object.hasOwn(value, key)) this.delete(node, key)
+            const at = (): Prop[] => this.tree.path(node)
+            for (const [key, inner] of Object.entries(value)) this.put(node, wellFormed(checkKey(key, at)), inner)
+        })
+    }
+
+    /** Makes a list this one: what stays is not touched, what moved is removed and inserted anew. */
+    assignList(node: ListNode, values: readonly unknown[]): void {
+        const items = [...node.items]
+        const from = origins(items, values)
+        const staying = ascending(from)
+        const outer = this.#moving
+        this.#moving = new Set(outer)
+        for (const index of from) if (isNode(items[index])) this.#moving.add(items[index])
+        for (const i of staying) this.#moving.delete(items[from[i]!] as Node)
+        this.#whole(() => {
+            let [old, index] = [0, 0]
+            const fill = (oldEnd: number, end: number): void => {
+                const added = values.slice(index, end).map((value, i) => ofKind(value, items[from[index + i]!]))
+                // One by one, who changes the same at the same time does not double it.
+                if (oldEnd - old === added.length) added.forEach((value, i) => this.put(node, index + i, value))
+                else this.spliceList(node, index, oldEnd - old, added)
+            }
+            for (const i of staying) {
+                fill(from[i]!, i)
+                ;[old, index] = [from[i]! + 1, i + 1]
+                // It is another version of the object, or no text any more.
+                if (sourceOf(values[i]) || isFixed(values[i])) this.put(node, i, values[i])
+            }
+            fill(items.length, values.length)
+        })
+        this.#moving = outer
+    }
+
+    /** All that `action` does, or nothing of it. */
+    #whole(action: () => void): void {
+        const [begun, weight, moving] = [this.tree.done, this.#weight, this.#moving]
+        const [operations, patches] = [this.operations.length, this.patches?.length]
+        try {
+            action()
+        } catch (error) {
+            this.#moved = []
+            this.#moving = moving
+            this.tree.takeBack(begun)
+            this.operations.length = operations
+            if (this.patches) this.patches.length = patches!
+            this.#weight = weight
+            throw error
+        }
     }
 
     delete(node: MapNode | ListNode, prop: Prop): void {
@@ -341,7 +486,6 @@ class Edit {
             case "string":
                 return { make: "text", id: this.nextId(), text: wellFormed(value) }
             case "number":
-                if (!Number.isFinite(value)) throw refusal(value, at, "a number must be finite")
                 // Automerge does not know -0.
                 return value + 0
             case "bigint":
@@ -349,7 +493,7 @@ class Edit {
                 // As it will be read.
                 return Number.isSafeInteger(Number(value)) ? Number(value) : value
             case "undefined":
-                throw refusal(value, at, "delete the key, or store null")
+                throw refusal(value, at, "a list has no holes; store null")
             case "object":
                 return value === null ? null : this.#readObject(value, at, later, within)
             default:
@@ -369,7 +513,7 @@ class Edit {
         }
         if (isBytes(value)) return new Uint8Array(value)
         const context = contextIn(value)
-        if (context) return this.read(this.#release(context, at), at, later, within)
+        if (context) return this.#copyOf(context, later)
         if (within.includes(value)) throw refusal("an object that contains itself", at, "")
         const inside = [...within, value]
 
@@ -377,7 +521,11 @@ class Edit {
         if (Array.isArray(value)) {
             const values: NewValue[] = []
             if (value.length > 0) later.push(["insert", id, 0, values])
-            for (let i = 0; i < value.length; i++) values.push(this.read(value[i], () => [...at(), i], later, inside))
+            const fixed = fixedIn(value)
+            for (let i = 0; i < value.length; i++) {
+                const inner: unknown = fixed?.has(`${i}`) ? fix(value[i]) : value[i]
+                values.push(this.read(inner, () => [...at(), i], later, inside))
+            }
             return { make: "list", id }
         }
         if (!isPlain(value))
@@ -386,7 +534,12 @@ class Edit {
                 at,
                 "only plain objects, arrays, Date, Uint8Array, Counter and ImmutableString are stored",
             )
-        for (const [key, inner] of Object.entries(value)) {
+        const fixed = fixedIn(value)
+        const source = sourceOf(value)
+        for (const [key, it] of Object.entries(value)) {
+            // As where its type says that it may be missing.
+            if (it === undefined) continue
+            const inner: unknown = fixed?.has(key) ? fix(it) : ofKind(it, source?.entries.get(key))
             const place = (): Prop[] => [...at(), key]
             const index = later.push(["put", id, checkKey(key, place), null]) - 1
             later[index] = ["put", id, wellFormed(key), this.read(inner, place, later, inside)]
@@ -394,25 +547,110 @@ class Edit {
         return { make: "map", id }
     }
 
-    /** The contents of an object of a draft, unless it has its place in the document already. */
-    #release({ edit, node }: Context, at: Place): unknown {
+    /** A copy of an object of a draft. If it was removed or moves, this is where it is from now on. */
+    #copyOf({ edit, node }: Context, later: Operation[]): NewValue {
         edit.checkOpen()
-        if (edit.tree === this.tree && this.tree.has(node)) {
-            const place = pointer(this.tree.path(node))
-            throw new TypeError(
-                `cannot store the object at ${place} a second time, at ${pointer(at())}: store a copy, or remove it there first`,
-            )
+        let moves = edit === this && !this.tree.has(node)
+        for (let at: Node | undefined = node; at; at = at.parent) moves ||= this.#moving.has(at)
+        return this.#copy(node, later, moves)
+    }
+
+    #copy(entry: Entry, later: Operation[], moves: boolean): NewValue {
+        if (entry instanceof Counter) return { counter: entry.value }
+        if (!isNode(entry)) return isDate(entry) ? new Date(entry) : isBytes(entry) ? entry.slice() : entry
+        const id = this.nextId()
+        if (moves) this.#moved.push([entry, id])
+        if (entry.kind === "text") return { make: "text", id, text: entry.text }
+        if (entry.kind === "list") {
+            const values: NewValue[] = []
+            if (entry.items.length > 0) later.push(["insert", id, 0, values])
+            for (const item of entry.items) values.push(this.#copy(item, later, moves))
+        } else {
+            for (const [key, inner] of entry.entries) {
+                const index = later.push(["put", id, key, null]) - 1
+                later[index] = ["put", id, key, this.#copy(inner, later, moves)]
+            }
         }
-        return contents(node)
+        return { make: entry.kind, id }
     }
 }
 
-function contents(entry: Entry): unknown {
-    if (typeof entry === "string") return new ImmutableString(entry)
-    if (!isNode(entry)) return entry
-    if (entry.kind === "text") return entry.text
-    if (entry.kind === "list") return entry.items.map(contents)
-    return Object.fromEntries([...entry.entries].map(([key, inner]) => [key, contents(inner)]))
+/** A string in the place of a fixed one is one too. */
+function ofKind(value: unknown, old: Entry | undefined): unknown {
+    return typeof old === "string" ? fix(value) : value
+}
+
+function fix(value: unknown): unknown {
+    return typeof value === "string" ? new ImmutableString(value) : value
+}
+
+/**
+ * For each of `values`, which of `items` it is: an object by what it is or was copied from, anything
+ * else by its value. None of them twice; -1 for what is new.
+ */
+function origins(items: readonly Entry[], values: readonly unknown[]): number[] {
+    const shown = new Map<unknown, Entry>()
+    for (const item of items) if (isNode(item) && !item.stale) shown.set(item.shown, item)
+    const drafted = new Set(values.map((value) => isObject(value) && contextIn(value)?.node))
+    const keys = values.map((value) => {
+        const source = sourceOf(value)
+        // The object itself goes before its copies.
+        return source && !drafted.has(source) ? source : valueKey(value, shown)
+    })
+    const itemKeys = items.map(itemKey)
+
+    const from = keys.map(() => -1)
+    const shorter = Math.min(keys.length, itemKeys.length)
+    let start = 0
+    for (; start < shorter && keys[start] === itemKeys[start]; start++) from[start] = start
+    let [end, itemsEnd] = [keys.length, itemKeys.length]
+    for (; Math.min(end, itemsEnd) > start && keys[end - 1] === itemKeys[itemsEnd - 1];) from[--end] = --itemsEnd
+    const places = new Map<unknown, number[]>()
+    for (let i = itemsEnd - 1; i >= start; i--) {
+        const key = itemKeys[i]
+        const known = places.get(key)
+        if (known) known.push(i)
+        else places.set(key, [i])
+    }
+    for (let i = start; i < end; i++) from[i] = places.get(keys[i])?.pop() ?? -1
+    return from
+}
+
+/** What tells an element from others, and is the same for equal values that are no objects. */
+function itemKey(item: Entry): unknown {
+    if (item instanceof TextNode) return item.blocks.length === 0 ? `s${item.text}` : item
+    return isNode(item) || item instanceof Counter ? item : valueKey(item)
+}
+
+function valueKey(value: unknown, shown?: ReadonlyMap<unknown, Entry>): unknown {
+    if (typeof value === "string") return `s${wellFormed(value)}`
+    if (typeof value === "bigint" && Number.isSafeInteger(Number(value))) return Number(value)
+    if (Number.isNaN(value)) return "NaN"
+    if (!isObject(value)) return value
+    if (isDate(value)) return `d${value.getTime()}`
+    if (isBytes(value)) return `b${value.join()}`
+    if (isImmutableString(value)) return `s${wellFormed(value.val)}`
+    return contextIn(value)?.node ?? DraftCounter.counterOf(value) ?? shown?.get(value) ?? value
+}
+
+/** A longest sequence of indexes whose numbers ascend; those with a negative number are in none. */
+function ascending(numbers: readonly number[]): number[] {
+    // The last index of the best sequence of each length, and what comes before each index.
+    const [last, before]: [number[], number[]] = [[], []]
+    numbers.forEach((number, index) => {
+        if (number < 0) return
+        let [low, high] = [0, last.length]
+        while (low < high) {
+            const middle = (low + high) >> 1
+            if (numbers[last[middle]!]! < number) low = middle + 1
+            else high = middle
+        }
+        before[index] = last[low - 1] ?? -1
+        last[low] = index
+    })
+    const sequence: number[] = []
+    for (let index = last.at(-1) ?? -1; index >= 0; index = before[index]!) sequence.push(index)
+    return sequence.reverse()
 }
 
 class DraftCounter extends Counter {
@@ -420,6 +658,11 @@ class DraftCounter extends Counter {
     #node: MapNode | ListNode
     #key: string
     #counter: Counter
+
+    /** The counter that a draft of one stands for. */
+    static counterOf(value: object): Counter | undefined {
+        return #counter in value ? value.#counter : undefined
+    }
 
     constructor(edit: Edit, node: MapNode | ListNode, key: string, counter: Counter) {
         super(counter.value)
@@ -451,7 +694,7 @@ class DraftCounter extends Counter {
 class Handler<N extends MapNode | ListNode> {
     constructor(
         readonly edit: Edit,
-        readonly node: N,
+        public node: N,
     ) {}
 
     defineProperty(): boolean {
@@ -477,14 +720,29 @@ class Handler<N extends MapNode | ListNode> {
 }
 
 class MapHandler extends Handler<MapNode> implements ProxyHandler<object> {
+    /** The key that was asked for and not read yet, and whether all were read that were asked for. */
+    #asked: string | symbol | undefined
+    #isCopying = false
+    #wasRead = false
+
     get(target: object, key: string | symbol): unknown {
+        if (key === this.#asked) {
+            this.#asked = undefined
+            this.#wasRead = true
+        }
         if (key === CONTEXT) return this
+        if (key === SOURCE) return new Source(this)
+        return this.#show(target, key)
+    }
+
+    #show(target: object, key: string | symbol): unknown {
         const { entries } = this.open()
         const entry = entries.get(key as string)
         return entry === undefined ? Reflect.get(target, key) : this.edit.show(entry, this.node, key as string)
     }
 
     set(_: object, key: string | symbol, value: unknown): boolean {
+        if (key === SOURCE) return true
         const place = (): Prop[] => [...this.edit.tree.path(this.node), String(key)]
         this.edit.put(this.node, wellFormed(checkKey(key, place)), value)
         return true
@@ -499,12 +757,19 @@ class MapHandler extends Handler<MapNode> implements ProxyHandler<object> {
         return this.open().entries.has(key as string) || Reflect.has(target, key)
     }
 
-    ownKeys(): string[] {
-        return [...this.open().entries.keys()]
+    ownKeys(): (string | symbol)[] {
+        this.#asked = undefined
+        this.#isCopying = true
+        this.#wasRead = false
+        return [...this.open().entries.keys(), SOURCE]
     }
 
     getOwnPropertyDescriptor(target: object, key: string | symbol): PropertyDescriptor | undefined {
-        return this.open().entries.has(key as string) ? this.property(this.get(target, key)) : undefined
+        if (this.#asked !== undefined) this.#isCopying = false
+        if (key === SOURCE) return { ...this.property(undefined), enumerable: this.#isCopying && this.#wasRead }
+        if (!this.open().entries.has(key as string)) return undefined
+        this.#asked = key
+        return this.property(this.#show(target, key))
     }
 }
 
@@ -606,24 +871,26 @@ const methods = {
         return this
     },
 
-    sort(): never {
-        throw immovable(this, "sort")
+    sort(compare?: (one: unknown, other: unknown) => number): unknown {
+        return rearranged(this, (values) => values.sort(compare))
     },
 
-    reverse(): never {
-        throw immovable(this, "reverse")
+    reverse(): unknown {
+        return rearranged(this, (values) => values.reverse())
     },
 
-    copyWithin(): never {
-        throw immovable(this, "copyWithin")
+    copyWithin(target: number, start: number, end?: number): unknown {
+        return rearranged(this, (values) => values.copyWithin(target, start, end))
     },
 }
 
-function immovable(list: object, method: string): TypeError {
+function rearranged(list: object, action: (values: unknown[]) => void): object {
     const { edit, node } = listOf(list)
-    return new TypeError(
-        `cannot ${method} the list at ${pointer(edit.tree.path(node))}: elements have no other place to go to; ${method} a copy where it is shown, or remove elements and insert copies`,
-    )
+    edit.checkWritable(node)
+    const values = node.items.map((item) => edit.show(item, node, ""))
+    action(values)
+    edit.assignList(node, values)
+    return list
 }
 
 /** An index as Array's methods take it: negative ones count from the end. */
@@ -681,7 +948,7 @@ function indexOf(key: string | symbol): number | undefined {
 }
 
 function same(old: Entry | undefined, stored: NewValue): boolean {
-    if (!isObject(stored)) return old === stored
+    if (!isObject(stored)) return Object.is(old, stored)
     if (isDate(stored)) return isDate(old) && old.getTime() === stored.getTime()
     if (isBytes(stored)) {
         return isBytes(old) && old.length === stored.length && old.every((byte, i) => byte === stored[i])

@@ -173,9 +173,20 @@ export class Tree {
     }
 
     rollback(): void {
+        this.takeBack(0)
+        this.#undo = undefined
+    }
+
+    /** How much was done since `begin`; that can be gone back to. */
+    get done(): number {
+        return this.#undo?.length ?? 0
+    }
+
+    takeBack(done: number): void {
         const undo = this.#undo ?? []
         this.#undo = undefined
-        for (const step of undo.reverse()) step()
+        for (const step of undo.splice(done).reverse()) step()
+        this.#undo = undo
     }
 
     #put(node: Node, prop: Prop, value: NewValue, patches?: Patch[]): void {
@@ -398,10 +409,36 @@ function show(node: Node, stale: readonly Node[]): unknown {
     if (node.kind === "text") return node.text
     if (node.kind === "map") return Object.freeze(showMap(node))
     // Most often, one element of a long list changed. (`slice` of a frozen array is slow in V8.)
-    if (node.changed || stale.length > 8) return Object.freeze(node.items.map(shown))
+    if (node.changed || stale.length > 8) {
+        const items = Object.freeze(node.items.map(shown))
+        noteFixed(items, fixedOf(node))
+        return items
+    }
     const items = [...(node.shown as readonly unknown[])]
     for (const child of stale) items[node.items.indexOf(child)] = child.shown
+    const keys = fixedIn(node.shown as object)
+    if (keys) fixed.set(items, keys)
     return Object.freeze(items)
+}
+
+/** Which strings are fixed ones, in what was shown: it looks like any other string there. */
+const fixed = new WeakMap<object, ReadonlySet<string>>()
+
+export function noteFixed(shown: object, keys: readonly string[]): void {
+    if (keys.length > 0) fixed.set(shown, new Set(keys))
+}
+
+/** The keys or indexes of fixed strings. */
+export function fixedOf(node: MapNode | ListNode): string[] {
+    const keys: string[] = []
+    const entries: Iterable<[string | number, Entry]> = node.kind === "map" ? node.entries : node.items.entries()
+    for (const [key, entry] of entries) if (typeof entry === "string") keys.push(`${key}`)
+    return keys
+}
+
+/** Which strings are fixed in a part of a document that was shown. */
+export function fixedIn(shown: object): ReadonlySet<string> | undefined {
+    return fixed.get(shown)
 }
 
 function showMap(node: MapNode): Record<string, unknown> {
@@ -415,6 +452,7 @@ function showMap(node: MapNode): Record<string, unknown> {
         if (key === "__proto__") Object.defineProperty(object, key, { value: shown(entry), enumerable: true })
         else object[key] = shown(entry)
     }
+    noteFixed(object, fixedOf(node))
     return object
 }
 

@@ -220,7 +220,7 @@ function randomEdit(tree: Tree, random: Random): Edit {
             const key = pick(KEYS)
             if (node.entries.has(key) && chance(0.3)) return (d) => void delete at(d, path)[key]
             const value = randomValue(random, 0)
-            return (d, api) => (at(d, path)[key] = value(api))
+            return (d, api) => assign(at(d, path), key, value(api))
         }
         case "list":
             return randomListEdit(path, node.items.length, random)
@@ -245,7 +245,7 @@ function randomListEdit(path: Prop[], length: number, random: Random): Edit {
         (d, api) => at(d, path).insertAt(index, ...values.map((value) => value(api))),
         (d, api) => api.insertAt(at(d, path), index, ...values.map((value) => value(api))),
         (d, api) => at(d, path).splice(index, count, ...values.map((value) => value(api))),
-        (d, api) => (at(d, path)[index] = values[0]!(api)),
+        (d, api) => assign(at(d, path), index, values[0]!(api)),
     ]
     const shrink: Edit[] = [
         (d) => at(d, path).pop(),
@@ -337,6 +337,17 @@ function isNode(entry: Entry): entry is Node {
 
 function at(draft: any, path: readonly Prop[]): any {
     return path.reduce((value, prop) => value[prop], draft)
+}
+
+/**
+ * Ours edits a list that another is assigned to, fills an empty map, and keeps a fixed string one.
+ * Where nothing like that is there any more, both do the same.
+ */
+function assign(holder: any, prop: Prop, value: unknown): void {
+    const isOne = (value: unknown): boolean =>
+        typeof value === "string" || (typeof value === "object" && value !== null)
+    if (isOne(holder[prop]) && isOne(value)) holder[prop] = null
+    holder[prop] = value
 }
 
 /** As `view`, but without what it remembers. */

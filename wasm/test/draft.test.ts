@@ -16,7 +16,8 @@ test("a map of a draft feels like a plain object", () => {
         assert.deepEqual(Object.keys(draft), ["a", "nested"])
         assert.deepEqual(Object.entries(draft["nested"]), [["b", true]])
         assert.equal(JSON.stringify(draft), `{"a":1,"nested":{"b":true}}`)
-        assert.deepEqual({ ...draft["nested"] }, { b: true })
+        assert.deepEqual(Object.entries({ ...draft["nested"] }), [["b", true]])
+        assert.deepEqual(draft["nested"], { b: true })
         assert.equal(draft["nested"], draft["nested"])
         assert.equal(`${draft["nested"]}`, "[object Object]")
 
@@ -143,9 +144,6 @@ test("what a list cannot do says so", () => {
     page.refuses((d) => next.insertAt(d.l, -1, 0), /there is no index -1 at \/l/)
     page.refuses((d) => next.deleteAt(d.l, 1, 2), /there is no index 3 at \/l/)
     page.refuses((d) => next.deleteAt(d.l, 0, -1), /cannot delete -1 elements at \/l/)
-    page.refuses((d) => d.l.sort(), /cannot sort the list at \/l/)
-    page.refuses((d) => d.l.reverse(), /cannot reverse the list at \/l/)
-    page.refuses((d) => d.l.copyWithin(0, 1), /cannot copyWithin the list at \/l/)
 })
 
 test("values are stored as copies of their kind", () => {
@@ -191,13 +189,10 @@ test("what cannot be stored is named, with its path, and nothing of it is stored
     const page = new Page<any>({ todos: [{}, {}], "a/b": {}, m: { x: {} } })
     const refuses = (value: unknown, expected: RegExp): void =>
         page.refuses((d) => (d.todos[1].title = value), expected)
-    refuses(undefined, /^TypeError: cannot store undefined at \/todos\/1\/title: delete the key, or store null$/)
-    refuses({ a: [1, undefined] }, /cannot store undefined at \/todos\/1\/title\/a\/1/)
+    refuses({ a: [1, undefined] }, /^TypeError: cannot store undefined at \/todos\/1\/title\/a\/1: a list has no holes/)
     refuses([, 1], /cannot store undefined at \/todos\/1\/title\/0/)
     refuses(() => {}, /cannot store a function at \/todos\/1\/title: a document holds data only/)
     refuses(Symbol(), /cannot store a symbol at/)
-    refuses(NaN, /cannot store NaN at .*: a number must be finite/)
-    refuses({ b: -Infinity }, /cannot store -Infinity at \/todos\/1\/title\/b/)
     refuses(2n ** 63n, /cannot store 9223372036854775808 at .*: an integer has at most 64 bits/)
     refuses(new Map(), /cannot store an instance of Map at .*: only plain objects/)
     refuses(new (class Point {})(), /cannot store an instance of Point at/)
@@ -207,15 +202,11 @@ test("what cannot be stored is named, with its path, and nothing of it is stored
     const cycle: any = { inner: [] }
     cycle.inner.push(cycle)
     refuses(cycle, /cannot store an object that contains itself at \/todos\/1\/title\/inner\/0$/)
-    page.refuses((d) => (d["a/b"]["~"] = undefined), /cannot store undefined at \/a~1b\/~0:/)
-    page.refuses((d) => (d.n = d.m), /cannot store the object at \/m a second time, at \/n: store a copy/)
-    page.refuses((d) => (d.n = { ...d.m }), /cannot store the object at \/m\/x a second time, at \/n\/x/)
-    page.refuses((d) => d.todos.push(d.todos[0]), /the object at \/todos\/0 a second time, at \/todos\/2/)
-    page.refuses((d) => (d.todos = d.todos.filter(() => true)), /the object at \/todos\/0 a second time/)
+    page.refuses((d) => (d["a/b"]["~"] = Symbol()), /cannot store a symbol at \/a~1b\/~0:/)
 
     // Also if the caller goes on.
     page.change((d) => {
-        assert.throws(() => (d.n = { fine: 1, not: undefined }))
+        assert.throws(() => (d.n = { fine: 1, not: () => {} }))
         assert.throws(() => d.todos.push("fine", undefined))
         d.end = true
     })
@@ -257,6 +248,14 @@ test("an object that was removed can be stored again, as a copy", () => {
         const gone = d.list.shift()
         gone.t = "late"
     }, /cannot edit an object that was removed/)
+    // It stands for the object where that is then.
+    page.change((d) => {
+        const moved = d.list.shift()
+        d.list.push(moved)
+        moved.t = "moved"
+        assert.equal(d.list.at(-1), moved)
+    })
+    assert.equal(page.doc.list.at(-1).t, "moved")
 })
 
 test("an edit that changes nothing is no operation", () => {
@@ -300,7 +299,7 @@ test("an edit that changes nothing is no operation", () => {
     assert.equal(page.change(() => {}).length, 0)
 })
 
-test("a string over a text is a new text; over a fixed string too", () => {
+test("a string over a text is a new text, over a fixed string a fixed one", () => {
     const page = new Page<any>({ s: "old", f: new ImmutableString("f") })
     assert.deepEqual(
         page.change((d) => {
@@ -309,7 +308,7 @@ test("a string over a text is a new text; over a fixed string too", () => {
         }),
         [
             ["put", "_root", "s", { make: "text", id: "~2", text: "new" }],
-            ["put", "_root", "f", { make: "text", id: "~3", text: "g" }],
+            ["put", "_root", "f", "g"],
         ],
     )
 })
@@ -439,7 +438,7 @@ test("blocks take one place in a text each", () => {
     page.refuses((d) => next.joinBlock(d, ["t"], 0), /there is no block at \/t\/0/)
     page.refuses((d) => next.updateBlock(d, ["t"], 3, {}), /there is no block at \/t\/3/)
     page.refuses((d) => next.splitBlock(d, ["t"], 0, []), /a block must be a plain object, at \/t\/0/)
-    page.refuses((d) => next.updateBlock(d, ["t"], 9, { a: undefined }), /cannot store undefined at \/t\/9\/a/)
+    page.refuses((d) => next.updateBlock(d, ["t"], 9, { a: Symbol() }), /cannot store a symbol at \/t\/9\/a/)
     page.change((d) => next.splice(d, ["t"], 8, 3))
     assert.equal(page.doc.t, "seventy-wo")
     assert.equal(page.tree.at(["t", 9]), undefined)

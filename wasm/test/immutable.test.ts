@@ -1,0 +1,345 @@
+/** Drafts that are updated as if they were immutable: by arrays and objects in the place of others. */
+
+import assert from "node:assert/strict"
+import { test } from "node:test"
+import { Counter, ImmutableString } from "../js/counter.js"
+import { change, snapshot } from "../js/draft.js"
+import { type Node, Tree } from "../js/tree.js"
+import { openAutomerge } from "./automerge.js"
+import { Page } from "./page.js"
+import { type Random, random } from "./random.js"
+
+const RUNS = Number(process.env["RECONVERGE_RUNS"] ?? 3000)
+
+interface Item {
+    id: number
+    title: string
+    done?: boolean
+    tags: string[]
+    owner: { name: string }
+}
+
+const item = (id: number): Item => ({ id, title: `t${id}`, tags: ["a", "b"], owner: { name: `o${id}` } })
+
+function board(): Page<any> {
+    return new Page<any>({
+        items: [1, 2, 3, 4].map(item),
+        tags: ["x", "y", "z"],
+        settings: { dark: false, n: { k: 1 } },
+    })
+}
+
+/** The names of the objects in a list. */
+const names = (page: Page<any>, key = "items"): string[] =>
+    (page.tree.at([key]) as Node & { items: Node[] }).items.map(({ id }) => id)
+
+/** The update does to the document what it does to a plain object. */
+function updates(page: Page<any>, fn: (draft: any) => void): unknown[] {
+    const plain: any = structuredClone(page.doc)
+    fn(plain)
+    const operations = page.change(fn)
+    assert.deepEqual(page.doc, plain)
+    return operations
+}
+
+test("a list that is filtered, extended or mapped keeps what stays", () => {
+    const page = board()
+    const [one, two, three, four] = names(page)
+    assert.equal(updates(page, (d) => (d.items = d.items.filter((i: Item) => i.id !== 2))).length, 1)
+    assert.deepEqual(names(page), [one, three, four])
+    updates(page, (d) => (d.items = [...d.items, item(5)]))
+    assert.deepEqual(names(page).slice(0, 3), [one, three, four])
+    updates(page, (d) => (d.items = d.items.map((i: Item) => (i.id === 3 ? { ...i, done: true, title: "new" } : i))))
+    updates(page, (d) => (d.items = d.items.map((i: Item) => ({ ...i, tags: [...i.tags, "c"] }))))
+    updates(page, (d) => (d.items = d.items.map(({ done, ...rest }: Item) => rest)))
+    assert.deepEqual(names(page).slice(0, 3), [one, three, four])
+    updates(page, (d) => (d.items = []))
+    assert.ok(two)
+    assert.equal((page.tree.at(["items"]) as Node).id, (page.other.at(["items"]) as Node).id)
+})
+
+test("what moves within a list is moved, and its neighbours stay", () => {
+    const page = board()
+    const [one, two, three, four] = names(page)
+    assert.equal(
+        updates(page, (d) => (d.items = [d.items[3], d.items[0], d.items[1], d.items[2]])).at(-1) !== undefined,
+        true,
+    )
+    assert.deepEqual(names(page).slice(1), [one, two, three])
+    assert.notEqual(names(page)[0], four)
+    updates(page, (d) => ([d.items[0], d.items[2]] = [d.items[2], d.items[0]]))
+    assert.equal(names(page)[1], one)
+    updates(page, (d) => d.items.sort((a: Item, b: Item) => a.id - b.id))
+    updates(page, (d) => d.items.reverse())
+    updates(page, (d) => d.tags.sort((a: string, b: string) => (a < b ? 1 : -1)))
+    updates(page, (d) => d.tags.copyWithin(0, 1))
+    updates(page, (d) => d.items.copyWithin(1, 0, 2))
+    page.change((d) => {
+        const last = d.items.at(-1)
+        d.items.reverse()
+        last.title = "was last"
+        assert.equal(d.items[0], last)
+    })
+    assert.equal(page.doc.items[0].title, "was last")
+})
+
+test("an object that is spread and put back is edited", () => {
+    const page = board()
+    assert.deepEqual(
+        updates(page, (d) => (d.settings = { ...d.settings, size: 3 })).map(([kind, , key]: any) => [kind, key]),
+        [["put", "size"]],
+    )
+    updates(page, (d) => (d.settings = { ...d.settings, n: { ...d.settings.n, k: 2 } }))
+    updates(page, (d) => {
+        const { dark, ...rest } = d.settings
+        d.settings = rest
+    })
+    assert.equal(updates(page, (d) => (d.settings = { ...d.settings })).length, 0)
+    // Another object is another one.
+    const settings = (page.tree.at(["settings"]) as Node).id
+    updates(page, (d) => (d.settings = { size: 3 }))
+    assert.notEqual((page.tree.at(["settings"]) as Node).id, settings)
+    // An empty one is filled.
+    page.change((d) => (d.empty = {}))
+    const empty = (page.tree.at(["empty"]) as Node).id
+    updates(page, (d) => (d.empty = { ...d.empty, k: 1 }))
+    assert.equal((page.tree.at(["empty"]) as Node).id, empty)
+})
+
+test("a part of a draft is copied wherever it is stored a second time", () => {
+    const page = board()
+    updates(page, (d) => d.items.push({ ...d.items[0], id: 9 }))
+    updates(page, (d) => (d.first = d.items[0]))
+    updates(page, (d) => (d.all = [...d.items, ...d.items]))
+    updates(page, (d) => (d.items = [...d.items, { ...d.items[0], id: 10 }]))
+    updates(page, (d) => (d.nested = { settings: { ...d.settings }, list: [d.settings, [d.settings.n]] }))
+    updates(page, (d) => (d.items = d.items.flatMap((i: Item) => [i, { ...i, id: i.id + 100 }])))
+    page.change((d) => {
+        const copy: any = snapshot(d.settings)
+        assert.deepEqual(structuredClone(copy), { dark: false, n: { k: 1 } })
+        copy.n.k = 5
+        d.copy = copy
+        assert.equal(d.settings.n.k, 1)
+    })
+    assert.deepEqual(page.doc.copy, { dark: false, n: { k: 5 } })
+    const shown = snapshot(page.doc.settings) as any
+    shown.n.k = 7
+    assert.equal(page.doc.settings.n.k, 1)
+})
+
+test("a draft compares as a plain object does", () => {
+    const page = board()
+    page.change((d) => {
+        assert.deepEqual(d.settings, { dark: false, n: { k: 1 } })
+        assert.deepEqual(
+            Object.getOwnPropertySymbols(d.settings).filter((s) =>
+                Object.prototype.propertyIsEnumerable.call(d.settings, s),
+            ),
+            [],
+        )
+        assert.deepEqual(Object.keys({ ...d.settings }), ["dark", "n"])
+        assert.equal(JSON.stringify({ ...d.settings }), `{"dark":false,"n":{"k":1}}`)
+        Object.assign(d.settings, { ...d.settings })
+    })
+})
+
+test("undefined is left out of an object, and removes a key", () => {
+    const page = board()
+    page.change((d) => {
+        d.items.push({ ...item(7), done: undefined })
+        d.settings.dark = undefined
+        d.gone = undefined
+    })
+    assert.deepEqual(page.doc.items.at(-1), item(7))
+    assert.deepEqual(page.doc.settings, { n: { k: 1 } })
+    assert.ok(!("gone" in page.doc))
+})
+
+test("numbers that are not finite are stored, and are no edit where they are", () => {
+    const page = new Page<any>({ points: [NaN, Infinity, 1], low: -Infinity })
+    assert.deepEqual(page.doc, { points: [NaN, Infinity, 1], low: -Infinity })
+    const none = page.change((d) => {
+        d.low = -Infinity
+        d.points[0] = NaN
+        d.points = [...d.points]
+    })
+    assert.deepEqual(none, [])
+    updates(page, (d) => (d.points = d.points.filter((p: number) => !Number.isNaN(p))))
+})
+
+test("fixed strings stay fixed where they are, in copies, and in parts that were shown", () => {
+    const col = (): unknown => page.tree.at(["cards", 0, "col"])
+    const page = new Page<any>({
+        cards: [{ col: new ImmutableString("todo"), title: "t", ids: [new ImmutableString("a"), "b"] }],
+    })
+    page.change((d) => (d.cards[0].col = "done"))
+    assert.equal(col(), "done")
+    page.change((d) => (d.cards = d.cards.map((c: any) => ({ ...c, col: "late" }))))
+    assert.equal(col(), "late")
+    page.change((d) => {
+        d.copies = [{ ...d.cards[0] }, d.cards[0], page.doc.cards[0], snapshot(d.cards[0]), snapshot(page.doc.cards[0])]
+    })
+    for (const index of page.doc.copies.keys()) {
+        assert.equal(page.tree.at(["copies", index, "col"]), "late", `${index}`)
+        assert.equal(page.tree.at(["copies", index, "ids", 0]), "a", `${index}`)
+        assert.equal((page.tree.at(["copies", index, "ids", 1]) as Node).kind, "text")
+        assert.equal((page.tree.at(["copies", index, "title"]) as Node).kind, "text")
+    }
+    page.change((d) => d.cards[0].ids.reverse())
+    assert.equal(page.tree.at(["cards", 0, "ids", 1]), "a")
+    // From a text to a fixed string, if it is asked for.
+    page.change((d) => (d.cards[0].ids = d.cards[0].ids.map((id: string) => new ImmutableString(id))))
+    assert.equal(page.tree.at(["cards", 0, "ids", 0]), "b")
+})
+
+test("an update that fails on its way did nothing, also if the caller goes on", () => {
+    const page = board()
+    const before = page.doc
+    page.change((d) => {
+        assert.throws(() => (d.items = [d.items[1], { ...d.items[0], bad: () => {} }, ...d.items]), /function/)
+        assert.throws(() => (d.settings = { ...d.settings, dark: true, n: Symbol() }), /symbol/)
+        assert.deepEqual(snapshot(d), before)
+        d.items[1].title = "goes on"
+    })
+    assert.equal(page.doc.items[1].title, "goes on")
+    assert.equal(page.doc.items.length, 4)
+})
+
+test("counters, dates and bytes keep their values when a list is rearranged", () => {
+    const page = new Page<any>({ l: [new Counter(1), new Date(5), new Uint8Array([1, 2]), 3n ** 39n, null, true, 1.5] })
+    const before = page.doc.l
+    assert.deepEqual(
+        page.change((d) => (d.l = [...d.l])),
+        [],
+    )
+    page.change((d) => d.l.reverse())
+    assert.deepEqual(page.doc.l, [...before].reverse())
+    page.change((d) => {
+        d.l.at(-1).increment(2)
+        d.l = d.l.slice(3)
+    })
+    assert.equal(page.doc.l.at(-1).value, 3)
+})
+
+/** An update in the immutable style, that can be made of a plain document too. */
+function randomUpdate(random: Random, ids: () => number): (d: any) => void {
+    const [at, other, keep] = [random.below(6), random.below(6), random.below(64)]
+    const id = ids()
+    const pick = (list: unknown[], n: number): number => (list.length === 0 ? 0 : n % list.length)
+    switch (random.below(14)) {
+        case 0:
+            return (d) => (d.items = d.items.filter((_: Item, i: number) => (keep >> i) & 1))
+        case 1:
+            return (d) => (d.items = [...d.items.slice(0, at), item(id), ...d.items.slice(at)])
+        case 2:
+            return (d) => (d.items = d.items.map((i: Item, n: number) => (n === at ? { ...i, title: `u${id}` } : i)))
+        case 3:
+            return (d) =>
+                (d.items = d.items
+                    .map((i: Item) => ({ ...i, done: !i.done }))
+                    .filter((_: Item, n: number) => (keep >> n) & 1))
+        case 4:
+            return (d) => {
+                const [one, two] = [pick(d.items, at), pick(d.items, other)]
+                if (d.items.length > 0) [d.items[one], d.items[two]] = [d.items[two], d.items[one]]
+            }
+        case 5:
+            return (d) => d.items.sort((a: Item, b: Item) => ((a.id * keep) % 7) - ((b.id * keep) % 7) || a.id - b.id)
+        case 6:
+            return (d) => d.items.reverse()
+        case 7:
+            return (d) => {
+                const [moved] = d.items.splice(at, 1)
+                if (moved) d.items.splice(other, 0, moved)
+            }
+        case 8:
+            return (d) => (d.tags = d.tags.filter((_: string, i: number) => (keep >> i) & 1).concat(`g${id % 5}`))
+        case 9:
+            return (d) => (d.tags = [...d.tags, "x"].reverse().slice(0, 6))
+        case 10:
+            return (d) => (d.settings = { ...d.settings, [`k${at}`]: id, n: { ...d.settings.n, deep: [id, other] } })
+        case 11:
+            return (d) => {
+                const { [`k${at}`]: _, ...rest } = d.settings
+                d.settings = rest
+            }
+        case 12:
+            return (d) =>
+                (d.items = d.items.map((i: Item) => ({
+                    ...i,
+                    tags: i.tags.filter((_, n) => (keep >> n) & 1).concat("n"),
+                    owner: { ...i.owner, id },
+                })))
+        default:
+            return (d) =>
+                (d.items = [...d.items].concat(d.items.slice(at, at + 1).map((i: Item) => ({ ...i, id }))).slice(0, 8))
+    }
+}
+
+test("thousands of random updates do to a document what they do to plain JavaScript", (t) => {
+    const r = random()
+    t.diagnostic(`RECONVERGE_SEED=${r.seed}`)
+    let [page, next] = [board(), 100]
+    for (let run = 0; run < RUNS; run++) {
+        if (run % 50 === 0) page = board()
+        const several = Array.from({ length: 1 + r.below(3) }, () => randomUpdate(r, () => ++next))
+        updates(page, (d) => several.forEach((update) => update(d)))
+    }
+})
+
+test("what stays in a random update is still there for those who edit it at the same time", (t) => {
+    const r = random()
+    t.diagnostic(`RECONVERGE_SEED=${r.seed}`)
+    let [next, kept] = [100, 0]
+    for (let run = 0; run < RUNS / 60; run++) {
+        const [one, other] = [new Replica(1), new Replica(2)]
+        one.change((d) => Object.assign(d, board().doc))
+        other.merge(one)
+        const [before, shown] = [one.items(), other.tree.view() as any]
+        one.change((d) => randomUpdate(r, () => ++next)(d))
+        const stayed = one.items().filter((id) => before.includes(id))
+        other.change((d) => d.items.forEach((i: Item) => (i.owner.name = `other's ${i.id}`)))
+        other.change((d) => d.items.push(item(1000 + run)))
+        one.merge(other)
+        other.merge(one)
+        assert.deepEqual(other.tree.view(), one.tree.view())
+        const now = one.tree.view() as any
+        for (const id of stayed) {
+            const was = shown.items[before.indexOf(id)] as Item
+            const is = now.items[one.items().indexOf(id)]
+            assert.equal(is.owner.name, `other's ${was.id}`)
+            kept++
+        }
+        assert.ok(
+            now.items.some(({ id }: Item) => id === 1000 + run),
+            "the list itself stayed",
+        )
+        one.host.close()
+        other.host.close()
+    }
+    assert.ok(kept > RUNS / 60)
+})
+
+/** A page, and Automerge as its host. */
+class Replica {
+    readonly tree = new Tree()
+    readonly host
+    #made = 0
+
+    constructor(actor: number) {
+        this.host = openAutomerge(`${actor}`.padStart(32, "0"))
+    }
+
+    change(fn: (draft: any) => void): void {
+        const operations = change(this.tree, fn, () => `~${++this.#made}`)
+        for (const [made, real] of this.host.change(operations)) this.tree.rename(made, real)
+    }
+
+    merge(other: Replica): void {
+        for (const operation of this.host.merge(other.host.save())) this.tree.apply(operation)
+    }
+
+    items(): string[] {
+        return (this.tree.at(["items"]) as Node & { items: Node[] }).items.map(({ id }) => id)
+    }
+}
