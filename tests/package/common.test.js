@@ -20,7 +20,7 @@ story("a plain script, with an import map", async world => {
     <link rel="icon" href="data:,">
     <script type="importmap">${JSON.stringify(map)}</script>
     <script type="module" src="/page.js"></script>`
-  await checkBuilt(world, folder, { "/index.html": html })
+  await checkBuilt(world, folder, { places: { "/index.html": html } })
 })
 
 story("Vite 8, built", async world => {

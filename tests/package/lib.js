@@ -2,7 +2,9 @@
 
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
+import { once } from "node:events"
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -11,11 +13,13 @@ import { within } from "../interop/lib/wait.js"
 import { expected } from "./consumer/use.mjs"
 
 const CONSUMER = fileURLToPath(new URL("consumer", import.meta.url))
+const PROJECTS = fileURLToPath(new URL("projects", import.meta.url))
 const TOOL_MS = 120_000
+export const ENV = { ...process.env, CI: "true", NEXT_TELEMETRY_DISABLED: "1" }
 
 /** Runs a program to its end and returns what it wrote to stdout. */
 export async function run(folder, command, ...args) {
-  const child = spawn(command, args, { cwd: folder, env: { ...process.env, CI: "true" } })
+  const child = spawn(command, args, { cwd: folder, env: ENV })
   let output = ""
   let all = ""
   child.stdout.on("data", data => {
@@ -36,11 +40,20 @@ export async function run(folder, command, ...args) {
   return output
 }
 
-/** A folder with the consumer's files and the tarball installed, as a user does it. */
-export async function project() {
-  const folder = mkdtempSync(join(tmpdir(), "reconverge-consumer-"))
-  process.once("exit", () => rmSync(folder, { recursive: true, force: true }))
+/** What is removed at the end. */
+export const folders = []
+process.once("exit", () => folders.forEach(folder => rmSync(folder, { recursive: true, force: true })))
+
+/**
+ * A folder with the consumer's files and the tarball installed, as a user does it. With the name of a
+ * folder beside this file, its files too, and the project is below what is installed for the tests.
+ */
+export async function project(kind) {
+  if (kind) mkdirSync(PROJECTS, { recursive: true })
+  const folder = mkdtempSync(join(kind ? PROJECTS : tmpdir(), "reconverge-consumer-"))
+  folders.push(folder)
   cpSync(CONSUMER, folder, { recursive: true })
+  if (kind) cpSync(fileURLToPath(new URL(kind, import.meta.url)), folder, { recursive: true })
   writeFileSync(join(folder, "package.json"), '{ "name": "consumer", "private": true }\n')
   await run(folder, "npm", "install", "--no-fund", "--no-audit", "--loglevel=error", pack().tarball)
   return folder
@@ -53,19 +66,33 @@ export async function check(folder, command, ...args) {
   assert.equal(line, `outcome: ${JSON.stringify(expected)}`, output)
 }
 
-/** Opens the page at `url` and checks what it found. */
+/** Opens the page at `url` twice and checks what it found. */
 export async function checkPage(world, url) {
   const page = await world.page(url)
-  await page.waitForFunction(() => globalThis.outcome !== undefined)
-  assert.deepEqual(await page.evaluate(() => outcome), { value: expected })
+  for (const opened of [1, 2]) {
+    await page.waitForFunction(() => globalThis.outcome !== undefined)
+    assert.deepEqual(await page.evaluate(() => outcome), { value: expected, opened })
+    if (opened === 1) await page.reload()
+  }
 }
 
-/** Serves `folder`, and `places` before it, and checks the page. */
-export async function checkBuilt(world, folder, places = {}) {
-  const site = await world.site({ "/": `${folder}/`, ...places })
-  await checkPage(world, `${site.url}/index.html`)
+/** Serves `folder` at `base`, and `places` before it, and checks the page at `path`. */
+export async function checkBuilt(world, folder, { places = {}, base = "/", path = `${base}index.html` } = {}) {
+  const site = await world.site({ [base]: `${folder}/`, ...places })
+  await checkPage(world, `${site.url}${path}`)
   const modules = site.requests.filter(path => path.endsWith(".wasm"))
-  assert.ok(modules.length <= 1, `the module was loaded more than once: ${modules}`)
+  // Each of the page's two visits has a Worker of its own for each of two repos.
+  assert.ok([0, 4].includes(modules.length) && new Set(modules).size <= 1, `what was loaded: ${modules}`)
+}
+
+/** For tools that tell their pages the port that they were given, so that it cannot be 0. */
+export async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const { port } = server.address()
+  server.close()
+  await once(server, "close")
+  return port
 }
 
 /** A page for a bundle that is named `page.js` beside it. */

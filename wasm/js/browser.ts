@@ -9,10 +9,13 @@
 
 import { source } from "../dist/worker-source.js"
 import { usePlatform } from "./repo.js"
+import { absolute } from "./start.js"
 
 usePlatform({
-    // The only place that names the module by its url, so that bundlers emit it once.
-    module: new URL("./core/reconverge_bg.wasm", import.meta.url),
+    get module() {
+        // The only place that names the module by its url, so that bundlers emit it once.
+        return absolute(new URL("./core/reconverge_bg.wasm", import.meta.url).href)
+    },
     webSocket: (url) => new WebSocket(url),
     workerSource: source,
 })

@@ -6,7 +6,12 @@ import { usePlatform } from "./repo.js"
 
 usePlatform({
     get module() {
-        return readFileSync(new URL("./core/reconverge_bg.wasm", import.meta.url))
+        try {
+            return readFileSync(new URL("./core/reconverge_bg.wasm", import.meta.url))
+        } catch {
+            // A bundler made a script of this, and left the file where it was or gave it a web address.
+            return import("./inside.js").then(({ module }) => module())
+        }
     },
     webSocket: (url) => new WebSocket(url),
 })

@@ -6,7 +6,7 @@ import type { Storage } from "./storage.js"
 
 /** What the entries of the package, one for each kind of runtime, give to the rest of it. */
 export interface Platform {
-    /** The core's module: its url, its bytes, or compiled. */
+    /** The core's module: its absolute url, its bytes, or compiled; or a promise of these. */
     readonly module: unknown
     readonly webSocket: MakeWebSocket
     /** The script of the Worker; none where the host runs in the caller's thread. */
@@ -32,6 +32,15 @@ export interface Running {
     readonly memory?: Storage
     /** Stores what is not stored, and ends the host. */
     stop(): Promise<void>
+}
+
+/**
+ * A url that means the same in a Worker from a blob, where nothing is relative to the page. What
+ * bundlers put in the place of `new URL(file, import.meta.url)` is not always absolute.
+ */
+export function absolute(href: string): string {
+    if (URL.canParse(href)) return href
+    return new URL(href, globalThis.document?.baseURI ?? location.href.replace(/^blob:/, "")).href
 }
 
 /** Also before a host is there: then it is not waited for any more. */
@@ -127,7 +136,6 @@ function startWorker(
                     return stopped()
             }
         }
-        const href = module instanceof URL ? module.href : module
-        post({ type: "start", options, module: href })
+        post({ type: "start", options, module })
     })
 }

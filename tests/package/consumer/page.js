@@ -1,9 +1,11 @@
 // For a page, whichever tool built it.
 
 import * as reconverge from "reconverge"
-import { use } from "./use.mjs"
+import { count, use } from "./use.mjs"
 
-use(reconverge).then(
-  value => (globalThis.outcome = { value }),
+const all = async () => ({ value: await use(reconverge), opened: await count(reconverge) })
+
+all().then(
+  outcome => (globalThis.outcome = outcome),
   error => (globalThis.outcome = { error: String(error.stack) })
 )

@@ -14,3 +14,16 @@ export async function use({ Repo, splice }) {
   await repo.shutdown()
   return text
 }
+
+/** How often this browser opened the page, as a document that it keeps says. */
+export async function count({ Repo }) {
+  const repo = await Repo.open()
+  const url = localStorage.getItem("counted")
+  const handle = url ? await repo.find(url) : await repo.create({ opened: 0 })
+  localStorage.setItem("counted", handle.url)
+  handle.change(draft => (draft.opened += 1))
+  await repo.flush()
+  const { opened } = handle.doc()
+  await repo.shutdown()
+  return opened
+}

@@ -1095,15 +1095,18 @@ function start(module: unknown): Promise<unknown> {
     return started
 }
 
-async function compiled(module: unknown): Promise<WebAssembly.Module> {
+async function compiled(given: unknown): Promise<WebAssembly.Module> {
+    const module = await given
     if (module instanceof WebAssembly.Module) return module
-    if (typeof module !== "string" && !(module instanceof URL)) return WebAssembly.compile(module as BufferSource)
+    if (typeof module !== "string") return WebAssembly.compile(module as BufferSource)
     const late = new AbortController()
     const within = (ms: number): ReturnType<typeof setTimeout> =>
         setTimeout(() => late.abort(new Error(`cannot load ${String(module)} within ${ms / 1000} s`)), ms)
     let timer = within(ANSWER_MS_MAX)
     try {
-        const response = await fetch(module, { signal: late.signal })
+        const response = await fetch(module, { signal: late.signal }).catch((error: unknown) => {
+            throw late.signal.aborted ? error : new Error(`cannot load ${module}: ${words(error)}`)
+        })
         if (!response.ok) throw new Error(`cannot load ${response.url}: ${response.status} ${response.statusText}`)
         clearTimeout(timer)
         timer = within(MODULE_MS_MAX)
