@@ -40,7 +40,7 @@ import {
 
 import { splice } from "./draft.js"
 import type { DocHandle } from "./handle.js"
-import type { ChangeEvent, Cursor, Patch, Path } from "./types.js"
+import type { ChangeEvent, Cursor, Patch, Path, TextPath } from "./types.js"
 
 /** How others see the user of this editor. */
 export interface TextUser {
@@ -102,7 +102,11 @@ export interface TextOptions {
  * can be styled: `.cm-peerSelection`, `.cm-peerCaret` and `.cm-peerName`, with the peer's colour in
  * `--peer` and one that reads on it in `--peer-text`.
  */
-export function reconvergeText<T>(handle: DocHandle<T>, path: Path, options: TextOptions = {}): Extension {
+export function reconvergeText<T, const P extends Path>(
+    handle: DocHandle<T>,
+    path: P & TextPath<T, P>,
+    options: TextOptions = {},
+): Extension {
     const binding = ViewPlugin.define((view) => new Binding(view, handle, path, options))
     const undo = (view: EditorView): boolean => view.plugin(binding)?.step("undo") ?? false
     const redo = (view: EditorView): boolean => view.plugin(binding)?.step("redo") ?? false

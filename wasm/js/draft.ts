@@ -20,21 +20,32 @@ import {
     TextNode,
     type Tree,
 } from "./tree.js"
-import type { Expand, Patch, Path, Prop, Scalar } from "./types.js"
+import type { Expand, Patch, Path, Prop, Scalar, View } from "./types.js"
 
 /**
  * A document, writable. Its lists have `insertAt(index, ...values)` and `deleteAt(index, count?)`
  * too; they are not in the type, as no plain array could be assigned to such a list then.
  */
-export type Draft<T> = unknown extends T
-    ? T
-    : T extends string | number | boolean | bigint | null | undefined | Counter | Date | Uint8Array
+export type Draft<T> = T extends ImmutableString
+    ? ImmutableString | string
+    : T extends Date | Uint8Array | Counter
       ? T
-      : T extends ImmutableString
-        ? ImmutableString | string
-        : T extends readonly (infer E)[]
-          ? Draft<E>[]
-          : { -readonly [K in keyof T]: Draft<T[K]> }
+      : T extends readonly unknown[]
+        ? number extends T["length"]
+            ? DraftList<T[number]>
+            : { -readonly [K in keyof T]: Draft<T[K]> }
+        : T extends object
+          ? { -readonly [K in keyof T]: Draft<T[K]> }
+          : T
+
+/** A list in a draft. What is inserted may be readonly, as what a document shows is. */
+export interface DraftList<E> extends Array<Draft<E>> {
+    push(...values: (Draft<E> | View<E> | E)[]): number
+    unshift(...values: (Draft<E> | View<E> | E)[]): number
+    splice(start: number, deleted?: number): Draft<E>[]
+    splice(start: number, deleted: number, ...values: (Draft<E> | View<E> | E)[]): Draft<E>[]
+    fill(value: Draft<E> | View<E> | E, start?: number, end?: number): this
+}
 
 /** A range of a text, in UTF-16 code units, without `end`. */
 export interface MarkRange {
@@ -161,7 +172,7 @@ export function updateBlock(draft: object, path: Path, index: number, block: obj
  *
  * @throws RangeError unless `index` is from 0 to the list's length.
  */
-export function insertAt<E>(list: readonly E[], index: number, ...values: E[]): void {
+export function insertAt<E>(list: readonly E[], index: number, ...values: (E | View<E>)[]): void {
     const { edit, node } = listOf(list)
     checkIndex(index, node.items.length, () => edit.tree.path(node))
     edit.spliceList(node, index, 0, values)

@@ -23,6 +23,7 @@ import type {
     QuarantinedChange,
     Span,
     SyncStatus,
+    Synchronous,
     Undoable,
     View,
 } from "./types.js"
@@ -151,7 +152,7 @@ export class DocHandle<T> {
      * @throws what `fn` throws; TypeError or RangeError for what a document cannot hold, with its
      * path; RepoError if the document was deleted or let go of.
      */
-    change(fn: (draft: Draft<T>) => void, options: ChangeOptions = {}): void {
+    change<R>(fn: (draft: Draft<T>) => Synchronous<R>, options: ChangeOptions = {}): void {
         if (this.#gone) throw new RepoError("deleted", `the document ${this.url} is not open any more`)
         const before = this.#events.has("change") ? this.doc() : undefined
         const patches: Patch[] | undefined = before === undefined ? undefined : []
@@ -244,7 +245,11 @@ export class DocHandle<T> {
      * Gives the heads after the change. If the tab in which the engine runs ends in this moment, the
      * change may be made twice.
      */
-    async changeAt(heads: Heads, fn: (draft: Draft<T>) => void, options: ChangeOptions = {}): Promise<Heads> {
+    async changeAt<R>(
+        heads: Heads,
+        fn: (draft: Draft<T>) => Synchronous<R>,
+        options: ChangeOptions = {},
+    ): Promise<Heads> {
         const { link } = this.#owner
         const tree = treeOf(await link.call("state", [this.documentId, heads]))
         let objects = 0

@@ -6,12 +6,14 @@ export {
     insertAt,
     joinBlock,
     mark,
+    snapshot,
     splice,
     splitBlock,
     unmark,
     updateBlock,
     updateText,
     type Draft,
+    type DraftList,
     type MarkRange,
 } from "./draft.js"
 export { DocHandle, type ChangeOptions, type HandleEvents } from "./handle.js"

@@ -28,10 +28,10 @@ import type { Draft } from "./draft.js"
 import type { DocHandle } from "./handle.js"
 import { Presence, type PresenceChannel, type PresencePeer } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { SyncStatus, View } from "./types.js"
+import type { Selector, SyncStatus, Synchronous, View } from "./types.js"
 
 /** Edits a document; all edits of `fn` are one change. */
-export type ChangeDocument<T> = (fn: (draft: Draft<T>) => void, options?: { message?: string }) => void
+export type ChangeDocument<T> = <R>(fn: (draft: Draft<T>) => Synchronous<R>, options?: { message?: string }) => void
 
 /** What {@link usePresence} returns. */
 export interface UsedPresence<S extends object> {
@@ -88,12 +88,12 @@ export function useDocument<T>(url: string): [doc: View<T>, change: ChangeDocume
  */
 export function useDocument<T, V>(
     url: string,
-    selector: (doc: View<T>) => V,
+    selector: Selector<T, V>,
     isEqual?: (one: V, other: V) => boolean,
 ): [value: V, change: ChangeDocument<T>]
 export function useDocument<T, V>(
     url: string,
-    selector?: (doc: View<T>) => V,
+    selector?: Selector<T, V>,
     isEqual?: (one: V, other: V) => boolean,
 ): [value: View<T> | V, change: ChangeDocument<T>] {
     const handle = useHandle<T>(url)

@@ -11,7 +11,7 @@ import type { Platform } from "./start.js"
 import type { Storage } from "./storage.js"
 import { Tree } from "./tree.js"
 import type { Draft } from "./draft.js"
-import type { ConnectionStatus } from "./types.js"
+import type { ConnectionStatus, Storable } from "./types.js"
 
 /** How a repo is opened. All of it may be left out. */
 export interface RepoOptions {
@@ -147,7 +147,7 @@ export class Repo {
      *
      * @throws TypeError for what a document cannot hold, with its path.
      */
-    create<T extends object>(initial: T): Promise<DocHandle<T>>
+    create<T extends object>(initial: T & Storable<T>): Promise<DocHandle<T>>
     create<T extends object>(initial?: T): Promise<DocHandle<T>> {
         const tree = new Tree()
         let objects = 0

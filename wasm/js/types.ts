@@ -11,14 +11,70 @@ export type Prop = string | number
  */
 export type Scalar = null | boolean | number | bigint | string | Date | Uint8Array
 
-/** A document as it is shown: as it is declared, but for each `ImmutableString` there is a plain string. */
-export type View<T> = unknown extends T
+/**
+ * A document as it is shown: as it is declared, but all of it readonly, and for each `ImmutableString`
+ * there is a plain string.
+ */
+export type View<T> = T extends ImmutableString
+    ? string
+    : T extends Date | Uint8Array | Counter
+      ? T
+      : T extends object
+        ? { readonly [K in keyof T]: View<T[K]> }
+        : T
+
+/** What a document can hold: of `T`, where that has a function, a `Map` or the like, `never`. */
+export type Storable<T> = T extends Date | Uint8Array | Counter | ImmutableString
     ? T
-    : T extends ImmutableString
-      ? string
-      : T extends Scalar | undefined | Counter
-        ? T
-        : { [K in keyof T]: View<T[K]> }
+    : T extends Unstorable
+      ? never
+      : T extends object
+        ? { [K in keyof T]: Storable<T[K]> }
+        : T
+
+type Unstorable =
+    | symbol
+    | RegExp
+    | ((...args: never) => unknown)
+    | ReadonlyMap<unknown, unknown>
+    | ReadonlySet<unknown>
+    | WeakKeyed
+    | PromiseLike<unknown>
+
+type WeakKeyed = WeakMap<never, unknown> | WeakSet<never>
+
+/** What takes a value from a document; its argument need not say that all is readonly. */
+export type Selector<T, V> = {
+    select(doc: View<T>): V
+}["select"]
+
+/** What a function returns that edits: anything but a promise, as it must not be asynchronous. */
+export type Synchronous<R> = R extends PromiseLike<unknown> ? never : R
+
+/** `P` if it leads to a text in a document of type `T`, or may lead to one; else `never`. */
+export type TextPath<T, P extends Path> = [Extract<At<T, P>, string | ImmutableString>] extends [never]
+    ? unknown extends At<T, P>
+        ? P
+        : never
+    : P
+
+type At<T, P extends Path> = unknown extends T
+    ? unknown
+    : P extends readonly []
+      ? T
+      : P extends readonly [infer K, ...infer Rest extends Path]
+        ? At<Step<NonNullable<T>, K>, Rest>
+        : unknown
+
+type Step<T, K> = T extends readonly unknown[]
+    ? K extends number
+        ? T[number]
+        : never
+    : K extends keyof T
+      ? T[K]
+      : `${K & string}` extends keyof T
+        ? T[`${K & string}` & keyof T]
+        : never
 
 /** What a mark's ends do when text is inserted there. */
 export type Expand = "none" | "before" | "after" | "both"

@@ -13,7 +13,7 @@ import type { Draft } from "./draft.js"
 import type { DocHandle } from "./handle.js"
 import { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { SyncStatus, View } from "./types.js"
+import type { SyncStatus, Synchronous, View } from "./types.js"
 
 /** A document on its way, or found, or not. */
 export interface UsedDocument<T> {
@@ -24,7 +24,7 @@ export interface UsedDocument<T> {
     /** Why it was not found. */
     readonly error: Readonly<ShallowRef<Error | undefined>>
     /** Edits the document; all edits of `fn` are one change. Throws while the document is not there. */
-    readonly change: (fn: (draft: Draft<T>) => void, options?: { message?: string }) => void
+    readonly change: <R>(fn: (draft: Draft<T>) => Synchronous<R>, options?: { message?: string }) => void
 }
 
 /** What {@link usePresence} returns. */

@@ -14,6 +14,7 @@ import {
     updateText,
     type DocHandle,
     type Draft,
+    type DraftList,
     type Expand,
     type MarkRange,
     type Path,
@@ -91,7 +92,7 @@ board.change((draft) => {
     draft.columns.push({ name: "To do", cards: [["a"], []] })
     draft.columns[0]?.cards[0]?.push("b")
     const [removed] = draft.columns.splice(0, 1)
-    same<{ name: string; cards: string[][] } | undefined>()(removed)
+    same<{ name: string; cards: DraftList<readonly string[]> } | undefined>()(removed)
     // @ts-expect-error Cards are missing.
     draft.columns.push({ name: "Done" })
     // @ts-expect-error A card is a list of texts.

@@ -65,9 +65,9 @@ interface ShownItem {
     readonly state: "open" | "done"
     readonly big: bigint
     readonly tags: readonly string[]
-    readonly pair: [string, number]
+    readonly pair: readonly [string, number]
     readonly extra: unknown
-    readonly inner: Readonly<Record<string, { id: string }>>
+    readonly inner: Readonly<Record<string, { readonly id: string }>>
     readonly children: readonly ShownItem[]
 }
 const item = await repo.find<Item>("automerge:4NMNnkMhL8jXrdJ9jamS58PAVdXu")
@@ -85,7 +85,7 @@ item.doc().id.val
 const declared: Item = item.doc()
 same<unknown>()((await repo.find("automerge:4NMNnkMhL8jXrdJ9jamS58PAVdXu")).doc())
 const begun = await repo.create({ id: new ImmutableString("a"), n: new Counter() })
-same<{ id: string; n: Counter }>()(begun.doc())
+same<{ readonly id: string; readonly n: Counter }>()(begun.doc())
 // Of a type that is not known yet, the keys that are.
 function titleOf<T extends { title: string }>(handle: DocHandle<T>): string {
     return handle.doc().title
