@@ -36,6 +36,13 @@ export class Emitter<Events extends object> {
         }
     }
 
+    /** Calls one listener, soon, if it still listens. */
+    tell<K extends keyof Events>(event: K, listener: Listener<Events[K]>, value: Events[K]): void {
+        queueMicrotask(() => {
+            if (this.#listeners.get(event)?.has(listener)) listener(value)
+        })
+    }
+
     /**
      * The events from now on. A consumer that is slow gets the newest 1,000 of those that it has
      * not taken yet. The iteration ends with `signal`, or with the emitter.

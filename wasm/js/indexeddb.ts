@@ -171,6 +171,8 @@ export class IndexedDbStorage implements Storage {
 
     #open(): Promise<IDBDatabase> {
         const opening = new Promise<IDBDatabase>((resolve, reject) => {
+            // Some browsers have null in its place.
+            if (!indexedDB) throw this.#error(undefined, "denied")
             const request = indexedDB.open(this.#name, VERSION)
             const blocked = () => reject(this.#error(undefined, "blocked"))
             const timer = setTimeout(blocked, this.#openMsMax)

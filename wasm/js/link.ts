@@ -161,6 +161,10 @@ export class Link {
         })
     }
 
+    get name(): string {
+        return this.#options.name
+    }
+
     /** All tabs have the same documents. */
     get isShared(): boolean {
         return this.#options.keeps && this.#storage === undefined
@@ -177,7 +181,7 @@ export class Link {
             if (!signal.aborted) this.#follow()
             return part.over
         })
-        alive.catch(() => {})
+        alive.catch((error: unknown) => this.#unopened(error))
         this.#led = this.#lead(part, (serve) => navigator.locks.request(hostLock(name), { signal }, serve))
     }
 

@@ -2,8 +2,14 @@
 
 /** Sixteen random bytes, as 32 digits. */
 export function hex(): string {
-    const bytes = [...crypto.getRandomValues(new Uint8Array(16))]
-    return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("")
+    let bytes: Uint8Array
+    try {
+        bytes = crypto.getRandomValues(new Uint8Array(16))
+    } catch (cause) {
+        // Others must not guess it: whoever knows a document's name can read it.
+        throw new Error("this browser draws no random numbers (crypto.getRandomValues)", { cause })
+    }
+    return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")
 }
 
 /**

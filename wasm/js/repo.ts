@@ -4,11 +4,12 @@ import { change } from "./draft.js"
 import { Emitter } from "./emitter.js"
 import { DocHandle, type HandleOwner, seconds } from "./handle.js"
 import { words, type HostMessage, type Opened } from "./host/protocol.js"
+import { IndexedDbStorage } from "./indexeddb.js"
 import { JOURNAL, Journal } from "./journal.js"
 import { Link, RepoError, type Said } from "./link.js"
 import { hex, uuid } from "./names.js"
 import type { Platform } from "./start.js"
-import type { Storage } from "./storage.js"
+import type { Storage, StorageError } from "./storage.js"
 import { Tree } from "./tree.js"
 import type { Draft } from "./draft.js"
 import type { ConnectionStatus, Storable } from "./types.js"
@@ -76,6 +77,8 @@ export class Repo {
     #journal: Journal | undefined
     #owner: HandleOwner
     #unlisten: () => void = () => {}
+    /** Documents were to be kept and cannot be. */
+    #unkept: RepoError | undefined
 
     /**
      * Opens the documents that are kept here, and starts to sync. Relays need not be there.
@@ -84,18 +87,36 @@ export class Repo {
      */
     static async open(options: RepoOptions = {}): Promise<Repo> {
         if (platform === undefined) throw new Error("import from one of the package's entries")
-        const repo = new Repo(platform, options)
-        const journal = repo.#link.isShared ? Journal.open(options.name ?? "reconverge", repo.#link.page) : undefined
+        let repo: Repo | undefined
         try {
-            await repo.#link.open()
-            repo.#journal = await journal
+            repo = new Repo(platform, options)
+            await repo.#open()
+            return repo
+        } catch (error) {
+            const { name, storage } = options
+            const why = repo !== undefined && repo.#link.isShared ? await whyDenied(name) : undefined
+            if (why !== undefined && storage === undefined) {
+                const other = new Repo(platform, { ...options, storage: "memory" })
+                other.#unkept = unkept(why)
+                await other.#open()
+                return other
+            }
+            if (error instanceof RepoError) throw error
+            throw new RepoError(repo ? "storage" : "failed", words(error))
+        }
+    }
+
+    async #open(): Promise<void> {
+        const journal = this.#link.isShared ? Journal.open(this.#link.name, this.#link.page) : undefined
+        try {
+            await this.#link.open()
+            this.#journal = await journal
         } catch (error) {
             void journal?.then((open) => open?.close())
-            await repo.#link.close().catch(() => {})
-            if (error instanceof RepoError) throw error
-            throw new RepoError("storage", words(error))
+            this.#unlisten()
+            await this.#link.close().catch(() => {})
+            throw error
         }
-        return repo
     }
 
     private constructor(platform: Platform, options: RepoOptions) {
@@ -104,14 +125,16 @@ export class Repo {
         const relays = (typeof relay === "string" ? [relay] : relay).map(checked)
         if (name.endsWith(JOURNAL)) throw new RepoError("failed", `a name must not end with ${JOURNAL}`)
         const own = typeof options.storage === "object" ? options.storage : undefined
-        const canKeep = typeof indexedDB === "object" && typeof navigator?.locks?.request === "function"
-        const keeps = own !== undefined || (options.storage !== "memory" && canKeep)
-        if (options.storage === "indexeddb" && !canKeep) {
+        const why = own === undefined && options.storage !== "memory" ? whyUnable() : undefined
+        const keeps = own !== undefined || (options.storage !== "memory" && why === undefined)
+        if (options.storage === "indexeddb" && why !== undefined) {
             throw new RepoError(
                 "storage",
-                "documents can be kept only where there are IndexedDB and Web Locks: in browsers, on https or localhost",
+                `documents can be kept only where there are IndexedDB, Web Locks and BroadcastChannel: in browsers, on https or localhost (${why})`,
             )
         }
+        // Elsewhere nobody expects that they are kept.
+        if (why !== undefined && platform.workerSource !== undefined) this.#unkept = unkept(why)
         const hostOptions = { name, relays, peerId: this.peerId, keeps, ...(token !== undefined && { token }) }
         const { workerSource: _, ...here } = platform
         this.#link = new Link(worker ? platform : here, hostOptions, own, {
@@ -247,7 +270,11 @@ export class Repo {
 
     /** Calls `listener` from now on, after the event. Gives what ends that. */
     on<K extends keyof RepoEvents>(event: K, listener: (value: RepoEvents[K]) => void): () => void {
-        return this.#events.on(event, listener)
+        const off = this.#events.on(event, listener)
+        // It is so since before anybody could listen.
+        if (event === "problem" && this.#unkept)
+            this.#events.tell("problem", listener as (problem: Error) => void, this.#unkept)
+        return off
     }
 
     /** Ends what {@link on} began. */
@@ -348,6 +375,43 @@ function checked(url: string): string {
     if (scheme === "ws:" || scheme === "wss:") return url
     throw new RepoError("failed", `${JSON.stringify(url)} is no url of a relay; one begins with ws:// or wss://`)
 }
+
+/** What a browser lacks that documents can be kept and shared by tabs. What it has may still refuse. */
+function whyUnable(): string | undefined {
+    try {
+        const { indexedDB, navigator, BroadcastChannel } = globalThis
+        if (typeof indexedDB?.open !== "function") return "there is no IndexedDB"
+        if (typeof navigator?.locks?.request !== "function") return "there are no Web Locks"
+        if (typeof BroadcastChannel !== "function") return "there is no BroadcastChannel"
+        new BroadcastChannel("reconverge").close()
+        return undefined
+    } catch (error) {
+        return words(error)
+    }
+}
+
+/** Why the browser lets this page keep nothing, as it does not in a sandboxed frame; nothing if it may. */
+async function whyDenied(name?: string): Promise<string | undefined> {
+    const why = whyUnable()
+    if (why !== undefined) return why
+    try {
+        await navigator.locks.request(`reconverge:${hex()}`, () => {})
+    } catch (error) {
+        return words(error)
+    }
+    const storage = new IndexedDbStorage({ ...(name !== undefined && { name }) })
+    try {
+        await storage.keys([""])
+        return undefined
+    } catch (error) {
+        return (error as StorageError).failure === "denied" ? words(error) : undefined
+    } finally {
+        storage.close()
+    }
+}
+
+const unkept = (why: string): RepoError =>
+    new RepoError("storage", `documents are in memory only, and gone when this page is: ${why}`)
 
 /** Hears when there is a network again, when somebody looks at the page, leaves it and comes back. */
 function listen(link: Link): () => void {

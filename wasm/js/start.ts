@@ -57,7 +57,7 @@ export async function startHost(
     killed: AbortSignal,
     onTrap: OnTrap,
 ): Promise<Running> {
-    if (platform.workerSource !== undefined && storage === undefined && typeof Worker === "function") {
+    if (platform.workerSource !== undefined && storage === undefined && "Worker" in globalThis) {
         const running = await startWorker(platform.workerSource, platform.module, options, killed, onTrap)
         if (running !== undefined) return running
         console.warn(
@@ -78,9 +78,10 @@ function startWorker(
     onTrap: OnTrap,
 ): Promise<Running | undefined> {
     return new Promise((resolve, reject) => {
-        const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }))
+        let url = ""
         let worker: Worker
         try {
+            url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }))
             worker = new Worker(url)
         } catch {
             resolve(undefined)
