@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs"
 import { WebSocket } from "ws"
+import { FileStorage } from "./file.js"
 import { usePlatform } from "./repo.js"
 
 usePlatform({
@@ -13,6 +14,7 @@ usePlatform({
             return import("./inside.js").then(({ module }) => module())
         }
     },
+    file: (path) => new FileStorage(path),
     webSocket: (url) => new WebSocket(url),
 })
 

@@ -25,10 +25,11 @@ export interface RepoOptions {
     token?: string
     /**
      * Where documents are kept: `"indexeddb"`, which all tabs of the origin share, is the default in
-     * browsers; `"memory"` elsewhere. Or a storage of your own, which only this repo may use; the
-     * engine then runs in the caller's thread.
+     * browsers; `"memory"` elsewhere. In Node.js also a file at a path, which is made if it is not
+     * there, and which one repo has at a time. Or a storage of your own, which only this repo may use;
+     * the engine then runs in the caller's thread.
      */
-    storage?: "indexeddb" | "memory" | Storage
+    storage?: "indexeddb" | "memory" | { file: string } | Storage
     /** Tells several databases of one origin apart; `reconverge` by default. Tabs with the same name share one. */
     name?: string
     /** This tab's name among peers, of 1 to 256 bytes. No two may have the same at a time. */
@@ -77,6 +78,7 @@ export class Repo {
     #journal: Journal | undefined
     #owner: HandleOwner
     #unlisten: () => void = () => {}
+    #file: ReturnType<NonNullable<Platform["file"]>> | undefined
     /** Documents were to be kept and cannot be. */
     #unkept: RepoError | undefined
 
@@ -106,6 +108,15 @@ export class Repo {
         }
     }
 
+    /** What is not the platform's own. A file is this repo's to close. */
+    #storage(platform: Platform, given: RepoOptions["storage"]): Storage | undefined {
+        if (typeof given !== "object") return undefined
+        if (!("file" in given)) return given
+        if (typeof given.file !== "string") throw new RepoError("failed", "the path of the storage's file is no string")
+        if (!platform.file) throw new RepoError("storage", "documents can be kept in a file in Node.js only")
+        return (this.#file = platform.file(given.file))
+    }
+
     async #open(): Promise<void> {
         const journal = this.#link.isShared ? Journal.open(this.#link.name, this.#link.page) : undefined
         try {
@@ -115,6 +126,7 @@ export class Repo {
             void journal?.then((open) => open?.close())
             this.#unlisten()
             await this.#link.close().catch(() => {})
+            await this.#file?.close()
             throw error
         }
     }
@@ -124,7 +136,7 @@ export class Repo {
         this.peerId = options.peerId ?? `reconverge-${hex()}`
         const relays = (typeof relay === "string" ? [relay] : relay).map(checked)
         if (name.endsWith(JOURNAL)) throw new RepoError("failed", `a name must not end with ${JOURNAL}`)
-        const own = typeof options.storage === "object" ? options.storage : undefined
+        const own = this.#storage(platform, options.storage)
         const why = own === undefined && options.storage !== "memory" ? whyUnable() : undefined
         const keeps = own !== undefined || (options.storage !== "memory" && why === undefined)
         if (options.storage === "indexeddb" && why !== undefined) {
@@ -242,6 +254,7 @@ export class Repo {
     async shutdown(): Promise<void> {
         this.#unlisten()
         await this.#link.close()
+        await this.#file?.close()
         this.#journal?.close()
         for (const { handle } of this.#handles.values()) handle.close()
         this.#handles.clear()

@@ -9,6 +9,8 @@ export interface Platform {
     /** The core's module: its absolute url, its bytes, or compiled; or a promise of these. */
     readonly module: unknown
     readonly webSocket: MakeWebSocket
+    /** Storage in a file, where there are files. */
+    readonly file?: (path: string) => Storage & { close(): Promise<void> }
     /** The script of the Worker; none where the host runs in the caller's thread. */
     readonly workerSource?: string
 }

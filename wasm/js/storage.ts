@@ -66,9 +66,11 @@ export interface Storage {
 /**
  * Who must act:
  *
- * - `full`, the user or the app: there is no space left for this site. Free some, then try again.
- * - `denied`, the user: the browser does not let this site keep data.
- * - `blocked`, the user: another tab holds the database. Close it, then try again.
+ * - `full`, the user or the app: there is no space left for this site, or on the disk. Free some, then
+ *   try again.
+ * - `denied`, the user: the browser does not let this site keep data, or the system this process.
+ * - `blocked`, the user: another tab holds the database, or another process the file. Close it, then
+ *   try again.
  * - `outdated`, the user: a newer version of the app changed the database. Reload the page.
  * - `closed`, the caller: the storage was closed.
  * - `failed`, nobody in particular: the browser or its disk failed. Trying again may help.
