@@ -31,6 +31,14 @@ const CASES = {
     }`,
     { problem: DENIED, worker: false },
   ],
+  "IndexedDB lets nobody write, as in private windows of older Firefox": [
+    `IDBFactory.prototype.open = () => {
+      const request = { error: new DOMException("denied by the test", "InvalidStateError") }
+      setTimeout(() => request.onerror())
+      return request
+    }`,
+    { problem: DENIED, worker: false },
+  ],
   "there are no Web Locks": ["take('locks', { value: undefined }, Navigator.prototype)", { problem: /Web Locks/ }],
   "Web Locks throw when they are looked at": ["take('locks', { get: denied }, Navigator.prototype)", { problem: DENIED }],
   "Web Locks throw when one is asked for": ["globalThis.LockManager && (LockManager.prototype.request = denied)", { problem: DENIED }],

@@ -229,6 +229,7 @@ function failureOf(cause: unknown): StorageFailure {
             return "full"
         case "SecurityError":
         case "ReferenceError": // no indexedDB at all
+        case "InvalidStateError": // nor in private windows of some browsers
             return "denied"
         case "VersionError":
             return "outdated"
