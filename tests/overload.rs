@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says where it broke")]
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 use futures::StreamExt;
 use reconverge::id::{DocumentId, PeerId};
 use reconverge::protocol::{self, Message};
@@ -16,9 +19,11 @@ use reconverge::storage::MemoryStorage;
 use reconverge_server::access::Open;
 use reconverge_server::config::{Config, MEMORY_BYTES_MIN};
 use reconverge_tests::Random;
+use reconverge_tests::forge::chunk_of_hash;
 use reconverge_tests::light::{Change, Client, Document, Fault, PATIENCE};
 use reconverge_tests::process::{Relay, relay_executable};
-use reconverge_tests::socket::{Frame, Socket, binary, request_bytes};
+use reconverge_tests::socket::{Frame, Socket, binary, request_bytes, sync_frame};
+use reconverge_tests::world::sync_message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -428,4 +433,58 @@ async fn who_was_refused_documents_is_sent_for_them_when_there_is_room() {
     assert_eq!(refused.await.unwrap(), Some(1013));
     drop(asks_for(&url, "refused", 1 << 32, 10_000).await);
     relay.stop().await;
+}
+
+/// Changes that are dear to take in, and in vain: each is its author's second, and the first never
+/// was.
+fn in_vain(changes: u32) -> impl Iterator<Item = Vec<u8>> {
+    const ZEROS: usize = 8 * 1024 * 1024;
+    let mut deflate = DeflateEncoder::new(Vec::new(), Compression::best());
+    deflate.write_all(&vec![0; ZEROS]).unwrap();
+    let zeros = deflate.finish().unwrap();
+    (0..changes).map(move |n| {
+        let mut data = vec![0, 16];
+        data.extend(n.to_be_bytes().repeat(4));
+        // Its number among its author's, its first operation; time, message, other actors, columns.
+        data.extend([2, 1, 0, 0, 0, 0]);
+        // A block that is not deflated (RFC 1951, section 3.2.4), before those of the zeros.
+        let len = u16::try_from(data.len()).unwrap();
+        let mut deflated = vec![0];
+        deflated.extend([len.to_le_bytes(), (!len).to_le_bytes()].as_flattened());
+        deflated.extend_from_slice(&data);
+        deflated.extend_from_slice(&zeros);
+        data.resize(data.len() + ZEROS, 0);
+        chunk_of_hash(2, &deflated, 1, &data)
+    })
+}
+
+/// What a peer sent is taken in also when it is gone, but not on and on if nothing comes of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_that_is_gone_sent_in_vain_is_dropped() {
+    /// As many are read at once, and they take seconds.
+    const MESSAGES: u32 = 250;
+    let relay = Relay::start();
+    let id = DocumentId::new(&[6; 16]).unwrap();
+    let message = |change: Vec<u8>| sync_frame("vain", id, &sync_message(&[], &[], &[&change]));
+    let messages = in_vain(MESSAGES).map(message).collect();
+    let mut vain = Socket::join(&relay.url(), "vain").await;
+    vain.send(messages).await;
+    drop(vain);
+    let log = || std::fs::read_to_string(relay.log_path()).unwrap();
+    let is_closed = |line: &str| line.contains("closed") && line.contains("peer=vain");
+    let count = |log: &str| log.matches("change refused").count() as u32;
+    let quiet = async {
+        while !log().lines().any(is_closed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Nothing tells when the last one is dropped.
+        let mut refused = 0;
+        while refused == 0 || count(&log()) > refused {
+            refused = count(&log());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        refused
+    };
+    let refused = tokio::time::timeout(PATIENCE, quiet).await.unwrap();
+    assert!((1..MESSAGES / 2).contains(&refused), "{refused}");
 }

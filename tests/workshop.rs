@@ -21,7 +21,9 @@ use reconverge_server::workshop::WorkshopConfig;
 use reconverge_tests::forge::chunk;
 use reconverge_tests::light::{Client, Document};
 use reconverge_tests::process::{Relay, relay_executable};
+use reconverge_tests::socket::{Socket, sync_frame};
 use reconverge_tests::typist::Typist;
+use reconverge_tests::world::sync_message;
 
 const EDITS: usize = 200;
 
@@ -136,6 +138,7 @@ async fn a_job_out_of_memory_fails_alone() {
 async fn relay_with(workshop: WorkshopConfig) -> reconverge_server::Relay {
     let config = Config {
         upload_grace: HOUR,
+        ping_interval: HOUR,
         workshop,
         ..Config::default()
     };
@@ -167,6 +170,17 @@ async fn relay_with_workshop(script: &str) -> (reconverge_server::Relay, tempfil
 /// Nobody waits behind the job of somebody who has gone, however long it would take.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_ends_with_the_connection_that_caused_it() {
+    ends_behind(0).await;
+}
+
+/// Nor when the end of the connection lies behind messages that are not read, since as many as may
+/// wait for the job.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_ends_with_a_connection_that_is_not_read() {
+    ends_behind(400).await;
+}
+
+async fn ends_behind(behind: usize) {
     let directory = tempfile::tempdir().unwrap();
     let first = directory.path().join("first");
     let script = format!(
@@ -183,17 +197,17 @@ async fn a_job_ends_with_the_connection_that_caused_it() {
     let url = format!("ws://{}/", relay.address());
     // Neither is a short job.
     let (endless, head) = bomb(300_000);
-    let mut hostile = Client::connect(&url, "hostile").await.unwrap();
-    hostile.open(Document::with_snapshot(id(1), endless, Arc::from([head])));
-    let begins = async {
-        while !first.exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::select! {
-        () = begins => {}
-        ended = hostile.until(|_| false) => panic!("{ended:?}"),
+    let mut hostile = Socket::join(&url, "hostile").await;
+    let uploads = sync_message(&[head], &[], &[&endless]);
+    hostile
+        .send(vec![sync_frame("hostile", id(1), &uploads)])
+        .await;
+    while !first.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    let waits = sync_message(&[head], &[], &[]);
+    let behind = vec![sync_frame("hostile", id(1), &waits); behind];
+    hostile.send(behind).await;
     drop(hostile);
     let (chunk, head) = long_job();
     let mut client = Client::connect(&url, "client").await.unwrap();

@@ -6,7 +6,7 @@ mod socket;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use reconverge::protocol::{
     REFUSED_HASHES_MAX, Refused, RemoteHeads, SyncEnvelope, named_heads,
 };
 use reconverge::session::{Event, Session};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, SetOnce};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite;
 use tokio_util::sync::PollSemaphore;
@@ -48,6 +48,14 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long a connection goes on when the relay stops. Documents send nothing any more, but what
 /// was sent just before is still answered, and what arrives meanwhile is stored.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
+
+/// How long what takes long of a connection is taken in when its peer is gone: many send their last
+/// edits and go. What is not acknowledged comes again.
+const LEFT_MAX: Duration = Duration::from_secs(30);
+
+/// Turns for messages of a peer that is gone that may bring nothing; then none is looked at any more.
+/// A few do with good right, like those of one who sends everything again.
+const IN_VAIN_MAX: usize = 8;
 
 /// Larger payloads of presence are shared between those who get them.
 const LARGE_PRESENCE_BYTES: usize = 4 * 1024;
@@ -109,6 +117,10 @@ pub(crate) struct Connection {
     subscriptions: Mutex<Subscriptions>,
     /// The storages that it subscribed to and was not told of, while it is being told of some.
     replaying: Mutex<Option<HashSet<String>>>,
+    /// Since when its peer is gone. What it sent before may not be read yet.
+    gone: SetOnce<Instant>,
+    /// Turns since then that brought nothing.
+    in_vain: AtomicUsize,
 }
 
 impl Connection {
@@ -117,6 +129,37 @@ impl Connection {
         Owner {
             id: self.id,
             since: Some(self.since),
+        }
+    }
+
+    /// Its peer is gone.
+    fn goes(&self) {
+        let _ = self.gone.set(Instant::now());
+    }
+
+    /// Waits until its peer is gone; since when it is.
+    pub(crate) async fn gone(&self) -> Instant {
+        *self.gone.wait().await
+    }
+
+    /// Waits until its peer is gone for so long that nothing of it is taken in any more.
+    pub(crate) async fn long_gone(&self) {
+        sleep_until(self.gone().await + LEFT_MAX).await;
+    }
+
+    /// Whether nothing of it is taken in any more: its peer is gone, for long or for good reason.
+    pub(crate) fn is_given_up(&self) -> bool {
+        let is_up = |since: &Instant| {
+            since.elapsed() >= LEFT_MAX || self.in_vain.load(Ordering::Relaxed) >= IN_VAIN_MAX
+        };
+        self.gone.get().is_some_and(is_up)
+    }
+
+    /// A message had a turn, and brought nothing in it.
+    pub(crate) fn was_in_vain(&self) {
+        // Who is there pays for it with its turns.
+        if self.gone.get().is_some() {
+            self.in_vain.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -306,7 +349,7 @@ impl Peer {
         let ping = self.relay.config.ping_interval;
         let mut heard = Instant::now();
         let mut pings: u32 = 0;
-        let mut stopping = false;
+        let (mut stopping, mut gone) = (false, false);
         // Since when an answer is waited for because another connection joined under this id, and
         // what the deadline was before.
         let mut probed: Option<(Instant, Instant)> = None;
@@ -335,7 +378,7 @@ impl Peer {
                     heard = Instant::now();
                     let joined = self.connection.is_some();
                     match self.message(message, place, charge) {
-                        Ok(()) if !joined && self.connection.is_some() && !stopping => {
+                        Ok(()) if !joined && self.connection.is_some() && !stopping && !gone => {
                             deadline.as_mut().reset(heard + ping);
                             continue;
                         }
@@ -347,6 +390,7 @@ impl Peer {
                     code: 1012,
                     reason: "service restart".into(),
                 },
+                Next::Deadline if gone => return Closing::unread(),
                 Next::Deadline if self.connection.is_none() => Closing {
                     code: 1008,
                     reason: "no join in time".into(),
@@ -368,7 +412,7 @@ impl Peer {
                 Next::Probe => {
                     // Not more often than once in the time for an answer, whoever joins. While it
                     // is being written to, a ping would only wait, and other limits end it.
-                    if probed.is_none() && !stopping && !socket.is_writing() {
+                    if probed.is_none() && !stopping && !gone && !socket.is_writing() {
                         let now = Instant::now();
                         probed = Some((now, deadline.deadline()));
                         deadline.as_mut().reset(now + ANSWER.min(ping));
@@ -395,6 +439,18 @@ impl Peer {
                     pings = pings.saturating_add(1);
                     if pings == unheard::PINGS && !self.shares {
                         self.unheard();
+                    }
+                    continue;
+                }
+                // What it sent before is read, but not for ever.
+                Next::Gone => {
+                    let Some(connection) = &self.connection else {
+                        return Closing::unread();
+                    };
+                    gone = true;
+                    connection.goes();
+                    if !stopping {
+                        deadline.as_mut().reset(Instant::now() + LEFT_MAX);
                     }
                     continue;
                 }
@@ -514,6 +570,8 @@ impl Peer {
                 charge: self.holder.charge(0),
             }),
             replaying: Mutex::default(),
+            gone: SetOnce::new(),
+            in_vain: AtomicUsize::new(0),
         })
     }
 
@@ -778,6 +836,9 @@ impl Peer {
     }
 
     async fn leave(&self) {
+        if let Some(connection) = &self.connection {
+            connection.goes();
+        }
         for (at, slot) in self.documents.values().enumerate() {
             slot.leave(self.id);
             if at % LEFT_AT_A_TIME == LEFT_AT_A_TIME - 1 {

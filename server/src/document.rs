@@ -77,12 +77,17 @@ pub(crate) enum Input {
     },
     /// A connection ended.
     Leave(ConnectionId),
+    /// The peer of one whose upload was being unpacked is gone.
+    Gone(ConnectionId),
     /// There is room for this document where there was none.
     Room(Arc<Called>),
     /// A peer's request waited for so long.
     Grace(ConnectionId, Duration),
-    /// A message that takes long has a turn.
-    Part { from: ConnectionId, _turn: Turn },
+    /// A message that takes long has a turn, or its peer is gone for too long.
+    Part {
+        from: ConnectionId,
+        _turn: Option<Turn>,
+    },
     /// The workshop is done.
     Built(Box<BuildResult>),
     /// Changes were stored a while ago and are not checked yet.
@@ -98,7 +103,7 @@ impl Input {
     fn needs_nothing(&self) -> bool {
         matches!(
             self,
-            Self::Leave(_) | Self::RemoteHeads { .. } | Self::Replay { .. }
+            Self::Leave(_) | Self::Gone(_) | Self::RemoteHeads { .. } | Self::Replay { .. }
         )
     }
 }
@@ -772,7 +777,7 @@ impl Document {
                 self.spoke.push(message.from.id);
                 self.message(slot, message)?;
             }
-            Input::RemoteHeads { .. } | Input::Replay { .. } | Input::Leave(_) => {
+            Input::RemoteHeads { .. } | Input::Replay { .. } | Input::Leave(_) | Input::Gone(_) => {
                 self.take_in_beside(slot, input);
             }
             Input::Grace(connection, waited) => self.grace(slot, *connection, *waited),
@@ -810,9 +815,10 @@ impl Document {
                 }
             }
             Input::Replay { to, storages } => self.replay(slot, to, storages),
-            Input::Leave(connection) if self.building.leaves_later(*connection, Instant::now()) => {
-            }
+            Input::Leave(connection) if self.building.leaves_later(*connection) => {}
             Input::Leave(connection) => self.leave(slot, *connection),
+            // It would send its upload again, and others wait for the worker.
+            Input::Gone(connection) => self.building.leave(*connection),
             _ => {}
         }
     }
@@ -860,6 +866,9 @@ impl Document {
     }
 
     fn message(&mut self, slot: &Arc<Slot>, message: &Arc<Incoming>) -> Result<(), StorageError> {
+        if message.from.is_given_up() {
+            return Ok(());
+        }
         // Behind a document chunk that is being unpacked, the connection's messages wait in order.
         if let Some(waiting) = self.building.waiting_behind(message.from.id) {
             waiting.push_back(message.clone());

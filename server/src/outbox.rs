@@ -67,6 +67,16 @@ pub(crate) struct Closing {
     pub(crate) reason: String,
 }
 
+impl Closing {
+    /// Its peer ended it, and what came before that is not read.
+    pub(crate) fn unread() -> Self {
+        Self {
+            code: 1006,
+            reason: "closed by the peer, and not read to its end".into(),
+        }
+    }
+}
+
 /// What others ask of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wish {

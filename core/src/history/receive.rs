@@ -327,6 +327,7 @@ impl History {
             Entry::TooHeavy => return Ok(progress.stopped()),
             Entry::Entered => {
                 progress.found.admitted += 1;
+                progress.brought = true;
                 progress.entered.push(hash);
             }
             Entry::Refused(refusal) => {
@@ -390,6 +391,7 @@ impl History {
                     }
                     Ok(Entry::Entered) => {
                         progress.found.admitted += 1;
+                        progress.brought = true;
                         let index = self.len() - 1;
                         let first = orphan.from.first().copied().unwrap_or(NOBODY);
                         progress.found.waited.push((index, first));
@@ -504,7 +506,7 @@ impl History {
                 Some(index) => parents.push(index),
                 #[cfg(feature = "planted")]
                 None if crate::planted::is(crate::planted::Bug::DependencyCheckSkipped) => {}
-                None => return Ok(self.wait(from, change, kept(), at)),
+                None => return Ok(self.wait(from, change, kept(), at, progress)),
             }
         }
         let (weight, taken) = (change.weight(), self.steps.taken());
@@ -565,6 +567,7 @@ impl History {
         change: &Change<'_>,
         bytes: Bytes,
         missing_at: usize,
+        progress: &mut Progress,
     ) -> Entry {
         let missing = change.deps[missing_at];
         if self.orphans.is_sent_again(&change.hash, from) {
@@ -581,6 +584,7 @@ impl History {
             }
         }
         if fits {
+            progress.brought = true;
             self.orphans.insert(Orphan {
                 hash: change.hash,
                 missing,
@@ -659,6 +663,8 @@ pub struct Progress {
     work: Option<Work>,
     /// Something was done in this part.
     worked: bool,
+    /// Something came in this part that was not here.
+    brought: bool,
 }
 
 impl Progress {
@@ -675,6 +681,12 @@ impl Progress {
         std::mem::take(&mut self.found)
     }
 
+    /// Whether a change came in the last part that was not here and is kept.
+    #[must_use]
+    pub fn has_brought(&self) -> bool {
+        self.brought
+    }
+
     fn begin(&mut self, bytes: u64, taken: u64, work: Work) {
         if !std::mem::replace(&mut self.begun, true) {
             self.operations_left = CHANGE_OPS_MAX.saturating_add(bytes);
@@ -687,7 +699,7 @@ impl Progress {
             Work::Slice => SLICE_STEPS_MAX,
             Work::All => u64::MAX,
         };
-        (self.work, self.worked) = (Some(work), false);
+        (self.work, self.worked, self.brought) = (Some(work), false, false);
     }
 
     fn is_light(&self) -> bool {

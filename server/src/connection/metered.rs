@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -21,6 +23,8 @@ pub(super) struct Metered {
     holder: Arc<Holder>,
     /// Bytes since the last whole message; what exceeds a little is charged.
     held: usize,
+    /// It waits for room to read more.
+    held_up: bool,
     charge: Charge,
     read_at: Instant,
     written_at: Instant,
@@ -33,6 +37,7 @@ impl Metered {
             charge: holder.charge(0),
             holder,
             held: 0,
+            held_up: false,
             read_at: Instant::now(),
             written_at: Instant::now(),
         }
@@ -50,6 +55,26 @@ impl Metered {
     /// When the operating system last took something to be written.
     pub(super) fn written_at(&self) -> Instant {
         self.written_at
+    }
+
+    /// Whether it was not read when it was last tried, because there is no room.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.held_up
+    }
+
+    /// Waits until the peer has ended the connection, read or not.
+    pub(super) async fn ends(&self) {
+        // Elsewhere it shows when all that came before is read.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            // Nobody sends urgent data here: what is left is the end. What makes it readable or
+            // writable would be there all the time.
+            let ready = self.io.ready(Interest::PRIORITY).await;
+            if ready.is_err() || ready.is_ok_and(Ready::is_read_closed) {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     /// Whether it is in the midst of a message of which bytes are charged.
@@ -101,7 +126,8 @@ impl AsyncRead for Metered {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // Its task is registered, and woken when there is room.
-        if !this.holder.may_read() {
+        this.held_up = !this.holder.may_read();
+        if this.held_up {
             return Poll::Pending;
         }
         let before = buf.filled().len();

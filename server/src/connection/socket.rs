@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{Sink, Stream};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
@@ -48,6 +48,9 @@ const SETTLE: Duration = Duration::from_millis(1500);
 /// How long nothing is written before the close frame, where the peer cannot be asked.
 const SILENCE: Duration = Duration::from_millis(250);
 
+/// How often a peer that may send nothing more is pinged.
+const HELD_UP_PING: Duration = Duration::from_secs(1);
+
 /// What the ping carries that asks whether a peer has read everything.
 const SETTLED: &[u8] = b"settled?";
 
@@ -55,6 +58,8 @@ const SETTLED: &[u8] = b"settled?";
 pub(super) enum Next {
     Message(Message, OwnedSemaphorePermit, Charge),
     Closing(Closing),
+    /// The peer ended the connection, and what it sent before cannot be read yet. It is said once.
+    Gone,
     /// Somebody wants to know whether the peer still answers.
     Probe,
     /// What came is no WebSocket.
@@ -66,6 +71,24 @@ pub(super) enum Next {
     },
     Ended(String),
     Deadline,
+}
+
+/// What happens to a connection that is not read.
+enum Held {
+    Gone,
+    /// Nothing, for so long that it is to be pinged.
+    Silent,
+}
+
+/// What comes of it, or `None` when the task is woken by something else.
+async fn or_woken<T>(mut future: Pin<Box<impl Future<Output = T>>>) -> Option<T> {
+    let mut woken = false;
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if std::mem::replace(&mut woken, true) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 pub(crate) struct Socket {
@@ -80,6 +103,9 @@ pub(crate) struct Socket {
     place: Option<OwnedSemaphorePermit>,
     /// What comes from here on is not understood, or may not be held.
     deaf: bool,
+    /// The peer ended the connection.
+    gone: bool,
+    pinged_at: Instant,
 }
 
 impl Socket {
@@ -109,6 +135,8 @@ impl Socket {
             pongs: 0,
             place: None,
             deaf: false,
+            gone: false,
+            pinged_at: Instant::now(),
         }
     }
 
@@ -118,10 +146,51 @@ impl Socket {
         outbox: Option<&Arc<Outbox>>,
         places: &mut PollSemaphore,
     ) -> Next {
-        std::future::poll_fn(|cx| self.poll(cx, outbox, places)).await
+        loop {
+            let next = std::future::poll_fn(|cx| self.poll(cx, outbox, places)).await;
+            if let Some(next) = next {
+                return next;
+            }
+            // Its end lies behind what cannot be read; behind what it could not send yet, nothing
+            // shows it but that it does not take a ping.
+            let ends = Box::pin(async {
+                tokio::select! {
+                    () = self.stream.get_ref().ends() => Held::Gone,
+                    () = sleep_until(self.pinged_at + HELD_UP_PING) => Held::Silent,
+                }
+            });
+            match or_woken(ends).await {
+                Some(Held::Gone) => {
+                    self.gone = true;
+                    return Next::Gone;
+                }
+                Some(Held::Silent) => self.ping(),
+                None => {}
+            }
+        }
     }
 
+    /// What happens next; `None` while it may not read, and then its task is registered as if it were
+    /// pending.
     fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: Option<&Arc<Outbox>>,
+        places: &mut PollSemaphore,
+    ) -> Poll<Option<Next>> {
+        let next = self.poll_next(cx, outbox, places);
+        match next {
+            Poll::Pending if !self.gone && self.may_not_read() => Poll::Ready(None),
+            next => next.map(Some),
+        }
+    }
+
+    /// Whether there is no place for what it would read.
+    fn may_not_read(&self) -> bool {
+        self.place.is_none() || self.pongs >= PONGS_MAX || self.stream.get_ref().is_held_up()
+    }
+
+    fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
         outbox: Option<&Arc<Outbox>>,
@@ -289,6 +358,7 @@ impl Socket {
 
     /// Pings the peer; the pong counts as a sign of life.
     pub(super) fn ping(&mut self) {
+        self.pinged_at = Instant::now();
         if !self.is_writing() {
             let ping = Pin::new(&mut self.stream).start_send(Message::Ping(Bytes::new()));
             // A broken socket shows at the next read.

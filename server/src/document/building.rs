@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reconverge::contents::Brought;
@@ -29,10 +29,6 @@ const UNPACKS_MAX: u32 = 4;
 
 /// Results up to this size wait without a worker.
 const SMALL_RESULT_BYTES: usize = 64 * 1024;
-
-/// How long the messages of a connection that ended are taken in, if they take long: whoever has used
-/// little gets its turns sooner, and what is not acknowledged comes again.
-const LEFT_MAX: Duration = Duration::from_secs(30);
 
 /// What is being built.
 #[derive(Default)]
@@ -60,9 +56,8 @@ struct Parts {
     progress: Progress,
     documents: Documents,
     tries: u32,
-    /// When its connection ended. What had come of it is taken in all the same, for a while: many
-    /// send their last edits and go.
-    left: Option<Instant>,
+    /// Its connection ended. What had come of it is taken in all the same, for a while.
+    left: bool,
     /// It waits for a turn, or has one.
     asked: bool,
 }
@@ -134,9 +129,9 @@ impl Building {
     }
 
     /// Whether messages of a connection that ended are still to be taken in, after which it leaves.
-    pub(super) fn leaves_later(&mut self, connection: ConnectionId, since: Instant) -> bool {
+    pub(super) fn leaves_later(&mut self, connection: ConnectionId) -> bool {
         let parts = self.parts.get_mut(&connection);
-        parts.map(|parts| parts.left = Some(since)).is_some()
+        parts.map(|parts| parts.left = true).is_some()
     }
 
     pub(super) fn leave(&mut self, connection: ConnectionId) {
@@ -144,16 +139,19 @@ impl Building {
     }
 }
 
-/// Has the document told when a message that takes long has a turn.
-fn ask_for_turn(slot: &Arc<Slot>, from: Owner) {
-    let slot = slot.clone();
+/// Has the document told when a message that takes long has a turn, or is not taken in any more.
+fn ask_for_turn(slot: &Arc<Slot>, from: &Arc<Connection>) {
+    let (slot, from) = (slot.clone(), from.clone());
     slot.relay.clone().tasks.spawn(async move {
-        tokio::select! {
-            () = slot.relay.stopping.cancelled() => {}
-            _turn = slot.relay.long_work.take(from, Duration::ZERO) => {
-                slot.push(Input::Part { from: from.id, _turn });
-            }
-        }
+        let _turn = tokio::select! {
+            () = slot.relay.stopping.cancelled() => return,
+            () = from.long_gone() => None,
+            turn = slot.relay.long_work.take(from.owner(), Duration::ZERO) => Some(turn),
+        };
+        slot.push(Input::Part {
+            from: from.id,
+            _turn,
+        });
     });
 }
 
@@ -172,7 +170,6 @@ impl Document {
         mut tries: u32,
     ) -> Result<(), StorageError> {
         while let Some(message) = waiting.front().cloned() {
-            let owner = message.from.owner();
             let mut progress = Progress::default();
             let taken = self.receive(slot, &message, documents, &mut progress, Work::Light);
             match taken {
@@ -187,11 +184,11 @@ impl Document {
                         progress,
                         documents,
                         tries,
-                        left: None,
+                        left: false,
                         asked: taken.is_ok(),
                     };
                     self.building.parts.insert(from, parts);
-                    return taken.map(|_| ask_for_turn(slot, owner));
+                    return taken.map(|_| ask_for_turn(slot, &message.from));
                 }
             }
             (documents, tries) = (Documents::Report, 0);
@@ -218,7 +215,7 @@ impl Document {
                 progress: Progress::default(),
                 documents: Documents::Report,
                 tries,
-                left: None,
+                left: false,
                 asked: false,
             };
             self.building.parts.insert(from, parts);
@@ -236,13 +233,15 @@ impl Document {
             // The connection ended meanwhile.
             return Ok(());
         };
-        if parts.left.is_some_and(|since| since.elapsed() > LEFT_MAX) {
-            self.leave(slot, from);
-            return Ok(());
-        }
         let Some(message) = parts.waiting.front().cloned() else {
             return Ok(());
         };
+        if message.from.is_given_up() {
+            if parts.left {
+                self.leave(slot, from);
+            }
+            return Ok(());
+        }
         let Parts {
             progress,
             documents,
@@ -251,10 +250,13 @@ impl Document {
         let taken = tokio::task::block_in_place(|| {
             self.receive(slot, &message, *documents, progress, Work::Slice)
         });
+        if taken.is_ok() && !parts.progress.has_brought() {
+            message.from.was_in_vain();
+        }
         if !matches!(taken, Ok(Taken::All | Taken::Unpack)) {
             parts.asked = taken.is_ok();
             self.building.parts.insert(from, parts);
-            return taken.map(|_| ask_for_turn(slot, message.from.owner()));
+            return taken.map(|_| ask_for_turn(slot, &message.from));
         }
         parts.waiting.pop_front();
         let (waiting, left) = (parts.waiting, parts.left);
@@ -262,9 +264,7 @@ impl Document {
             Ok(Taken::Unpack) => self.unpack_first(slot, from, message, waiting, parts.tries),
             _ => self.take_in_order(slot, from, waiting, Documents::Report, 0),
         };
-        if let Some(since) = left
-            && !self.building.leaves_later(from, since)
-        {
+        if left && !self.building.leaves_later(from) {
             self.leave(slot, from);
         }
         taken
@@ -299,7 +299,7 @@ impl Document {
             if let Some(message) = parts.waiting.front()
                 && !std::mem::replace(&mut parts.asked, true)
             {
-                ask_for_turn(slot, message.from.owner());
+                ask_for_turn(slot, &message.from);
             }
         }
     }
@@ -334,7 +334,7 @@ impl Document {
     fn start_unpacking(
         &mut self,
         slot: &Arc<Slot>,
-        connection: &Connection,
+        connection: &Arc<Connection>,
         chunk: Bytes,
         tries: u32,
         changes: bool,
@@ -343,6 +343,7 @@ impl Document {
         // They wait with the job.
         let mut charge = connection.holder.charge(size_of_val(&*known));
         let (from, owner) = (connection.id, connection.owner());
+        let connection = connection.clone();
         let left = CancellationToken::new();
         let upload = self.building.uploads.entry(from).or_default();
         upload.job = Some(left.clone().drop_guard());
@@ -358,6 +359,7 @@ impl Document {
         slot.relay.clone().tasks.spawn(async move {
             let built = tokio::select! {
                 () = left.cancelled() => return,
+                _ = connection.gone() => return slot.push(Input::Gone(from)),
                 built = slot.relay.build(owner, job) => built,
             };
             let Some(mut built) = built else { return };
