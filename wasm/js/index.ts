@@ -21,7 +21,7 @@ export { IndexedDbStorage, requestPersistence, type IndexedDbOptions, type Persi
 export { RepoError } from "./link.js"
 export { MemoryStorage } from "./memory.js"
 export { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
-export { Repo, type RepoEvents, type RepoOptions } from "./repo.js"
+export { Repo, type FileOptions, type RepoEvents, type RepoOptions } from "./repo.js"
 export {
     StorageError,
     type Chunk,

@@ -29,13 +29,19 @@ export interface RepoOptions {
      * there, and which one repo has at a time. Or a storage of your own, which only this repo may use;
      * the engine then runs in the caller's thread.
      */
-    storage?: "indexeddb" | "memory" | { file: string } | Storage
+    storage?: "indexeddb" | "memory" | FileOptions | Storage
     /** Tells several databases of one origin apart; `reconverge` by default. Tabs with the same name share one. */
     name?: string
     /** This tab's name among peers, of 1 to 256 bytes. No two may have the same at a time. */
     peerId?: string
     /** Whether the engine may run in a Worker; `true` where there are Workers. */
     worker?: boolean
+}
+
+/** Which file keeps documents. */
+export interface FileOptions {
+    /** Its path; its folder must be there. */
+    file: string
 }
 
 /** What a repo tells. */
