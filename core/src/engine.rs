@@ -506,9 +506,35 @@ impl Engine {
     /// Whether everything that was made or received of a document is in local storage.
     #[must_use]
     pub fn is_stored(&self, document: &DocumentId) -> bool {
+        self.commits_due(document) == 0
+    }
+
+    /// After how many commits everything that was made or received so far is in local storage,
+    /// whatever is made meanwhile.
+    #[must_use]
+    pub fn commits_due(&self, document: &DocumentId) -> u32 {
+        let found = self.documents.get(document);
+        found.map_or(0, Document::commits_due)
+    }
+
+    /// Whether, besides, it is stored what relays acknowledged.
+    #[must_use]
+    pub fn is_flushed(&self, document: &DocumentId) -> bool {
+        let due = |found: &Document| found.acknowledgements_due.is_some();
+        self.is_stored(document) && !self.documents.get(document).is_some_and(due)
+    }
+
+    /// Whether a relay has acknowledged these changes, or all relays have and there is one.
+    #[must_use]
+    pub fn is_acknowledged(
+        &self,
+        document: &DocumentId,
+        changes: &[ChangeHash],
+        by_all: bool,
+    ) -> bool {
         self.documents
             .get(document)
-            .is_none_or(|found| found.is_stored() && found.acknowledgements_due.is_none())
+            .is_some_and(|found| found.is_acknowledged(changes, by_all))
     }
 
     /// Whether every relay has acknowledged everything of a document, and there is one.

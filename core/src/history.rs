@@ -32,7 +32,7 @@ mod refused;
 mod steps;
 mod stored;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -468,6 +468,36 @@ impl History {
         let mut hashes: Vec<_> = self.heads.iter().map(|head| head.hash).collect();
         hashes.sort_unstable();
         hashes.into()
+    }
+
+    /// Whether all of `changes` lie in the past of `heads`, or are among them. Looks at the changes
+    /// since the first of them only: a change has a greater index than its parents.
+    pub(crate) fn includes(
+        &self,
+        heads: &[ChangeHash],
+        changes: &[ChangeHash],
+    ) -> Result<bool, NeedGraph> {
+        let mut wanted = HashSet::new();
+        for change in changes {
+            let Some(index) = self.known(change)? else {
+                return Ok(false);
+            };
+            wanted.insert(index);
+        }
+        let Some(first) = wanted.iter().copied().min() else {
+            return Ok(true);
+        };
+        let mut ahead = BTreeSet::new();
+        for head in heads {
+            ahead.extend(self.known(head)?);
+        }
+        while let Some(index) = ahead.pop_last()
+            && index >= first
+        {
+            wanted.remove(&index);
+            ahead.extend(self.graph.parents(index)?);
+        }
+        Ok(wanted.is_empty())
     }
 
     /// The index of a change; heads are known even if they are folded.

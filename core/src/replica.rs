@@ -255,6 +255,13 @@ impl Replica {
         matches!(self.history.known(change), Ok(Some(_)))
     }
 
+    /// Whether all of `changes` lie in the past of `heads`, or are among them, as far as that can be
+    /// told without the folded part of the graph.
+    #[must_use]
+    pub fn includes(&self, heads: &[ChangeHash], changes: &[ChangeHash]) -> bool {
+        self.history.includes(heads, changes) == Ok(true)
+    }
+
     /// The heads of what is stored, in order.
     #[must_use]
     pub fn durable_heads(&self) -> &[ChangeHash] {

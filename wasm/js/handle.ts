@@ -7,6 +7,7 @@ import { JOURNAL_EDITS_MAX, type Entry, type Journal } from "./journal.js"
 import { type Link, RepoError, type Said } from "./link.js"
 import { hex, uuid } from "./names.js"
 import type { Operation } from "./operations.js"
+import { plain } from "./plain.js"
 import { Tree, depth, isNode } from "./tree.js"
 import type {
     AutomergeUrl,
@@ -14,6 +15,7 @@ import type {
     ChangeInfo,
     Cursor,
     EphemeralMessage,
+    FailureCode,
     Heads,
     Level,
     Mark,
@@ -37,12 +39,16 @@ export interface HandleEvents<T> {
     change: ChangeEvent<T>
     /** It is another status than before. */
     status: SyncStatus
+    /** Whether any relay is connected changed. */
+    connection: boolean
     /** Somebody broadcast something. */
     "ephemeral-message": EphemeralMessage
     /** Whether there is something to take back, or to do again, changed. */
     undoable: Undoable
-    /** The document was removed from this browser; the handle is of no further use. */
+    /** The document was removed from this browser; `close` follows. */
     delete: undefined
+    /** The handle is of no further use: it was released, its document deleted or the repo shut down. */
+    close: undefined
     /** An edit was lost, or a part of it: what is shown is without it. */
     error: Error
 }
@@ -98,7 +104,8 @@ export class DocHandle<T> {
     /** Names of objects up to this edit are real ones. */
     #named = 0
     #objects = 0
-    #gone = false
+    /** Why it is of no further use. */
+    #gone: FailureCode | undefined
     #isLost = false
     #undoable = { canUndo: false, canRedo: false }
 
@@ -153,7 +160,7 @@ export class DocHandle<T> {
      * path; RepoError if the document was deleted or let go of.
      */
     change<R>(fn: (draft: Draft<T>) => Synchronous<R>, options: ChangeOptions = {}): void {
-        if (this.#gone) throw new RepoError("deleted", `the document ${this.url} is not open any more`)
+        if (this.#gone) throw new RepoError(this.#gone, `the document ${this.url} is not open any more`)
         const before = this.#events.has("change") ? this.doc() : undefined
         const patches: Patch[] | undefined = before === undefined ? undefined : []
         const operations = change(this.#tree, fn, () => `~${++this.#objects}`, patches)
@@ -172,6 +179,11 @@ export class DocHandle<T> {
         if (patches) {
             this.#events.emit("change", { doc: this.doc(), before: before as View<T>, patches, source: "local" })
         }
+    }
+
+    /** Whether any relay is connected. The event `connection` tells of changes. */
+    get isConnected(): boolean {
+        return this.#owner.isConnected
     }
 
     /** How safe the document's changes are. */
@@ -222,7 +234,7 @@ export class DocHandle<T> {
 
     /** The document as it was at these heads, as plain data that is frozen. */
     async view(heads: Heads): Promise<View<T>> {
-        const state = await this.#owner.link.call("state", [this.documentId, heads])
+        const state = await this.#owner.link.call("state", [this.documentId, checked(heads)])
         return treeOf(state).view() as View<T>
     }
 
@@ -233,7 +245,7 @@ export class DocHandle<T> {
 
     /** What is different at the heads `after` from the heads `before`, as patches to the document at `before`. */
     async diff(before: Heads, after: Heads): Promise<Patch[]> {
-        const [state, steps] = await this.#owner.link.call("diff", [this.documentId, before, after])
+        const [state, steps] = await this.#owner.link.call("diff", [this.documentId, checked(before), checked(after)])
         const tree = treeOf(state)
         const patches: Patch[] = []
         for (const step of steps) tree.apply(step, patches)
@@ -251,7 +263,7 @@ export class DocHandle<T> {
         options: ChangeOptions = {},
     ): Promise<Heads> {
         const { link } = this.#owner
-        const tree = treeOf(await link.call("state", [this.documentId, heads]))
+        const tree = treeOf(await link.call("state", [this.documentId, checked(heads)]))
         let objects = 0
         const operations = change(tree, fn, () => `~${++objects}`)
         if (operations.length === 0) return heads
@@ -259,7 +271,8 @@ export class DocHandle<T> {
     }
 
     /** Takes all changes of another document into this one. They should share their beginning. */
-    merge(other: DocHandle<T>): Promise<void> {
+    async merge(other: DocHandle<T>): Promise<void> {
+        if (!(other instanceof DocHandle)) throw new RepoError("failed", "merge takes a handle, as find() gives it")
         return this.#owner.link.call("merge", [this.documentId, other.documentId])
     }
 
@@ -303,12 +316,12 @@ export class DocHandle<T> {
      * at the end.
      * @throws RangeError if there is no text or list at `path`.
      */
-    cursor(path: Path, index: number): Promise<Cursor> {
+    async cursor(path: Path, index: number): Promise<Cursor> {
         return this.#owner.link.call("cursor", [this.documentId, this.#object(path), index])
     }
 
     /** The index at which a cursor is now. If its element is gone, where that was. */
-    position(path: Path, cursor: Cursor): Promise<number> {
+    async position(path: Path, cursor: Cursor): Promise<number> {
         return this.#owner.link.call("position", [this.documentId, this.#object(path), cursor])
     }
 
@@ -322,7 +335,7 @@ export class DocHandle<T> {
     }
 
     /** The marks of a text, as ranges that do not overlap for one name. */
-    marks(path: Path): Promise<Mark[]> {
+    async marks(path: Path): Promise<Mark[]> {
         return this.#owner.link.call("marks", [this.documentId, this.#object(path)])
     }
 
@@ -332,7 +345,7 @@ export class DocHandle<T> {
      *
      * @throws RangeError if there is no text at `path`, or one with a block of more than 100 levels.
      */
-    spans(path: Path): Promise<Span[]> {
+    async spans(path: Path): Promise<Span[]> {
         const object = this.#object(path)
         const node = this.#tree.node(object)
         if (node?.kind !== "text" || depth(node) > SPANS_DEPTH_MAX) {
@@ -344,10 +357,14 @@ export class DocHandle<T> {
     /**
      * Sends plain data to all who have the document open, now or never: to the other tabs, and by
      * the relays to everyone else. At most 1 MiB. In order, unless something is lost: nothing is
-     * stored, and nothing sent again.
+     * stored, and nothing sent again. Reactive objects, as frameworks make them, are sent as what they
+     * hold.
+     *
+     * @throws TypeError for a function, symbol, bigint, `Map` or `Set`, with its path; RangeError for
+     * what is too large or nested too deep.
      */
     broadcast(message: unknown): void {
-        this.#owner.link.post({ type: "broadcast", document: this.documentId, message })
+        this.#owner.link.post({ type: "broadcast", document: this.documentId, message: plain(message) })
     }
 
     /** Lets go of the document: the handle is of no further use, unless it was found several times. */
@@ -396,10 +413,9 @@ export class DocHandle<T> {
                 this.#undoable = { canUndo: message.undo, canRedo: message.redo }
                 return this.#events.emit("undoable", this.#undoable)
             case "deleted":
-                this.#gone = true
                 this.#forget(Infinity)
                 this.#events.emit("delete", undefined)
-                this.#events.close()
+                this.close()
         }
     }
 
@@ -424,6 +440,11 @@ export class DocHandle<T> {
         return this.#unstored.slice(edits.length).map(({ word, edit }) => ({ word, say: () => this.#post(edit) }))
     }
 
+    /** @internal */
+    connected(isConnected: boolean): void {
+        this.#events.emit("connection", isConnected)
+    }
+
     /** @internal There is no host: what is edited goes no further than this page until there is one. */
     unserved({ message }: Error): void {
         this.#setStatus({ state: "offline", storageError: message })
@@ -440,9 +461,15 @@ export class DocHandle<T> {
     }
 
     /** @internal */
-    close(): void {
-        this.#gone = true
+    close(code: FailureCode = "deleted"): void {
+        this.#gone ??= code
+        this.#events.emit("close", undefined)
         this.#events.close()
+    }
+
+    /** @internal Vue's `reactive` leaves it as it is: private fields are not there for its proxies. */
+    get __v_skip(): true {
+        return true
     }
 
     #post(edit: Edit): void {
@@ -465,7 +492,7 @@ export class DocHandle<T> {
     }
 
     #update(message: Extract<HostMessage, { type: "update" }>): void {
-        const { update, processed, heads, operations, whole } = message
+        const { update, processed, own, heads, operations, whole } = message
         // It was made without the last edit: another comes.
         if (processed !== this.#seq) return
         const before = this.#events.has("change") ? this.doc() : undefined
@@ -479,7 +506,8 @@ export class DocHandle<T> {
         this.#seen = update
         this.#owner.link.post({ type: "seen", document: this.documentId, update })
         if (patches) {
-            this.#events.emit("change", { doc: this.doc(), before: before as View<T>, patches, source: "remote" })
+            const source = own ? "local" : "remote"
+            this.#events.emit("change", { doc: this.doc(), before: before as View<T>, patches, source })
         }
     }
 
@@ -509,6 +537,11 @@ export class DocHandle<T> {
         if (!isNode(node)) throw new RangeError(`there is no text or list at ${shown(path)}`)
         return node.id
     }
+}
+
+function checked(heads: Heads): Heads {
+    if (Array.isArray(heads)) return heads
+    throw new RepoError("failed", "heads are an array of hashes, as heads() and history() give them")
 }
 
 function shown(path: readonly Prop[]): string {

@@ -8,7 +8,8 @@
  * lost a message is no stranger to the others.
  */
 
-import type { EphemeralMessage, SyncStatus } from "./types.js"
+import { plain } from "./plain.js"
+import type { EphemeralMessage } from "./types.js"
 
 /** What presence needs of a document; every `DocHandle` has it. */
 export interface PresenceChannel {
@@ -16,10 +17,10 @@ export interface PresenceChannel {
     broadcast(message: unknown): void
     /** Tells what others sent. */
     on(event: "ephemeral-message", listener: (message: EphemeralMessage) => void): () => void
+    /** Tells that it is of no further use, which ends the presence. */
+    on(event: "close", listener: () => void): () => void
     /** Tells whether there is a relay. */
-    on(event: "status", listener: (status: SyncStatus) => void): () => void
-    /** Whether there is a relay. */
-    readonly status: SyncStatus
+    on(event: "connection", listener: (isConnected: boolean) => void): () => void
 }
 
 /** How one is present. */
@@ -103,22 +104,22 @@ export class Presence<S extends object> {
     #greeting: ReturnType<typeof setTimeout> | undefined
     #beating: ReturnType<typeof setInterval> | undefined
 
-    /** Says hello at once. */
+    /**
+     * Says hello at once.
+     *
+     * @throws what `broadcast` throws for a state that is no plain data.
+     */
     constructor(handle: PresenceChannel, options: PresenceOptions<S>) {
+        plain(options.state)
         this.#handle = handle
         this.#local = options.state
         this.#heartbeatMs = options.heartbeatMs ?? HEARTBEAT_MS
         this.#expireMs = options.expireMs ?? EXPIRE_MS
 
         this.#ending.push(handle.on("ephemeral-message", ({ senderId, message }) => this.#hear(senderId, message)))
-        let before = handle.status.state
-        this.#ending.push(
-            handle.on("status", ({ state }) => {
-                // What was told while there was no relay reached nobody.
-                if (before === "offline" && state !== "offline") this.#arrive()
-                before = state
-            }),
-        )
+        this.#ending.push(handle.on("close", () => this.stop()))
+        // What was told while there was no relay reached nobody.
+        this.#ending.push(handle.on("connection", (isConnected) => isConnected && this.#arrive()))
         if (typeof window !== "undefined") {
             this.#whenever(window, "pagehide", () => this.#leave())
             this.#whenever(window, "pageshow", () => this.#here || this.#arrive())
@@ -138,8 +139,13 @@ export class Presence<S extends object> {
         return this.#peers
     }
 
-    /** Changes some of one's own state and tells the others, within 40 ms. */
+    /**
+     * Changes some of one's own state and tells the others, within 40 ms.
+     *
+     * @throws what `broadcast` throws for what is no plain data; nothing is changed then.
+     */
     set(changes: Partial<S>): void {
+        plain(changes)
         const next = { ...this.#local, ...changes }
         const changed = (Object.keys(changes) as (keyof S)[]).filter((key) => !Object.is(next[key], this.#local[key]))
         if (changed.length === 0) return
@@ -156,6 +162,11 @@ export class Presence<S extends object> {
         if (event !== "change") throw new TypeError(`presence has no event "${String(event)}"`)
         this.#listeners.add(listener)
         return () => void this.#listeners.delete(listener)
+    }
+
+    /** @internal Vue's `reactive` leaves it as it is: private fields are not there for its proxies. */
+    get __v_skip(): true {
+        return true
     }
 
     /** Says goodbye and forgets the others. */

@@ -149,6 +149,7 @@ class Entry {
                 if (this.state === "gone") return handle.release()
                 this.handle = handle
                 handle.on("delete", () => this.#fail(new Error(`${url} was deleted`)))
+                handle.on("close", () => this.#end())
                 this.#become("ready")
                 this.#waitForUsers()
             },
@@ -178,10 +179,18 @@ class Entry {
         if (this.#users > 0) return
         const ms = this.state === "failed" ? ERROR_MS : RELEASE_MS
         this.#timer = setTimeout(() => {
-            this.#forget()
-            this.state = "gone"
+            this.#end()
             this.handle?.release()
         }, ms)
+    }
+
+    /** The repo may have been shut down, and no timer is to keep its process then. */
+    #end(): void {
+        clearTimeout(this.#timer)
+        // Who uses it shows what it was, or the error.
+        if (this.#users > 0) return
+        this.#forget()
+        this.state = "gone"
     }
 
     #fail(error: unknown): void {

@@ -12,6 +12,7 @@ import type { Platform } from "./start.js"
 import type { Storage, StorageError } from "./storage.js"
 import { Tree } from "./tree.js"
 import type { Draft } from "./draft.js"
+import { isBytes } from "./kinds.js"
 import type { ConnectionStatus, Storable } from "./types.js"
 
 /** How a repo is opened. All of it may be left out. */
@@ -54,6 +55,8 @@ export interface RepoEvents {
      */
     problem: Error
 }
+
+const OPTIONS = ["relay", "token", "name", "storage", "peerId", "worker"]
 
 let platform: Platform | undefined
 
@@ -139,7 +142,12 @@ export class Repo {
 
     private constructor(platform: Platform, options: RepoOptions) {
         const { relay = [], token, name = "reconverge", worker = true } = options
-        this.peerId = options.peerId ?? `reconverge-${hex()}`
+        for (const option of Object.keys(options)) {
+            if (!OPTIONS.includes(option)) {
+                throw new RepoError("failed", `there is no option "${option}"; there are ${OPTIONS.join(", ")}`)
+            }
+        }
+        this.peerId = checkedPeer(options.peerId ?? `reconverge-${hex()}`)
         const relays = (typeof relay === "string" ? [relay] : relay).map(checked)
         if (name.endsWith(JOURNAL)) throw new RepoError("failed", `a name must not end with ${JOURNAL}`)
         const own = this.#storage(platform, options.storage)
@@ -189,7 +197,10 @@ export class Repo {
      * @throws TypeError for what a document cannot hold, with its path.
      */
     create<T extends object>(initial: T & Storable<T>): Promise<DocHandle<T>>
-    create<T extends object>(initial?: T): Promise<DocHandle<T>> {
+    async create<T extends object>(initial?: T): Promise<DocHandle<T>> {
+        if (initial !== undefined && (typeof initial !== "object" || initial === null || Array.isArray(initial))) {
+            throw new RepoError("failed", "a document begins as a plain object")
+        }
         const tree = new Tree()
         let objects = 0
         const begin = (draft: Draft<T>): void => void Object.assign(draft as object, initial)
@@ -206,7 +217,7 @@ export class Repo {
      * appear later. The signal's reason when it is aborted.
      */
     async find<T = unknown>(url: string, options: { signal?: AbortSignal } = {}): Promise<DocHandle<T>> {
-        const document = url.replace(/^automerge:/, "")
+        const document = named(url).replace(/^automerge:/, "")
         const open = this.#handles.get(document)
         if (open) {
             open.uses += 1
@@ -229,19 +240,20 @@ export class Repo {
     }
 
     /** Makes a new document, with another url, of a saved one, with its history, in any form that Automerge saves. */
-    import<T = unknown>(bytes: Uint8Array): Promise<DocHandle<T>> {
+    async import<T = unknown>(bytes: Uint8Array): Promise<DocHandle<T>> {
+        if (!isBytes(bytes)) throw new RepoError("failed", "import takes the bytes of a document, as a Uint8Array")
         const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
         return this.#link.call("import", [uuid(), bytes, seconds()], { then })
     }
 
     /** The whole document with its history, in the form that Automerge saves. */
-    export(url: string): Promise<Uint8Array> {
-        return this.#link.call("export", [url])
+    async export(url: string): Promise<Uint8Array> {
+        return this.#link.call("export", [named(url)])
     }
 
     /** Removes a document from this browser. Relays and other peers keep it. */
-    delete(url: string): Promise<void> {
-        return this.#link.call("delete", [url])
+    async delete(url: string): Promise<void> {
+        return this.#link.call("delete", [named(url)])
     }
 
     /**
@@ -259,10 +271,11 @@ export class Repo {
      */
     async shutdown(): Promise<void> {
         this.#unlisten()
+        // Whoever is present says goodbye.
+        for (const { handle } of this.#handles.values()) handle.close("closed")
         await this.#link.close()
         await this.#file?.close()
         this.#journal?.close()
-        for (const { handle } of this.#handles.values()) handle.close()
         this.#handles.clear()
         this.#events.close()
     }
@@ -270,6 +283,11 @@ export class Repo {
     /** {@link shutdown}, for `await using`. */
     [Symbol.asyncDispose](): Promise<void> {
         return this.shutdown()
+    }
+
+    /** @internal Vue's `reactive` leaves it as it is: private fields are not there for its proxies. */
+    get __v_skip(): true {
+        return true
     }
 
     /** The state of the connection to each relay. */
@@ -352,8 +370,11 @@ export class Repo {
 
     #message(message: HostMessage): void {
         if (message.type === "connection") {
+            const before = this.#owner.isConnected
             this.#connections.set(message.connection.relay, message.connection)
             this.#events.emit("connection", message.connection)
+            const after = this.#owner.isConnected
+            if (after !== before) for (const { handle } of [...this.#handles.values()]) handle.connected(after)
         } else if (message.type === "problem") {
             this.#events.emit("problem", new RepoError("storage", message.message))
         } else if ("document" in message) {
@@ -387,6 +408,19 @@ export class Repo {
         const which = document === undefined ? "" : ` on the document ${document}, which is not opened again`
         this.#events.emit("problem", new RepoError("failed", `the document engine failed${which}: ${message}`))
     }
+}
+
+/** The document that a url names. */
+function named(url: string): string {
+    if (typeof url === "string") return url.replace(/^automerge:/, "")
+    throw new RepoError("failed", `${String(url)} is no url of a document; one is a string, "automerge:…"`)
+}
+
+/** As the relay takes it. */
+function checkedPeer(peer: string): string {
+    const bytes = typeof peer === "string" ? new TextEncoder().encode(peer).length : 0
+    if (bytes > 0 && bytes <= 256 && !/\p{Cc}/u.test(peer)) return peer
+    throw new RepoError("failed", "a peerId has 1 to 256 bytes, and no control characters")
 }
 
 function checked(url: string): string {

@@ -803,10 +803,35 @@ impl Client {
         Ok(self.engine.is_stored(&id_of(document)?))
     }
 
+    /// Whether, besides, it is stored what relays acknowledged.
+    #[wasm_bindgen(js_name = isFlushed)]
+    pub fn is_flushed(&self, document: &str) -> Result<bool, JsError> {
+        Ok(self.engine.is_flushed(&id_of(document)?))
+    }
+
+    /// After how many commits everything so far is in local storage.
+    #[wasm_bindgen(js_name = commitsDue)]
+    pub fn commits_due(&self, document: &str) -> Result<u32, JsError> {
+        Ok(self.engine.commits_due(&id_of(document)?))
+    }
+
     /// Whether every relay has acknowledged everything of a document, and there is one.
     #[wasm_bindgen(js_name = isEverywhere)]
     pub fn is_everywhere(&self, document: &str) -> Result<bool, JsError> {
         Ok(self.engine.is_everywhere(&id_of(document)?))
+    }
+
+    /// Whether a relay has acknowledged these changes, or all relays have.
+    #[wasm_bindgen(js_name = isAcknowledged)]
+    pub fn is_acknowledged(
+        &self,
+        document: &str,
+        changes: Vec<String>,
+        by_all: bool,
+    ) -> Result<bool, JsError> {
+        let changes = heads_of(changes)?;
+        let document = id_of(document)?;
+        Ok(self.engine.is_acknowledged(&document, &changes, by_all))
     }
 
     /// A document's status, as in the output `status`; `undefined` before it is ready.

@@ -258,11 +258,29 @@ impl Document {
 
     /// Whether everything that was made or received here is in local storage.
     pub(super) fn is_stored(&self) -> bool {
-        let unsaved = self
-            .opened
-            .as_ref()
-            .is_some_and(|opened| opened.replica.is_unsaved());
-        !unsaved && self.storing.is_none()
+        self.commits_due() == 0
+    }
+
+    /// After how many commits all that is here now is in local storage: the one that is under way, and
+    /// the next, which takes all that there is.
+    pub(super) fn commits_due(&self) -> u32 {
+        let unsaved = |opened: &Opened| opened.replica.is_unsaved();
+        u32::from(self.storing.is_some()) + u32::from(self.opened.as_ref().is_some_and(unsaved))
+    }
+
+    /// Whether a relay has acknowledged these changes, or all relays have and there is one.
+    pub(super) fn is_acknowledged(&self, changes: &[ChangeHash], by_all: bool) -> bool {
+        let Some(opened) = self.opened.as_ref().filter(|_| !changes.is_empty()) else {
+            return false;
+        };
+        let has = |relay: &OfRelay| {
+            relay.covers(changes) || opened.replica.includes(&relay.acknowledged, changes)
+        };
+        if by_all {
+            !self.relays.is_empty() && self.relays.iter().all(has)
+        } else {
+            self.relays.iter().any(has)
+        }
     }
 
     /// Whether there is a relay that has everything.

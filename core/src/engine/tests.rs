@@ -616,6 +616,51 @@ fn saved_means_that_the_relay_named_it() {
 }
 
 #[test]
+fn what_was_made_is_stored_and_acknowledged_whatever_is_made_after_it() {
+    let mut world = World::new(2);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    world.run(MOMENT);
+    world.clients[ann].held = true;
+    world.put(ann, id, "n", 1);
+    world.run(MOMENT);
+    let engine = |world: &World, of: &dyn Fn(&Engine) -> bool| of(&world.clients[ann].engine);
+    let first = world.heads(ann, id);
+    let due = world.clients[ann].engine.commits_due(&id);
+    assert!(due > 0);
+    // Commits that are under way do not have what is made now.
+    for n in 2..10 {
+        world.put(ann, id, "n", n);
+        world.release(ann);
+        world.clients[ann].held = true;
+    }
+    assert!(world.clients[ann].engine.commits_due(&id) > 0);
+    for relay in 0..2 {
+        assert!(!engine(&world, &|e| e.is_acknowledged(&id, &[], false)));
+        world.relays[relay].held = true;
+    }
+    world.release(ann);
+    world.run(MOMENT);
+    assert_eq!(world.clients[ann].engine.commits_due(&id), 0);
+    assert!(!engine(&world, &|e| e.is_acknowledged(&id, &first, false)));
+    world.commit_relay(0);
+    world.run(MOMENT);
+    world.put(ann, id, "n", 10);
+    assert_ne!(world.status(ann, id), Status::Saved);
+    assert!(engine(&world, &|e| e.is_acknowledged(&id, &first, false)));
+    assert!(!engine(&world, &|e| e.is_acknowledged(&id, &first, true)));
+    let last = world.heads(ann, id);
+    assert!(!engine(&world, &|e| e.is_acknowledged(&id, &last, false)));
+    world.commit_relay(1);
+    world.run(MOMENT);
+    world.put(ann, id, "n", 11);
+    assert!(engine(&world, &|e| e.is_acknowledged(&id, &first, true)));
+    // It is not waited for what relays said to be stored.
+    world.run(Duration::from_millis(100));
+    assert!(engine(&world, &|e| e.is_stored(&id) && !e.is_flushed(&id)));
+}
+
+#[test]
 fn nothing_is_sent_before_it_is_stored() {
     let mut world = World::new(1);
     let ann = world.join(&storage());

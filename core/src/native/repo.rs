@@ -404,7 +404,7 @@ impl Repo {
         loop {
             let mut stored = {
                 let mut state = self.shared().state();
-                if state.engine.is_stored(&id) {
+                if state.engine.is_flushed(&id) {
                     return Ok(());
                 }
                 if state.engine.failure(&id).is_some() {

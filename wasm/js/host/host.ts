@@ -71,6 +71,8 @@ interface Waiting {
 interface Shown {
     readonly views: Map<Page, View>
     status: DocumentStatus
+    /** How many commits of it were done. */
+    commits: number
 }
 
 interface Page {
@@ -135,6 +137,8 @@ export class Host {
     /** Connections that were asked for while there should be none. */
     #withheld: number[] = []
     #closed = false
+    /** The view whose page asked for what is being done. */
+    #acting: View | undefined
     /** The document that the engine was asked to work on last, to be named if it traps. */
     #current: string | undefined
     /**
@@ -523,7 +527,9 @@ export class Host {
     /** Tells all views of a document but one what changed in it. */
     #spread(document: string, but?: View): void {
         const [operations, whole] = this.#client.takePatches(document) as [Operation[], boolean]
-        for (const view of this.#views(document)) if (view !== but) view.changed(operations, whole)
+        for (const view of this.#views(document)) {
+            if (view !== but) view.changed(operations, whole, view === this.#acting)
+        }
     }
 
     /** Sends what can be sent. Views show only what is stored, so that the next host knows it too. */
@@ -569,6 +575,8 @@ export class Host {
         try {
             await this.#storage.commit([...writes, ...untold])
             this.#untold.delete(document)
+            const shown = this.#shown.get(document)
+            if (shown) shown.commits++
         } catch (error) {
             failure = words(error)
             this.#tell({ type: "problem", message: `local storage: ${failure}` })
@@ -597,7 +605,7 @@ export class Host {
         return this.#until(() => {
             const document = failed()
             if (document !== undefined) throw new CallError("storage", this.#unstored.get(document) ?? "")
-            return documents.every((document) => this.#client.isStored(document))
+            return documents.every((document) => this.#client.isFlushed(document))
         })
     }
 
@@ -822,7 +830,7 @@ export class Host {
             this.#run(() => this.#client.hold(document))
             this.#client.observe(document, true)
             const now = this.#client.status(document) as Extract<Output, { type: "status" }> | undefined
-            shown = { views: new Map(), status: now ? status(now) : { state: "offline" } }
+            shown = { views: new Map(), status: now ? status(now) : { state: "offline" }, commits: 0 }
             this.#shown.set(document, shown)
         }
         const view = new View(this.#client, document, (message) => this.#post(page, message), heads)
@@ -911,8 +919,16 @@ export class Host {
                 throw error
             }
         },
-        import: (page, signal, name, bytes, time) =>
-            this.#made(page, signal, name, (document) => this.#client.import(document, bytes, time)),
+        import: (page, signal, name, bytes, time) => {
+            const make = (document: string): void => {
+                try {
+                    this.#client.import(document, bytes, time)
+                } catch (error) {
+                    throw isTrap(error) ? error : new CallError("damaged", words(error))
+                }
+            }
+            return this.#made(page, signal, name, make)
+        },
         clone: (page, signal, name, of, time) => {
             const saved = this.#client.save(of)
             return this.#made(page, signal, name, (document) => this.#client.import(document, saved, time))
@@ -937,15 +953,22 @@ export class Host {
                 this.#run(() => this.#client.delete(id))
             })
         },
-        merge: (_, __, document, other) => this.#must(() => this.#client.merge(document, other)),
+        merge: (page, signal, document, other) =>
+            this.#act(page, signal, document, () => this.#client.merge(document, other)),
         flush: () => this.#flush(),
         synced: (page, signal, document, level) => {
+            this.#view(page, document)
+            // What is edited meanwhile is not waited for.
+            const heads = this.#client.heads(document)
+            const commits = (this.#shown.get(document)?.commits ?? 0) + this.#client.commitsDue(document)
             const is = (): boolean => {
                 this.#view(page, document)
-                if (level === "local") return this.#client.isStored(document)
-                if (level === "replicated") return this.#client.isEverywhere(document)
+                if (level === "local") return this.#shown.get(document)!.commits >= commits
+                // Of what had to be made again, these heads tell nothing.
                 const now = this.#client.status(document) as { state?: string } | undefined
-                return now?.state === "saved"
+                const all = level === "replicated"
+                const isAll = all ? this.#client.isEverywhere(document) : now?.state === "saved"
+                return isAll || this.#client.isAcknowledged(document, heads, all)
             }
             return this.#until(is, signal)
         },
@@ -961,11 +984,10 @@ export class Host {
             await this.#until(() => this.#client.isStored(document), signal)
             return this.#client.quarantined(document) as QuarantinedChange[]
         },
-        changeAt: (_, __, document, heads, { operations, time, message }) => {
+        changeAt: async (page, signal, document, heads, { operations, time, message }) => {
             const make = (): string | undefined =>
                 this.#client.change(document, [...operations], new Map(), time, message, [...heads], undefined, 0)
-            const hash = this.#must(make)
-            this.#update(document)
+            const hash = await this.#act(page, signal, document, make)
             return hash === undefined ? heads : [hash]
         },
         cursor: (page, _, document, name, index) => {
@@ -980,20 +1002,37 @@ export class Host {
         },
         marks: (...args) => this.#read("marks", ...args) as Promise<Mark[]>,
         spans: (...args) => this.#read("spans", ...args) as Promise<Span[]>,
-        undo: (page, _, document, time) => this.#takeBack(page, document, time, false),
-        redo: (page, _, document, time) => this.#takeBack(page, document, time, true),
+        undo: (...args) => this.#takeBack(...args, false),
+        redo: (...args) => this.#takeBack(...args, true),
         online: (_, __, online) => this.#setOnline(online),
         shutdown: (page) => {
             queueMicrotask(() => this.#detach(page))
         },
     }
 
-    #takeBack(page: Page, document: string, time: number, again: boolean): boolean {
+    async #takeBack(page: Page, signal: AbortSignal, document: string, time: number, again: boolean): Promise<boolean> {
         const view = this.#view(page, document)
-        const done = this.#must(() => this.#client.takeBack(document, view.number, time, again))
-        view.tellUndoable()
+        return this.#act(page, signal, document, () => {
+            const done = this.#client.takeBack(document, view.number, time, again)
+            view.tellUndoable()
+            return done
+        })
+    }
+
+    /** Changes a document for a page. Gives the result when the page shows what it did. */
+    async #act<T>(page: Page, signal: AbortSignal, document: string, action: () => T): Promise<T> {
+        const view = this.#view(page, document)
+        let result: T
+        this.#acting = view
+        try {
+            result = this.#must(action)
+        } finally {
+            this.#acting = undefined
+        }
         this.#update(document)
-        return done
+        const isShown = view.whenShown()
+        await this.#until(() => this.#view(page, document) !== view || isShown(), signal)
+        return result
     }
 
     /** Does something with the engine of which a result is expected. */

@@ -144,7 +144,7 @@ export type HostMessage =
     | { readonly type: "welcome" }
     | { readonly type: "result"; readonly call: number; readonly value?: unknown; readonly failure?: Failure }
     /**
-     * What others changed. A page whose last edit is not `processed` drops it, and gets another after
+     * What others changed, or the host for the page, as `own`. A page whose last edit is not `processed` drops it, and gets another after
      * that edit.
      */
     | {
@@ -152,6 +152,7 @@ export type HostMessage =
           readonly document: string
           readonly update: number
           readonly processed: number
+          readonly own: boolean
           readonly heads: Heads
           readonly operations: readonly Operation[]
           /** They take the place of all that was. */

@@ -35,6 +35,10 @@ export class View {
     /** It did; edits that it made before that do not count. */
     #isRejected = false
     #updates = 0
+    /** The last update that the page took. */
+    #seen = 0
+    /** All that is unsent is what the page asked for. */
+    #isOwn = false
     #onItsWay: { update: number; heads: Heads; operations: readonly Operation[]; whole: boolean } | undefined
     /** The last edit of the page that was carried out, or rejected. */
     processed = 0
@@ -81,14 +85,22 @@ export class View {
         return whole ? this.#unsent : [...operations, ...this.#unsent]
     }
 
+    /** Tells later whether the page shows what there is now. */
+    whenShown(): () => boolean {
+        const isUnsent = this.#unsent.length > 0 || this.#isWhole
+        const update = isUnsent ? this.#updates + 1 : this.#updates
+        return () => this.isCurrent || this.#seen >= update
+    }
+
     /** Has the page forget what it shows, because it cannot be continued. */
     replace(): void {
         this.#isWhole = true
     }
 
-    /** Others changed something. */
-    changed(operations: readonly Operation[], whole: boolean): void {
+    /** Something changed, by others or because the page asked for it. */
+    changed(operations: readonly Operation[], whole: boolean, isOwn = false): void {
         this.#heads = this.client.heads(this.document)
+        this.#isOwn = isOwn && (this.#isOwn || this.#unsent.length === 0)
         if (whole) this.replace()
         else if (!this.#isWhole) for (const operation of operations) this.#unsent.push(operation)
         this.#settle()
@@ -104,6 +116,7 @@ export class View {
     /** The page took an update. */
     seen(update: number): void {
         const onItsWay = this.#onItsWay
+        this.#seen = Math.max(this.#seen, update)
         if (onItsWay === undefined || update < onItsWay.update) return
         this.shown = onItsWay.heads
         if (onItsWay.whole) this.#isRejected = false
@@ -225,7 +238,9 @@ export class View {
         this.#unsent = []
         this.#isWhole = false
         this.#onItsWay = { update: ++this.#updates, heads, operations, whole }
-        this.post({ type: "update", document: this.document, processed: this.processed, ...this.#onItsWay })
+        const own = this.#isOwn
+        this.#isOwn = false
+        this.post({ type: "update", document: this.document, processed: this.processed, own, ...this.#onItsWay })
     }
 
     /** The real name of an object that the page may have named. */
