@@ -5,8 +5,14 @@
 //! notes neither, a counter that comes to show has lost its increments, and of several counters that
 //! are incremented, it notes a hidden one. What is inserted behind an element of a list that stays
 //! although it was deleted, it notes at a wrong index (automerge 0.12). So such places are looked
-//! for. Where there are any, the difference between the two states is used, which reads the whole
-//! document: 0.3 s in a browser for 260,000 operations.
+//! for. Where there are any, the difference between the two states is used.
+//!
+//! Automerge's own reads the whole document for that: 0.3 s in a browser for 260,000 operations. But
+//! only objects differ that changes name which one of the two states has and the other has not. So
+//! the graph of changes is walked from both heads until all that is left is in the past of both, and
+//! only the objects of what was found are compared, one by one, unless that costs more.
+
+use std::collections::{BTreeMap, HashSet};
 
 use automerge::iter::ListRangeItem;
 use automerge::legacy::{Key, ObjectId, OpType};
@@ -18,16 +24,245 @@ use automerge::{
 /// Most places that are looked at: for more, the difference is as fast.
 const TOUCHED_MAX: usize = 1_024;
 
+/// How many operations Automerge reads of a whole document while a change is looked up, its
+/// operations are told, or an object is opened to be compared.
+const CHANGE_COST: u64 = 800;
+const OPERATION_COST: u64 = 2;
+const OBJECT_COST: u64 = 64;
+
 /// The patches that lead from the contents at some heads to those at others.
 ///
 /// They are Automerge's, and mended: of several values on one element of a list, automerge 0.12
 /// takes a wrong one for the visible one when between two that stay, one ends.
 #[must_use]
 pub fn between(document: &Automerge, before: &[ChangeHash], after: &[ChangeHash]) -> Vec<Patch> {
-    let mut patches = document.diff(before, after);
+    let budget = operations(document);
+    match Differing::within(document, before, after, budget) {
+        Some(differing) => differing.patches(document, before, after),
+        None => whole(document, before, after),
+    }
+}
+
+/// The same, from all that there is in the document.
+fn whole(document: &Automerge, before: &[ChangeHash], after: &[ChangeHash]) -> Vec<Patch> {
+    let patches = document.diff(before, after);
+    // Where marks changed in two texts, automerge 0.12 tells those of the second as of the first.
+    let is_mark = |patch: &Patch| matches!(patch.action, PatchAction::Mark { .. });
+    if patches.iter().any(is_mark)
+        && let Some(differing) = Differing::within(document, before, after, u64::MAX)
+    {
+        return differing.patches(document, before, after);
+    }
+    mended(document, patches, after)
+}
+
+/// What differs between two states of a document.
+#[derive(Debug)]
+pub struct Differing {
+    /// The objects that may differ, each after those around it.
+    pub objects: Vec<ObjId>,
+    /// The changes that only the second state has.
+    new: Vec<ChangeHash>,
+}
+
+impl Differing {
+    /// Looks for what differs; `None` if to compare it costs more than to read `budget` operations.
+    #[must_use]
+    pub fn within(
+        document: &Automerge,
+        before: &[ChangeHash],
+        after: &[ChangeHash],
+        budget: u64,
+    ) -> Option<Self> {
+        let changes = changes_between(document, before, after, budget)?;
+        let mut objects = Vec::new();
+        for (hash, _) in &changes {
+            let operations = document.get_change_by_hash(hash)?.decode().operations;
+            objects.extend(operations.iter().map(|op| object_id(&op.obj)));
+            objects.dedup();
+        }
+        objects.sort_unstable();
+        objects.dedup();
+        let mut cost = 0;
+        for object in &objects {
+            cost += OBJECT_COST + document.length(object) as u64;
+            // To tell where it is, all that is beside it and beside those around it is read.
+            for parent in document.parents(object).ok()? {
+                cost += document.length(&parent.obj) as u64;
+            }
+            if cost > budget {
+                return None;
+            }
+        }
+        let new = changes.iter().filter(|(_, side)| *side == AFTER);
+        Some(Self {
+            objects,
+            new: new.map(|(hash, _)| *hash).collect(),
+        })
+    }
+
+    /// The patches that lead from one state to the other.
+    #[must_use]
+    pub fn patches(
+        &self,
+        document: &Automerge,
+        before: &[ChangeHash],
+        after: &[ChangeHash],
+    ) -> Vec<Patch> {
+        let mut patches = Vec::new();
+        let mut complete = HashSet::new();
+        for object in &self.objects {
+            self.compare(document, object, before, after, &mut complete, &mut patches);
+        }
+        patches
+    }
+
+    /// Adds what differs in one object, without what is in it. `complete` has the objects of
+    /// which the patches have all that they hold.
+    fn compare(
+        &self,
+        document: &Automerge,
+        object: &ObjId,
+        before: &[ChangeHash],
+        after: &[ChangeHash],
+        complete: &mut HashSet<ObjId>,
+        patches: &mut Vec<Patch>,
+    ) {
+        if complete.contains(object) {
+            return;
+        }
+        let found = document.diff_obj(object, before, after, false);
+        let found = found.unwrap_or_default();
+        let mends = mends(document, &found, after);
+        for patch in &found {
+            // An object that was there before, and shows now, comes with all that it holds.
+            let is_inside = patch.obj != *object;
+            let made = made_by(patch).filter(|id| {
+                let is_new = || {
+                    self.new
+                        .contains(&document.hash_for_opid(id)?)
+                        .then_some(())
+                };
+                is_inside || is_new().is_none()
+            });
+            complete.extend(made.cloned());
+        }
+        complete.extend(mends.iter().flat_map(made_by).cloned());
+        patches.extend(found);
+        patches.extend(mends);
+    }
+}
+
+/// The objects that come to show by a patch.
+fn made_by(patch: &Patch) -> impl Iterator<Item = &ObjId> {
+    let (one, many) = match &patch.action {
+        PatchAction::PutMap { value, .. } | PatchAction::PutSeq { value, .. } => {
+            (Some((&value.0, &value.1)), None)
+        }
+        PatchAction::Insert { values, .. } => (None, Some(values)),
+        _ => (None, None),
+    };
+    let many = many.into_iter().flat_map(|values| values.iter());
+    let all = one
+        .into_iter()
+        .chain(many.map(|(value, id, _)| (value, id)));
+    all.filter_map(|(value, id)| value.is_object().then_some(id))
+}
+
+/// About how many operations there are in a document; there may be more.
+fn operations(document: &Automerge) -> u64 {
+    let heads = document.get_heads();
+    let heads = heads.iter();
+    let last = heads.filter_map(|head| Some(document.get_change_meta_by_hash(head)?.max_op));
+    last.max().unwrap_or_default()
+}
+
+/// In the past of which heads a change is.
+const BEFORE: u8 = 1;
+const AFTER: u8 = 2;
+const BOTH: u8 = BEFORE | AFTER;
+
+/// The changes that are in the past of only one of two heads, and of which; `None` if to look at
+/// them costs more than to read `budget` operations.
+fn changes_between(
+    document: &Automerge,
+    before: &[ChangeHash],
+    after: &[ChangeHash],
+    mut budget: u64,
+) -> Option<Vec<(ChangeHash, u8)>> {
+    let mut coming = Coming::default();
+    let mut found = BTreeMap::<_, u8>::new();
+    for (heads, side) in [(before, BEFORE), (after, AFTER)] {
+        for head in heads {
+            coming.add(document, head, side)?;
+        }
+    }
+    let mut lowest = u64::MAX;
+    while let Some((at, side)) = coming.pop() {
+        // What is as high as one that was found may come before what depends on it.
+        if side == BOTH && coming.open == 0 && at.0 < lowest {
+            break;
+        }
+        budget = budget.checked_sub(1)?;
+        let known = found.entry(at).or_default();
+        if *known | side == *known {
+            continue;
+        }
+        let is_first = *known == 0;
+        *known |= side;
+        let side = *known;
+        let change = document.get_change_meta_by_hash(&at.1)?;
+        if side != BOTH && is_first {
+            lowest = at.0;
+            let operations = change.max_op + 1 - change.start_op;
+            budget = budget.checked_sub(CHANGE_COST + OPERATION_COST * operations)?;
+        }
+        for dep in &change.deps {
+            coming.add(document, dep, side)?;
+        }
+    }
+    let found = found.into_iter().filter(|(_, side)| *side != BOTH);
+    Some(found.map(|((_, hash), side)| (hash, side)).collect())
+}
+
+/// The changes to be looked at next, by the counter of their last operation: that is higher than in
+/// what a change depends on, or as high, if it has none.
+#[derive(Default)]
+struct Coming {
+    changes: BTreeMap<(u64, ChangeHash), u8>,
+    /// How many of them are in the past of one side only, as far as is known.
+    open: usize,
+}
+
+impl Coming {
+    fn add(&mut self, document: &Automerge, hash: &ChangeHash, side: u8) -> Option<()> {
+        let change = document.get_change_meta_by_hash(hash)?;
+        let sides = self.changes.entry((change.max_op, *hash)).or_default();
+        self.open -= usize::from(*sides == BEFORE || *sides == AFTER);
+        *sides |= side;
+        self.open += usize::from(*sides != BOTH);
+        Some(())
+    }
+
+    fn pop(&mut self) -> Option<((u64, ChangeHash), u8)> {
+        let (at, sides) = self.changes.pop_last()?;
+        self.open -= usize::from(sides != BOTH);
+        Some((at, sides))
+    }
+}
+
+/// Automerge's patches, with the visible one of several values on an element of a list.
+#[must_use]
+pub fn mended(document: &Automerge, mut patches: Vec<Patch>, after: &[ChangeHash]) -> Vec<Patch> {
+    patches.extend(mends(document, &patches, after));
+    patches
+}
+
+/// What makes the patches right, after them.
+fn mends(document: &Automerge, patches: &[Patch], after: &[ChangeHash]) -> Vec<Patch> {
     let mut mended = Vec::new();
     let mut in_conflict = (&ROOT, Vec::new());
-    for Patch { obj, path, action } in &patches {
+    for Patch { obj, path, action } in patches {
         let PatchAction::PutSeq { index, value, .. } = action else {
             continue;
         };
@@ -57,8 +292,7 @@ pub fn between(document: &Automerge, before: &[ChangeHash], after: &[ChangeHash]
         });
         mended.extend(inside.unwrap_or_default());
     }
-    patches.append(&mut mended);
-    patches
+    mended
 }
 
 /// What changes put something in the place of, or delete.
@@ -148,7 +382,9 @@ fn conflicts<'a>(
     items
 }
 
-pub(crate) fn object_id(object: &ObjectId) -> ObjId {
+/// The object that an operation of a change names.
+#[must_use]
+pub fn object_id(object: &ObjectId) -> ObjId {
     match object {
         ObjectId::Root => ROOT,
         // Automerge looks the actor up when the place that is given here is another one's.
