@@ -17,7 +17,10 @@ use std::ops::Range;
 
 use automerge::marks::{ExpandMark, Mark};
 use automerge::transaction::{Transactable, Transaction};
-use automerge::{AutomergeError, Cursor, ObjId, ObjType, Prop, ReadDoc, ScalarValue, Value};
+use automerge::{
+    AutomergeError, Cursor, ObjId, ObjType, Prop, ReadDoc, ScalarValue, ScalarValueRef, Value,
+    ValueRef,
+};
 
 /// Most edits that can be taken back.
 const EDITS_MAX: usize = 1000;
@@ -28,6 +31,9 @@ const PAUSE_MS: f64 = 500.0;
 /// Texts of more indexes than this are kept as a whole, because looking at each character of a
 /// pasted book takes seconds.
 const LONG: usize = 512;
+
+/// Of a long run, so many elements that came back under other names are looked for at once.
+const CAME_BACK_MAX: usize = 64;
 
 /// What one page can take back, and do again.
 #[derive(Debug, Default)]
@@ -493,11 +499,68 @@ impl Taking<'_> {
         run: &Run,
         ranges: &mut Vec<Range<usize>>,
     ) {
+        if run.count > LONG
+            && let Some(found) = self.find_all(document, object, run)
+        {
+            return ranges.extend(found);
+        }
         for at in 0..run.count {
             if let Some(start) = index_of(document, object, &self.name(&run.name(at))) {
                 ranges.push(start..start + width(document, object, start));
             }
         }
+    }
+
+    /// The same, by looking at all that is in the object, once. Not of a text in which texts are
+    /// marks: they are not told from characters.
+    fn find_all(
+        &self,
+        document: &Transaction<'_>,
+        object: &ObjId,
+        run: &Run,
+    ) -> Option<Vec<Range<usize>>> {
+        let ObjId::Id(first, actor, _) = &run.first else {
+            return None;
+        };
+        let mut ranges = Vec::<Range<usize>>::new();
+        // What was deleted and came back is called otherwise.
+        let mut came_back = Vec::new();
+        if !self.renamed.is_empty() {
+            let renamed = (0..run.count).map(|at| run.name(at));
+            let renamed = renamed.filter(|name| self.renamed.contains_key(name));
+            came_back.extend(renamed.map(|name| self.name(&name)).take(CAME_BACK_MAX));
+        }
+        if came_back.len() == CAME_BACK_MAX {
+            return None;
+        }
+        let is_of_run = |id: &ObjId| match id {
+            ObjId::Id(counter, by, _) => {
+                let at = counter.wrapping_sub(*first);
+                at < run.count as u64 && by == actor || came_back.contains(id)
+            }
+            ObjId::Root => false,
+        };
+        let is_text = is_text(document, object);
+        let mut start = 0;
+        for item in document.list_range(object, ..) {
+            let width = match &item.value {
+                ValueRef::Scalar(ScalarValueRef::Str(text)) if is_text => {
+                    text.encode_utf16().count()
+                }
+                // A mark, or its end.
+                ValueRef::Scalar(_) if is_text => continue,
+                _ => 1,
+            };
+            let end = start + width;
+            if is_of_run(&item.id()) {
+                match ranges.last_mut() {
+                    Some(last) if last.end == start => last.end = end,
+                    _ => ranges.push(start..end),
+                }
+            }
+            start = end;
+        }
+        (start == document.length(object)).then_some(ranges)
     }
 
     fn prop(&self, document: &Transaction<'_>, object: &ObjId, key: &Key) -> Option<Prop> {
