@@ -329,7 +329,14 @@ class Edit {
         if (!this.tree.has(node)) throw new TypeError("cannot edit an object that was removed from the document")
     }
 
+    /** Applies an operation, and those that fill what it made. */
     apply(operation: Operation, later: readonly Operation[] = []): void {
+        this.#applyOne(operation)
+        for (const next of later) this.#applyOne(next)
+        for (const [node, id] of this.#moved.splice(0)) this.#follow(node, this.tree.node(id))
+    }
+
+    #applyOne(operation: Operation): void {
         this.#weight += weightOf(operation)
         if (this.#weight > WEIGHT_MAX) {
             throw new RangeError(
@@ -338,8 +345,6 @@ class Edit {
         }
         this.tree.apply(operation, this.patches)
         this.operations.push(operation)
-        for (const next of later) this.apply(next)
-        for (const [node, id] of this.#moved.splice(0)) this.#follow(node, this.tree.node(id))
     }
 
     /** The draft of an object that moved stands for it where it is now. */

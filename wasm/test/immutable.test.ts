@@ -81,6 +81,16 @@ test("what moves within a list is moved, and its neighbours stay", () => {
         assert.equal(d.items[0], last)
     })
     assert.equal(page.doc.items[0].title, "was last")
+    // And so do those within it.
+    page.change((d) => {
+        const { owner, tags } = d.items[0]
+        d.items.push(d.items.shift())
+        owner.name = "moved"
+        tags.push("moved")
+        assert.equal(d.items.at(-1).owner, owner)
+    })
+    assert.equal(page.doc.items.at(-1).owner.name, "moved")
+    assert.equal(page.doc.items.at(-1).tags.at(-1), "moved")
 })
 
 test("an object that is spread and put back is edited", () => {
