@@ -246,7 +246,10 @@ export interface ChangeEvent<T> {
     readonly before: View<T>
     /** What changed, in order. */
     readonly patches: readonly Patch[]
-    /** Whether this page made the change itself. */
+    /**
+     * Whether this page made the change itself, by whatever it called: what it took back is `local`,
+     * too, and is to be shown like what others did.
+     */
     readonly source: "local" | "remote"
 }
 
