@@ -1,7 +1,7 @@
 /** The checklist: add, edit, check, delete, and reorder by dragging or with the arrow keys. */
 
 import { announce, byId, element, icon, lessMotion, setValue } from "./dom.js"
-import { addItem, moveItem, setItemText, sortedItems, type Board, type BoardHandle, type ListedItem } from "./model.js"
+import { addItem, moveItem, setItemText, sortedItems, type BoardHandle, type ListedItem, type ShownBoard } from "./model.js"
 
 interface Row {
     root: HTMLLIElement
@@ -15,7 +15,7 @@ export class Checklist {
     readonly #list = byId("items")
     readonly #form = byId<HTMLFormElement>("add")
     readonly #rows = new Map<string, Row>()
-    #shown: Board["items"] | undefined
+    #shown: ShownBoard["items"] | undefined
     #dragged: string | undefined
     #locked = false
 
@@ -32,7 +32,7 @@ export class Checklist {
         })
     }
 
-    show(board: Board, locked: boolean): void {
+    show(board: ShownBoard, locked: boolean): void {
         if (board.items === this.#shown && locked === this.#locked) return
         this.#shown = board.items
         this.#locked = locked

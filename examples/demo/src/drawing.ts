@@ -1,7 +1,7 @@
 /** The drawing board. A stroke is shown to others while it is drawn, and kept when it is done. */
 
 import { byId, element } from "./dom.js"
-import type { Board, BoardHandle, Stroke } from "./model.js"
+import type { BoardHandle, ShownBoard, Stroke } from "./model.js"
 import type { Here } from "./people.js"
 
 /** What others see of a stroke that is not done. */
@@ -41,7 +41,7 @@ export class Drawing {
         here.presence.on("change", () => this.#drawSoon())
     }
 
-    show(board: Board, locked: boolean): void {
+    show(board: ShownBoard, locked: boolean): void {
         if (board.strokes === this.#strokes && locked === this.#locked) return
         this.#locked = locked
         this.#canvas.classList.toggle("locked", locked)

@@ -1,6 +1,6 @@
 /** What the shared document holds, and how it is edited. */
 
-import { updateText, type DocHandle } from "reconverge"
+import { updateText, type DocHandle, type View } from "reconverge"
 
 export interface Board {
     title: string
@@ -27,11 +27,14 @@ export interface Stroke {
 
 export type BoardHandle = DocHandle<Board>
 
+/** As it is shown: readonly. */
+export type ShownBoard = View<Board>
+
 export const emptyBoard = (): Board => ({ title: "", text: "", items: {}, strokes: [] })
 
 export type ListedItem = Item & { id: string }
 
-export function sortedItems(board: Board): ListedItem[] {
+export function sortedItems(board: ShownBoard): ListedItem[] {
     return Object.entries(board.items)
         .map(([id, item]) => ({ id, ...item }))
         .sort((a, b) => a.order - b.order || (a.id < b.id ? -1 : 1))

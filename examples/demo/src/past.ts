@@ -2,7 +2,7 @@
 
 import type { ChangeInfo, Heads } from "reconverge"
 import { announce, byId } from "./dom.js"
-import type { Board, BoardHandle } from "./model.js"
+import type { BoardHandle, ShownBoard } from "./model.js"
 
 const PLAY_MS = 5_000
 const STEP_MS = 40
@@ -14,7 +14,7 @@ export class Past {
     #seeking = false
     #playing: ReturnType<typeof setInterval> | undefined
     /** The state that is shown instead of the present. */
-    board: Board | undefined
+    board: ShownBoard | undefined
 
     constructor(
         readonly handle: BoardHandle,

@@ -8,7 +8,7 @@ import { tags } from "@lezer/highlight"
 import { GFM, parser } from "@lezer/markdown"
 import { reconvergeText } from "reconverge/codemirror"
 import { byId } from "./dom.js"
-import type { Board, BoardHandle } from "./model.js"
+import type { BoardHandle, ShownBoard } from "./model.js"
 import type { Here } from "./people.js"
 
 const highlighting = HighlightStyle.define([
@@ -53,7 +53,7 @@ export class Writing {
     }
 
     /** Shows the text of an earlier state, or the present again. */
-    show(past: Board | undefined): void {
+    show(past: ShownBoard | undefined): void {
         this.#live.dom.hidden = past !== undefined
         if (past === undefined) {
             this.#past?.destroy()
