@@ -45,6 +45,7 @@ type WeakKeyed = WeakMap<never, unknown> | WeakSet<never>
 
 /** What takes a value from a document; its argument need not say that all is readonly. */
 export type Selector<T, V> = {
+    /** Takes it. */
     select(doc: View<T>): V
 }["select"]
 
