@@ -143,9 +143,27 @@ test("what is of no use is refused by a promise, with a code and in words", asyn
   await refuses(() => Repo.open({ peerId: "x".repeat(300) }), "failed", /peerId/)
   await refuses(() => Repo.open({ relays: [] }), "failed", /no option "relays"; there are relay/)
   await refuses(() => Repo.open({ relay: "http://example.org" }), "failed", /no url of a relay/)
-  for (const call of ["cursor", "position", "marks", "spans"]) {
-    await assert.rejects(doc[call](["nothing"], 0), RangeError)
+  for (const [call, argument] of [["cursor", 0], ["position", "c"], ["marks"], ["spans"]]) {
+    await assert.rejects(doc[call](["nothing"], argument), RangeError)
   }
+  await refuses(() => doc.cursor(["text"], NaN), "failed", /whole number/)
+  await refuses(() => doc.position(["text"], 5), "failed", /a cursor is a string/)
+  await refuses(() => doc.whenSynced({ level: "bogus" }), "failed", /no level bogus/)
+  await refuses(() => doc.whenSynced({ level: null }), "failed", /no level null/)
+  await refuses(() => doc.view([5]), "failed", /heads/)
+  for (const initial of [new Map([["a", 1]]), new Date(), Promise.resolve({}), /x/, new Error("x")]) {
+    await refuses(() => repo.create(initial), "failed", /plain object/)
+  }
+  for (const message of [5, {}, Symbol("s"), null]) {
+    assert.throws(() => doc.change(draft => (draft.n = 9), { message }), /message of a change is a string/)
+    await assert.rejects(doc.changeAt([], draft => (draft.n = 9), { message }), /message of a change is a string/)
+  }
+  assert.throws(() => doc.change(draft => (draft.n = 9), { get message() { throw new Error("getter") } }), /getter/)
+  assert.equal(doc.doc().n, 1, "nothing of it happened")
+  doc.change(draft => (draft.n = 2), null)
+  assert.equal(await doc.undo(), true)
+  assert.equal(doc.doc().n, 1)
+  assert.throws(() => doc.on("change", undefined), /a listener is a function/)
   await assert.rejects(repo.create({ f: () => {} }), TypeError)
   // What is at once is refused at once.
   assert.throws(() => doc.change(draft => (draft.f = () => {})), TypeError)
@@ -162,7 +180,9 @@ test("presence and broadcasts take what frameworks make reactive, and refuse wha
   presence.set(reactive({ caret: reactive({ at: [3] }) }))
   doc.broadcast(reactive({ list: [reactive({ a: 1 }), null, undefined, NaN] }))
   assert.throws(() => doc.broadcast({ a: [1n] }), { name: "TypeError", message: /a bigint at \/a\/0/ })
-  assert.throws(() => doc.broadcast(new Map()), /a Map at \//)
+  for (const [value, what] of [[new Map(), "a Map"], [/x/, "a RegExp"], [Promise.resolve(), "a Promise"], [doc, "a class's instance"]]) {
+    assert.throws(() => doc.broadcast({ value }), error => error.message.includes(`${what} at /value`))
+  }
   assert.throws(() => doc.broadcast({ f: () => {} }), /a function at \/f/)
   assert.throws(() => doc.broadcast("x".repeat(2 ** 20)), RangeError)
   const cycle = {}

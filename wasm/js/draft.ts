@@ -5,7 +5,7 @@
 
 import { Counter, isCounter, isImmutableString, ImmutableString } from "./counter.js"
 import { diff, snap } from "./diff.js"
-import { isBytes, isDate } from "./kinds.js"
+import { isBytes, isDate, isPlain } from "./kinds.js"
 import type { NewValue, ObjectId, Operation } from "./operations.js"
 import {
     child,
@@ -13,7 +13,7 @@ import {
     fixedIn,
     fixedOf,
     isNode,
-    type ListNode,
+    ListNode,
     MapNode,
     type Node,
     noteFixed,
@@ -26,17 +26,19 @@ import type { Expand, Patch, Path, Prop, Scalar, View } from "./types.js"
  * A document, writable. Its lists have `insertAt(index, ...values)` and `deleteAt(index, count?)`
  * too; they are not in the type, as no plain array could be assigned to such a list then.
  */
-export type Draft<T> = T extends ImmutableString
-    ? ImmutableString | string
-    : T extends Date | Uint8Array | Counter
-      ? T
-      : T extends readonly unknown[]
-        ? number extends T["length"]
-            ? DraftList<T[number]>
-            : { -readonly [K in keyof T]: Draft<T[K]> }
-        : T extends object
+export type Draft<T> = T extends string | number | boolean | bigint | symbol | null | undefined
+    ? T
+    : T extends ImmutableString
+      ? ImmutableString | string
+      : T extends Date | Uint8Array | Counter
+        ? T
+        : T extends readonly [] | readonly [unknown, ...unknown[]]
           ? { -readonly [K in keyof T]: Draft<T[K]> }
-          : T
+          : T extends readonly (infer E)[]
+            ? DraftList<E>
+            : T extends object
+              ? { -readonly [K in keyof T]: Draft<T[K]> }
+              : T
 
 /** A list in a draft. What is inserted may be readonly, as what a document shows is. */
 export interface DraftList<E> extends Array<Draft<E>> {
@@ -81,6 +83,10 @@ export function change<T>(
             void Promise.resolve(result).catch(() => {})
             throw new TypeError("a change must be synchronous: await first, then change")
         }
+        if (edit.operations.length === 0 && sourceOf(result)?.id === tree.root.id) {
+            throw new TypeError("nothing was changed: edit the draft, as what the function returns is not used")
+        }
+        edit.checkStored()
     } catch (error) {
         tree.rollback()
         if (patches) patches.length = patchesBefore!
@@ -135,6 +141,9 @@ export function mark(draft: object, path: Path, range: MarkRange, name: string, 
     const { start, end, expand = "after" } = range
     checkIndex(end, node.text.length, at)
     checkIndex(start, end, at)
+    if (typeof name !== "string") throw new TypeError(`cannot mark the text at ${pointer(at())}: a mark has a name`)
+    if (!EXPANDS.includes(expand))
+        throw new RangeError(`cannot mark the text at ${pointer(at())}: a mark does not expand "${String(expand)}"`)
     const stored = typeof value === "string" ? wellFormed(value) : edit.read(value, at, [])
     if (stored !== null && typeof stored === "object" && ("make" in stored || "counter" in stored)) {
         throw new TypeError(`cannot mark the text at ${pointer(at())} with ${describe(value)}: only with plain values`)
@@ -142,6 +151,8 @@ export function mark(draft: object, path: Path, range: MarkRange, name: string, 
     const [from, to] = [snap(node.text, start), snap(node.text, end)]
     edit.apply(["mark", node.id, from, to, name, stored as Scalar, expand])
 }
+
+const EXPANDS: readonly unknown[] = ["none", "before", "after", "both"] satisfies Expand[]
 
 /** Takes a mark away from a range of a text. */
 export function unmark(draft: object, path: Path, range: MarkRange, name: string): void {
@@ -201,6 +212,14 @@ export function snapshot<T>(value: T): Draft<T> {
     return copied(value) as Draft<T>
 }
 
+/** Puts all that an object has into a draft. */
+export function fill(draft: object, from: object): void {
+    const fixed = fixedIn(from)
+    for (const [key, value] of Object.entries(from)) {
+        ;(draft as Record<string, unknown>)[key] = fixed?.has(key) ? fix(value) : value
+    }
+}
+
 function copied(value: unknown): unknown {
     if (!isObject(value)) return value
     if (isDate(value)) return new Date(value)
@@ -255,6 +274,35 @@ class Source {
 function sourceOf(value: unknown): MapNode | undefined {
     if (!isObject(value) || contextIn(value)) return undefined
     return Source.nodeOf((value as { [SOURCE]?: Source })[SOURCE]) as MapNode | undefined
+}
+
+/** What a draft stands for. */
+function nodeIn(value: object): Entry | undefined {
+    return contextIn(value)?.node ?? (value instanceof Counter ? DraftCounter.counterOf(value) : undefined)
+}
+
+/** How many elements or keys it has. */
+function sizeOf(value: object): number {
+    return Array.isArray(value) ? value.length : Object.keys(value).length
+}
+
+/** An object as it is now, which has no place in the document. */
+function past(node: MapNode | ListNode): Node {
+    if (node.kind === "map") {
+        const copy = new MapNode(node.id, node.parent, node.key)
+        for (const [key, entry] of node.entries) copy.entries.set(key, entry)
+        return copy
+    }
+    const copy = new ListNode(node.id, node.parent, node.key)
+    for (const item of node.items) copy.items.push(item)
+    return copy
+}
+
+/** Whether a value takes the place of an element as what `map` makes of it: a number, or a list of them. */
+function isLike(item: Entry, value: unknown): boolean {
+    if (isNode(item)) return item.kind === "list" && Array.isArray(value) && !contextIn(value)
+    if (typeof item === "string" || item instanceof Counter) return false
+    return isObject(value) ? isDate(value) || isBytes(value) : typeof value !== "string" && value !== undefined
 }
 
 function isFixed(value: unknown): boolean {
@@ -313,6 +361,10 @@ class Edit {
     #moving = new Set<Node>()
     /** The new names of objects that got one. */
     #moved: [node: Node, id: ObjectId][] = []
+    /** Drafts that stand for another object by now, and for which they stood. */
+    #turned: [draft: object, from: Node][] = []
+    /** What was stored, and how much it held. */
+    #stored: [value: object, size: number][] = []
 
     constructor(
         readonly tree: Tree,
@@ -351,9 +403,19 @@ class Edit {
     #follow(node: Node, to: Node | undefined): void {
         const draft = this.#drafts.get(node)
         if (!draft || !to) return
+        this.#turn(draft, node, to)
         this.#drafts.delete(node)
         this.#drafts.set(to, draft)
-        contextIn(draft)!.node = to
+    }
+
+    /** What is stored is a copy: what is added to the original afterwards would be lost. */
+    checkStored(): void {
+        for (const [value, size] of this.#stored) {
+            if (sizeOf(value) === size) continue
+            throw new TypeError(
+                "an array or object was stored, and changed afterwards: a document has a copy of it, which is edited in the draft",
+            )
+        }
     }
 
     /** The proxy for a map or list; always the same one, so that `===` and `indexOf` hold. */
@@ -372,6 +434,7 @@ class Edit {
     /** What a draft shows. */
     show(entry: Entry | undefined, node: MapNode | ListNode, key: string): unknown {
         if (isNode(entry)) return entry.kind === "text" ? entry.text : this.draft(entry)
+        if (entry instanceof Counter && !this.tree.has(node)) return entry
         if (entry instanceof Counter)
             return this.#drafts.get(entry) ?? this.keep(entry, new DraftCounter(this, node, key, entry))
         // The view has these very objects.
@@ -393,14 +456,18 @@ class Edit {
     put(node: MapNode | ListNode, prop: Prop, value: unknown): void {
         this.checkWritable(node)
         const old = child(node, prop)
-        if (isObject(value) && isNode(old)) {
-            const node = contextIn(value)?.node
-            // As in `Object.assign(draft, { ...draft })`.
-            if (node === old) return
-            if (old.kind === "list" && Array.isArray(value) && !node) return this.assignList(old, value)
-            const isVersion =
-                sourceOf(value) === old || (old.kind === "map" && old.entries.size === 0 && isPlain(value))
-            if (isVersion && !node) return this.#assignMap(old as MapNode, value)
+        // As in `Object.assign(draft, { ...draft })`.
+        if (isObject(value) && old !== undefined && nodeIn(value) === old) return
+        if (isObject(value) && isNode(old) && !contextIn(value)) {
+            if (old.kind === "list" && Array.isArray(value)) {
+                this.#part(old)
+                return this.assignList(old, value)
+            }
+            const isVersion = sourceOf(value)?.id === old.id
+            if (old.kind === "map" && (isVersion || (old.entries.size === 0 && isPlain(value)))) {
+                this.#part(old)
+                return this.#assignMap(old, value)
+            }
         }
         if (value === undefined && node.kind === "map") return this.delete(node, prop)
         const later: Operation[] = []
@@ -408,7 +475,25 @@ class Edit {
         if (!same(old, stored)) this.apply(["put", node.id, prop, stored], later)
     }
 
+    /**
+     * What was handed out for an object goes on to show what that held until now: in plain JavaScript, it
+     * has no place in the document any more, and another object takes that.
+     */
+    #part(node: MapNode | ListNode): void {
+        const draft = this.#drafts.get(node)
+        if (!draft) return
+        this.#turn(draft, node, past(node))
+        this.#drafts.delete(node)
+    }
+
+    /** Has a draft stand for another object, until that is taken back. */
+    #turn(draft: object, from: Node, to: Node): void {
+        this.#turned.push([draft, from])
+        contextIn(draft)!.node = to
+    }
+
     #assignMap(node: MapNode, value: object): void {
+        this.#stored.push([value, sizeOf(value)])
         this.#whole(() => {
             for (const key of [...node.entries.keys()]) if (!Object.hasOwn(value, key)) this.delete(node, key)
             const at = (): Prop[] => this.tree.path(node)
@@ -417,7 +502,10 @@ class Edit {
     }
 
     /** Makes a list this one: what stays is not touched, what moved is removed and inserted anew. */
-    assignList(node: ListNode, values: readonly unknown[]): void {
+    assignList(node: ListNode, given: readonly unknown[]): void {
+        this.#stored.push([given, given.length])
+        // With `undefined` in its holes.
+        const values = Array.from(given)
         const items = [...node.items]
         const from = origins(items, values)
         const staying = ascending(from)
@@ -429,8 +517,10 @@ class Edit {
             let [old, index] = [0, 0]
             const fill = (oldEnd: number, end: number): void => {
                 const added = values.slice(index, end).map((value, i) => ofKind(value, items[from[index + i]!]))
+                const isMapped =
+                    oldEnd - old === added.length && added.every((value, i) => isLike(items[old + i]!, value))
                 // One by one, who changes the same at the same time does not double it.
-                if (oldEnd - old === added.length) added.forEach((value, i) => this.put(node, index + i, value))
+                if (isMapped) added.forEach((value, i) => this.put(node, index + i, value))
                 else this.spliceList(node, index, oldEnd - old, added)
             }
             for (const i of staying) {
@@ -447,10 +537,15 @@ class Edit {
     /** All that `action` does, or nothing of it. */
     #whole(action: () => void): void {
         const [begun, weight, moving] = [this.tree.done, this.#weight, this.#moving]
-        const [operations, patches] = [this.operations.length, this.patches?.length]
+        const [operations, patches, turned] = [this.operations.length, this.patches?.length, this.#turned.length]
         try {
             action()
         } catch (error) {
+            for (const [draft, from] of this.#turned.splice(turned).reverse()) {
+                this.#drafts.delete(contextIn(draft)!.node)
+                this.#drafts.set(from, draft)
+                contextIn(draft)!.node = from
+            }
             this.#moved = []
             this.#moving = moving
             this.tree.takeBack(begun)
@@ -483,7 +578,10 @@ class Edit {
     spliceList(node: ListNode, index: number, deleted: number, values: readonly unknown[]): void {
         this.checkWritable(node)
         const later: Operation[] = []
-        const stored = values.map((value, i) => this.read(value, () => [...this.tree.path(node), index + i], later))
+        // Of a list of fixed strings, by its first.
+        const kind = typeof node.items[0] === "string" ? node.items[0] : undefined
+        const at = (i: number): Prop[] => [...this.tree.path(node), index + i]
+        const stored = values.map((value, i) => this.read(ofKind(value, kind), () => at(i), later))
         // In the order that Automerge's own drafts have, so that both end alike when others insert here too.
         if (stored.length > 0) this.apply(["insert", node.id, index, stored], later)
         if (deleted > 0) this.apply(["delete", node.id, index + stored.length, deleted])
@@ -522,7 +620,10 @@ class Edit {
             if (!Number.isSafeInteger(value.value)) throw refusal(value.value, at, "a counter counts whole numbers")
             return { counter: value.value }
         }
-        if (isImmutableString(value)) return wellFormed(value.val)
+        if (isImmutableString(value)) {
+            if (typeof value.val !== "string") throw refusal(value.val, at, "a fixed string is a string")
+            return wellFormed(value.val)
+        }
         if (isDate(value)) {
             if (Number.isNaN(value.getTime())) throw refusal("an invalid date", at, "")
             return new Date(value)
@@ -534,6 +635,7 @@ class Edit {
         const inside = [...within, value]
 
         const id = this.nextId()
+        this.#stored.push([value, sizeOf(value)])
         if (Array.isArray(value)) {
             const values: NewValue[] = []
             if (value.length > 0) later.push(["insert", id, 0, values])
@@ -566,25 +668,26 @@ class Edit {
     /** A copy of an object of a draft. If it was removed or moves, this is where it is from now on. */
     #copyOf({ edit, node }: Context, later: Operation[]): NewValue {
         edit.checkOpen()
-        let moves = edit === this && !this.tree.has(node)
-        for (let at: Node | undefined = node; at; at = at.parent) moves ||= this.#moving.has(at)
-        return this.#copy(node, later, moves)
+        let isMoving = false
+        for (let at: Node | undefined = node; at; at = at.parent) isMoving ||= this.#moving.has(at)
+        return this.#copy(node, later, edit === this ? isMoving : undefined)
     }
 
-    #copy(entry: Entry, later: Operation[], moves: boolean): NewValue {
+    /** @param isMoving undefined if it is of another document. */
+    #copy(entry: Entry, later: Operation[], isMoving?: boolean): NewValue {
         if (entry instanceof Counter) return { counter: entry.value }
         if (!isNode(entry)) return isDate(entry) ? new Date(entry) : isBytes(entry) ? entry.slice() : entry
         const id = this.nextId()
-        if (moves) this.#moved.push([entry, id])
+        if (isMoving || (isMoving === false && !this.tree.has(entry))) this.#moved.push([entry, id])
         if (entry.kind === "text") return { make: "text", id, text: entry.text }
         if (entry.kind === "list") {
             const values: NewValue[] = []
             if (entry.items.length > 0) later.push(["insert", id, 0, values])
-            for (const item of entry.items) values.push(this.#copy(item, later, moves))
+            for (const item of entry.items) values.push(this.#copy(item, later, isMoving))
         } else {
             for (const [key, inner] of entry.entries) {
                 const index = later.push(["put", id, key, null]) - 1
-                later[index] = ["put", id, key, this.#copy(inner, later, moves)]
+                later[index] = ["put", id, key, this.#copy(inner, later, isMoving)]
             }
         }
         return { make: entry.kind, id }
@@ -605,13 +708,18 @@ function fix(value: unknown): unknown {
  * else by its value. None of them twice; -1 for what is new.
  */
 function origins(items: readonly Entry[], values: readonly unknown[]): number[] {
-    const shown = new Map<unknown, Entry>()
-    for (const item of items) if (isNode(item) && !item.stale) shown.set(item.shown, item)
-    const drafted = new Set(values.map((value) => isObject(value) && contextIn(value)?.node))
+    // Objects by what they are, or as they were shown.
+    const known = new Map<unknown, string>()
+    for (const item of items) {
+        if (!isNode(item) || item.kind === "text") continue
+        known.set(item, `o${item.id}`)
+        if (!item.stale) known.set(item.shown, `o${item.id}`)
+    }
+    const drafted = new Set(values.map((value) => isObject(value) && known.get(nodeIn(value))))
     const keys = values.map((value) => {
         const source = sourceOf(value)
         // The object itself goes before its copies.
-        return source && !drafted.has(source) ? source : valueKey(value, shown)
+        return source && !drafted.has(`o${source.id}`) ? `o${source.id}` : valueKey(value, known)
     })
     const itemKeys = items.map(itemKey)
 
@@ -635,10 +743,11 @@ function origins(items: readonly Entry[], values: readonly unknown[]): number[] 
 /** What tells an element from others, and is the same for equal values that are no objects. */
 function itemKey(item: Entry): unknown {
     if (item instanceof TextNode) return item.blocks.length === 0 ? `s${item.text}` : item
-    return isNode(item) || item instanceof Counter ? item : valueKey(item)
+    if (isNode(item)) return `o${item.id}`
+    return item instanceof Counter ? item : valueKey(item)
 }
 
-function valueKey(value: unknown, shown?: ReadonlyMap<unknown, Entry>): unknown {
+function valueKey(value: unknown, known?: ReadonlyMap<unknown, string>): unknown {
     if (typeof value === "string") return `s${wellFormed(value)}`
     if (typeof value === "bigint" && Number.isSafeInteger(Number(value))) return Number(value)
     if (Number.isNaN(value)) return "NaN"
@@ -646,7 +755,7 @@ function valueKey(value: unknown, shown?: ReadonlyMap<unknown, Entry>): unknown 
     if (isDate(value)) return `d${value.getTime()}`
     if (isBytes(value)) return `b${value.join()}`
     if (isImmutableString(value)) return `s${wellFormed(value.val)}`
-    return contextIn(value)?.node ?? DraftCounter.counterOf(value) ?? shown?.get(value) ?? value
+    return known?.get(nodeIn(value) ?? value) ?? nodeIn(value) ?? value
 }
 
 /** A longest sequence of indexes whose numbers ascend; those with a negative number are in none. */
@@ -976,12 +1085,6 @@ function same(old: Entry | undefined, stored: NewValue): boolean {
 
 function isObject<T>(value: T): value is T & object {
     return typeof value === "object" && value !== null
-}
-
-/** Of this or another realm, as of an iframe. */
-function isPlain(value: object): boolean {
-    const prototype: unknown = Object.getPrototypeOf(value)
-    return prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
 /** Documents hold no halves of surrogate pairs; the host would replace them likewise. */

@@ -7,9 +7,13 @@ type Listener<T> = (event: T) => void
 export class Emitter<Events extends object> {
     #listeners = new Map<keyof Events, Set<Listener<never>>>()
     #ends = new Set<() => void>()
+    /** What is told after what is being told: a listener may cause it. */
+    #next: (() => void)[] = []
+    #isTelling = false
 
     /** Returns "off". A function that listens already is not called twice. */
     on<K extends keyof Events>(event: K, listener: Listener<Events[K]>): () => void {
+        if (typeof listener !== "function") throw new TypeError("a listener is a function")
         const listeners = this.#listeners.get(event) ?? new Set()
         this.#listeners.set(event, listeners.add(listener))
         return () => this.off(event, listener)
@@ -24,7 +28,20 @@ export class Emitter<Events extends object> {
         return (this.#listeners.get(event)?.size ?? 0) > 0
     }
 
+    /** Tells all listeners; what one of them causes is told to all when all know this. */
     emit<K extends keyof Events>(event: K, value: Events[K]): void {
+        this.#inTurn(() => this.#tell(event, value))
+    }
+
+    #inTurn(action: () => void): void {
+        this.#next.push(action)
+        if (this.#isTelling) return
+        this.#isTelling = true
+        for (let next; (next = this.#next.shift());) next()
+        this.#isTelling = false
+    }
+
+    #tell<K extends keyof Events>(event: K, value: Events[K]): void {
         const listeners = this.#listeners.get(event) as Set<Listener<Events[K]>> | undefined
         for (const listener of [...(listeners ?? [])]) {
             if (!listeners?.has(listener)) continue
@@ -89,8 +106,10 @@ export class Emitter<Events extends object> {
 
     /** Ends all iterations, once their consumers have taken what is left, and forgets the listeners. */
     close(): void {
-        for (const end of [...this.#ends]) end()
-        this.#listeners.clear()
+        this.#inTurn(() => {
+            for (const end of [...this.#ends]) end()
+            this.#listeners.clear()
+        })
     }
 }
 

@@ -56,6 +56,8 @@ export interface HandleEvents<T> {
 /** What could not be read is tried again so much later. */
 const RESUME_MS = 10_000
 
+const LEVELS: readonly unknown[] = ["local", "durable", "replicated"] satisfies Level[]
+
 const LEFT_OUT = "a part of an edit was left out: somebody had removed what it was in, and emptied it"
 
 /** What goes with a change. */
@@ -161,12 +163,13 @@ export class DocHandle<T> {
      */
     change<R>(fn: (draft: Draft<T>) => Synchronous<R>, options: ChangeOptions = {}): void {
         if (this.#gone) throw new RepoError(this.#gone, `the document ${this.url} is not open any more`)
+        const note = noteOf(options)
         const before = this.#events.has("change") ? this.doc() : undefined
         const patches: Patch[] | undefined = before === undefined ? undefined : []
         const operations = change(this.#tree, fn, () => `~${++this.#objects}`, patches)
         if (operations.length === 0) return
         this.#seq += 1
-        const edit: Edit = { ...newEdit(operations, options), seq: this.#seq }
+        const edit: Edit = { ...newEdit(operations, note), seq: this.#seq }
         this.#unstored.push({ word: this.#owner.link.nextWord(), edit })
         this.#post(edit)
         if (this.#unstored.length <= JOURNAL_EDITS_MAX) {
@@ -223,7 +226,9 @@ export class DocHandle<T> {
      *
      * @throws RepoError if the document or the repo is closed first; the signal's reason.
      */
-    whenSynced({ level = "durable", signal }: { level?: Level; signal?: AbortSignal } = {}): Promise<void> {
+    async whenSynced(options: { level?: Level; signal?: AbortSignal } = {}): Promise<void> {
+        const { level = "durable", signal } = options ?? {}
+        if (!LEVELS.includes(level)) throw new RepoError("failed", `there is no level ${String(level)}`)
         return this.#owner.link.call("synced", [this.documentId, level], { signal })
     }
 
@@ -263,11 +268,12 @@ export class DocHandle<T> {
         options: ChangeOptions = {},
     ): Promise<Heads> {
         const { link } = this.#owner
+        const note = noteOf(options)
         const tree = treeOf(await link.call("state", [this.documentId, checked(heads)]))
         let objects = 0
         const operations = change(tree, fn, () => `~${++objects}`)
         if (operations.length === 0) return heads
-        return link.call("changeAt", [this.documentId, heads, newEdit(operations, options)])
+        return link.call("changeAt", [this.documentId, heads, newEdit(operations, note)])
     }
 
     /** Takes all changes of another document into this one. They should share their beginning. */
@@ -317,11 +323,13 @@ export class DocHandle<T> {
      * @throws RangeError if there is no text or list at `path`.
      */
     async cursor(path: Path, index: number): Promise<Cursor> {
+        if (!Number.isSafeInteger(index)) throw new RepoError("failed", "an index is a whole number")
         return this.#owner.link.call("cursor", [this.documentId, this.#object(path), index])
     }
 
     /** The index at which a cursor is now. If its element is gone, where that was. */
     async position(path: Path, cursor: Cursor): Promise<number> {
+        if (typeof cursor !== "string") throw new RepoError("failed", "a cursor is a string, as cursor() gives it")
         return this.#owner.link.call("position", [this.documentId, this.#object(path), cursor])
     }
 
@@ -540,7 +548,7 @@ export class DocHandle<T> {
 }
 
 function checked(heads: Heads): Heads {
-    if (Array.isArray(heads)) return heads
+    if (Array.isArray(heads) && heads.every((head) => typeof head === "string")) return heads
     throw new RepoError("failed", "heads are an array of hashes, as heads() and history() give them")
 }
 
@@ -552,6 +560,14 @@ function treeOf(operations: readonly Operation[]): Tree {
     const tree = new Tree()
     for (const operation of operations) tree.apply(operation)
     return tree
+}
+
+/** Looked at before anything is changed. */
+function noteOf(options: ChangeOptions | undefined): ChangeOptions {
+    const { message } = options ?? {}
+    if (message === undefined) return {}
+    if (typeof message === "string") return { message }
+    throw new TypeError("the message of a change is a string")
 }
 
 function newEdit(operations: Operation[], { message }: ChangeOptions): Omit<Edit, "seq"> {

@@ -4,6 +4,13 @@ function isA(value: unknown, kind: string): boolean {
     return Object.prototype.toString.call(value) === `[object ${kind}]`
 }
 
+/** Of this or another realm, as of an iframe; no array, and no instance of a class. */
+export function isPlain(value: unknown): value is object {
+    if (typeof value !== "object" || value === null) return false
+    const prototype: unknown = Object.getPrototypeOf(value)
+    return prototype === null || Object.getPrototypeOf(prototype) === null
+}
+
 export function isDate(value: unknown): value is Date {
     return isA(value, "Date")
 }

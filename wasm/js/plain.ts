@@ -1,6 +1,6 @@
 // What is sent to others and not stored: plain data of its own, whatever it was.
 
-import { isBytes, isDate } from "./kinds.js"
+import { isBytes, isDate, isPlain } from "./kinds.js"
 
 /** As the host sends them, and Automerge's clients take them. */
 const BYTES_MAX = 1024 * 1024
@@ -25,8 +25,10 @@ export function plain(message: unknown): unknown {
         if (typeof value === "string") weigh(new TextEncoder().encode(value).length)
         if (value === null || ["undefined", "boolean", "number", "string"].includes(typeof value)) return value
         const is = Object.prototype.toString.call(value).slice(8, -1)
-        if (typeof value !== "object" || is === "Map" || is === "Set") {
-            const what = typeof value === "object" ? `a ${is}` : `a ${typeof value}`
+        const isData = isPlain(value) || Array.isArray(value) || isDate(value) || isBytes(value)
+        if (typeof value !== "object" || !isData) {
+            const what =
+                typeof value !== "object" ? `a ${typeof value}` : `a ${is === "Object" ? "class's instance" : is}`
             throw new TypeError(`cannot send ${what} at /${path}: a message holds plain data`)
         }
         if (isDate(value)) return new Date(value)

@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
-import { change } from "./draft.js"
+import { change, fill } from "./draft.js"
 import { Emitter } from "./emitter.js"
 import { DocHandle, type HandleOwner, seconds } from "./handle.js"
 import { words, type HostMessage, type Opened } from "./host/protocol.js"
@@ -12,7 +12,7 @@ import type { Platform } from "./start.js"
 import type { Storage, StorageError } from "./storage.js"
 import { Tree } from "./tree.js"
 import type { Draft } from "./draft.js"
-import { isBytes } from "./kinds.js"
+import { isBytes, isPlain } from "./kinds.js"
 import type { ConnectionStatus, Storable } from "./types.js"
 
 /** How a repo is opened. All of it may be left out. */
@@ -198,12 +198,12 @@ export class Repo {
      */
     create<T extends object>(initial: T & Storable<T>): Promise<DocHandle<T>>
     async create<T extends object>(initial?: T): Promise<DocHandle<T>> {
-        if (initial !== undefined && (typeof initial !== "object" || initial === null || Array.isArray(initial))) {
+        if (initial !== undefined && !isPlain(initial)) {
             throw new RepoError("failed", "a document begins as a plain object")
         }
         const tree = new Tree()
         let objects = 0
-        const begin = (draft: Draft<T>): void => void Object.assign(draft as object, initial)
+        const begin = (draft: Draft<T>): void => fill(draft as object, initial ?? {})
         const operations = change<T>(tree, begin, () => `~${++objects}`)
         const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
         return this.#link.call("create", [uuid(), operations, seconds()], { then })

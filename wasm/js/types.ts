@@ -15,26 +15,44 @@ export type Scalar = null | boolean | number | bigint | string | Date | Uint8Arr
  * A document as it is shown: as it is declared, but all of it readonly, and for each `ImmutableString`
  * there is a plain string.
  */
-export type View<T> = T extends ImmutableString
-    ? string
-    : T extends Date | Uint8Array | Counter
-      ? T
-      : T extends object
-        ? { readonly [K in keyof T]: View<T[K]> }
-        : T
+export type View<T> = T extends Primitive
+    ? T
+    : T extends ImmutableString
+      ? string
+      : T extends Date | Uint8Array | Counter
+        ? T
+        : T extends Tuple
+          ? { readonly [K in keyof T]: View<T[K]> }
+          : T extends readonly (infer E)[]
+            ? readonly View<E>[]
+            : T extends object
+              ? { readonly [K in keyof T]: View<T[K]> }
+              : T
+
+/** Keeps its elements apart. */
+type Tuple = readonly [] | readonly [unknown, ...unknown[]]
+
+/** First of all, as a branded one is an object, too. */
+type Primitive = string | number | boolean | bigint | symbol | null | undefined
 
 /** What a document can hold: of `T`, where that has a function, a `Map` or the like, `never`. */
-export type Storable<T> = T extends Date | Uint8Array | Counter | ImmutableString
-    ? T
-    : T extends Unstorable
-      ? never
-      : T extends object
-        ? { [K in keyof T]: Storable<T[K]> }
-        : T
+export type Storable<T> = T extends symbol
+    ? never
+    : T extends Primitive | Date | Uint8Array | Counter | ImmutableString
+      ? T
+      : T extends Unstorable
+        ? never
+        : T extends Tuple
+          ? { [K in keyof T]: Storable<T[K]> }
+          : T extends readonly (infer E)[]
+            ? readonly Storable<E>[]
+            : T extends object
+              ? { [K in keyof T]: Storable<T[K]> }
+              : T
 
 type Unstorable =
-    | symbol
     | RegExp
+    | Error
     | ((...args: never) => unknown)
     | ReadonlyMap<unknown, unknown>
     | ReadonlySet<unknown>

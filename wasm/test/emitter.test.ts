@@ -78,3 +78,21 @@ test("an iteration ends with its signal, also while it waits", async () => {
     assert.deepEqual(await emitter.iterate("count", controller.signal).next(), { value: undefined, done: true })
     assert.ok(!emitter.has("count"))
 })
+
+test("what a listener causes is told to all after what they are being told", () => {
+    const emitter = new Emitter<{ n: number; end: undefined }>()
+    const heard: string[] = []
+    emitter.on("n", (n) => {
+        heard.push(`first ${n}`)
+        if (n === 1) {
+            emitter.emit("n", 2)
+            emitter.emit("end", undefined)
+            emitter.close()
+        }
+    })
+    emitter.on("n", (n) => heard.push(`second ${n}`))
+    emitter.on("end", () => heard.push("end"))
+    emitter.emit("n", 1)
+    emitter.emit("n", 3)
+    assert.deepEqual(heard, ["first 1", "second 1", "first 2", "second 2", "end"])
+})

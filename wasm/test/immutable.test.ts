@@ -231,6 +231,164 @@ test("counters, dates and bytes keep their values when a list is rearranged", ()
     assert.equal(page.doc.l.at(-1).value, 3)
 })
 
+test("what was held goes on to show what there was when its place is assigned", () => {
+    const fresh = (): Page<any> =>
+        new Page<any>({
+            tasks: [
+                { t: 1, done: true },
+                { t: 2, done: false },
+            ],
+            q: ["a", "b", "c"],
+            left: [1],
+            right: [3],
+            doc: { v: 1, deep: { k: 1 } },
+            versions: [],
+            s: { doc: { v: 1 }, versions: [], v: 1 },
+            l: [0, 5],
+            objects: [{ v: 1 }, { v: 2 }, { v: 3 }],
+            n: 0,
+        })
+    const cases: ((d: any) => void)[] = [
+        (d) => {
+            const { tasks } = d
+            d.tasks = tasks.filter((t: any) => !t.done)
+            d.archive = tasks.filter((t: any) => t.done)
+        },
+        (d) => {
+            const q = d.q
+            d.q = []
+            d.moved = [...q]
+        },
+        (d) => {
+            const q = d.q
+            d.q = q.slice(2)
+            d.cur = q.slice(0, 2)
+            d.n += q.length - d.q.length
+        },
+        (d) => {
+            const { left, right } = d
+            d.left = [...right]
+            d.right = [...left]
+        },
+        (d) => {
+            const prev = d.doc
+            d.doc = { ...prev, v: 2 }
+            d.versions = [...d.versions, prev]
+            d.doc.deep.k = 2
+        },
+        (d) => {
+            d.doc = { ...d.doc, a: 1 }
+            d.doc = { ...d.doc, b: 2 }
+        },
+        (d) => (d.s = { ...d.s, doc: { ...d.s.doc, v: 2 }, versions: [...d.s.versions, d.s.doc] }),
+        (d) => (d.s = { ...d.s, v: 2, prev: d.s }),
+        (d) => (d.l = [1, d.l]),
+        (d) =>
+            (d.objects = d.objects.map((x: any, i: number) => ({
+                ...x,
+                v: x.v * 10,
+                before: d.objects[i - 1] ?? null,
+            }))),
+        (d) => {
+            const first = d.objects[0]
+            d.objects = d.objects.map((x: any) => ({ ...x, v: 0 }))
+            d.was = first.v
+        },
+    ]
+    for (const [index, fn] of cases.entries()) {
+        // Parts that stayed are one in plain JavaScript, and copies here.
+        const page = fresh()
+        const plain: any = structuredClone(page.doc)
+        fn(plain)
+        page.change(fn)
+        if (index === 4) assert.equal(page.doc.versions[0].deep.k, 1)
+        const shown = JSON.parse(JSON.stringify(page.doc))
+        const expected = JSON.parse(JSON.stringify(plain))
+        if (index === 4) expected.versions[0].deep.k = 1
+        assert.deepEqual(shown, expected, `case ${index}`)
+    }
+    // It is of no use to edit it: nobody would see that.
+    const page = fresh()
+    page.refuses((d) => {
+        const { q } = d
+        d.q = ["x"]
+        q.push("lost")
+    }, /cannot edit an object that was removed/)
+})
+
+test("what is stored and changed afterwards is an error, as it would be lost", () => {
+    const page = board()
+    const expected = /stored, and changed afterwards/
+    page.refuses((d) => (d.groups ??= []).push("lost"), expected)
+    page.refuses((d) => {
+        const row: any = { cells: [] }
+        d.row = row
+        row.cells.push(1)
+    }, expected)
+    page.refuses((d) => {
+        const tags = ["a"]
+        d.tags = tags
+        tags.push("b")
+    }, expected)
+    page.refuses((d: any) => ({ ...d, title: "x" }), /nothing was changed: edit the draft/)
+})
+
+test("a list has no holes", () => {
+    const page = board()
+    for (const holes of [[1, , 3], Array(3), ["x"].concat([, "y"] as string[])]) {
+        page.refuses((d) => (d.tags = holes), /cannot store undefined at \/tags/)
+        page.refuses((d) => (d.more = holes), /cannot store undefined at \/more/)
+    }
+})
+
+test("after an update that failed, drafts are what they were", () => {
+    const page = board()
+    page.change((d) => {
+        const [, one, two] = d.items
+        assert.throws(() => (d.items = [two, d.items[0], { ...one, bad: () => {} }]), /function/)
+        assert.throws(() => (d.settings = { ...d.settings, bad: () => {} }), /function/)
+        assert.equal(two.id, 3)
+        assert.equal(d.items[2], two)
+        two.title = "goes on"
+        d.settings.dark = true
+    })
+    assert.equal(page.doc.items[2].title, "goes on")
+})
+
+test("a counter that is spread is the same, and a list of fixed strings stays one", () => {
+    const page = new Page<any>({ s: { n: new Counter(3) }, ids: [new ImmutableString("a"), new ImmutableString("b")] })
+    assert.deepEqual(
+        page.change((d) => (d.s = { ...d.s })),
+        [],
+    )
+    page.change((d) => {
+        d.ids = d.ids.map((id: string) => `${id}!`).concat("z")
+        d.ids.push("y")
+    })
+    assert.deepEqual((page.tree.at(["ids"]) as any).items, ["a!", "b!", "z", "y"])
+})
+
+test("of two who replace an element by another, both get theirs", () => {
+    const [one, other] = [new Replica(1), new Replica(2)]
+    one.change((d) => Object.assign(d, { items: [1, 2].map(item), tags: ["x", "y"], numbers: [1, 2] }))
+    other.merge(one)
+    const replace = (replica: Replica, id: number): void =>
+        replica.change((d) => {
+            d.items = [...d.items.filter((i: Item) => i.id !== 2), item(id)]
+            d.tags = [...d.tags.slice(0, 1), `${id}`]
+            d.numbers = d.numbers.map((n: number) => n * 10)
+        })
+    replace(one, 5)
+    replace(other, 6)
+    one.merge(other)
+    const shown = one.tree.view() as any
+    assert.deepEqual(shown.items.map(({ id }: Item) => id).sort(), [1, 5, 6])
+    assert.deepEqual([...shown.tags].sort(), ["5", "6", "x"])
+    assert.deepEqual(shown.numbers, [10, 20], "what both did to the same is not doubled")
+    one.host.close()
+    other.host.close()
+})
+
 /** An update in the immutable style, that can be made of a plain document too. */
 function randomUpdate(random: Random, ids: () => number): (d: any) => void {
     const [at, other, keep] = [random.below(6), random.below(6), random.below(64)]

@@ -140,3 +140,28 @@ export function Component(): string {
 interface Writable {
     cards: { text: string }[]
 }
+
+// Branded values, data of any shape, and lists that were copied.
+type Id = string & { readonly __brand: "Id" }
+type Json = null | string | number | boolean | Json[] | { [key: string]: Json }
+
+interface Branded {
+    id: Id
+    size: number & { readonly __unit: "px" }
+    kind: "x" | (string & {})
+    data: Json
+    list: { id: Id; tags: string[] }[]
+}
+declare const branded: DocHandle<Branded>
+declare const id: Id
+const shownId: Id = branded.doc().id
+branded.doc().id.toUpperCase()
+branded.change((draft) => {
+    const own: Id = draft.id
+    draft.id = own
+    draft.data = { a: [1, null, { b: "x" }] }
+    draft.list.push({ id, tags: [] })
+})
+void repo.create({ id, list: [shownId] })
+void repo.create(snapshot(branded.doc().list[0]!))
+void repo.create(snapshot(board.doc()))
