@@ -142,6 +142,11 @@ test("what is of no use is refused by a promise, with a code and in words", asyn
   await refuses(() => doc.changeAt(7, () => {}), "failed", /heads/)
   await refuses(() => Repo.open({ peerId: "x".repeat(300) }), "failed", /peerId/)
   await refuses(() => Repo.open({ relays: [] }), "failed", /no option "relays"; there are relay/)
+  for (const options of [5, null, [], Promise.resolve({})]) await refuses(() => Repo.open(options), "failed", /plain object/)
+  for (const storage of ["foo", 5, null, {}, () => {}]) await refuses(() => Repo.open({ storage }), "failed", /a storage is/)
+  await refuses(() => Repo.open({ name: 5 }), "failed", /"name" is a string/)
+  await refuses(() => Repo.open({ token: {} }), "failed", /"token" is a string/)
+  await refuses(() => Repo.open({ relay: 5 }), "failed", /no url of a relay/)
   await refuses(() => Repo.open({ relay: "http://example.org" }), "failed", /no url of a relay/)
   for (const [call, argument] of [["cursor", 0], ["position", "c"], ["marks"], ["spans"]]) {
     await assert.rejects(doc[call](["nothing"], argument), RangeError)

@@ -10,6 +10,7 @@ export class Emitter<Events extends object> {
     /** What is told after what is being told: a listener may cause it. */
     #next: (() => void)[] = []
     #isTelling = false
+    #isClosed = false
 
     /** Returns "off". A function that listens already is not called twice. */
     on<K extends keyof Events>(event: K, listener: Listener<Events[K]>): () => void {
@@ -83,7 +84,7 @@ export class Emitter<Events extends object> {
             waiting = []
         }
         this.#ends.add(end)
-        if (signal?.aborted) end()
+        if (signal?.aborted || this.#isClosed) end()
         signal?.addEventListener("abort", end)
 
         return {
@@ -107,6 +108,7 @@ export class Emitter<Events extends object> {
     /** Ends all iterations, once their consumers have taken what is left, and forgets the listeners. */
     close(): void {
         this.#inTurn(() => {
+            this.#isClosed = true
             for (const end of [...this.#ends]) end()
             this.#listeners.clear()
         })

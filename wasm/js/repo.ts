@@ -98,6 +98,7 @@ export class Repo {
      */
     static async open(options: RepoOptions = {}): Promise<Repo> {
         if (platform === undefined) throw new Error("import from one of the package's entries")
+        if (!isPlain(options)) throw new RepoError("failed", "the options of a repo are a plain object")
         let repo: Repo | undefined
         try {
             repo = new Repo(platform, options)
@@ -119,7 +120,10 @@ export class Repo {
 
     /** What is not the platform's own. A file is this repo's to close. */
     #storage(platform: Platform, given: RepoOptions["storage"]): Storage | undefined {
-        if (typeof given !== "object") return undefined
+        if (given === undefined || given === "memory" || given === "indexeddb") return undefined
+        if (typeof given !== "object" || given === null || !("file" in given || "commit" in given)) {
+            throw new RepoError("failed", 'a storage is "indexeddb", "memory", { file } or one of your own')
+        }
         if (!("file" in given)) return given
         if (typeof given.file !== "string") throw new RepoError("failed", "the path of the storage's file is no string")
         if (!platform.file) throw new RepoError("storage", "documents can be kept in a file in Node.js only")
@@ -148,7 +152,11 @@ export class Repo {
             }
         }
         this.peerId = checkedPeer(options.peerId ?? `reconverge-${hex()}`)
-        const relays = (typeof relay === "string" ? [relay] : relay).map(checked)
+        const relays = (Array.isArray(relay) ? (relay as readonly string[]) : [relay as string]).map(checked)
+        for (const [option, value] of Object.entries({ name, token })) {
+            if (value === undefined || typeof value === "string") continue
+            throw new RepoError("failed", `the option "${option}" is a string`)
+        }
         if (name.endsWith(JOURNAL)) throw new RepoError("failed", `a name must not end with ${JOURNAL}`)
         const own = this.#storage(platform, options.storage)
         const why = own === undefined && options.storage !== "memory" ? whyUnable() : undefined

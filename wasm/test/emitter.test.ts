@@ -96,3 +96,9 @@ test("what a listener causes is told to all after what they are being told", () 
     emitter.emit("n", 3)
     assert.deepEqual(heard, ["first 1", "second 1", "first 2", "second 2", "end"])
 })
+
+test("an iteration of what was closed has no events and ends", async () => {
+    const emitter = new Emitter<{ n: number }>()
+    emitter.close()
+    assert.deepEqual(await emitter.iterate("n").next(), { value: undefined, done: true })
+})
