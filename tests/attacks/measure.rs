@@ -16,7 +16,7 @@ use crate::honest::{Honest, Kind, Phase, Report, Sample, lost};
 const MIB: u64 = 1024 * 1024;
 
 /// What the relay may use: `--memory-mib`.
-const MEMORY_MIB: u64 = 256;
+pub(crate) const MEMORY_MIB: u64 = 256;
 
 /// How much more the relay may hold a minute after the attack than before it.
 const LEFT_BYTES_MAX: u64 = 32 * MIB;
@@ -46,6 +46,8 @@ pub(crate) struct Trial {
     name: &'static str,
     relay: Relay,
     killed: bool,
+    /// What may be stored besides what is received.
+    stores: u64,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -97,6 +99,7 @@ impl Trial {
             name,
             relay: Relay::start_limited(&arguments, files_max),
             killed: false,
+            stores: 0,
             _turn: turn,
         })
     }
@@ -104,6 +107,12 @@ impl Trial {
     /// Kills the relay when the attack is over; what it acknowledged must be on disk.
     pub(crate) fn killed(mut self) -> Self {
         self.killed = true;
+        self
+    }
+
+    /// What is stored of the attack may have so many more bytes than are received.
+    pub(crate) fn stores(mut self, bytes: u64) -> Self {
+        self.stores = bytes;
         self
     }
 
@@ -200,7 +209,7 @@ impl Trial {
             format!("the log grew by {} KiB", log / 1024),
         );
         let received = target.sent() + seen.sent;
-        let disk_max = received * DISK_FACTOR + DISK_FLOOR;
+        let disk_max = received * DISK_FACTOR + DISK_FLOOR + self.stores;
         holds(
             disk <= disk_max,
             format!("the disk grew by {} MiB", disk / MIB),
