@@ -434,9 +434,10 @@ class Edit {
     /** What a draft shows. */
     show(entry: Entry | undefined, node: MapNode | ListNode, key: string): unknown {
         if (isNode(entry)) return entry.kind === "text" ? entry.text : this.draft(entry)
-        if (entry instanceof Counter && !this.tree.has(node)) return entry
-        if (entry instanceof Counter)
+        if (entry instanceof Counter) {
+            if (!this.tree.has(node)) return entry
             return this.#drafts.get(entry) ?? this.keep(entry, new DraftCounter(this, node, key, entry))
+        }
         // The view has these very objects.
         if (isDate(entry)) return new Date(entry)
         if (isBytes(entry)) return entry.slice()
@@ -509,13 +510,13 @@ class Edit {
         const items = [...node.items]
         const from = origins(items, values)
         const staying = ascending(from)
-        const outer = this.#moving
-        this.#moving = new Set(outer)
-        for (const index of from) if (isNode(items[index])) this.#moving.add(items[index])
-        for (const i of staying) this.#moving.delete(items[from[i]!] as Node)
         this.#whole(() => {
+            const outer = this.#moving
+            this.#moving = new Set(outer)
+            for (const index of from) if (isNode(items[index])) this.#moving.add(items[index])
+            for (const i of staying) this.#moving.delete(items[from[i]!] as Node)
             let [old, index] = [0, 0]
-            const fill = (oldEnd: number, end: number): void => {
+            const upTo = (oldEnd: number, end: number): void => {
                 const added = values.slice(index, end).map((value, i) => ofKind(value, items[from[index + i]!]))
                 const isMapped =
                     oldEnd - old === added.length && added.every((value, i) => isLike(items[old + i]!, value))
@@ -524,14 +525,14 @@ class Edit {
                 else this.spliceList(node, index, oldEnd - old, added)
             }
             for (const i of staying) {
-                fill(from[i]!, i)
+                upTo(from[i]!, i)
                 ;[old, index] = [from[i]! + 1, i + 1]
                 // It is another version of the object, or no text any more.
                 if (sourceOf(values[i]) || isFixed(values[i])) this.put(node, i, values[i])
             }
-            fill(items.length, values.length)
+            upTo(items.length, values.length)
+            this.#moving = outer
         })
-        this.#moving = outer
     }
 
     /** All that `action` does, or nothing of it. */
@@ -731,10 +732,9 @@ function origins(items: readonly Entry[], values: readonly unknown[]): number[] 
     for (; Math.min(end, itemsEnd) > start && keys[end - 1] === itemKeys[itemsEnd - 1];) from[--end] = --itemsEnd
     const places = new Map<unknown, number[]>()
     for (let i = itemsEnd - 1; i >= start; i--) {
-        const key = itemKeys[i]
-        const known = places.get(key)
-        if (known) known.push(i)
-        else places.set(key, [i])
+        const same = places.get(itemKeys[i])
+        if (same) same.push(i)
+        else places.set(itemKeys[i], [i])
     }
     for (let i = start; i < end; i++) from[i] = places.get(keys[i])?.pop() ?? -1
     return from

@@ -38,8 +38,11 @@ export class Emitter<Events extends object> {
         this.#next.push(action)
         if (this.#isTelling) return
         this.#isTelling = true
-        for (let next; (next = this.#next.shift());) next()
-        this.#isTelling = false
+        try {
+            for (let next; (next = this.#next.shift());) next()
+        } finally {
+            this.#isTelling = false
+        }
     }
 
     #tell<K extends keyof Events>(event: K, value: Events[K]): void {

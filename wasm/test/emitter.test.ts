@@ -102,3 +102,13 @@ test("an iteration of what was closed has no events and ends", async () => {
     emitter.close()
     assert.deepEqual(await emitter.iterate("n").next(), { value: undefined, done: true })
 })
+
+test("what fails at the end of an emitter keeps none of its events back", () => {
+    const emitter = new Emitter<{ n: number }>()
+    const heard: number[] = []
+    emitter.iterate("n", { addEventListener: () => {}, removeEventListener: undefined } as never)
+    assert.throws(() => emitter.close(), TypeError)
+    emitter.on("n", (n) => heard.push(n))
+    emitter.emit("n", 1)
+    assert.deepEqual(heard, [1])
+})

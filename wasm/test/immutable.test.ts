@@ -351,8 +351,12 @@ test("after an update that failed, drafts are what they were", () => {
         assert.equal(d.items[2], two)
         two.title = "goes on"
         d.settings.dark = true
+        // What was to move stays where it is, also when a copy of it is stored.
+        d.copy = two
+        two.done = true
     })
     assert.equal(page.doc.items[2].title, "goes on")
+    assert.deepEqual([page.doc.items[2].done, page.doc.copy.done], [true, undefined])
 })
 
 test("a counter that is spread is the same, and a list of fixed strings stays one", () => {
