@@ -223,7 +223,7 @@ function randomEdit(tree: Tree, random: Random): Edit {
             return (d, api) => assign(at(d, path), key, value(api))
         }
         case "list":
-            return randomListEdit(path, node.items.length, random)
+            return randomListEdit(path, node.items, random)
         case "text":
             return randomTextEdit(
                 path,
@@ -234,9 +234,11 @@ function randomEdit(tree: Tree, random: Random): Edit {
     }
 }
 
-function randomListEdit(path: Prop[], length: number, random: Random): Edit {
+function randomListEdit(path: Prop[], items: readonly Entry[], random: Random): Edit {
     const { below, pick } = random
-    const values = Array.from({ length: 1 + below(3) }, () => randomValue(random, 0))
+    const { length } = items
+    const ofKind = typeof items[0] === "string" ? fixed : same
+    const values = Array.from({ length: 1 + below(3) }, () => ofKind(randomValue(random, 0)))
     const index = below(length + 1)
     const count = below(length - index + 1)
     const grow: Edit[] = [
@@ -320,6 +322,16 @@ function randomValue(random: Random, depth: number): (api: Api) => unknown {
     }
     return pick(kinds)()
 }
+
+/** Among fixed strings, ours makes a string a fixed one, which has no operations for its characters. */
+function fixed(value: (api: Api) => unknown): (api: Api) => unknown {
+    return (api) => {
+        const given = value(api)
+        return typeof given === "string" ? new api.ImmutableString(given) : given
+    }
+}
+
+const same = <V>(value: V): V => value
 
 function* nodes(node: Node): Generator<Node> {
     yield node
