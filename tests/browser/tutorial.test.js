@@ -196,7 +196,7 @@ story("the examples of the README run", async world => {
       "splice",
     ].join(", ")} } = reconverge
     const repo = await Repo.open({ storage: "memory" })
-    const handle = await repo.create({ text: "world", tasks: [] })
+    const handle = await repo.create({ text: "world", tasks: [], cards: [{ title: "first", text: "" }] })
   `
   const site = await world.site()
   for (const { text } of examples) {

@@ -40,6 +40,9 @@ import {
 
 import { splice } from "./draft.js"
 import type { DocHandle } from "./handle.js"
+import { Place } from "./place.js"
+import { HOLD_MS, PATCHES_MAX, difference, wholeCharacters } from "./text.js"
+import { type Node, editsOf } from "./tree.js"
 import type { ChangeEvent, Cursor, Patch, Path, TextPath } from "./types.js"
 
 /** How others see the user of this editor. */
@@ -52,8 +55,10 @@ export interface TextUser {
 
 /** What somebody has selected; without an extent it is a caret. */
 export interface TextSelection {
-    /** The text that it is in. */
+    /** Where the text was that it is in, when this was told; */
     readonly path: Path
+    /** and its name in the document, once that is stored: the text is the same one wherever it is. */
+    readonly text?: string
     /** Where it began, */
     readonly anchor: Cursor
     /** and where it ends: the side that moves, and shows the caret. */
@@ -92,29 +97,35 @@ export interface TextOptions {
     readonly presence?: TextPresence
     /** Told by `presence`, if it is not told already. */
     readonly user?: TextUser
+    /** Called when the text is not there any more: it, or what it was in, was deleted. */
+    readonly onGone?: () => void
 }
 
 /**
- * Binds an editor to the text at `path`.
+ * Binds an editor to the text at `path`, or at a place.
  *
- * The editor shows that text, whatever `doc` it was made with, and takes no edits while there is
- * none. Leave out CodeMirror's `history()`: it would undo what others wrote. Carets and selections
+ * The editor shows that text, whatever `doc` it was made with, wherever in a list it is by then. It
+ * takes no edits while there is none, and has the class `cm-noText`; of a text that was deleted it
+ * shows what it was. Leave out CodeMirror's `history()`: it would undo what others wrote. Carets and selections
  * can be styled: `.cm-peerSelection`, `.cm-peerCaret` and `.cm-peerName`, with the peer's colour in
  * `--peer` and one that reads on it in `--peer-text`.
  */
 export function reconvergeText<T, const P extends Path>(
     handle: DocHandle<T>,
-    path: P & TextPath<T, P>,
+    path: (P & TextPath<T, P>) | Place,
     options: TextOptions = {},
 ): Extension {
-    const binding = ViewPlugin.define((view) => new Binding(view, handle, path, options))
+    const place = path instanceof Place ? path : handle.place(path)
+    const binding = ViewPlugin.define((view) => new Binding(view, handle, place, options))
     const undo = (view: EditorView): boolean => view.plugin(binding)?.step("undo") ?? false
     const redo = (view: EditorView): boolean => view.plugin(binding)?.step("redo") ?? false
     return [
         // A text is lines by "\n" only; else "\r\n" would count for one in the editor.
         EditorState.lineSeparator.of("\n"),
         EditorView.clipboardInputFilter.of((text) => text.replace(/\r\n?/g, "\n")),
-        EditorState.changeFilter.of(() => textAt(handle.doc(), path) !== undefined),
+        EditorState.changeFilter.of(() => place.text !== undefined),
+        EditorView.editorAttributes.of(() => (place.text === undefined ? { class: "cm-noText" } : null)),
+        EditorView.contentAttributes.of(() => (place.text === undefined ? { "aria-readonly": "true" } : null)),
         binding,
         Prec.high(
             keymap.of([
@@ -138,14 +149,8 @@ export function reconvergeText<T, const P extends Path>(
 /** Marks what came from the document. */
 const fromDocument = Annotation.define<true>()
 
-/** What waits for the end of a composition waits so long after the last key at the most. */
-const HOLD_MS = 3_000
-
 /** CodeMirror reads the page once more after a composition. */
 const AFTER_COMPOSITION_MS = 60
-
-/** Beyond so many patches, finding the one range in which texts differ is quicker. */
-const PATCHES_MAX = 500
 
 /** Others learn of a new selection after this long. */
 const TELL_MS = 60
@@ -159,6 +164,9 @@ class Binding<T> implements PluginValue {
     #destroyed = false
     /** The texts are known to be the same, but for what is held. */
     #agreed = false
+    /** The text that is shown, or was at last. */
+    #shown: Node | undefined
+    #isThere: boolean
     #writing = false
     #steps = 0
     /** What others did that the editor does not show yet. */
@@ -174,9 +182,10 @@ class Binding<T> implements PluginValue {
     constructor(
         readonly view: EditorView,
         readonly handle: DocHandle<T>,
-        readonly path: Path,
+        readonly place: Place,
         readonly options: TextOptions,
     ) {
+        this.#isThere = place.text !== undefined
         this.#ending.push(handle.on("change", (event) => this.#receive(event)))
         const ended = (): void => this.#later("composed", AFTER_COMPOSITION_MS, () => this.#release())
         view.contentDOM.addEventListener("compositionend", ended)
@@ -234,13 +243,15 @@ class Binding<T> implements PluginValue {
         this.#timers.set(name, setTimeout(run, ms))
     }
 
+    /** What the editor is to show: of a text that is gone, what it shows. */
     #text(): string {
-        return textAt(this.handle.doc(), this.path) ?? ""
+        return this.place.text ?? (this.#shown?.kind === "text" ? this.#shown.text : "")
     }
 
     /** Brings an edit of the user into the document. */
     #write(changes: ChangeSet): void {
-        if (!this.#agreed) return this.#agreeSoon()
+        const { path } = this.place
+        if (!this.#agreed || !path) return this.#agreeSoon()
         if (this.#held) {
             const held = this.#held
             this.#held = held.map(changes, true)
@@ -257,7 +268,7 @@ class Binding<T> implements PluginValue {
             this.handle.change((draft) => {
                 // From the end, so that none moves those that follow.
                 for (const [from, to, insert] of edits.reverse()) {
-                    splice(draft as unknown as object, this.path, from, to - from, insert)
+                    splice(draft as unknown as object, path, from, to - from, insert)
                 }
             })
         } catch (error) {
@@ -273,6 +284,7 @@ class Binding<T> implements PluginValue {
     #receive(event: ChangeEvent<T>): void {
         // What this editor wrote; it is compared when that is done.
         if (this.#writing || !this.#agreed) return
+        if (this.place.node() !== this.#shown) return this.#agree()
         const text = this.#text()
         const shown = this.view.state.doc
         const changes = this.#changesOf(event.patches)
@@ -289,16 +301,12 @@ class Binding<T> implements PluginValue {
 
     /** What patches do to the text; undefined if they are too many to follow. */
     #changesOf(patches: readonly Patch[]): ChangeSet | undefined {
-        if (patches.length > PATCHES_MAX) return undefined
+        const edits = patches.length > PATCHES_MAX || !this.#shown ? undefined : editsOf(this.#shown, patches)
+        if (!edits) return undefined
         let changes = ChangeSet.empty(this.#held?.newLength ?? this.view.state.doc.length)
-        for (const { action, path, ...patch } of patches) {
-            const index = path[this.path.length]
-            if (path.length !== this.path.length + 1 || typeof index !== "number") continue
-            if (!this.path.every((prop, at) => prop === path[at])) continue
-            const insert = action === "splice" && "value" in patch ? String(patch.value) : ""
-            const length = action === "del" ? ("length" in patch ? (patch.length ?? 1) : 1) : 0
-            if (index + length > changes.newLength) return undefined
-            const spec = { from: index, to: index + length, insert }
+        for (const { at, deleted, inserted } of edits) {
+            if (at + deleted > changes.newLength) return undefined
+            const spec = { from: at, to: at + deleted, insert: inserted }
             changes = changes.compose(ChangeSet.of(spec, changes.newLength, "\n"))
         }
         return changes
@@ -351,11 +359,21 @@ class Binding<T> implements PluginValue {
     #agree(): void {
         if (this.#destroyed) return
         const shown = this.view.state.doc
-        const text = this.#text()
         this.#held = undefined
         this.#agreed = true
+        const node = this.place.text === undefined ? undefined : this.place.node()
+        if (node) this.#shown = node
+        if (this.#isThere !== (node !== undefined)) this.#turn(node !== undefined)
+        const text = this.#text()
         if (equals(shown, text)) return
         this.#show(ChangeSet.of(difference(shown.toString(), text), shown.length, "\n"), "remote")
+    }
+
+    /** Whether there is a text turned; the editor asks for its attributes when it is updated. */
+    #turn(isThere: boolean): void {
+        this.#isThere = isThere
+        queueMicrotask(() => this.#destroyed || this.view.dispatch({}))
+        if (!isThere) this.options.onGone?.()
     }
 
     #agreeSoon(): void {
@@ -403,18 +421,27 @@ class Binding<T> implements PluginValue {
         const { presence } = this.options
         const told = presence?.local.selection
         // Another editor of this page may have the selection by now.
-        if (selection === null && !(isSelection(told) && samePath(told.path, this.path))) return
+        if (selection === null && !(isSelection(told) && this.#isHere(told))) return
         presence?.set({ selection })
     }
 
     async #selection(): Promise<TextSelection | null> {
-        const { view, handle, path } = this
-        if (!view.hasFocus || !this.#agreed) return null
+        const { view, handle } = this
+        const { path, name } = this.place
+        if (!view.hasFocus || !this.#agreed || !path) return null
         const place = (at: number): number => this.#held?.mapPos(at) ?? at
         const { main } = view.state.selection
-        const head = handle.cursor(path, place(main.head))
-        const anchor = main.empty ? head : handle.cursor(path, place(main.anchor))
-        return { path, anchor: await anchor, head: await head }
+        const head = handle.cursor(this.place, place(main.head))
+        const anchor = main.empty ? head : handle.cursor(this.place, place(main.anchor))
+        const selection = { path, anchor: await anchor, head: await head }
+        return name === undefined ? selection : { ...selection, text: name }
+    }
+
+    /** Whether somebody's selection is in the text of this editor. */
+    #isHere({ text, path }: TextSelection): boolean {
+        const { name, path: own } = this.place
+        if (text !== undefined && name !== undefined) return text === name
+        return own !== undefined && samePath(path, own)
     }
 
     /** Finds where the others are now. */
@@ -445,13 +472,13 @@ class Binding<T> implements PluginValue {
     }
 
     async #place(id: string, state: TextPresenceState): Promise<Peer | undefined> {
-        const { path, handle } = this
+        const { place, handle } = this
         const { selection, user } = state
-        if (!isSelection(selection) || !samePath(selection.path, path)) return undefined
+        if (!isSelection(selection) || !this.#isHere(selection)) return undefined
         try {
             const [anchor, head] = await Promise.all([
-                handle.position(path, selection.anchor),
-                handle.position(path, selection.head),
+                handle.position(place, selection.anchor),
+                handle.position(place, selection.head),
             ])
             if (anchor === undefined || head === undefined) return undefined
             const name = nameOf(user)
@@ -463,16 +490,6 @@ class Binding<T> implements PluginValue {
     }
 }
 
-/** The text at `path`, if there is one. */
-function textAt(doc: unknown, path: Path): string | undefined {
-    let value = doc
-    for (const prop of path) {
-        if (typeof value !== "object" || value === null) return undefined
-        value = (value as Record<string | number, unknown>)[prop]
-    }
-    return typeof value === "string" ? value : undefined
-}
-
 /** Whether an editor shows `text`, without making a string of all that it shows. */
 function equals(shown: Text, text: string): boolean {
     if (shown.length !== text.length) return false
@@ -482,41 +499,6 @@ function equals(shown: Text, text: string): boolean {
         at += piece.length
     }
     return true
-}
-
-/** The one range in which two texts differ. */
-function difference(before: string, after: string): { from: number; to: number; insert: string } {
-    const shorter = Math.min(before.length, after.length)
-    let start = 0
-    while (start < shorter && before.charCodeAt(start) === after.charCodeAt(start)) start++
-    let end = 0
-    while (
-        end < shorter - start &&
-        before.charCodeAt(before.length - 1 - end) === after.charCodeAt(after.length - 1 - end)
-    ) {
-        end++
-    }
-    return { from: start, to: before.length - end, insert: after.slice(start, after.length - end) }
-}
-
-/**
- * The edit that leaves no half of a character: halves cannot be stored, and an index between them
- * would name another place.
- */
-function wholeCharacters(
-    text: string,
-    from: number,
-    to: number,
-    insert: string,
-): [from: number, to: number, insert: string] {
-    if (splitsCharacter(text, from)) insert = text.charAt(--from) + insert
-    if (splitsCharacter(text, to)) insert += text.charAt(to++)
-    return [from, to, insert.replace(/\p{Surrogate}/gu, "\ufffd")]
-}
-
-function splitsCharacter(text: string, at: number): boolean {
-    const isHalf = (index: number, first: number): boolean => (text.charCodeAt(index) & 0xfc00) === first
-    return isHalf(at - 1, 0xd800) && isHalf(at, 0xdc00)
 }
 
 function prevent(event: Event): true {

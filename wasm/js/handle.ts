@@ -7,6 +7,7 @@ import { JOURNAL_EDITS_MAX, type Entry, type Journal } from "./journal.js"
 import { type Link, RepoError, type Said } from "./link.js"
 import { hex, uuid } from "./names.js"
 import type { Operation } from "./operations.js"
+import { Place } from "./place.js"
 import { plain } from "./plain.js"
 import { Tree, depth, isNode } from "./tree.js"
 import type {
@@ -21,7 +22,6 @@ import type {
     Mark,
     Patch,
     Path,
-    Prop,
     QuarantinedChange,
     Span,
     SyncStatus,
@@ -94,6 +94,8 @@ export class DocHandle<T> {
     #owner: HandleOwner
     #events = new Emitter<HandleEvents<T>>()
     #tree = new Tree()
+    /** The one before, while names of its objects may still become real ones: places hold on to those. */
+    #former: Tree | undefined
     #status: SyncStatus
     /** What was shown when this was told last; edits since may not be stored. */
     #base: Base
@@ -315,6 +317,15 @@ export class DocHandle<T> {
     }
 
     /**
+     * A place that stays with what is at `path` now: an element of a list is the same one then,
+     * whatever others insert before it. Give it instead of a path to what shows that for a while:
+     * editors and inputs take one, and so do the methods below.
+     */
+    place(path: Path): Place {
+        return new Place(() => this.#tree, path)
+    }
+
+    /**
      * A place in a text or list that stays with the element at `index`, whatever others edit. It is a
      * string that can be sent to others, and stored.
      *
@@ -322,13 +333,13 @@ export class DocHandle<T> {
      * at the end.
      * @throws RangeError if there is no text or list at `path`.
      */
-    async cursor(path: Path, index: number): Promise<Cursor> {
+    async cursor(path: Path | Place, index: number): Promise<Cursor> {
         if (!Number.isSafeInteger(index)) throw new RepoError("failed", "an index is a whole number")
         return this.#owner.link.call("cursor", [this.documentId, this.#object(path), index])
     }
 
     /** The index at which a cursor is now. If its element is gone, where that was. */
-    async position(path: Path, cursor: Cursor): Promise<number> {
+    async position(path: Path | Place, cursor: Cursor): Promise<number> {
         if (typeof cursor !== "string") throw new RepoError("failed", "a cursor is a string, as cursor() gives it")
         return this.#owner.link.call("position", [this.documentId, this.#object(path), cursor])
     }
@@ -343,7 +354,7 @@ export class DocHandle<T> {
     }
 
     /** The marks of a text, as ranges that do not overlap for one name. */
-    async marks(path: Path): Promise<Mark[]> {
+    async marks(path: Path | Place): Promise<Mark[]> {
         return this.#owner.link.call("marks", [this.documentId, this.#object(path)])
     }
 
@@ -353,11 +364,11 @@ export class DocHandle<T> {
      *
      * @throws RangeError if there is no text at `path`, or one with a block of more than 100 levels.
      */
-    async spans(path: Path): Promise<Span[]> {
+    async spans(path: Path | Place): Promise<Span[]> {
         const object = this.#object(path)
         const node = this.#tree.node(object)
         if (node?.kind !== "text" || depth(node) > SPANS_DEPTH_MAX) {
-            throw new RangeError(`there is no text, or one with too deep a block, at ${shown(path)}`)
+            throw new RangeError(`there is no text, or one with too deep a block, ${where(path)}`)
         }
         return this.#owner.link.call("spans", [this.documentId, object])
     }
@@ -396,6 +407,7 @@ export class DocHandle<T> {
                 if (message.seq > this.#base.seq) this.#base = message
                 this.#rename(new Map(message.names))
                 this.#named = message.seq
+                this.#former = undefined
                 return
             case "takenOut":
                 return this.#events.emit(
@@ -506,6 +518,7 @@ export class DocHandle<T> {
         const before = this.#events.has("change") ? this.doc() : undefined
         const patches: Patch[] | undefined = before === undefined ? undefined : []
         if (whole) {
+            this.#former = this.#tree
             this.#tree = new Tree()
             this.#forget(processed)
         }
@@ -521,7 +534,10 @@ export class DocHandle<T> {
 
     #rename(names: ReadonlyMap<string, string>): void {
         if (names.size === 0) return
-        for (const [name, real] of names) this.#tree.rename(name, real)
+        for (const [name, real] of names) {
+            this.#tree.rename(name, real)
+            this.#former?.rename(name, real)
+        }
         // These may be told to a host that never heard the other names.
         this.#unstored = this.#unstored.map(({ word, edit }) => {
             const operations = edit.operations.map((operation) => {
@@ -540,9 +556,9 @@ export class DocHandle<T> {
         this.#events.emit("status", status)
     }
 
-    #object(path: Path): string {
-        const node = path.length === 0 ? this.#tree.root : this.#tree.at(path)
-        if (!isNode(node)) throw new RangeError(`there is no text or list at ${shown(path)}`)
+    #object(path: Path | Place): string {
+        const node = path instanceof Place ? path.node() : this.#tree.at(path)
+        if (!isNode(node)) throw new RangeError(`there is no text or list ${where(path)}`)
         return node.id
     }
 }
@@ -552,8 +568,8 @@ function checked(heads: Heads): Heads {
     throw new RepoError("failed", "heads are an array of hashes, as heads() and history() give them")
 }
 
-function shown(path: readonly Prop[]): string {
-    return `/${path.join("/")}`
+function where(path: Path | Place): string {
+    return path instanceof Place ? "any more where it was" : `at /${path.join("/")}`
 }
 
 function treeOf(operations: readonly Operation[]): Tree {

@@ -20,6 +20,7 @@ export { DocHandle, type ChangeOptions, type HandleEvents } from "./handle.js"
 export { IndexedDbStorage, requestPersistence, type IndexedDbOptions, type Persistence } from "./indexeddb.js"
 export { RepoError } from "./link.js"
 export { MemoryStorage } from "./memory.js"
+export { Place } from "./place.js"
 export { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
 export { Repo, type FileOptions, type RepoEvents, type RepoOptions } from "./repo.js"
 export {

@@ -26,9 +26,11 @@ import {
 
 import type { Draft } from "./draft.js"
 import type { DocHandle } from "./handle.js"
+import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
+import type { Place } from "./place.js"
 import { Presence, type PresenceChannel, type PresencePeer } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { Selector, SyncStatus, Synchronous, View } from "./types.js"
+import type { Path, Selector, SyncStatus, Synchronous, TextPath, View } from "./types.js"
 
 /** Edits a document; all edits of `fn` are one change. */
 export type ChangeDocument<T> = <R>(fn: (draft: Draft<T>) => Synchronous<R>, options?: { message?: string }) => void
@@ -126,6 +128,33 @@ export function usePresence<S extends object>(handle: PresenceChannel, initialSt
     const initial = useRef(initialState)
     useEffect(() => shared.use(initial.current), [shared])
     return useSyncExternalStore(shared.subscribe, shared.now, shared.now)
+}
+
+/**
+ * Shows a text in an `<input>` or `<textarea>`, and lets several people edit it: give what this
+ * returns as its `ref`, and neither `value` nor `onChange`. It stays with the text that was at `path`
+ * when that was rendered.
+ *
+ * ```tsx
+ * const title = useTextInput(useHandle(url), ["cards", index, "title"])
+ * return <input ref={title} />
+ * ```
+ */
+export function useTextInput<T, const P extends Path>(
+    handle: DocHandle<T>,
+    path: (P & TextPath<T, P>) | Place,
+    options?: TextInputOptions,
+): (element: TextElement | null) => void {
+    const used = useRef<{ element: TextElement; binding: TextBinding } | undefined>(undefined)
+    const given = useRef<() => void>(() => {})
+    given.current = () => used.current?.binding.bind(handle, path, options)
+    useEffect(() => given.current())
+    return useCallback((element: TextElement | null) => {
+        if (element === (used.current?.element ?? null)) return
+        used.current?.binding.end()
+        used.current = element ? { element, binding: new TextBinding(element) } : undefined
+        given.current()
+    }, [])
 }
 
 type EntryState = "pending" | "ready" | "failed" | "gone"

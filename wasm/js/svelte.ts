@@ -8,8 +8,10 @@
  */
 
 import type { DocHandle } from "./handle.js"
+import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
+import type { Place } from "./place.js"
 import { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
-import type { SyncStatus, View } from "./types.js"
+import type { Path, SyncStatus, View } from "./types.js"
 
 /** The contract of a store that is only read. */
 export interface Readable<V> {
@@ -84,4 +86,32 @@ export function presenceStore<S extends object>(
             tell()
         },
     }
+}
+
+/** What the action {@link textInput} shows. */
+export interface TextInput extends TextInputOptions {
+    /** The document; nothing is shown without one. */
+    readonly handle: DocHandle<never> | undefined
+    /** Where the text is. */
+    readonly path: Path | Place
+}
+
+/** What an action returns. */
+export interface TextInputAction {
+    /** Goes on with the same text, or another. */
+    update(shown: TextInput): void
+    /** Ends. */
+    destroy(): void
+}
+
+/**
+ * An action that shows a text in an `<input>` or `<textarea>`, and lets several people edit it:
+ * `<input use:textInput={{ handle, path: ["title"] }} />`, without `bind:value`. It stays with the
+ * text that was at `path` when that was given.
+ */
+export function textInput(element: TextElement, shown: TextInput): TextInputAction {
+    const binding = new TextBinding(element)
+    const update = ({ handle, path, ...options }: TextInput): void => binding.bind(handle, path, options)
+    update(shown)
+    return { update, destroy: () => binding.end() }
 }

@@ -57,6 +57,9 @@ export class TextNode extends ObjectNode {
     blocks: readonly { readonly at: number; readonly node: Node }[] = []
 }
 
+/** Stands for a block. */
+const BLOCK = "\uFFFC"
+
 const kinds = { map: MapNode, list: ListNode, text: TextNode }
 
 export class Tree {
@@ -198,7 +201,7 @@ export class Tree {
         this.#set(node, prop, entry)
         if (patches) {
             const path = [...this.path(node), prop]
-            patches.push({ action: "put", path, value: described(entry) })
+            tell(patches, node, { action: "put", path, value: described(entry) })
             describeText(entry, path, patches)
         }
     }
@@ -214,11 +217,11 @@ export class Tree {
                 if (!(entry instanceof MapNode)) throw this.#misfit(node, "insert")
                 return { at: index + i, node: entry }
             })
-            this.#replaceText(node, index, 0, "\uFFFC".repeat(entries.length), blocks)
+            this.#replaceText(node, index, 0, BLOCK.repeat(entries.length), blocks)
         }
         if (patches && entries.length > 0) {
             const path = this.path(node)
-            patches.push({ action: "insert", path: [...path, index], values: entries.map(described) })
+            tell(patches, node, { action: "insert", path: [...path, index], values: entries.map(described) })
             entries.forEach((entry, i) => describeText(entry, [...path, index + i], patches))
         }
     }
@@ -230,11 +233,11 @@ export class Tree {
             if (old === undefined) return
             this.#remove(old)
             this.#set(node, prop, undefined)
-            patches?.push({ action: "del", path: [...this.path(node), prop] })
+            if (patches) tell(patches, node, { action: "del", path: [...this.path(node), prop] })
         } else {
             this.#checkRange(node, prop, count)
             for (const item of this.#replaceItems(node, prop as number, count, [])) this.#remove(item)
-            patches?.push(deletion([...this.path(node), prop], count))
+            if (patches) tell(patches, node, deletion([...this.path(node), prop], count))
         }
     }
 
@@ -244,8 +247,8 @@ export class Tree {
         this.#replaceText(node, index, deleted, text, [])
         if (patches) {
             const path = [...this.path(node), index]
-            if (deleted > 0) patches.push(deletion(path, deleted))
-            if (text) patches.push({ action: "splice", path: [...path], value: text })
+            if (deleted > 0) tell(patches, node, deletion(path, deleted))
+            if (text) tell(patches, node, { action: "splice", path: [...path], value: text })
         }
     }
 
@@ -253,7 +256,7 @@ export class Tree {
         const old = node.kind === "text" ? undefined : this.#entry(node, prop)
         if (!(old instanceof Counter) || typeof by !== "number") throw this.#misfit(node, "increment", prop)
         this.#set(node as MapNode | ListNode, prop, Object.freeze(new Counter(old.value + by)))
-        patches?.push({ action: "inc", path: [...this.path(node), prop], value: by })
+        if (patches) tell(patches, node, { action: "inc", path: [...this.path(node), prop], value: by })
     }
 
     /** Marks are not in the view. */
@@ -264,8 +267,8 @@ export class Tree {
         const end = Math.min(last, node.text.length)
         if (!patches || !(start < end)) return
         const path = this.path(node)
-        if (value === null) patches.push({ action: "unmark", path, name, start, end })
-        else patches.push({ action: "mark", path, marks: [{ name, start, end, value }] })
+        if (value === null) tell(patches, node, { action: "unmark", path, name, start, end })
+        else tell(patches, node, { action: "mark", path, marks: [{ name, start, end, value }] })
     }
 
     #entry(node: MapNode | ListNode, prop: Prop): Entry | undefined {
@@ -484,7 +487,36 @@ function described(entry: Entry): PatchValue {
 
 function describeText(entry: Entry, path: Prop[], patches: Patch[]): void {
     if (entry instanceof TextNode && entry.text)
-        patches.push({ action: "splice", path: [...path, 0], value: entry.text })
+        tell(patches, entry, { action: "splice", path: [...path, 0], value: entry.text })
+}
+
+/** The object that each patch changed: its path may lead to another one when somebody looks. */
+const changed = new WeakMap<Patch, Node>()
+
+function tell(patches: Patch[], node: Node, patch: Patch): void {
+    changed.set(patch, node)
+    patches.push(patch)
+}
+
+/** What was changed in a text. */
+export interface TextEdit {
+    readonly at: number
+    readonly deleted: number
+    readonly inserted: string
+}
+
+/** What patches did to this text, one after the other; undefined if they did something else to it, too. */
+export function editsOf(node: Node, patches: readonly Patch[]): TextEdit[] | undefined {
+    const edits: TextEdit[] = []
+    for (const patch of patches) {
+        if (changed.get(patch) !== node || patch.action === "mark" || patch.action === "unmark") continue
+        const at = patch.path[patch.path.length - 1] as number
+        if (patch.action === "splice") edits.push({ at, deleted: 0, inserted: patch.value })
+        else if (patch.action === "del") edits.push({ at, deleted: patch.length ?? 1, inserted: "" })
+        else if (patch.action === "insert") edits.push({ at, deleted: 0, inserted: BLOCK.repeat(patch.values.length) })
+        else return undefined
+    }
+    return edits
 }
 
 function deletion(path: Prop[], length: number): Patch {

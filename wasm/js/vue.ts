@@ -11,9 +11,11 @@ import { onScopeDispose, shallowRef, toValue, watch, type MaybeRefOrGetter, type
 
 import type { Draft } from "./draft.js"
 import type { DocHandle } from "./handle.js"
+import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
+import type { Place } from "./place.js"
 import { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { SyncStatus, Synchronous, View } from "./types.js"
+import type { Path, SyncStatus, Synchronous, View } from "./types.js"
 
 /** A document on its way, or found, or not. */
 export interface UsedDocument<T> {
@@ -130,4 +132,35 @@ export function usePresence<S extends object>(
             presence?.set(changes)
         },
     }
+}
+
+/** What the directive {@link vTextInput} shows. */
+export interface TextInput extends TextInputOptions {
+    /** The document; nothing is shown without one. */
+    readonly handle: DocHandle<never> | undefined
+    /** Where the text is. */
+    readonly path: Path | Place
+}
+
+const inputs = new WeakMap<TextElement, TextBinding>()
+
+function show(element: TextElement, { value }: { value: TextInput }): void {
+    let binding = inputs.get(element)
+    if (!binding) inputs.set(element, (binding = new TextBinding(element)))
+    const { handle, path, ...options } = value
+    binding.bind(handle, path, options)
+}
+
+/**
+ * A directive that shows a text in an `<input>` or `<textarea>`, and lets several people edit it:
+ * `<input v-text-input="{ handle, path: ['title'] }" />`, without `v-model`. It stays with the text
+ * that was at `path` when that was given.
+ */
+export const vTextInput = {
+    /** Begins. */
+    mounted: show,
+    /** Goes on with the same text, or another. */
+    updated: show,
+    /** Ends. */
+    unmounted: (element: TextElement): void => inputs.get(element)?.end(),
 }
