@@ -190,8 +190,11 @@ story("the examples of the README run", async world => {
     const { Repo, ${[
       "Counter",
       "ImmutableString",
+      "inOrder",
       "insertAt",
+      "insertInOrder",
       "mark",
+      "moveInOrder",
       "requestPersistence",
       "splice",
     ].join(", ")} } = reconverge

@@ -3,11 +3,11 @@
 import assert from "node:assert/strict"
 import { test } from "node:test"
 import { Counter, ImmutableString } from "../js/counter.js"
-import { change, snapshot } from "../js/draft.js"
-import { type Node, Tree } from "../js/tree.js"
-import { openAutomerge } from "./automerge.js"
+import { snapshot } from "../js/draft.js"
+import type { Node } from "../js/tree.js"
 import { Page } from "./page.js"
 import { type Random, random } from "./random.js"
+import { Replica } from "./replica.js"
 
 const RUNS = Number(process.env["RECONVERGE_RUNS"] ?? 3000)
 
@@ -32,6 +32,9 @@ function board(): Page<any> {
 /** The names of the objects in a list. */
 const names = (page: Page<any>, key = "items"): string[] =>
     (page.tree.at([key]) as Node & { items: Node[] }).items.map(({ id }) => id)
+
+const itemsOf = (replica: Replica): string[] =>
+    (replica.tree.at(["items"]) as Node & { items: Node[] }).items.map(({ id }) => id)
 
 /** The update does to the document what it does to a plain object. */
 function updates(page: Page<any>, fn: (draft: any) => void): unknown[] {
@@ -467,9 +470,9 @@ test("what stays in a random update is still there for those who edit it at the 
         const [one, other] = [new Replica(1), new Replica(2)]
         one.change((d) => Object.assign(d, board().doc))
         other.merge(one)
-        const [before, shown] = [one.items(), other.tree.view() as any]
+        const [before, shown] = [itemsOf(one), other.tree.view() as any]
         one.change((d) => randomUpdate(r, () => ++next)(d))
-        const stayed = one.items().filter((id) => before.includes(id))
+        const stayed = itemsOf(one).filter((id) => before.includes(id))
         other.change((d) => d.items.forEach((i: Item) => (i.owner.name = `other's ${i.id}`)))
         other.change((d) => d.items.push(item(1000 + run)))
         one.merge(other)
@@ -478,7 +481,7 @@ test("what stays in a random update is still there for those who edit it at the 
         const now = one.tree.view() as any
         for (const id of stayed) {
             const was = shown.items[before.indexOf(id)] as Item
-            const is = now.items[one.items().indexOf(id)]
+            const is = now.items[itemsOf(one).indexOf(id)]
             assert.equal(is.owner.name, `other's ${was.id}`)
             kept++
         }
@@ -491,27 +494,3 @@ test("what stays in a random update is still there for those who edit it at the 
     }
     assert.ok(kept > RUNS / 60)
 })
-
-/** A page, and Automerge as its host. */
-class Replica {
-    readonly tree = new Tree()
-    readonly host
-    #made = 0
-
-    constructor(actor: number) {
-        this.host = openAutomerge(`${actor}`.padStart(32, "0"))
-    }
-
-    change(fn: (draft: any) => void): void {
-        const operations = change(this.tree, fn, () => `~${++this.#made}`)
-        for (const [made, real] of this.host.change(operations)) this.tree.rename(made, real)
-    }
-
-    merge(other: Replica): void {
-        for (const operation of this.host.merge(other.host.save())) this.tree.apply(operation)
-    }
-
-    items(): string[] {
-        return (this.tree.at(["items"]) as Node & { items: Node[] }).items.map(({ id }) => id)
-    }
-}

@@ -1,0 +1,145 @@
+import { ImmutableString, isImmutableString } from "./counter.js"
+
+/** An item of a map that is in order: a map, as are all of them. */
+export interface Ordered {
+    /** Where it is among the others; kept by {@link insertInOrder} and {@link moveInOrder}. */
+    order?: ImmutableString | string
+}
+
+/**
+ * The items of a map in their order, each with its key; those that no order was given to come last,
+ * by their keys. Each item is the object that is in the map.
+ */
+export function inOrder<T>(map: Readonly<Record<string, T>> | undefined): [id: string, item: T][] {
+    const entries = Object.entries(map ?? {}).map(([id, item]) => ({ id, item, order: orderOf(item) }))
+    const compare = (one: string, other: string): number => (one < other ? -1 : one > other ? 1 : 0)
+    entries.sort((one, other) => {
+        if (one.order === undefined || other.order === undefined) {
+            const isLater = Number(one.order === undefined) - Number(other.order === undefined)
+            return isLater || compare(one.id, other.id)
+        }
+        return compare(one.order, other.order) || compare(one.id, other.id)
+    })
+    return entries.map(({ id, item }) => [id, item])
+}
+
+/**
+ * Puts an item into a map of a draft, before the one that is at `index` in its order; at the end if
+ * `index` is left out. Several people may do so at once: all of their items are there.
+ */
+export function insertInOrder<T extends object>(
+    map: Record<string, T>,
+    id: string,
+    item: Omit<NoInfer<T>, "order">,
+    index = Infinity,
+): void {
+    map[id] = { ...item } as T
+    moveInOrder(map, id, index)
+}
+
+/**
+ * Moves an item of a map of a draft to `index` in its order, counted without it. It is the same item
+ * afterwards: what others edit in it meanwhile is kept, and if several move it at once, it ends where
+ * one of them moved it. One that somebody deleted meanwhile stays deleted.
+ *
+ * @throws RangeError if there is no such item, or `index` is no number.
+ */
+export function moveInOrder<T extends object>(map: Record<string, T>, id: string, index: number): void {
+    const item = map[id] as Ordered | undefined
+    if (typeof item !== "object" || item === null) throw new RangeError(`there is no item ${id} to be put in order`)
+    if (Number.isNaN(index)) throw new RangeError("an index is a whole number")
+    const others = inOrder(map as Record<string, Ordered>).filter(([other]) => other !== id)
+    const at = Math.max(0, Math.min(Math.trunc(index), others.length))
+    // Those before it must have a place, for it to have one behind them; and of those that came to
+    // have the same one, as people inserted at once, the later ones make room.
+    const orders = others.map(([, other]) => orderOf(other))
+    let first = at
+    while (first > 0 && orders[first - 1] === undefined) first--
+    let last = at
+    while (last < orders.length && orders[last] === orders[at - 1] && orders[last] !== undefined) last++
+    const placed = [
+        ...others.slice(first, at).map(([, other]) => other),
+        item,
+        ...others.slice(at, last).map(([, other]) => other),
+    ]
+    let before = orders[first - 1]
+    for (const each of placed) {
+        before = between(before, orders[last])
+        each.order = new ImmutableString(before)
+    }
+}
+
+/** Of anything else than what was made here, none. */
+function orderOf(item: unknown): string | undefined {
+    if (typeof item !== "object" || item === null) return undefined
+    const { order } = item as { order?: unknown }
+    const key = typeof order === "object" && order && isImmutableString(order) ? order.val : order
+    return typeof key === "string" && isKey(key) ? key : undefined
+}
+
+/*
+ * A place is a number, written so that the order of strings is that of numbers: a letter for the
+ * count of the digits before the point, these digits, and those behind the point. What is put last or
+ * first gets the next whole number, so that long lists have short keys; what is put between two gets
+ * a number between them.
+ */
+
+const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+const BASE = DIGITS.length
+
+/** How many characters the whole part has, with its letter: "a" to "z" count up, "Z" to "A" are below zero. */
+function wholeLength(letter: string): number {
+    return letter >= "a" ? letter.charCodeAt(0) - 95 : 92 - letter.charCodeAt(0)
+}
+
+function isKey(text: string): boolean {
+    if (!/^[A-Za-z][0-9A-Za-z]+$/.test(text)) return false
+    const whole = wholeLength(text[0]!)
+    // The fraction 0 is written as none, so that there is always something below one that is written.
+    return text.length >= whole && (text.length === whole || !text.endsWith("0"))
+}
+
+/** A place behind `before`, if there is one, and before `after`, if there is one. */
+function between(before: string | undefined, after: string | undefined): string {
+    if (before === undefined) {
+        if (after === undefined) return "a0"
+        const whole = after.slice(0, wholeLength(after[0]!))
+        const less = whole < after ? whole : step(whole, -1)
+        // Nobody gets to the ends by moving items, but anybody may write there; then some share a place.
+        return isKey(less) ? less : whole
+    }
+    const whole = before.slice(0, wholeLength(before[0]!))
+    const next = step(whole, 1)
+    if (isKey(next) && (after === undefined || next < after)) return next
+    const end = after?.startsWith(whole) ? after.slice(whole.length) : undefined
+    return whole + fraction(before.slice(whole.length), end)
+}
+
+/** The next whole number, or the one before. */
+function step(whole: string, by: 1 | -1): string {
+    const [full, empty] = by > 0 ? ["z", "0"] : ["0", "z"]
+    const digits = [...whole]
+    for (let at = digits.length - 1; at > 0; at--) {
+        if (digits[at] !== full) {
+            digits[at] = DIGITS[DIGITS.indexOf(digits[at]!) + by]!
+            return digits.join("")
+        }
+        digits[at] = empty!
+    }
+    const letter =
+        whole === "a0" && by < 0 ? "Z" : whole === "Zz" && by > 0 ? "a" : String.fromCharCode(whole.charCodeAt(0) + by)
+    return letter + empty!.repeat(wholeLength(letter) - 1)
+}
+
+/** The digits of a fraction above `before` and below `after`, or below 1. */
+function fraction(before: string, after: string | undefined): string {
+    let digits = ""
+    for (let at = 0; ; at++) {
+        const low = at < before.length ? DIGITS.indexOf(before[at]!) : 0
+        const high = after !== undefined && at < after.length ? DIGITS.indexOf(after[at]!) : BASE
+        if (high - low > 1) return digits + DIGITS[(low + high) >> 1]!
+        digits += DIGITS[low]!
+        // Below a smaller digit, all digits are free.
+        if (high > low) after = undefined
+    }
+}
