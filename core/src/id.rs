@@ -37,7 +37,7 @@ pub enum DocumentIdError {
     #[error("a document id has 1 to {DOCUMENT_ID_BYTES_MAX} bytes, not {0}")]
     Length(usize),
     /// Neither base58check nor a UUID.
-    #[error("not a document id: {0:?} is neither base58check nor a uuid")]
+    #[error("not a document id: \"{}\" is neither base58check nor a uuid", .0.escape_default())]
     Text(String),
 }
 

@@ -35,7 +35,7 @@ pub enum ProtocolError {
     #[error("malformed frame: {0}")]
     Cbor(String),
     /// A field that this kind of message must have is missing or has another type.
-    #[error("message {kind:?} lacks field {field:?}")]
+    #[error("message \"{}\" lacks field \"{field}\"", kind.escape_default())]
     Field {
         /// The message's `type`.
         kind: String,

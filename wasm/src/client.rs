@@ -74,7 +74,7 @@ fn connection_of(connection: f64) -> ConnectionId {
 fn heads_of(heads: Vec<String>) -> Result<Vec<ChangeHash>, JsError> {
     let parse = |head: String| {
         head.parse()
-            .map_err(|_| fault(format_args!("{head:?} is no hash of a change")))
+            .map_err(|_| fault(format_args!("\"{head}\" is no hash of a change")))
     };
     heads.into_iter().map(parse).collect()
 }
@@ -672,8 +672,8 @@ impl Client {
 
     /// Where a cursor is.
     pub fn position(&self, document: &str, object: &str, cursor: &str) -> Result<f64, JsError> {
-        let cursor =
-            Cursor::try_from(cursor).map_err(|_| fault(format_args!("{cursor:?} is no cursor")))?;
+        let cursor = Cursor::try_from(cursor)
+            .map_err(|_| fault(format_args!("\"{cursor}\" is no cursor")))?;
         let document = self.document(&id_of(document)?)?;
         let object = edit::object_id(object)?;
         let position = document.get_cursor_position(&object, &cursor, None);

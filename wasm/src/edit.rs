@@ -136,7 +136,7 @@ impl Edit<'_, '_> {
                 }
                 .map_err(fault)
             }
-            other => Err(fault(format_args!("there is no operation {other:?}"))),
+            other => Err(fault(format_args!("there is no operation \"{other}\""))),
         }
     }
 
@@ -211,7 +211,7 @@ pub(crate) fn object_id(name: &str) -> Result<ObjId, JsError> {
         // The last number is only a hint.
         Some(ObjId::Id(counter.parse().ok()?, actor, 0))
     };
-    parse().ok_or_else(|| fault(format_args!("there is no object {name:?}")))
+    parse().ok_or_else(|| fault(format_args!("there is no object \"{name}\"")))
 }
 
 fn text(value: &JsValue) -> Result<String, JsError> {

@@ -90,7 +90,11 @@ pub(crate) fn read_new(value: &JsValue) -> Result<New, JsError> {
         "map" => ObjType::Map,
         "list" => ObjType::List,
         "text" => ObjType::Text,
-        other => return Err(fault(format_args!("there is no kind of object {other:?}"))),
+        other => {
+            return Err(fault(format_args!(
+                "there is no kind of object \"{other}\""
+            )));
+        }
     };
     Ok(New::Object {
         kind,
