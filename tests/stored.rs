@@ -365,6 +365,37 @@ async fn a_check_that_meets_damage_has_the_document_begun_anew() {
     assert!(!log.contains("could not be checked"), "{log}");
 }
 
+/// Aim: who asks for a document of which nothing is whole is told so, though there seemed to be
+/// something when it asked. Method: a bit of a snapshot that has all of it is changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_meets_damage_is_answered() {
+    let mut relay = Relay::start();
+    let mut random = Random::new(5);
+    let id = random.document_id();
+    let (mut typist, first) = Typist::new(random.number());
+    let head = typist
+        .keystrokes(50)
+        .last()
+        .map_or(first.hash, |change| change.hash);
+    // All of it is uploaded at once, and stored as one snapshot.
+    let mut owner = Client::connect(&relay.url(), "owner").await.unwrap();
+    let whole = Change {
+        bytes: typist.save().into(),
+        hash: head,
+    };
+    let at = owner.open(Document::created(id, [whole]));
+    owner.until_acked(at).await.unwrap();
+    assert!(relay.log().contains("uploaded"), "{}", relay.log());
+    relay.kill();
+    assert!(damage_values(&relay.data().join("reconverge.redb"), "blobs", 1) > 0);
+    relay.start_again();
+
+    let mut fresh = Client::connect(&relay.url(), "fresh").await.unwrap();
+    let at = fresh.open(Document::new(id));
+    let is_told = |client: &Client| client.document(at).is_unavailable();
+    fresh.until(is_told).await.unwrap();
+}
+
 /// Aim: a client whose own file is damaged goes on with what is whole and asks relays for the rest;
 /// what it had not sent yet is not lost with what it depends on. Method: a bit of one part of its
 /// file is changed, and it opens the document twice: the second time, all is here that the unsent

@@ -477,6 +477,8 @@ struct Document {
     not_told: HashSet<ConnectionId>,
     /// Those whose requests wait for somebody who has the document.
     graces: HashSet<ConnectionId>,
+    /// There was something in it when somebody asked.
+    had_contents: bool,
     /// Who called it in this turn.
     called: Vec<Arc<Called>>,
     /// Who spoke in this turn.
@@ -712,6 +714,7 @@ impl Document {
             taken_in?;
         }
         self.save(slot).await?;
+        self.give_grace_if_emptied(slot);
         self.send(slot)?;
         self.charge_all();
         self.check_if_due(slot);
@@ -748,6 +751,7 @@ impl Document {
             }
         };
         recall_quarantined(slot, &mut open)?;
+        self.had_contents |= !open.history.is_empty();
         open.history.set_peers(std::mem::take(&mut self.parked));
         self.verifying.opened(open.history.len());
         self.history = Some(Box::new(open));
@@ -952,9 +956,9 @@ impl Document {
             return Ok(Taken::Part);
         }
         let empty = self.opened().history.is_empty();
-        if empty && message.heads.is_empty() && self.graces.insert(from.id) {
-            let grace = slot.relay.config.unavailable_grace;
-            slot.push_after(grace, Input::Grace(from.id, grace));
+        self.had_contents |= !empty;
+        if empty && message.heads.is_empty() {
+            self.give_grace(slot, from.id);
         }
         if let Some(storage) = &from.storage_id
             && (1..=REMOTE_HEADS_MAX).contains(&message.heads.len())
@@ -1094,6 +1098,26 @@ impl Document {
             }
         }
         Ok(())
+    }
+
+    /// Whoever asked when there was something, which turned out to be damaged or to make no document,
+    /// is answered like those who ask when there is nothing.
+    fn give_grace_if_emptied(&mut self, slot: &Arc<Slot>) {
+        if self.had_contents && self.opened().history.is_empty() {
+            self.had_contents = false;
+            let peers: Vec<_> = self.connections.keys().copied().collect();
+            for peer in peers {
+                self.give_grace(slot, peer);
+            }
+        }
+    }
+
+    /// Somebody may be about to upload what this peer asked for.
+    fn give_grace(&mut self, slot: &Arc<Slot>, to: ConnectionId) {
+        if self.graces.insert(to) {
+            let grace = slot.relay.config.unavailable_grace;
+            slot.push_after(grace, Input::Grace(to, grace));
+        }
     }
 
     /// Answers a request for a document that nobody has, unless somebody is uploading it.
