@@ -10,7 +10,7 @@
 //! the relay; it is not asserted, but for a minute that nothing may exceed.
 //!
 //! `RECONVERGE_ATTACK=name` runs one of them (those that are ignored need `--include-ignored`, too),
-//! `RECONVERGE_ATTACK_S` is how many seconds each lasts, 5 without it. One runs at a time.
+//! `RECONVERGE_ATTACK_S` is how many seconds each lasts, 5 without it. Otherwise two run at a time.
 
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
