@@ -86,6 +86,13 @@ async function goTo(tab, site, { page, loaded, open }, url) {
   return tab.evaluate(open, url)
 }
 
+/** What another tab had to take over may come a moment after the document, and is not lost. */
+const comesBack = (tab, subject, n) =>
+  until(`edit ${n}`, async () => (await tab.evaluate(subject.shows)).includes(n), { ms: 5_000 }).then(
+    () => true,
+    () => false
+  )
+
 /** Edits that were lost, by how the tab went that was the only one. */
 async function lost(kind, browser, site, subject) {
   let tab = await browser.tab()
@@ -98,7 +105,7 @@ async function lost(kind, browser, site, subject) {
       n += 1
       tab = await go(browser, tab, site, subject.edit, n)
       await goTo(tab, site, subject, url)
-      if (!(await tab.evaluate(subject.shows)).includes(n)) lost[way] += 1
+      if (!(await comesBack(tab, subject, n))) lost[way] += 1
     }
   }
   await tab.close()
@@ -130,7 +137,7 @@ async function lostBeside(kind, browser, site, whose) {
         guest = await go(browser, guest, site, subject.edit, n)
       }
       await goTo(guest, site, subject, url)
-      if (!(await guest.evaluate(subject.shows)).includes(n)) lost[way] += 1
+      if (!(await comesBack(guest, subject, n))) lost[way] += 1
     }
   }
   await host.close()
