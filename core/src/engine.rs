@@ -29,6 +29,7 @@ mod document;
 mod frame;
 mod link;
 mod load;
+mod relays;
 mod release;
 #[cfg(test)]
 mod tests;
@@ -51,7 +52,7 @@ pub use load::{Loaded, Reading, load, load_graph};
 pub use release::RELEASE_AFTER;
 
 use backoff::Random;
-use document::{Document, Greeted, Opened, Phase, REFUSAL_BYTES_MAX};
+use document::{Document, Greeted, OfRelay, Opened, Phase, REFUSAL_BYTES_MAX};
 use link::{Link, Relay, State};
 
 use crate::history::UNSOUND;
@@ -117,7 +118,8 @@ pub enum Input {
     Closed(ConnectionId, Closed),
     /// There is a network again: try at once.
     NetworkAvailable,
-    /// These documents are in the stored outbox; handed in once, at the start.
+    /// These documents are in the stored outbox; handed in at the start, and when others were put
+    /// there by [`Storage::name_relays`](crate::storage::Storage::name_relays).
     Outbox(Vec<DocumentId>),
     /// The answer to [`Output::Load`].
     Loaded(DocumentId, Result<Box<Loaded>, StorageError>),
@@ -287,6 +289,13 @@ impl Engine {
             Input::Outbox(_) if crate::planted::is(crate::planted::Bug::OutboxForgotten) => {}
             Input::Outbox(documents) => {
                 self.outbox.extend(documents.iter().copied());
+                for document in &documents {
+                    if let Some(found) = self.documents.get_mut(document) {
+                        found.in_outbox = true;
+                        // It may have no place there.
+                        self.write_later(*document);
+                    }
+                }
                 self.outbox_waiting.extend(documents);
                 self.load_outbox();
             }
@@ -352,7 +361,7 @@ impl Engine {
                     self.outputs.push_back(ping);
                 }
                 State::Open(_) | State::Connecting { .. } => self.give_up(RelayId(at)),
-                State::Refused(_) => {}
+                State::Refused(_) | State::Away => {}
             }
         }
     }
@@ -532,16 +541,42 @@ impl Engine {
         changes: &[ChangeHash],
         by_all: bool,
     ) -> bool {
-        self.documents
-            .get(document)
-            .is_some_and(|found| found.is_acknowledged(changes, by_all))
+        let Some(found) = self.documents.get(document) else {
+            return false;
+        };
+        let has = |relay: &OfRelay| found.is_acknowledged(changes, relay);
+        if by_all {
+            self.all_wanted(found, has)
+        } else {
+            found.relays.iter().any(has)
+        }
     }
 
     /// Whether every relay has acknowledged everything of a document, and there is one.
     #[must_use]
     pub fn is_everywhere(&self, document: &DocumentId) -> bool {
+        let Some(found) = self.documents.get(document) else {
+            return false;
+        };
+        let Some(opened) = &found.opened else {
+            return self.all_wanted(found, |_| !found.in_outbox);
+        };
+        let heads = opened.replica.heads();
+        !opened.replica.has_own() && self.all_wanted(found, |relay| relay.covers(&heads))
+    }
+
+    /// Whether all relays that are wanted have something of a document, and there is one.
+    fn all_wanted(&self, document: &Document, has: impl Fn(&OfRelay) -> bool) -> bool {
+        let relays = self.relays.iter().zip(&document.relays);
+        let mut wanted = relays.filter(|(relay, _)| !relay.is_away()).peekable();
+        wanted.peek().is_some() && wanted.all(|(_, of_relay)| has(of_relay))
+    }
+
+    /// Whether a document has its place in the outbox: some relay lacks something, or there is none.
+    #[must_use]
+    pub fn belongs_in_outbox(&self, document: &DocumentId) -> bool {
         let found = self.documents.get(document);
-        found.is_some_and(|found| !self.relays.is_empty() && !found.belongs_in_outbox())
+        found.is_none_or(Document::belongs_in_outbox)
     }
 
     /// Why a document cannot go on: what is not stored of it will not be.
@@ -702,7 +737,7 @@ impl Engine {
         let session = match &mut self.relays[relay.0].state {
             State::Connecting { session, .. } => session,
             State::Open(link) => &mut link.session,
-            State::Waiting(_) | State::Refused(_) => return,
+            State::Waiting(_) | State::Refused(_) | State::Away => return,
         };
         match session.handle(frame) {
             Ok(ServerEvent::Joined { peer, .. }) => self.joined(relay, peer),

@@ -27,7 +27,7 @@ export async function runHost(
         if (error instanceof EngineError) onTrap(undefined, words(error))
         throw error
     })
-    host.attach(port)
+    host.attach(port, "", options)
     const end = isShared ? serveTabs(host, options.name) : () => {}
     host.ontrap = (document, error) => {
         end()

@@ -23,7 +23,7 @@ export { MemoryStorage } from "./memory.js"
 export { inOrder, insertInOrder, moveInOrder, type Ordered } from "./order.js"
 export { Place } from "./place.js"
 export { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
-export { Repo, type FileOptions, type RepoEvents, type RepoOptions } from "./repo.js"
+export { Repo, type FileOptions, type RepoEvents, type RepoOptions, type Token } from "./repo.js"
 export {
     StorageError,
     type Chunk,

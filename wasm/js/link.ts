@@ -348,7 +348,8 @@ export class Link {
     /** Speaks with the host of another tab. */
     #follow(): void {
         if (this.#isLeading || this.#common || this.#part.signal.aborted) return
-        const { name } = this.#options
+        const { name, relays, token, at } = this.#options
+        const wishes = { relays, at, ...(token !== undefined && { token }) }
         const common = commonChannel(name)
         this.#common = common
         const hello = (): void => {
@@ -362,7 +363,7 @@ export class Link {
             port.onmessage = (message) => {
                 if (message.type === "welcome") this.#use(port)
             }
-            common.postMessage({ type: "hello", page: this.page, channel } satisfies Announcement)
+            common.postMessage({ type: "hello", page: this.page, channel, wishes } satisfies Announcement)
         }
         common.onmessage = ({ data }) => {
             if ((data as Announcement).type === "host") hello()
@@ -387,6 +388,8 @@ export class Link {
             if (message.type === "result") this.#calls.get(message.call)?.settle(message.value, message.failure)
             else if (message.type !== "welcome") this.#events.message(message)
         }
+        // What was said before this page listened is lost.
+        port.post({ type: "hello" })
         const calls: Said[] = []
         for (const [call, { name, args, signal }] of this.#calls) {
             // Each host is told anew with what it goes on.

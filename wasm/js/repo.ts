@@ -19,11 +19,21 @@ import type { ConnectionStatus, Storable } from "./types.js"
 export interface RepoOptions {
     /**
      * The WebSocket url of a relay, or of several: every document goes to each of them. Without one,
-     * documents stay in this browser.
+     * documents stay in this browser. Tabs with the same `name` are connected to the relays of all of
+     * them: those that only one of them wants as long as it is open.
      */
     relay?: string | readonly string[]
-    /** Shown to every relay, as the query parameter `token`. */
-    token?: string
+    /**
+     * Shown to every relay of this tab, as the query parameter `token`: the token, or a function that
+     * gives one, which is called in this tab each time when a connection is about to be made, so that it
+     * is never one that expired. If it throws, that is the `reason` of a connection that is `offline`, and
+     * it is called again later. An empty token is none.
+     *
+     * Of several tabs that give one for the same relay, the newest does; if the relay refused that, the
+     * next. A relay that refused is tried again when a tab is opened, and when a function gives another
+     * token, for which it is asked after 1 s at first, later every 60 s.
+     */
+    token?: string | Token
     /**
      * Where documents are kept: `"indexeddb"`, which all tabs of the origin share, is the default in
      * browsers; `"memory"` elsewhere. In Node.js also a file at a path, which is made if it is not
@@ -38,6 +48,9 @@ export interface RepoOptions {
     /** Whether the engine may run in a Worker; `true` where there are Workers. */
     worker?: boolean
 }
+
+/** Gives the token for a relay. */
+export type Token = (relay: string) => string | Promise<string>
 
 /** Which file keeps documents. */
 export interface FileOptions {
@@ -83,6 +96,7 @@ export class Repo {
     #leaving = new Map<string, DocHandle<unknown>>()
     #connections = new Map<string, ConnectionStatus>()
     #online = true
+    #token: RepoOptions["token"]
     #link: Link
     #journal: Journal | undefined
     #owner: HandleOwner
@@ -152,11 +166,13 @@ export class Repo {
             }
         }
         this.peerId = checkedPeer(options.peerId ?? `reconverge-${hex()}`)
-        const relays = (Array.isArray(relay) ? (relay as readonly string[]) : [relay as string]).map(checked)
-        for (const [option, value] of Object.entries({ name, token })) {
-            if (value === undefined || typeof value === "string") continue
-            throw new RepoError("failed", `the option "${option}" is a string`)
+        const given = Array.isArray(relay) ? (relay as readonly string[]) : [relay as string]
+        const relays = [...new Set(given.map(checked))]
+        if (typeof name !== "string") throw new RepoError("failed", 'the option "name" is a string')
+        if (!["undefined", "string", "function"].includes(typeof token)) {
+            throw new RepoError("failed", 'the option "token" is a string, or a function that gives one')
         }
+        this.#token = token
         if (name.endsWith(JOURNAL)) throw new RepoError("failed", `a name must not end with ${JOURNAL}`)
         const own = this.#storage(platform, options.storage)
         const why = own === undefined && options.storage !== "memory" ? whyUnable() : undefined
@@ -169,7 +185,9 @@ export class Repo {
         }
         // Elsewhere nobody expects that they are kept.
         if (why !== undefined && platform.workerSource !== undefined) this.#unkept = unkept(why)
-        const hostOptions = { name, relays, peerId: this.peerId, keeps, ...(token !== undefined && { token }) }
+        const shown = typeof token === "function" || token
+        const wishes = { relays, at: Date.now(), ...(shown && { token: shown }) }
+        const hostOptions = { ...wishes, name, peerId: this.peerId, keeps }
         const { workerSource: _, ...here } = platform
         this.#link = new Link(worker ? platform : here, hostOptions, own, {
             message: (message) => this.#message(message),
@@ -378,11 +396,16 @@ export class Repo {
 
     #message(message: HostMessage): void {
         if (message.type === "connection") {
-            const before = this.#owner.isConnected
-            this.#connections.set(message.connection.relay, message.connection)
-            this.#events.emit("connection", message.connection)
-            const after = this.#owner.isConnected
-            if (after !== before) for (const { handle } of [...this.#handles.values()]) handle.connected(after)
+            this.#connection(message.connection)
+        } else if (message.type === "relays") {
+            this.#online = message.online
+            const relays = message.connections.map(({ relay }) => relay)
+            for (const relay of [...this.#connections.keys()]) {
+                if (!relays.includes(relay)) this.#connection({ relay, state: "offline" }, true)
+            }
+            message.connections.forEach((connection) => this.#connection(connection))
+        } else if (message.type === "ask") {
+            void this.#give(message.relay)
         } else if (message.type === "problem") {
             this.#events.emit("problem", new RepoError("storage", message.message))
         } else if ("document" in message) {
@@ -396,6 +419,33 @@ export class Repo {
             }
             if (handle?.isNeeded === false) this.#left(handle)
         }
+    }
+
+    /** What is said again is no event. */
+    #connection(connection: ConnectionStatus, isGone = false): void {
+        const { relay, state, reason } = connection
+        const old = this.#connections.get(relay)
+        if (!isGone && old?.state === state && old.reason === reason) return
+        const before = this.#owner.isConnected
+        if (isGone) this.#connections.delete(relay)
+        else this.#connections.set(relay, connection)
+        this.#events.emit("connection", connection)
+        const after = this.#owner.isConnected
+        if (after !== before) for (const { handle } of [...this.#handles.values()]) handle.connected(after)
+    }
+
+    /** Gives the host the token that it asked for. */
+    async #give(relay: string): Promise<void> {
+        let token: string | undefined
+        let failure = ""
+        try {
+            const given: unknown = typeof this.#token === "function" ? await this.#token(relay) : this.#token
+            if (typeof given === "string") token = given
+            else failure = "the function gave no string"
+        } catch (error) {
+            failure = words(error)
+        }
+        this.#link.post({ type: "token", relay, token, failure })
     }
 
     #connected(before: number): Said[] {
@@ -431,9 +481,15 @@ function checkedPeer(peer: string): string {
     throw new RepoError("failed", "a peerId has 1 to 256 bytes, and no control characters")
 }
 
+/** In one spelling, since documents are kept for each relay by its name. */
 function checked(url: string): string {
-    const scheme = URL.canParse(url) ? new URL(url).protocol : undefined
-    if (scheme === "ws:" || scheme === "wss:") return url
+    if (URL.canParse(url)) {
+        const { protocol, href, host, hash } = new URL(url)
+        const isPlain = href === `${protocol}//${host}/${hash}`
+        if (protocol === "ws:" || protocol === "wss:") {
+            return isPlain ? `${protocol}//${host}` : href.slice(0, href.length - hash.length)
+        }
+    }
     throw new RepoError("failed", `${JSON.stringify(url)} is no url of a relay; one begins with ws:// or wss://`)
 }
 

@@ -135,15 +135,16 @@ export interface SyncStatus {
 
 /** The state of the connection to one relay. */
 export interface ConnectionStatus {
-    /** Its url, as it was given. */
+    /** Its url, in its shortest spelling. */
     readonly relay: string
     /**
      * `offline` while there is none: it is tried again by itself, first after up to 250 ms, later
      * after up to 30 s, and when there is a network again. `refused`: the relay wants no connection
-     * with this client, for the `reason`; it is not asked again before the repo is opened anew.
+     * with this client, for the `reason`; it is not asked again before something changed: see
+     * `token` of `RepoOptions`.
      */
     readonly state: "connected" | "connecting" | "offline" | "refused"
-    /** The relay's words. */
+    /** The relay's words; of one that is `offline`, why there is no token for it, or no socket. */
     readonly reason?: string
 }
 

@@ -9,7 +9,9 @@ use automerge::{ActorId, Automerge, ChangeHash, Cursor, ReadDoc, Span};
 use bytes::Bytes;
 use js_sys::{Array, Map, Uint8Array};
 use reconverge::difference;
-use reconverge::engine::{self, Closed, Config, Engine, FindError, Input, Output, Reading, Status};
+use reconverge::engine::{
+    self, Closed, Config, Engine, FindError, Input, Output, Reading, RelayId, Status,
+};
 use reconverge::history::Quarantined;
 use reconverge::id::{ConnectionId, DocumentId, PeerId};
 use reconverge::replica::{ChangeOptions, EditError, Replica};
@@ -160,7 +162,21 @@ impl Client {
         self.handle(now, Input::NetworkAvailable);
     }
 
-    /// These documents are in the stored outbox; said once, at the start.
+    /// From now on these are the relays, in this order: those that somebody wants, and those for which
+    /// only the outbox speaks.
+    #[wasm_bindgen(js_name = nameRelays)]
+    pub fn name_relays(&mut self, now: f64, wanted: Vec<String>, away: Vec<String>) {
+        let names = |names: Vec<String>| names.into_iter().map(Arc::from).collect();
+        self.engine.name_relays(at(now), names(wanted), names(away));
+    }
+
+    /// A relay that is not connected may be worth another try at once.
+    pub fn retry(&mut self, now: f64, relay: usize) {
+        self.engine.retry(at(now), RelayId(relay));
+    }
+
+    /// These documents are in the stored outbox; said at the start, and of others when they are put
+    /// there for a relay that is new.
     pub fn outbox(&mut self, now: f64, documents: Vec<String>) {
         let documents = documents.iter().filter_map(|id| id.parse().ok()).collect();
         self.handle(now, Input::Outbox(documents));
@@ -783,7 +799,7 @@ impl Client {
             let refused = Some(refused);
             writes.push(Write::Refused { relay, refused });
         }
-        writes.push(Write::Outbox(!self.engine.is_everywhere(&document)));
+        writes.push(Write::Outbox(self.engine.belongs_in_outbox(&document)));
         writes.push(Write::Record(record));
         Ok(Some(Batch {
             document,

@@ -268,19 +268,12 @@ impl Document {
         u32::from(self.storing.is_some()) + u32::from(self.opened.as_ref().is_some_and(unsaved))
     }
 
-    /// Whether a relay has acknowledged these changes, or all relays have and there is one.
-    pub(super) fn is_acknowledged(&self, changes: &[ChangeHash], by_all: bool) -> bool {
+    /// Whether this relay has acknowledged these changes.
+    pub(super) fn is_acknowledged(&self, changes: &[ChangeHash], relay: &OfRelay) -> bool {
         let Some(opened) = self.opened.as_ref().filter(|_| !changes.is_empty()) else {
             return false;
         };
-        let has = |relay: &OfRelay| {
-            relay.covers(changes) || opened.replica.includes(&relay.acknowledged, changes)
-        };
-        if by_all {
-            !self.relays.is_empty() && self.relays.iter().all(has)
-        } else {
-            self.relays.iter().any(has)
-        }
+        relay.covers(changes) || opened.replica.includes(&relay.acknowledged, changes)
     }
 
     /// Whether there is a relay that has everything.

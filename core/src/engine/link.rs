@@ -50,6 +50,8 @@ pub(super) enum State {
     Open(Box<Link>),
     /// Not tried again, for this reason.
     Refused(String),
+    /// Nobody wants a connection to it now; the outbox speaks for it all the same.
+    Away,
 }
 
 /// A connection on which both sides talk.
@@ -82,7 +84,7 @@ impl Relay {
         match &self.state {
             State::Connecting { connection, .. } => Some(*connection),
             State::Open(link) => Some(link.connection),
-            State::Waiting(_) | State::Refused(_) => None,
+            State::Waiting(_) | State::Refused(_) | State::Away => None,
         }
     }
 
@@ -100,6 +102,10 @@ impl Relay {
         }
     }
 
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self.state, State::Away)
+    }
+
     /// When something is due.
     pub(super) fn deadline(&self) -> Option<Duration> {
         match &self.state {
@@ -107,7 +113,7 @@ impl Relay {
             State::Connecting { deadline, .. } => Some(*deadline),
             State::Open(link) if link.pinged => Some(link.heard_at + SILENCE_MAX),
             State::Open(link) => Some(link.heard_at + PING_AFTER),
-            State::Refused(_) => None,
+            State::Refused(_) | State::Away => None,
         }
     }
 
@@ -115,7 +121,7 @@ impl Relay {
     pub(super) fn is_out_of_reach(&self) -> bool {
         match &self.state {
             State::Waiting(_) => self.failures > 0,
-            State::Refused(_) => true,
+            State::Refused(_) | State::Away => true,
             State::Connecting { .. } => self.failures > 0,
             State::Open(_) => false,
         }

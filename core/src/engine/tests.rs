@@ -279,6 +279,9 @@ impl World {
         match output {
             Output::Connect(relay, connection) => {
                 client.connects.push(self.now);
+                let name = &client.engine.relays[relay.0].name;
+                let place = name.trim_start_matches("relay-").parse();
+                let relay = RelayId(place.expect("as names() makes them"));
                 let relay_is = &self.relays[relay.0];
                 let away = relay_is.down || relay_is.only.is_some_and(|only| only != at);
                 let input = if away {
@@ -1758,4 +1761,96 @@ fn whatever_is_cut_all_agree_in_the_end() {
             assert_eq!(relay.has(id), heads, "seed {seed}");
         }
     }
+}
+
+/// Names the relays of a client anew, as its storage knows before.
+fn name_relays(world: &mut World, client: usize, wanted: &[usize], away: &[usize]) {
+    let names = names(world.relays.len());
+    let named = |places: &[usize]| -> Vec<Arc<str>> {
+        places.iter().map(|place| names[*place].clone()).collect()
+    };
+    let all: Vec<_> = wanted.iter().chain(away).copied().collect();
+    let client = &mut world.clients[client];
+    client.storage.name_relays(&named(&all)).unwrap();
+    let engine = &mut client.engine;
+    engine.name_relays(world.now, named(wanted), named(away));
+    engine.handle(world.now, Input::Outbox(client.storage.outbox().unwrap()));
+    world.settle();
+}
+
+#[test]
+fn relays_come_and_go_while_it_runs() {
+    let mut world = World::new(3);
+    let ann = world.join(&storage());
+    name_relays(&mut world, ann, &[1], &[]);
+    let [kept, released] = [world.create(ann), world.create(ann)];
+    for id in [kept, released] {
+        world.put(ann, id, "key", 1);
+    }
+    world.settle();
+    world.clients[ann].engine.let_go(&released);
+    world.run(RELEASE_AFTER * 2);
+    assert!(world.clients[ann].engine.is_released(&released));
+    assert!(world.clients[ann].engine.is_everywhere(&kept));
+    assert!(world.relays[0].documents.is_empty() && world.relays[2].documents.is_empty());
+    // A new one gets all, also what is not in memory, and takes another's place.
+    name_relays(&mut world, ann, &[2, 1], &[]);
+    let engine = |world: &World| -> Vec<bool> {
+        let connected = |relay| world.clients[ann].engine.is_connected(RelayId(relay));
+        (0..3).map(connected).collect()
+    };
+    assert_eq!(engine(&world), [true, true, false]);
+    for id in [kept, released] {
+        assert_eq!(world.relays[2].has(id), world.relays[1].has(id));
+    }
+    world.run(ACKNOWLEDGEMENT_DELAY);
+    let storage = world.clients[ann].storage.clone();
+    assert_eq!(storage.outbox().unwrap(), []);
+    // Nobody waits for one that is away; the outbox does.
+    name_relays(&mut world, ann, &[2], &[1]);
+    assert_eq!(engine(&world), [true, false, false]);
+    world.put(ann, kept, "key", 2);
+    world.settle();
+    let heads = world.heads(ann, kept);
+    assert_eq!(world.status(ann, kept), Status::Saved);
+    assert!(world.clients[ann].engine.is_everywhere(&kept));
+    assert!(
+        world.clients[ann]
+            .engine
+            .is_acknowledged(&kept, &heads, true)
+    );
+    assert!(world.clients[ann].engine.belongs_in_outbox(&kept));
+    world.run(ACKNOWLEDGEMENT_DELAY);
+    assert_eq!(storage.outbox().unwrap(), [kept]);
+    name_relays(&mut world, ann, &[1], &[2]);
+    assert_eq!(engine(&world), [true, false, false]);
+    assert_eq!(world.relays[1].has(kept), heads);
+    // Gone is gone.
+    name_relays(&mut world, ann, &[0], &[]);
+    world.put(ann, kept, "key", 3);
+    world.run(ACKNOWLEDGEMENT_DELAY);
+    assert_eq!(world.relays[0].has(kept), world.heads(ann, kept));
+    assert_eq!(world.relays[1].has(kept), heads);
+    assert_eq!(storage.outbox().unwrap(), []);
+    name_relays(&mut world, ann, &[], &[]);
+    assert_eq!(world.status(ann, kept), Status::Offline);
+}
+
+#[test]
+fn a_relay_that_refused_is_tried_again_when_told_so() {
+    let mut world = World::new(1);
+    world.relays[0].rejects = true;
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    world.run(BACKOFF_MAX * 2);
+    assert!(matches!(world.status(ann, id), Status::Refused(_)));
+    assert_eq!(world.clients[ann].connects.len(), 1);
+    world.relays[0].rejects = false;
+    world.clients[ann].engine.retry(world.now, RelayId(0));
+    world.settle();
+    assert_eq!(world.status(ann, id), Status::Saved);
+    world.clients[ann].engine.retry(world.now, RelayId(0));
+    world.clients[ann].engine.retry(world.now, RelayId(9));
+    world.settle();
+    assert_eq!(world.clients[ann].connects.len(), 2);
 }

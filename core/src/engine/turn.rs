@@ -43,7 +43,9 @@ impl Engine {
         while self.loads < LOADS_MAX
             && let Some(document) = self.outbox_waiting.pop_front()
         {
-            if !self.documents.contains_key(&document) {
+            if self.documents.contains_key(&document) {
+                self.recall(document, Reading::History);
+            } else {
                 self.load(document, Reading::History);
             }
         }
@@ -719,6 +721,7 @@ impl Engine {
         let (mut reason, mut hope) = (None, false);
         for (relay, of_relay) in self.relays.iter().zip(&document.relays) {
             match &relay.state {
+                State::Away => {}
                 State::Refused(why) => reason = Some(why.clone()),
                 _ if let Some(refused) = &of_relay.refused => {
                     reason = Some(refused.reason.clone());

@@ -27,6 +27,7 @@ import {
 } from "./protocol.js"
 import { Socket, type MakeWebSocket } from "./socket.js"
 import { EngineError, View } from "./view.js"
+import { Wanted, type Found, type Wishes } from "./wanted.js"
 
 /** What a host gets from the place where it runs. */
 export interface Surroundings {
@@ -85,8 +86,22 @@ interface Page {
     readonly resuming: Map<string, Promise<void>>
     /** Documents that it cannot go on with, and why: nothing true can be answered about its edits. */
     readonly lost: Map<string, CallError>
+    /** The tokens that it was asked for. */
+    readonly asked: Map<string, Asked>
     /** It is gone, and what it edited is being made and stored: it is let go of after that. */
     isLeaving?: boolean
+}
+
+/** A token that a page was asked for. */
+interface Asked {
+    readonly given: Promise<string>
+    readonly give: (token: string | undefined, failure: string) => void
+}
+
+/** A connection, from when it is asked for. */
+interface Line {
+    readonly relay: string
+    socket?: Socket
 }
 
 /** A call that failed for a reason that the caller can tell apart. */
@@ -118,8 +133,16 @@ export class Host {
     #makingIn = new Map<string, Promise<unknown>>()
     #options: HostOptions
     #webSocket: MakeWebSocket
-    #sockets = new Map<number, { socket: Socket; relay: number }>()
-    #connections: ConnectionStatus[]
+    #lines = new Map<number, Line>()
+    #wanted = new Wanted()
+    /** Those that the engine has, in its order. */
+    #relays: string[]
+    #connections = new Map<string, ConnectionStatus>()
+    /** One after the other, other relays are named in storage. */
+    #naming: Promise<unknown> = Promise.resolve()
+    #awayTimer: ReturnType<typeof setTimeout> | undefined
+    /** Of relays that refused: how long to wait before a page is asked for another token, and for that. */
+    #renewals = new Map<string, { ms: number; timer?: ReturnType<typeof setTimeout> }>()
     #pages = new Set<Page>()
     #shown = new Map<string, Shown>()
     #finders = new Map<string, ((failure?: CallError) => void)[]>()
@@ -137,6 +160,7 @@ export class Host {
     /** Connections that were asked for while there should be none. */
     #withheld: number[] = []
     #closed = false
+    #attached: (page: Page) => void = () => {}
     /** The view whose page asked for what is being done. */
     #acting: View | undefined
     /** The document that the engine was asked to work on last, to be named if it traps. */
@@ -151,13 +175,17 @@ export class Host {
         await start(module)
         if (options.keeps) await checkFormat(storage)
         const storageId = options.keeps ? await named(storage, STORAGE_ID) : ""
-        await nameRelays(storage, options.relays)
+        // Other tabs, which may want these, are not heard yet.
+        const away = journal === undefined ? [] : (await namedRelays(storage)).filter(isNoneOf(options.relays))
+        const relays = [...options.relays, ...away]
+        await nameRelays(storage, relays)
         await forgetUntold(storage, journal)
         const outbox = (await storage.keys(["outbox"])).map((key) => key[1] ?? "")
         const session = hex()
         const client = new Client(options.peerId, storageId, session, [...options.relays], Math.random())
         const host = new Host(client, storage, options, webSocket)
         host.#journal = journal
+        host.#setRelays(options.relays, away)
         storage.onlost = () => void host.#writeAgain(storageId)
         host.#run(() =>
             host.#client.outbox(
@@ -174,16 +202,23 @@ export class Host {
         this.#storage = storage
         this.#options = options
         this.#webSocket = webSocket
-        this.#connections = options.relays.map((relay) => ({ relay, state: "connecting" }))
+        this.#relays = [...options.relays]
+        // It can be asked when it listens.
+        const own = new Promise<Page>((resolve) => (this.#attached = resolve))
+        this.#wanted.add(this, options, async (relay) => this.#ask(await own, relay))
     }
 
     /** Serves a page. Gives what ends that. */
-    attach(port: Port<HostMessage, PageMessage>, name = ""): () => void {
-        const page: Page = { name, port, calls: new Map(), resuming: new Map(), lost: new Map() }
+    attach(port: Port<HostMessage, PageMessage>, name = "", wishes?: Wishes): () => void {
+        const page = newPage(name, port)
         this.#pages.add(page)
         port.onmessage = (message) => this.#heed(() => this.#message(page, message))
         port.post({ type: "welcome" })
-        for (const connection of this.#connections) port.post({ type: "connection", connection })
+        if (wishes !== undefined && name !== "") {
+            this.#wanted.add(page, wishes, (relay) => this.#ask(page, relay))
+            this.#want()
+            for (const relay of wishes.relays) void this.#retry(relay)
+        }
         return () => this.#detach(page)
     }
 
@@ -191,8 +226,9 @@ export class Host {
     wake(isOtherNetwork = false): void {
         if (!this.#online) return
         // What went over the old network may be dead without anybody noticing.
-        if (isOtherNetwork) for (const connection of [...this.#sockets.keys()]) this.#lose(connection)
+        if (isOtherNetwork) for (const connection of [...this.#lines.keys()]) this.#lose(connection)
         this.#heed(() => this.#client.networkAvailable(now()))
+        for (const relay of [...this.#renewals.keys()]) void this.#retry(relay)
     }
 
     /** Ends the host. What is not stored is tried to be. */
@@ -212,14 +248,19 @@ export class Host {
         this.#closed = true
         hosts.delete(this)
         clearTimeout(this.#timer)
-        for (const { socket } of this.#sockets.values()) socket.close()
-        this.#sockets.clear()
+        clearTimeout(this.#awayTimer)
+        for (const { timer } of this.#renewals.values()) clearTimeout(timer)
+        for (const { socket } of this.#lines.values()) socket?.close()
+        this.#lines.clear()
     }
 
     #detach(page: Page): void {
         if (!this.#pages.delete(page)) return
         for (const call of page.calls.values()) call.abort()
+        for (const { give } of page.asked.values()) give(undefined, "its tab is gone")
         page.port.close()
+        this.#wanted.remove(page)
+        if (!this.#closed) this.#want()
         const isKept = this.#journal !== undefined && page.name !== ""
         page.isLeaving = isKept
         let take = (): void => {}
@@ -246,7 +287,7 @@ export class Host {
         const port = { post: () => {}, onmessage: undefined, close: () => {} }
         for (const name of names) {
             if (isAlive(name)) continue
-            this.#takeUpOf({ name, port, calls: new Map(), resuming: new Map(), lost: new Map() })
+            this.#takeUpOf(newPage(name, port))
         }
         return names.filter(isAlive)
     }
@@ -449,7 +490,7 @@ export class Host {
                 const { connection, bytes, reads } = output
                 const sent = (): void => this.#heed(() => this.#client.sent(now(), connection, reads))
                 // Later, because the engine is being polled.
-                this.#sockets.get(connection)?.socket.send(bytes, () => queueMicrotask(sent))
+                this.#lines.get(connection)?.socket?.send(bytes, () => queueMicrotask(sent))
                 return
             }
             case "ping": {
@@ -457,7 +498,7 @@ export class Host {
                 // waits in the socket.
                 const { connection } = output
                 const isOwed = [...this.#shown.values()].some(({ status }) => status.state === "saving")
-                const isFlushed = this.#sockets.get(connection)?.socket.isFlushed ?? false
+                const isFlushed = this.#lines.get(connection)?.socket?.isFlushed ?? false
                 if (isFlushed && !isOwed) this.#client.pong(now(), connection)
                 return
             }
@@ -588,7 +629,7 @@ export class Host {
     async #writeAgain(storageId: string): Promise<void> {
         if (this.#closed) return
         const kept = this.#client.documents().flatMap((document) => this.#client.kept(document) as StorageWrite[])
-        const ours = [{ put: STORAGE_ID, data: encode(storageId) }, namesOf(this.#options.relays)]
+        const ours = [{ put: STORAGE_ID, data: encode(storageId) }, namesOf(this.#relays)]
         const lost = "local storage was deleted, by the browser or its user"
         try {
             await this.#storage.commit([...ours, ...kept])
@@ -637,46 +678,186 @@ export class Host {
 
     // Relays.
 
-    #connect(relay: number, connection: number): void {
-        const url = this.#options.relays[relay] ?? ""
+    #connect(place: number, connection: number): void {
+        const relay = this.#relays[place] ?? ""
         if (!this.#online) {
             this.#withheld.push(connection)
             return
         }
-        this.#connection(relay, { relay: url, state: "connecting" })
-        const socket = new Socket(this.#webSocket, url, this.#options.token, {
-            opened: () => this.#heed(() => this.#client.connected(now(), connection)),
-            message: (bytes) => {
-                const shown = this.#connections[relay]
-                if (shown?.state !== "connected") this.#connection(relay, { relay: url, state: "connected" })
-                this.#heed(() => this.#client.frame(now(), connection, bytes))
-            },
-            closed: (refused) => {
-                this.#sockets.delete(connection)
-                this.#connection(relay, refusal(url, refused))
-                this.#heed(() => this.#client.closed(now(), connection, refused))
-            },
-        })
-        this.#sockets.set(connection, { socket, relay })
+        const line: Line = { relay }
+        this.#lines.set(connection, line)
+        this.#connection({ relay, state: "connecting" })
+        const end = (status: ConnectionStatus): void => {
+            if (this.#lines.get(connection) !== line) return
+            this.#lines.delete(connection)
+            this.#connection(status)
+            const refused = status.state === "refused" ? status.reason : undefined
+            this.#heed(() => this.#client.closed(now(), connection, refused))
+            if (refused !== undefined) this.#renew(relay)
+        }
+        const dial = ({ token, reason }: Found): void => {
+            if (this.#lines.get(connection) !== line) return
+            if (token === undefined) return end(refusal(relay, reason ?? "the relay refuses the connection"))
+            line.socket = new Socket(this.#webSocket, relay, token, {
+                opened: () => this.#heed(() => this.#client.connected(now(), connection)),
+                message: (bytes) => {
+                    if (this.#connections.get(relay)?.state !== "connected") {
+                        this.#forgetRenewal(relay)
+                        this.#connection({ relay, state: "connected" })
+                    }
+                    this.#heed(() => this.#client.frame(now(), connection, bytes))
+                },
+                closed: (refused) => {
+                    if (refused !== undefined) this.#wanted.refuse(relay, token, refused)
+                    end(refusal(relay, refused))
+                },
+            })
+        }
+        const fail = (error: unknown): void => end({ relay, state: "offline", reason: words(error) })
+        this.#wanted.find(relay).then(dial).catch(fail)
     }
 
     #disconnect(connection: number): void {
         this.#withheld = this.#withheld.filter((other) => other !== connection)
-        const found = this.#sockets.get(connection)
-        if (found === undefined) return
-        found.socket.close()
-        this.#sockets.delete(connection)
-        this.#connection(found.relay, refusal(this.#options.relays[found.relay] ?? "", undefined))
+        const line = this.#lines.get(connection)
+        if (line === undefined) return
+        line.socket?.close()
+        this.#lines.delete(connection)
+        this.#connection(refusal(line.relay, undefined))
     }
 
-    #connection(relay: number, connection: ConnectionStatus): void {
-        this.#connections[relay] = connection
+    #connection(connection: ConnectionStatus): void {
+        // One that is gone is not told of any more.
+        if (!this.#connections.has(connection.relay)) return
+        this.#connections.set(connection.relay, connection)
         this.#tell({ type: "connection", connection })
+    }
+
+    /** Asks a page for a token. What it gives too late is there for the next who asks. */
+    async #ask(page: Page, relay: string): Promise<string> {
+        let asked = page.asked.get(relay)
+        if (asked === undefined) {
+            let give: Asked["give"] = () => {}
+            const given = new Promise<string>((resolve, reject) => {
+                give = (token, failure) => {
+                    if (token === undefined) reject(new Error(`there is no token: ${failure}`))
+                    else resolve(token)
+                }
+            })
+            page.asked.set(relay, (asked = { given, give }))
+            page.port.post({ type: "ask", relay })
+        }
+        let timer: ReturnType<typeof setTimeout> | undefined
+        let isLate = false
+        const late = new Promise<undefined>((resolve) => {
+            timer = setTimeout(() => resolve(void (isLate = true)), TOKEN_MS_MAX)
+        })
+        try {
+            const token = await Promise.race([asked.given, late])
+            if (token === undefined) throw new Error(`there is no token: it takes more than ${TOKEN_MS_MAX / 1000} s`)
+            return token
+        } finally {
+            clearTimeout(timer)
+            if (isLate) asked.given.then(() => this.#retry(relay)).catch(() => page.asked.delete(relay))
+            else page.asked.delete(relay)
+        }
+    }
+
+    /** Tries a relay at once that is not connected, if there is a token that it did not refuse. */
+    async #retry(relay: string): Promise<void> {
+        const isTried = (): boolean => [...this.#lines.values()].some((line) => line.relay === relay)
+        const isVain = (): boolean => this.#closed || !this.#online || isTried() || !this.#connections.has(relay)
+        if (isVain()) return
+        const found = await this.#wanted.find(relay).catch((): Found => ({}))
+        if (isVain()) return
+        const { token } = found
+        if (token === undefined) return this.#wanted.isAsked(relay) ? this.#renew(relay) : undefined
+        const retry = (): void => this.#client.retry(now(), this.#relays.indexOf(relay))
+        this.#wanted.using(relay, token, () => this.#heed(retry))
+    }
+
+    /** After a refusal: another page may have another token, and one that is asked another each time. */
+    #renew(relay: string): void {
+        const { ms, timer } = this.#renewals.get(relay) ?? { ms: 0 }
+        clearTimeout(timer)
+        const next = Math.min(Math.max(2 * ms, RENEW_MS_MIN), RENEW_MS_MAX)
+        this.#renewals.set(relay, { ms: next, timer: setTimeout(() => void this.#retry(relay), ms) })
+    }
+
+    #forgetRenewal(relay: string): void {
+        clearTimeout(this.#renewals.get(relay)?.timer)
+        this.#renewals.delete(relay)
+    }
+
+    /** Pages came or went: connects what they want now. What is new is named in storage first. */
+    #want(): void {
+        const { relays } = this.#wanted
+        const known = relays.filter((relay) => this.#relays.includes(relay))
+        const away = this.#relays.filter(isNoneOf(relays))
+        const isSame = known.length === relays.length && this.#connections.size === relays.length
+        if (isSame && known.every((relay) => this.#connections.has(relay))) return
+        this.#setRelays(known, away)
+        this.#name()
+    }
+
+    #name(isForgetting = false): void {
+        const name = (): Promise<void> => this.#nameNow(isForgetting)
+        this.#naming = this.#naming.then(name).catch((error: unknown) => {
+            // Until the storage knows, none is forgotten; a new one that it does not know is new to the next
+            // host, too.
+            this.#setRelays(this.#wanted.relays, this.#relays.filter(isNoneOf(this.#wanted.relays)))
+            this.#tell({ type: "problem", message: `local storage: ${words(error)}` })
+            this.#nameLater()
+        })
+    }
+
+    #nameLater(): void {
+        clearTimeout(this.#awayTimer)
+        if (!this.#closed) this.#awayTimer = setTimeout(() => this.#name(true), AWAY_MS)
+    }
+
+    async #nameNow(isForgetting: boolean): Promise<void> {
+        const { relays } = this.#wanted
+        const away = isForgetting ? [] : this.#relays.filter(isNoneOf(relays))
+        const added = await nameRelays(this.#storage, [...relays, ...away])
+        if (this.#closed) return
+        const now = this.#wanted.relays
+        const names = [...relays, ...away]
+        const isNow = (relay: string): boolean => now.includes(relay)
+        this.#setRelays(names.filter(isNow), names.filter(isNoneOf(now)), added)
+        if (now.some(isNoneOf(names))) this.#name()
+    }
+
+    /** The engine has these from now on, and what was put into the outbox for them. */
+    #setRelays(wanted: readonly string[], away: readonly string[], outbox: readonly string[] = []): void {
+        this.#relays = [...wanted, ...away]
+        const before = this.#connections
+        this.#connections = new Map(wanted.map((relay) => [relay, before.get(relay) ?? { relay, state: "connecting" }]))
+        for (const relay of away) this.#forgetRenewal(relay)
+        if (away.length > 0) this.#nameLater()
+        this.#heed(() => {
+            this.#client.nameRelays(now(), [...wanted], [...away])
+            if (outbox.length > 0)
+                this.#client.outbox(
+                    now(),
+                    outbox.filter((document) => !this.#avoids(document)),
+                )
+        })
+        this.#tellRelays()
+    }
+
+    #tellRelays(): void {
+        this.#tell(this.#relaysNow)
+    }
+
+    get #relaysNow(): HostMessage {
+        return { type: "relays", connections: [...this.#connections.values()], online: this.#online }
     }
 
     #setOnline(online: boolean): void {
         if (online === this.#online) return
         this.#online = online
+        this.#tellRelays()
         if (online) {
             // The engine would wait for them until it gives them up.
             for (const connection of this.#withheld.splice(0)) {
@@ -684,7 +865,7 @@ export class Host {
             }
             return this.wake()
         }
-        for (const connection of [...this.#sockets.keys()]) this.#lose(connection)
+        for (const connection of [...this.#lines.keys()]) this.#lose(connection)
     }
 
     #lose(connection: number): void {
@@ -767,6 +948,11 @@ export class Host {
             case "bye":
                 return this.#detach(page)
             case "hello":
+                // Its Worker said nothing to it that counts before.
+                if (page.name === "") this.#attached(page)
+                return page.port.post(this.#relaysNow)
+            case "token":
+                return page.asked.get(message.relay)?.give(message.token, message.failure)
         }
     }
 
@@ -1166,6 +1352,16 @@ interface Untold {
     readonly at: number
 }
 
+/** Relays that no page wants any more are named so long: a tab may be reloading, or not heard yet. */
+const AWAY_MS = 10_000
+
+/** A page that takes longer to give a token may be frozen. */
+const TOKEN_MS_MAX = 4_000
+
+/** Between two times that a page is asked for another token than those that were refused. */
+const RENEW_MS_MIN = 1_000
+const RENEW_MS_MAX = 60_000
+
 /** Nobody cancels it. */
 const NOBODY = new AbortController().signal
 
@@ -1325,17 +1521,29 @@ async function named(storage: Storage, key: string[]): Promise<string> {
 
 /**
  * The outbox speaks for the relays that were named. What another one has is not known, so all
- * documents are put into the outbox for it.
+ * documents are put into the outbox for it, and their names given.
  */
-async function nameRelays(storage: Storage, relays: readonly string[]): Promise<void> {
-    const stored = await storage.load(RELAYS)
-    const before = stored ? (JSON.parse(decode(stored)) as string[]) : []
-    const isNew = relays.some((relay) => !before.includes(relay))
-    if (!isNew && before.length === relays.length) return
+async function nameRelays(storage: Storage, relays: readonly string[]): Promise<string[]> {
+    const before = await namedRelays(storage)
+    const isNew = relays.some(isNoneOf(before))
+    if (!isNew && before.length === relays.length) return []
     const writes = [namesOf(relays)]
-    if (isNew) {
-        const ids = new Set((await storage.keys(["documents"])).map((documentKey) => documentKey[1] ?? ""))
-        for (const id of ids) writes.push({ put: ["outbox", id], data: new Uint8Array() })
-    }
+    const ids = new Set(isNew ? (await storage.keys(["documents"])).map((documentKey) => documentKey[1] ?? "") : [])
+    for (const id of ids) writes.push({ put: ["outbox", id], data: new Uint8Array() })
     await storage.commit(writes)
+    return [...ids]
+}
+
+async function namedRelays(storage: Storage): Promise<string[]> {
+    const stored = await storage.load(RELAYS)
+    return stored ? (JSON.parse(decode(stored)) as string[]) : []
+}
+
+const isNoneOf =
+    (names: readonly string[]) =>
+    (name: string): boolean =>
+        !names.includes(name)
+
+function newPage(name: string, port: Port<HostMessage, PageMessage>): Page {
+    return { name, port, calls: new Map(), resuming: new Map(), lost: new Map(), asked: new Map() }
 }

@@ -15,14 +15,12 @@ import type {
     Span,
     SyncState,
 } from "../types.js"
+import type { Wishes } from "./wanted.js"
 
 /** How a host is started. */
-export interface HostOptions {
+export interface HostOptions extends Wishes {
     /** Names the database, the lock and the channels. */
     readonly name: string
-    /** WebSocket urls, without tokens. */
-    readonly relays: readonly string[]
-    readonly token?: string
     readonly peerId: string
     /** Documents are kept by the browser, and by nobody else. */
     readonly keeps: boolean
@@ -120,7 +118,10 @@ export interface Failure {
 }
 
 export type PageMessage =
-    | { readonly type: "hello"; readonly page: string }
+    /** It wants to know what is so, before anything changes. */
+    | { readonly type: "hello" }
+    /** The token that it was asked for, or why it gives none. */
+    | { readonly type: "token"; readonly relay: string; readonly token: string | undefined; readonly failure: string }
     | { readonly type: "bye" }
     /** Somebody looks at the page, or there is a network again. */
     | { readonly type: "wake"; readonly isOtherNetwork: boolean }
@@ -177,6 +178,10 @@ export type HostMessage =
     | { readonly type: "undoable"; readonly document: string; readonly undo: boolean; readonly redo: boolean }
     | { readonly type: "deleted"; readonly document: string }
     | { readonly type: "connection"; readonly connection: ConnectionStatus }
+    /** All that there are, and whether any page said that there should be none. */
+    | { readonly type: "relays"; readonly connections: readonly ConnectionStatus[]; readonly online: boolean }
+    /** A connection is about to be made, with a token of this page. */
+    | { readonly type: "ask"; readonly relay: string }
     | { readonly type: "problem"; readonly message: string }
 
 /** One end of the way between a page and a host. */

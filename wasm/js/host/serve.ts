@@ -7,6 +7,7 @@
 
 import type { Host } from "./host.js"
 import type { HostMessage, PageMessage, Port } from "./protocol.js"
+import type { Wishes } from "./wanted.js"
 
 export const hostLock = (name: string): string => `reconverge:${name}`
 export const pageLock = (name: string, page: string): string => `reconverge:${name}:${page}`
@@ -15,7 +16,7 @@ export const pageLock = (name: string, page: string): string => `reconverge:${na
 export type Announcement =
     | { readonly type: "host" }
     /** Each hello names a channel of its own. */
-    | { readonly type: "hello"; readonly page: string; readonly channel: string }
+    | { readonly type: "hello"; readonly page: string; readonly channel: string; readonly wishes: Wishes }
 
 export function commonChannel(name: string): BroadcastChannel {
     return new BroadcastChannel(`reconverge:${name}`)
@@ -66,9 +67,9 @@ export function serveTabs(host: Host, name: string): () => void {
         common.onmessage = ({ data }) => {
             const message = data as Announcement
             if (message.type !== "hello") return
-            const { page, channel } = message
+            const { page, channel, wishes } = message
             detach.get(page)?.()
-            const off = host.attach(channelPort<HostMessage, PageMessage>(name, channel), page)
+            const off = host.attach(channelPort<HostMessage, PageMessage>(name, channel), page, wishes)
             detach.set(page, off)
             whenGone(page, () => {
                 if (detach.get(page) === off) detach.delete(page)

@@ -23,10 +23,10 @@ export class Socket {
     #unsent: (() => void)[] = []
     #timer: ReturnType<typeof setTimeout> | undefined
 
-    constructor(make: MakeWebSocket, url: string, token: string | undefined, events: SocketEvents) {
+    constructor(make: MakeWebSocket, url: string, token: string, events: SocketEvents) {
         const address = new URL(url)
         // Browsers send no headers with it.
-        if (token !== undefined) address.searchParams.set("token", token)
+        if (token !== "") address.searchParams.set("token", token)
         this.#socket = make(address.href)
         this.#socket.binaryType = "arraybuffer"
         this.#socket.onopen = () => {
