@@ -151,7 +151,7 @@ pub enum Output {
     Disconnect(ConnectionId),
     /// Send a message, after those before it.
     Send(ConnectionId, Frame),
-    /// Send a WebSocket ping.
+    /// Send a WebSocket ping, or where that cannot be done what [`Engine::ping`] gives.
     Ping(ConnectionId),
     /// Read a document by [`load`], and build its contents if so told.
     Load {
@@ -658,6 +658,14 @@ impl Engine {
 
 /// Relays.
 impl Engine {
+    /// A message that the relay answers, in place of a WebSocket ping; `None` if it does not.
+    #[must_use]
+    pub fn ping(&self, connection: ConnectionId) -> Option<Vec<u8>> {
+        let relay = self.relay_of(connection)?;
+        let link = self.relays[relay.0].link()?;
+        link.answers_pings.then(|| link.session.ping())
+    }
+
     fn relay_of(&self, connection: ConnectionId) -> Option<RelayId> {
         let is = |relay: &Relay| relay.connection() == Some(connection);
         self.relays.iter().position(is).map(RelayId)
@@ -740,7 +748,9 @@ impl Engine {
             State::Waiting(_) | State::Refused(_) | State::Away => return,
         };
         match session.handle(frame) {
-            Ok(ServerEvent::Joined { peer, .. }) => self.joined(relay, peer),
+            Ok(ServerEvent::Joined {
+                peer, reconverge, ..
+            }) => self.joined(relay, peer, reconverge >= protocol::PINGS_SINCE),
             Ok(ServerEvent::Rejected { reason, joining }) => {
                 self.outputs.push_back(Output::Disconnect(connection));
                 let closed = if joining {
@@ -848,7 +858,7 @@ impl Engine {
         }
     }
 
-    fn joined(&mut self, relay: RelayId, peer: PeerId) {
+    fn joined(&mut self, relay: RelayId, peer: PeerId, answers_pings: bool) {
         let waiting = State::Waiting(self.now);
         let state = std::mem::replace(&mut self.relays[relay.0].state, waiting);
         let State::Connecting {
@@ -866,6 +876,7 @@ impl Engine {
             since: self.now,
             heard_at: self.now,
             pinged: false,
+            answers_pings,
             in_flight: 0,
             reads: HashMap::new(),
             blocked: BTreeSet::new(),

@@ -6,8 +6,9 @@
 //! claims, and every field has a largest length or count, which [`limits`] lists.
 //!
 //! Extensions travel as extra keys in `peerMetadata`; unknown keys are skipped. A new message type
-//! is never sent to a peer that did not ask for it: `samod` closes the connection on one. There is
-//! one, [`Refused`], for peers whose metadata has `reconverge: 1`.
+//! is never sent to a peer that did not ask for it: `samod` closes the connection on one. There are
+//! [`Refused`], for clients whose metadata has at least `reconverge: 1`, and [`Message::Ping`], for
+//! servers from `reconverge: 2` on, which answer with [`Message::Pong`].
 
 mod codec;
 pub mod limits;
@@ -25,6 +26,12 @@ pub use sync::{Bloom, ChangeHash, Flags, Have, SyncMessage, Version, encode_sync
 
 /// The only version of the automerge-repo protocol in use.
 pub const PROTOCOL_VERSION: &str = "1";
+
+/// The version of our extensions, as `reconverge` in the metadata.
+pub const EXTENSIONS: u64 = 2;
+
+/// The first version whose servers answer a [`Message::Ping`].
+pub const PINGS_SINCE: u64 = 2;
 
 /// Why bytes from a peer are not a message. The peer must act: its connection is closed, unless it is
 /// a sync message that [exceeds a limit](ProtocolError::is_of_its_document).

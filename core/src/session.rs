@@ -71,6 +71,11 @@ pub enum Event<'a> {
     },
     /// It tells heads that it heard of.
     RemoteHeads(RemoteHeads<'a>),
+    /// It asks whether we are there; browsers have no other way.
+    Ping {
+        /// The frame to answer with.
+        reply: Vec<u8>,
+    },
     /// It says goodbye.
     Left,
     /// Nothing, for this reason.
@@ -112,6 +117,7 @@ impl Session {
             Message::Ephemeral(ephemeral) => ephemeral.sender,
             Message::DocUnavailable { sender, .. }
             | Message::RemoteSubscriptionChange { sender, .. }
+            | Message::Ping { sender }
             | Message::Leave { sender } => sender,
             Message::RemoteHeadsChanged(remote) => remote.sender,
             _ => {
@@ -134,6 +140,12 @@ impl Session {
             }
             Message::RemoteHeadsChanged(remote) => Event::RemoteHeads(remote),
             Message::Leave { .. } => Event::Left,
+            Message::Ping { sender } => Event::Ping {
+                reply: protocol::encode(&Message::Pong {
+                    sender: self.local.peer.as_str(),
+                    target: sender,
+                }),
+            },
             _ => Event::Unavailable,
         })
     }
@@ -164,7 +176,7 @@ impl Session {
             metadata: PeerMetadata {
                 storage_id: Some((&*self.local.storage_id).into()),
                 is_ephemeral: false,
-                reconverge: 1,
+                reconverge: protocol::EXTENSIONS,
             },
         });
         let keeps = metadata.storage_id.filter(|_| !metadata.is_ephemeral);

@@ -637,6 +637,7 @@ impl Peer {
                     });
                 }
             }
+            (from, Event::Ping { reply }) => from.outbox.answer(reply),
             (_, Event::Left) => {
                 return Err(Closing {
                     code: 1000,

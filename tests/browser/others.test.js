@@ -281,3 +281,29 @@ for (const options of [{ token: 1 }, { token: null }]) {
     assert.equal(message, 'the option "token" is a string, or a function that gives one')
   })
 }
+
+story("a connection that is dead though nothing is owed is noticed within 45 s", async world => {
+  world.expect(/WebSocket is closed before/)
+  const { gates: [gate], tab } = await setting(world, undefined)
+  const page = await tab()
+  // In the page, whose clock a test can set.
+  await page.clock.install()
+  await open(page, { worker: false, relay: gate.url })
+  await create(page, {})
+  await synced(page)
+  const states = () => connections(page).then(all => all.map(({ state }) => state))
+  // Silence alone is no death: the relay is asked, and answers.
+  for (let i = 0; i < 5; i++) {
+    const before = gate.heard
+    await page.clock.runFor(21_000)
+    await until("the relay to answer", () => gate.heard > before)
+    assert.deepEqual(await states(), ["connected"])
+  }
+  assert.equal(gate.shown.length, 1)
+  gate.silent = true
+  await page.clock.runFor(45_000)
+  await until("the connection to be given up", async () => (await states())[0] !== "connected")
+  gate.silent = false
+  await page.clock.runFor(10_000)
+  await until("the next connection", () => gate.shown.length > 1)
+})

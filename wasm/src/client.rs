@@ -280,7 +280,12 @@ impl Client {
                     ));
                 }
                 Output::Ping(connection) => {
-                    return Ok(output("ping", [("connection", line(connection))]));
+                    let bytes = self.engine.ping(connection);
+                    let bytes = bytes.map(|bytes| Uint8Array::from(&*bytes)).into();
+                    return Ok(output(
+                        "ping",
+                        [("connection", line(connection)), ("bytes", bytes)],
+                    ));
                 }
                 Output::StoreFailed(document, error) => {
                     let error = error.to_string().into();

@@ -63,6 +63,8 @@ pub(super) struct Link {
     pub(super) since: Duration,
     pub(super) heard_at: Duration,
     pub(super) pinged: bool,
+    /// It answers a ping that is a message.
+    pub(super) answers_pings: bool,
     /// Frames that the shell has not sent yet, and how many of them read a document's storage.
     pub(super) in_flight: usize,
     pub(super) reads: HashMap<DocumentId, usize>,

@@ -398,6 +398,7 @@ impl World {
                     answers.push((*other, protocol::encode(&Message::Ephemeral(copy))));
                 }
             }
+            Event::Ping { reply } => answers.push((line, reply)),
             _ => {}
         }
         for ((client, connection), frame) in answers {
@@ -1853,4 +1854,19 @@ fn a_relay_that_refused_is_tried_again_when_told_so() {
     world.clients[ann].engine.retry(world.now, RelayId(9));
     world.settle();
     assert_eq!(world.clients[ann].connects.len(), 2);
+}
+
+#[test]
+fn a_relay_is_pinged_by_a_message_where_there_is_no_other_way() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    world.settle();
+    let connection = *world.clients[ann].lines.keys().next().unwrap();
+    let ping = world.clients[ann].engine.ping(connection).unwrap();
+    let before = world.to_clients.len();
+    world.relay_frame(0, (ann, connection), &ping.into());
+    assert_eq!(world.to_clients.len(), before + 1);
+    world.run(PING_AFTER);
+    assert!(world.clients[ann].engine.is_connected(RelayId(0)));
+    assert_eq!(world.clients[ann].engine.ping(ConnectionId(99)), None);
 }

@@ -76,9 +76,17 @@ impl ClientSession {
             metadata: PeerMetadata {
                 storage_id: (!storage_id.is_empty()).then_some(storage_id.into()),
                 is_ephemeral: storage_id.is_empty(),
-                reconverge: 1,
+                reconverge: protocol::EXTENSIONS,
             },
             speaks_v1: true,
+        })
+    }
+
+    /// Asks whether the server is still there. Only servers from [`protocol::PINGS_SINCE`] on answer.
+    #[must_use]
+    pub fn ping(&self) -> Vec<u8> {
+        protocol::encode(&Message::Ping {
+            sender: self.local.peer.as_str(),
         })
     }
 
@@ -106,6 +114,7 @@ impl ClientSession {
             }
             Message::Ephemeral(ephemeral) => ServerEvent::Ephemeral(ephemeral),
             Message::Refused(refused) => ServerEvent::Refused(refused),
+            Message::Pong { .. } => ServerEvent::Ignored("a sign of life"),
             Message::Peer { .. } => {
                 return Err(ProtocolError::Unexpected("a second peer on one connection"));
             }
@@ -168,10 +177,18 @@ mod tests {
         );
         let joined = client.handle(&reply).unwrap();
         assert!(
-            matches!(joined, ServerEvent::Joined { peer, storage_id, reconverge: 1 }
+            matches!(joined, ServerEvent::Joined { peer, storage_id, reconverge: protocol::EXTENSIONS }
             if peer.as_str() == "relay" && storage_id.as_deref() == Some("3f0c"))
         );
         assert!(client.handle(&reply).is_err(), "a second time");
+        let ping = client.ping();
+        let Ok(Event::Ping { reply }) = server.handle(&ping) else {
+            panic!("the server answers");
+        };
+        assert_eq!(
+            client.handle(&reply).unwrap(),
+            ServerEvent::Ignored("a sign of life")
+        );
     }
 
     #[test]

@@ -347,7 +347,7 @@ fn all_flags() -> Flags {
     }
 }
 
-/// All ten types of messages and the one of ours, as this encoder and as cbor-x write them.
+/// All ten types of messages and those of ours, as this encoder and as cbor-x write them.
 fn frames() -> Vec<Vec<u8>> {
     let document = document_id().to_string();
     let (sender, target) = ("ann", "relay");
@@ -381,6 +381,11 @@ fn frames() -> Vec<Vec<u8>> {
             message: "no",
         },
         Message::Leave { sender },
+        Message::Ping { sender },
+        Message::Pong {
+            sender: target,
+            target: sender,
+        },
         Message::Sync(envelope.clone()),
         Message::Sync(SyncEnvelope {
             request: true,

@@ -123,6 +123,10 @@ fn to_relay(relay: &mut Session, bytes: &[u8], joined: bool) -> bool {
         Ok(Event::RemoteSubscription { add, remove }) => {
             assert!(add.len().max(remove.len()) <= protocol::limits::SUBSCRIPTIONS_MAX);
         }
+        Ok(Event::Ping { reply }) => {
+            let read = protocol::decode(&reply).expect("a reply is a frame");
+            assert!(matches!(read, Message::Pong { target: "ann", .. }));
+        }
         Ok(Event::Unavailable | Event::Left | Event::Foreign { .. } | Event::Ignored(_)) => {}
     }
     assert_eq!(joined, before.is_some(), "nothing but a join comes first");

@@ -48,7 +48,7 @@ type Output =
     | { type: "connect"; relay: number; connection: number }
     | { type: "disconnect"; connection: number }
     | { type: "send"; connection: number; bytes: Uint8Array<ArrayBuffer>; reads: string | undefined }
-    | { type: "ping"; connection: number }
+    | { type: "ping"; connection: number; bytes: Uint8Array<ArrayBuffer> | undefined }
     | { type: "load"; document: string }
     | { type: "store"; document: string; writes: StorageWrite[] }
     | { type: "storeFailed"; document: string; error: string }
@@ -494,11 +494,13 @@ export class Host {
                 return
             }
             case "ping": {
-                // A browser sends no pings. Nobody is there if the relay owes us a word, or what was sent
-                // waits in the socket.
-                const { connection } = output
+                // A browser sends no pings. A relay that does not answer a message either is gone if it
+                // owes us a word, or what was sent waits in the socket.
+                const { connection, bytes } = output
+                const socket = this.#lines.get(connection)?.socket
+                if (bytes) return socket?.ping(bytes)
                 const isOwed = [...this.#shown.values()].some(({ status }) => status.state === "saving")
-                const isFlushed = this.#lines.get(connection)?.socket?.isFlushed ?? false
+                const isFlushed = socket?.isFlushed ?? false
                 if (isFlushed && !isOwed) this.#client.pong(now(), connection)
                 return
             }

@@ -53,6 +53,11 @@ export class Socket {
         this.#drain()
     }
 
+    /** Sends a message whose answer shows that somebody is there. */
+    ping(bytes: Uint8Array<ArrayBuffer>): void {
+        if (!this.#ended) this.#socket.send(bytes)
+    }
+
     /** Whether nothing that was sent waits here. What waits for long shows that nobody is there. */
     get isFlushed(): boolean {
         return this.#socket.bufferedAmount === 0
