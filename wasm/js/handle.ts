@@ -9,7 +9,7 @@ import { hex, uuid } from "./names.js"
 import type { Operation } from "./operations.js"
 import { Place } from "./place.js"
 import { plain } from "./plain.js"
-import { Tree, depth, isNode } from "./tree.js"
+import { Tree, depth, describe, isNode } from "./tree.js"
 import type {
     AutomergeUrl,
     ChangeEvent,
@@ -252,10 +252,10 @@ export class DocHandle<T> {
 
     /** What is different at the heads `after` from the heads `before`, as patches to the document at `before`. */
     async diff(before: Heads, after: Heads): Promise<Patch[]> {
-        const [state, steps] = await this.#owner.link.call("diff", [this.documentId, checked(before), checked(after)])
-        const tree = treeOf(state)
+        const steps = await this.#owner.link.call("diff", [this.documentId, checked(before), checked(after)])
         const patches: Patch[] = []
-        for (const step of steps) tree.apply(step, patches)
+        for (const [path, operations] of steps)
+            for (const operation of operations) describe(operation, path, (patch) => patches.push(patch))
         return patches
     }
 

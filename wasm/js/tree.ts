@@ -5,7 +5,7 @@
 
 import { Counter } from "./counter.js"
 import { isBytes, isDate } from "./kinds.js"
-import { type NewValue, type ObjectId, type Operation, ROOT } from "./operations.js"
+import { type NewObject, type NewValue, type ObjectId, type Operation, ROOT } from "./operations.js"
 import type { Patch, PatchValue, Path, Prop } from "./types.js"
 
 /** An operation does not fit: the view is not what the host takes it for, and must be read anew. */
@@ -127,29 +127,39 @@ export class Tree {
         if (!Array.isArray(operation) || typeof operation[1] !== "string") throw new ViewError("this is no operation")
         const node = this.#nodes.get(operation[1])
         if (!node) return false
+        if (!this.#perform(node, operation) || !patches) return true
+        const tell = (patch: Patch, text?: ObjectId): void => {
+            changed.set(patch, text === undefined ? node : this.#nodes.get(text)!)
+            patches.push(patch)
+        }
+        describe(operation, this.path(node), tell, node.kind === "text" ? node.text.length : 0)
+        return true
+    }
+
+    /** Gives whether anything is to be told of it. */
+    #perform(node: Node, operation: Operation): boolean {
         switch (operation[0]) {
             case "put":
-                this.#put(node, operation[2], operation[3], patches)
-                break
+                this.#put(node, operation[2], operation[3])
+                return true
             case "insert":
-                this.#insert(node, operation[2], operation[3], patches)
-                break
+                this.#insert(node, operation[2], operation[3])
+                return true
             case "delete":
-                this.#delete(node, operation[2], operation[3], patches)
-                break
+                return this.#delete(node, operation[2], operation[3])
             case "splice":
-                this.#splice(node, operation[2], operation[3], operation[4], patches)
-                break
+                this.#splice(node, operation[2], operation[3], operation[4])
+                return true
             case "increment":
-                this.#increment(node, operation[2], operation[3], patches)
-                break
+                this.#increment(node, operation[2], operation[3])
+                return true
             case "mark":
-                this.#mark(node, operation, patches)
-                break
+                // Marks are not in the view.
+                if (node.kind !== "text") throw this.#misfit(node, "mark")
+                return true
             default:
                 throw new ViewError(`there is no operation ${String(operation[0])}`)
         }
-        return true
     }
 
     /** Gives an object the name that the host has for it. */
@@ -192,21 +202,15 @@ export class Tree {
         this.#undo = undo
     }
 
-    #put(node: Node, prop: Prop, value: NewValue, patches?: Patch[]): void {
+    #put(node: Node, prop: Prop, value: NewValue): void {
         if (node.kind === "text") throw this.#misfit(node, "put")
         const old = this.#entry(node, prop)
         if (node.kind === "list" && old === undefined) throw this.#misfit(node, "put", prop)
         this.#remove(old)
-        const entry = this.#make(value, node, prop)
-        this.#set(node, prop, entry)
-        if (patches) {
-            const path = [...this.path(node), prop]
-            tell(patches, node, { action: "put", path, value: described(entry) })
-            describeText(entry, path, patches)
-        }
+        this.#set(node, prop, this.#make(value, node, prop))
     }
 
-    #insert(node: Node, index: number, values: NewValue[], patches?: Patch[]): void {
+    #insert(node: Node, index: number, values: NewValue[]): void {
         if (node.kind === "map" || !Array.isArray(values)) throw this.#misfit(node, "insert")
         this.#checkRange(node, index, 0)
         const entries = values.map((value) => this.#make(value, node, index))
@@ -219,56 +223,35 @@ export class Tree {
             })
             this.#replaceText(node, index, 0, BLOCK.repeat(entries.length), blocks)
         }
-        if (patches && entries.length > 0) {
-            const path = this.path(node)
-            tell(patches, node, { action: "insert", path: [...path, index], values: entries.map(described) })
-            entries.forEach((entry, i) => describeText(entry, [...path, index + i], patches))
-        }
     }
 
-    #delete(node: Node, prop: Prop, count: number, patches?: Patch[]): void {
-        if (node.kind === "text") return this.#splice(node, prop as number, count, "", patches)
+    #delete(node: Node, prop: Prop, count: number): boolean {
+        if (node.kind === "text") {
+            this.#splice(node, prop as number, count, "")
+            return true
+        }
         const old = this.#entry(node, prop)
         if (node.kind === "map") {
-            if (old === undefined) return
+            if (old === undefined) return false
             this.#remove(old)
             this.#set(node, prop, undefined)
-            if (patches) tell(patches, node, { action: "del", path: [...this.path(node), prop] })
         } else {
             this.#checkRange(node, prop, count)
             for (const item of this.#replaceItems(node, prop as number, count, [])) this.#remove(item)
-            if (patches) tell(patches, node, deletion([...this.path(node), prop], count))
         }
+        return true
     }
 
-    #splice(node: Node, index: number, deleted: number, text: string, patches?: Patch[]): void {
+    #splice(node: Node, index: number, deleted: number, text: string): void {
         if (node.kind !== "text" || typeof text !== "string") throw this.#misfit(node, "splice")
         this.#checkRange(node, index, deleted)
         this.#replaceText(node, index, deleted, text, [])
-        if (patches) {
-            const path = [...this.path(node), index]
-            if (deleted > 0) tell(patches, node, deletion(path, deleted))
-            if (text) tell(patches, node, { action: "splice", path: [...path], value: text })
-        }
     }
 
-    #increment(node: Node, prop: Prop, by: number, patches?: Patch[]): void {
+    #increment(node: Node, prop: Prop, by: number): void {
         const old = node.kind === "text" ? undefined : this.#entry(node, prop)
         if (!(old instanceof Counter) || typeof by !== "number") throw this.#misfit(node, "increment", prop)
         this.#set(node as MapNode | ListNode, prop, Object.freeze(new Counter(old.value + by)))
-        if (patches) tell(patches, node, { action: "inc", path: [...this.path(node), prop], value: by })
-    }
-
-    /** Marks are not in the view. */
-    #mark(node: Node, operation: Extract<Operation, ["mark", ...unknown[]]>, patches?: Patch[]): void {
-        const [, , start, last, name, value] = operation
-        if (node.kind !== "text") throw this.#misfit(node, "mark")
-        // Automerge 3 may tell of marks that end behind the text.
-        const end = Math.min(last, node.text.length)
-        if (!patches || !(start < end)) return
-        const path = this.path(node)
-        if (value === null) tell(patches, node, { action: "unmark", path, name, start, end })
-        else tell(patches, node, { action: "mark", path, marks: [{ name, start, end, value }] })
     }
 
     #entry(node: MapNode | ListNode, prop: Prop): Entry | undefined {
@@ -478,25 +461,69 @@ function replace<T>(items: T[], index: number, deleted: number, added: readonly 
     return removed
 }
 
-function described(entry: Entry): PatchValue {
-    if (entry instanceof Counter) return entry.value
-    if (!isNode(entry)) return entry
-    if (entry.kind === "text") return ""
-    return entry.kind === "list" ? [] : {}
+/**
+ * Tells what an operation on an object at `path` is, without names; of the text that a new object has,
+ * as which one.
+ *
+ * @param length of the object, if it is a text: Automerge 3 may tell of marks that end behind it.
+ */
+export function describe(
+    operation: Operation,
+    path: Path,
+    tell: (patch: Patch, text?: ObjectId) => void,
+    length = Infinity,
+): void {
+    const at = [...path, operation[2]]
+    const tellText = (value: NewValue, path: Prop[]): void => {
+        if (isNew(value) && value.text) tell({ action: "splice", path: [...path, 0], value: value.text }, value.id)
+    }
+    switch (operation[0]) {
+        case "put": {
+            const [, , , value] = operation
+            tell({ action: "put", path: at, value: described(value) })
+            return tellText(value, at)
+        }
+        case "insert": {
+            const [, , index, values] = operation
+            if (values.length === 0) return
+            tell({ action: "insert", path: at, values: values.map(described) })
+            return values.forEach((value, i) => tellText(value, [...path, index + i]))
+        }
+        case "delete":
+            return tell(deletion(at, operation[3]))
+        case "splice": {
+            const [, , , deleted, value] = operation
+            if (deleted > 0) tell(deletion(at, deleted))
+            if (value) tell({ action: "splice", path: [...at], value })
+            return
+        }
+        case "increment":
+            return tell({ action: "inc", path: at, value: operation[3] })
+        case "mark": {
+            const [, , start, last, name, value] = operation
+            const end = Math.min(last, length)
+            if (!(start < end)) return
+            if (value === null) tell({ action: "unmark", path: [...path], name, start, end })
+            else tell({ action: "mark", path: [...path], marks: [{ name, start, end, value }] })
+        }
+    }
 }
 
-function describeText(entry: Entry, path: Prop[], patches: Patch[]): void {
-    if (entry instanceof TextNode && entry.text)
-        tell(patches, entry, { action: "splice", path: [...path, 0], value: entry.text })
+function isNew(value: NewValue): value is NewObject {
+    return typeof value === "object" && value !== null && "make" in value
+}
+
+function described(value: NewValue): PatchValue {
+    if (isNew(value)) return { text: "", list: [] as [], map: {} }[value.make]
+    return typeof value === "object" && value !== null && "counter" in value ? value.counter : value
+}
+
+function deletion(path: Prop[], length: number): Patch {
+    return length === 1 ? { action: "del", path } : { action: "del", path, length }
 }
 
 /** The object that each patch changed: its path may lead to another one when somebody looks. */
 const changed = new WeakMap<Patch, Node>()
-
-function tell(patches: Patch[], node: Node, patch: Patch): void {
-    changed.set(patch, node)
-    patches.push(patch)
-}
 
 /** What was changed in a text. */
 export interface TextEdit {
@@ -517,8 +544,4 @@ export function editsOf(node: Node, patches: readonly Patch[]): TextEdit[] | und
         else return undefined
     }
     return edits
-}
-
-function deletion(path: Prop[], length: number): Patch {
-    return length === 1 ? { action: "del", path } : { action: "del", path, length }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use automerge::marks::Mark;
-use automerge::{ActorId, Automerge, ChangeHash, Cursor, ReadDoc, Span};
+use automerge::{ActorId, Automerge, ChangeHash, Cursor, Patch, ReadDoc, Span};
 use bytes::Bytes;
 use js_sys::{Array, Map, Uint8Array};
 use reconverge::difference;
@@ -625,19 +625,26 @@ impl Client {
     }
 
     /// The operations that lead from one state to another.
+    pub fn since(
+        &self,
+        document: &str,
+        before: Vec<String>,
+        after: Vec<String>,
+    ) -> Result<Array, JsError> {
+        let (document, patches, _) = self.between(document, before, after)?;
+        Ok(patch::operations(document, &patches))
+    }
+
+    /// The same for somebody who has no names of objects: arrays of the path of one, and its
+    /// operations.
     pub fn diff(
         &self,
         document: &str,
         before: Vec<String>,
         after: Vec<String>,
     ) -> Result<Array, JsError> {
-        let (before, after) = (heads_of(before)?, heads_of(after)?);
-        let id = id_of(document)?;
-        self.knows(&id, &before)?;
-        self.knows(&id, &after)?;
-        let document = self.document(&id)?;
-        let patches = difference::between(document, &before, &after);
-        Ok(patch::operations(document, &patches))
+        let (document, mut patches, after) = self.between(document, before, after)?;
+        Ok(patch::steps(document, &mut patches, &after))
     }
 
     /// The heads of a document's contents.
@@ -865,6 +872,21 @@ impl Client {
     /// The documents that are open.
     pub fn documents(&self) -> Vec<String> {
         self.engine.documents().map(ToString::to_string).collect()
+    }
+
+    fn between(
+        &self,
+        document: &str,
+        before: Vec<String>,
+        after: Vec<String>,
+    ) -> Result<(&Automerge, Vec<Patch>, Vec<ChangeHash>), JsError> {
+        let (before, after) = (heads_of(before)?, heads_of(after)?);
+        let id = id_of(document)?;
+        self.knows(&id, &before)?;
+        self.knows(&id, &after)?;
+        let document = self.document(&id)?;
+        let patches = difference::between(document, &before, &after);
+        Ok((document, patches, after))
     }
 
     fn document(&self, id: &DocumentId) -> Result<&Automerge, JsError> {

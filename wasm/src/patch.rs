@@ -2,7 +2,7 @@
 //! `wasm/js/operations.ts`.
 
 use automerge::marks::{Mark, MarkSet};
-use automerge::{Automerge, ObjId, ObjType, Patch, PatchAction, Prop, ReadDoc, Value};
+use automerge::{Automerge, ChangeHash, ObjId, ObjType, Patch, PatchAction, Prop, ReadDoc, Value};
 use js_sys::Array;
 use wasm_bindgen::JsValue;
 
@@ -11,26 +11,62 @@ use crate::value::{array, integer, kind_name, object, scalar};
 /// The operations that `patches` of `document` are.
 pub(crate) fn operations(document: &Automerge, patches: &[Patch]) -> Array {
     let operations = Array::new();
-    for patch in patches {
-        add(document, patch, &operations);
+    for patches in patches.chunk_by(|a, b| a.obj == b.obj) {
+        let name = patches[0].obj.to_string().into();
+        for patch in patches {
+            add(document, patch, &name, &operations);
+        }
     }
     operations
 }
 
-fn add(document: &Automerge, patch: &Patch, operations: &Array) {
-    let id = || JsValue::from(patch.obj.to_string());
+/// The same without the names of objects, which cost much: arrays of the path of an object, and its
+/// operations. It is there at that moment, as what changes in an object is told before what changes in
+/// those that are in it.
+pub(crate) fn steps(document: &Automerge, patches: &mut [Patch], after: &[ChangeHash]) -> Array {
+    let steps = Array::new();
+    for patches in patches.chunk_by_mut(|a, b| a.obj == b.obj) {
+        let path: Array = patches[0].path.iter().map(|(_, at)| prop(at)).collect();
+        let operations = Array::new();
+        for patch in patches {
+            if let PatchAction::Mark { marks } = &mut patch.action {
+                // Automerge may tell of marks that end behind the text.
+                let length = document.length_at(&patch.obj, after);
+                for mark in marks {
+                    mark.end = mark.end.min(length);
+                }
+            }
+            add(document, patch, &JsValue::NULL, &operations);
+        }
+        steps.push(&array([path.into(), operations.into()]));
+    }
+    steps
+}
+
+fn prop(prop: &Prop) -> JsValue {
+    match prop {
+        Prop::Map(key) => key.as_str().into(),
+        Prop::Seq(index) => number(*index),
+    }
+}
+
+fn add(document: &Automerge, patch: &Patch, name: &JsValue, operations: &Array) {
+    let id = || name.clone();
     let is_text = || document.object_type(&patch.obj) == Ok(ObjType::Text);
     match &patch.action {
         PatchAction::PutMap { key, value, .. } => {
-            let value = new_value(&value.0, &value.1);
+            let value = new_value(&value.0, &value.1, name);
             operations.push(&array(["put".into(), id(), key.as_str().into(), value]));
         }
         PatchAction::PutSeq { index, value, .. } => {
-            let value = new_value(&value.0, &value.1);
+            let value = new_value(&value.0, &value.1, name);
             operations.push(&array(["put".into(), id(), number(*index), value]));
         }
         PatchAction::Insert { index, values } => {
-            let inserted: Array = values.iter().map(|(v, id, _)| new_value(v, id)).collect();
+            let inserted: Array = values
+                .iter()
+                .map(|(value, id, _)| new_value(value, id, name))
+                .collect();
             operations.push(&array([
                 "insert".into(),
                 id(),
@@ -58,11 +94,8 @@ fn add(document: &Automerge, patch: &Patch, operations: &Array) {
             }
         }
         PatchAction::Increment { prop, value } => {
-            let prop = match prop {
-                Prop::Map(key) => key.as_str().into(),
-                Prop::Seq(index) => number(*index),
-            };
-            operations.push(&array(["increment".into(), id(), prop, integer(*value)]));
+            let (prop, value) = (self::prop(prop), integer(*value));
+            operations.push(&array(["increment".into(), id(), prop, value]));
         }
         PatchAction::DeleteMap { key } => {
             operations.push(&array([
@@ -102,8 +135,10 @@ fn marked(id: JsValue, mark: &Mark) -> JsValue {
     ])
 }
 
-fn new_value(value: &Value<'_>, id: &ObjId) -> JsValue {
+/// Objects are told without their names in an object that is.
+fn new_value(value: &Value<'_>, id: &ObjId, parent: &JsValue) -> JsValue {
     match value {
+        Value::Object(kind) if parent.is_null() => object([("make", kind_name(*kind).into())]),
         Value::Object(kind) => object([
             ("make", kind_name(*kind).into()),
             ("id", id.to_string().into()),

@@ -12,8 +12,8 @@ import { Counter, ImmutableString } from "../js/counter.js"
 import { diff } from "../js/diff.js"
 import * as draft from "../js/draft.js"
 import type { Operation, Prop } from "../js/operations.js"
-import { type Entry, type Node, Tree } from "../js/tree.js"
-import type { Patch } from "../js/types.js"
+import { type Entry, type Node, Tree, describe } from "../js/tree.js"
+import type { Heads, Patch } from "../js/types.js"
 import { openAutomerge } from "./automerge.js"
 import type { HostDocument, OpenHost } from "./host.js"
 import { type Random, random } from "./random.js"
@@ -82,6 +82,7 @@ function run(random: Random, openHost: OpenHost): number {
     for (const replica of replicas) {
         assert.deepEqual(replica.tree.view(), expected!.tree.view())
         replica.checkSaved()
+        replica.checkDiffs(random)
         replica.close()
     }
     return edits
@@ -98,6 +99,7 @@ class Replica {
     readonly #host: HostDocument
     #reference: A.Doc<any>
     #made = 0
+    readonly #states: Heads[] = [[]]
 
     constructor(
         readonly actor: string,
@@ -137,6 +139,7 @@ class Replica {
         for (const [from, to] of names) this.tree.rename(from, to)
         if (this.#host.told) this.#tellOther(this.#host.told)
         this.#checkSpans()
+        this.#noteState()
         return count
     }
 
@@ -150,6 +153,7 @@ class Replica {
         A.getBackend(this.#reference).applyChanges(A.getAllChanges(other.#reference))
         this.#check(before, patches)
         this.#checkSpans()
+        this.#noteState()
     }
 
     /** What was saved, and what a page that opens it is told, is the same document. */
@@ -160,6 +164,35 @@ class Replica {
         const loaded = A.load(this.#host.save())
         assert.deepEqual(plain(loaded), plain(A.toJS(this.#reference)))
         A.free(loaded)
+    }
+
+    /**
+     * What is told to somebody who has no names of objects is what a page that has them finds, and leads
+     * from any state to any other, as Automerge shows them.
+     */
+    checkDiffs({ pick }: Random): void {
+        if (!this.#host.diff) return
+        const loaded = A.load(this.#host.save())
+        for (let i = 0; i < 15; i++) {
+            const [before, after] = [pick(this.#states), pick(this.#states)]
+            const [state, since, steps] = this.#host.diff(before, after)
+            const patches: Patch[] = []
+            for (const [path, operations] of steps)
+                for (const operation of operations) describe(operation, path, (patch) => patches.push(patch))
+            const tree = new Tree()
+            for (const operation of state) tree.apply(operation)
+            const patched = { root: plain(tree.view()) }
+            const found: Patch[] = []
+            for (const operation of since) tree.apply(operation, found)
+            assert.deepEqual(patches, found)
+            for (const patch of patches) applyPatch(patched, patch)
+            assert.deepEqual(patched.root, plain(A.toJS(A.view(loaded, [...after]))))
+        }
+        A.free(loaded)
+    }
+
+    #noteState(): void {
+        if (this.#host.heads) this.#states.push(this.#host.heads())
     }
 
     close(): void {

@@ -4,7 +4,7 @@
  */
 
 import type { ObjectId, Operation } from "../js/operations.js"
-import type { Heads, Span } from "../js/types.js"
+import type { Heads, Path, Span } from "../js/types.js"
 
 export interface HostDocument {
     /** Makes the edits of one change. Returns the real names of the objects made, by those the page chose. */
@@ -18,6 +18,8 @@ export interface HostDocument {
     /** The parts of a text, now or at these heads; not every host tells them. */
     spans?(object: ObjectId, heads?: Heads): Span[]
     heads?(): Heads
+    /** What makes the state at some heads, what leads from there to others, and that without names; likewise. */
+    diff?(before: Heads, after: Heads): [state: Operation[], since: Operation[], steps: [Path, Operation[]][]]
     /** In Automerge's format. */
     save(): Uint8Array
     close(): void

@@ -57,6 +57,11 @@ export function openHost(actor) {
         read: () => client.state(document),
         heads: () => client.heads(document),
         spans: (object, heads) => client.spans(document, object, heads),
+        diff: (before, after) => [
+            client.state(document, before),
+            client.since(document, before, after),
+            client.diff(document, before, after),
+        ],
         save: () => client.save(document),
         close: () => client.free(),
     }

@@ -9,7 +9,7 @@ import type { Operation } from "../operations.js"
 import { ASIDE, type Entry } from "../journal.js"
 import { hex } from "../names.js"
 import type { Chunk, Storage, StorageWrite } from "../storage.js"
-import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, QuarantinedChange, Span } from "../types.js"
+import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, Path, QuarantinedChange, Span } from "../types.js"
 import {
     words,
     type CallName,
@@ -1162,10 +1162,8 @@ export class Host {
         },
         heads: (page, _, document) => this.#view(page, document).heads,
         state: (_, __, document, heads) => this.#client.state(document, [...heads]) as Operation[],
-        diff: (_, __, document, before, after) => [
-            this.#client.state(document, [...before]) as Operation[],
-            this.#client.diff(document, [...before], [...after]) as Operation[],
-        ],
+        diff: (_, __, document, before, after) =>
+            this.#client.diff(document, [...before], [...after]) as [Path, Operation[]][],
         history: (_, __, document) => (this.#client.history(document) as HistoryRow[]).map(change),
         quarantined: async (_, signal, document) => {
             // What was told a moment ago may be on its way to storage.

@@ -11,6 +11,7 @@ import type {
     FailureCode,
     Heads,
     Mark,
+    Path,
     QuarantinedChange,
     Span,
     SyncState,
@@ -80,7 +81,8 @@ export interface Calls {
     synced: [[document: string, level: "local" | "durable" | "replicated"], void]
     heads: [[document: string], Heads]
     state: [[document: string, heads: Heads], Operation[]]
-    diff: [[document: string, before: Heads, after: Heads], [state: Operation[], steps: Operation[]]]
+    /** What changed in objects, by their paths instead of their names. */
+    diff: [[document: string, before: Heads, after: Heads], [path: Path, operations: Operation[]][]]
     history: [[document: string], ChangeInfo[]]
     quarantined: [[document: string], QuarantinedChange[]]
     changeAt: [[document: string, heads: Heads, edit: Omit<Edit, "seq">], Heads]

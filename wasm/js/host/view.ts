@@ -205,7 +205,7 @@ export class View {
         this.processed = seq
         if (!known) return this.replace()
         this.shown = behind.length > 0 ? undefined : heads
-        const since = this.client.diff(this.document, [...heads], [...this.#heads]) as Operation[]
+        const since = this.client.since(this.document, [...heads], [...this.#heads]) as Operation[]
         this.#unsent = [...behind, ...since]
         this.#settle()
     }
