@@ -1014,6 +1014,26 @@ fn an_operation_that_replaces_the_most_enters_and_one_of_more_does_not() {
     check(&mut doc, &with(CHANGE_OPS_MAX + 1), &refusal);
 }
 
+/// Automerge 0.12 ends where it applies another one.
+#[test]
+fn only_the_first_change_of_an_actor_names_an_author() {
+    let named = |change: &Change| {
+        let mut named = change.decode();
+        named.extra_bytes = vec![1, 3, b'a', b'n', b'n'];
+        Change::from(named)
+    };
+    let mut doc = document();
+    let mut other = doc.fork().with_actor(ActorId::from([77; 16]));
+    let first = edit(&mut other, |doc| doc.put(ROOT, "n", 1).unwrap());
+    let mut history = history_of(&mut doc);
+    let received = send(&mut history, &[named(&first).raw_bytes()]);
+    assert_eq!(received.refused, []);
+    let later = edit(&mut doc, |doc| doc.put(ROOT, "n", 2).unwrap());
+    assert!(later.seq() > 1);
+    let received = send(&mut history, &[named(&later).raw_bytes()]);
+    assert!(matches!(received.refused[..], [(_, Refusal::Automerge(_))]));
+}
+
 /// Automerge knows fewer columns than are read here, so it is the one that refuses the most.
 #[test]
 fn a_change_of_too_many_columns_is_not_read() {

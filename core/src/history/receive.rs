@@ -533,11 +533,20 @@ impl History {
             return Ok(Entry::Refused(Refusal::DocumentFull("changes")));
         }
         // The last word on the format has the parser that every peer will use.
+        let said = |theirs: &automerge::Change| (theirs.len(), theirs.author().is_some());
         let theirs = match parsed {
-            Parsed::Loaded(theirs) => Ok(theirs.len()),
+            Parsed::Loaded(theirs) => Ok(said(theirs)),
             Parsed::Not(inflated) | Parsed::Orphan(inflated) => {
-                automerge::Change::try_from(inflated).map(|theirs| theirs.len())
+                automerge::Change::try_from(inflated).map(|theirs| said(&theirs))
             }
+        };
+        // Automerge ends where a later change than an actor's first one names an author.
+        let theirs = match theirs {
+            Ok((_, true)) if change.seq > 1 => {
+                let why = "an author that is not in the first change of its actor";
+                return Ok(Entry::Refused(Refusal::Automerge(why.into())));
+            }
+            theirs => theirs.map(|(ops, _)| ops),
         };
         match theirs {
             Ok(ops) if ops as u64 == change.ops_len => {}
