@@ -153,6 +153,68 @@ impl Differing {
     }
 }
 
+/// Whether an object is a part of what a document showed at these heads.
+#[must_use]
+pub fn shows(document: &Automerge, object: &ObjId, heads: &[ChangeHash]) -> bool {
+    // To be asked where it was at heads at which it was not there, Automerge takes amiss.
+    let Ok(parents) = document.parents(object) else {
+        return false;
+    };
+    let mut inner = object.clone();
+    for parent in parents {
+        let is_there = match parent.prop {
+            Prop::Map(key) => {
+                let values = document.get_all_at(&parent.obj, key, heads);
+                values.is_ok_and(|values| values.last().is_some_and(|(_, id)| *id == inner))
+            }
+            Prop::Seq(_) if parent.typ == ObjType::Text => true,
+            Prop::Seq(_) => {
+                let mut items = document.list_range_at(&parent.obj, .., heads);
+                items.any(|item| item.id() == inner)
+            }
+        };
+        if !is_there {
+            return false;
+        }
+        inner = parent.obj;
+    }
+    true
+}
+
+/// Of patches, those of an object and of what is in it; or of one key of it, with what is there.
+#[must_use]
+pub fn within(patches: Vec<Patch>, object: ObjId, key: Option<String>) -> Vec<Patch> {
+    let mut roots = HashSet::new();
+    let is_key = |action: &PatchAction, key: &str| match action {
+        PatchAction::PutMap { key: name, .. }
+        | PatchAction::DeleteMap { key: name }
+        | PatchAction::Increment {
+            prop: Prop::Map(name),
+            ..
+        } => name == key,
+        _ => false,
+    };
+    if key.is_none() {
+        roots.insert(object.clone());
+    }
+    let mut is_within = |patch: &Patch| {
+        let is = |id: &ObjId| roots.contains(id);
+        if is(&patch.obj) || patch.path.iter().any(|(parent, _)| is(parent)) {
+            return true;
+        }
+        let key = key.as_ref().filter(|_| patch.obj == object);
+        let is_its = key.is_some_and(|key| is_key(&patch.action, key));
+        if is_its {
+            roots.extend(made_by(patch).cloned());
+        }
+        is_its
+    };
+    patches
+        .into_iter()
+        .filter(|patch| is_within(patch))
+        .collect()
+}
+
 /// The objects that come to show by a patch.
 fn made_by(patch: &Patch) -> impl Iterator<Item = &ObjId> {
     let (one, many) = match &patch.action {

@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use automerge::transaction::Transaction;
-use automerge::{Automerge, Change, ChangeHash};
+use automerge::{ActorId, Automerge, Change, ChangeHash};
 use bytes::Bytes;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
@@ -451,6 +451,26 @@ impl Engine {
             self.edited(document);
         }
         Some(result)
+    }
+
+    /// From now on, what is edited in a document is edited in the name of this author; see
+    /// [`Replica::write_as`].
+    pub fn write_as(
+        &mut self,
+        document: &DocumentId,
+        author: Option<&str>,
+        fresh: impl FnOnce() -> ActorId,
+    ) {
+        if let Some(replica) = self.editable(document) {
+            replica.write_as(author, fresh);
+        }
+    }
+
+    /// A document that is ready, with what is known of it here.
+    #[must_use]
+    pub fn replica(&self, document: &DocumentId) -> Option<&Replica> {
+        self.document(document)?;
+        Some(&self.documents.get(document)?.opened.as_ref()?.replica)
     }
 
     /// Takes changes of another document into one that is ready, as if they were made here; `None`

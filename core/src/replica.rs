@@ -23,7 +23,7 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
 use automerge::transaction::{CommitOptions, Transactable, Transaction};
-use automerge::{ActorId, Automerge, Change, ChangeHash, Patch, PatchLog, ReadDoc};
+use automerge::{ActorId, Author, Automerge, Change, ChangeHash, Patch, PatchLog, ReadDoc};
 use bytes::Bytes;
 
 use crate::contents::{self, NOBODY};
@@ -48,6 +48,10 @@ pub struct Replica {
     /// Who edits here, this time. Never used by another replica, nor by this one when it is opened
     /// again.
     actor: ActorId,
+    /// In whose name, if in anybody's.
+    author: Option<String>,
+    /// The actors of others who edited here before, this time.
+    authors: Vec<(Option<String>, ActorId)>,
     /// Changes made here that the history has not got yet, in order.
     own: VecDeque<Bytes>,
     /// Changes below this index are in the contents, or on their way there.
@@ -158,6 +162,8 @@ impl Replica {
                 pending: Vec::new(),
             },
             actor,
+            author: None,
+            authors: Vec::new(),
             own: VecDeque::new(),
             fault: None,
             patches: None,
@@ -189,6 +195,8 @@ impl Replica {
             history,
             contents: Contents::Unbuilt { snapshot, changes },
             actor,
+            author: None,
+            authors: Vec::new(),
             own: VecDeque::new(),
             fault: None,
             patches: None,
@@ -296,7 +304,7 @@ impl Replica {
             Some(snapshot) => contents::load(snapshot).map_err(ContentsError)?,
             None => Automerge::new(),
         };
-        document.set_actor(self.actor.clone());
+        sign(&mut document, self.author.as_deref(), &self.actor);
         let pending = std::mem::take(changes);
         self.contents = Contents::Built {
             document: Box::new(document),
@@ -383,6 +391,40 @@ impl Replica {
             .unwrap_or_default()
     }
 
+    /// From now on, what is edited here is edited in the name of this author. Automerge keeps that
+    /// once for an actor, so each has one of its own: `fresh`, which nobody used, for the first time.
+    pub fn write_as(&mut self, author: Option<&str>, fresh: impl FnOnce() -> ActorId) {
+        if self.author.as_deref() == author {
+            return;
+        }
+        let author = author.map(str::to_owned);
+        let known = self.authors.iter().position(|(of, _)| *of == author);
+        let actor = match known {
+            Some(at) => self.authors.swap_remove(at).1,
+            None => fresh(),
+        };
+        let earlier = std::mem::replace(&mut self.actor, actor);
+        let author = std::mem::replace(&mut self.author, author);
+        self.authors.push((author, earlier));
+        if let Contents::Built { document, .. } = &mut self.contents {
+            sign(document, self.author.as_deref(), &self.actor);
+        }
+    }
+
+    /// Whether an actor has edited here, this time.
+    #[must_use]
+    pub fn is_own(&self, actor: &ActorId) -> bool {
+        // An edit of the past has an actor of its own, whose name ends with that of who makes it.
+        let is = |own: &ActorId| actor.to_bytes().ends_with(own.to_bytes());
+        is(&self.actor) || self.authors.iter().any(|(_, own)| is(own))
+    }
+
+    /// Who edits here, now.
+    #[must_use]
+    pub fn actor(&self) -> &ActorId {
+        &self.actor
+    }
+
     /// Edits the document, as one change. The change that was made comes with the result, if there
     /// was anything to change.
     ///
@@ -430,8 +472,8 @@ impl Replica {
             Some(change) => {
                 if let Err(limit) = self.history.has_room_for(&change) {
                     let without = document.fork_at(&before);
-                    let without = without.expect("these were its heads just now");
-                    **document = without.with_actor(self.actor.clone());
+                    **document = without.expect("these were its heads just now");
+                    sign(document, self.author.as_deref(), &self.actor);
                     return Err(EditError::Limit(limit));
                 }
                 self.own.push_back(contents::bytes_of(&change));
@@ -493,6 +535,12 @@ impl Replica {
         let change = change.expect("it was just made");
         self.own.push_back(contents::bytes_of(&change));
     }
+}
+
+/// Automerge draws an actor for another author, which is not ours.
+fn sign(document: &mut Automerge, author: Option<&str>, actor: &ActorId) {
+    document.set_author(author.map(|author| Author::from(author.as_bytes().to_vec())));
+    document.set_actor(actor.clone());
 }
 
 /// Making changes again.
@@ -696,7 +744,7 @@ impl Replica {
 
     /// Makes a document chunk, of which `document` was loaded, all that this replica has. It has
     /// nothing yet.
-    fn adopt(&mut self, document: Automerge, chunk: Bytes) -> Result<(), ContentsError> {
+    fn adopt(&mut self, mut document: Automerge, chunk: Bytes) -> Result<(), ContentsError> {
         debug_assert!(self.is_empty(), "an adopted chunk would replace something");
         let all = contents::history_of(&document.get_changes(&[])).map_err(ContentsError)?;
         let unpacked = all.unpacked(0).expect("everything is resident");
@@ -707,8 +755,9 @@ impl Replica {
         self.history = adopted.expect("the outline was just made");
         self.given = self.history.len();
         self.adopted = Some(new.into_writes());
+        sign(&mut document, self.author.as_deref(), &self.actor);
         self.contents = Contents::Built {
-            document: Box::new(document.with_actor(self.actor.clone())),
+            document: Box::new(document),
             pending: Vec::new(),
         };
         Ok(())

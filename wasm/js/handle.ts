@@ -13,11 +13,13 @@ import { Tree, depth, describe, isNode } from "./tree.js"
 import type {
     AutomergeUrl,
     ChangeEvent,
+    ChangeGroup,
     ChangeInfo,
     Cursor,
     EphemeralMessage,
     FailureCode,
     Heads,
+    HistoryOptions,
     Level,
     Mark,
     Patch,
@@ -69,6 +71,8 @@ export interface ChangeOptions {
 /** @internal What a handle needs of its repo. */
 export interface HandleOwner {
     readonly link: Link
+    /** In whose name it edits. */
+    readonly author: string | undefined
     readonly isConnected: boolean
     opened<T>(opened: Opened): DocHandle<T>
     release(handle: DocHandle<unknown>): void
@@ -171,7 +175,7 @@ export class DocHandle<T> {
         const operations = change(this.#tree, fn, () => `~${++this.#objects}`, patches)
         if (operations.length === 0) return
         this.#seq += 1
-        const edit: Edit = { ...newEdit(operations, note), seq: this.#seq }
+        const edit: Edit = { ...this.#note(note), operations, seq: this.#seq }
         this.#unstored.push({ word: this.#owner.link.nextWord(), edit })
         this.#post(edit)
         if (this.#unstored.length <= JOURNAL_EDITS_MAX) {
@@ -240,19 +244,82 @@ export class DocHandle<T> {
     }
 
     /** The document as it was at these heads, as plain data that is frozen. */
-    async view(heads: Heads): Promise<View<T>> {
-        const state = await this.#owner.link.call("state", [this.documentId, checked(heads)])
+    async view(heads: Heads, { signal }: { signal?: AbortSignal } = {}): Promise<View<T>> {
+        const state = await this.#owner.link.call("state", [this.documentId, checked(heads)], { signal })
         return treeOf(state).view() as View<T>
     }
 
-    /** All changes, each after those it depends on. */
-    history(): Promise<ChangeInfo[]> {
-        return this.#owner.link.call("history", [this.documentId])
+    /**
+     * What {@link history} lists otherwise, in groups: changes of one author that follow each other within
+     * so many seconds. Where no author is named, the actor is taken for one.
+     */
+    async history(options: HistoryOptions & { group: number }): Promise<ChangeGroup[]>
+    /**
+     * All changes, each after those it depends on; or those of what is at a path. A long history is told
+     * in parts, between which edits are made as ever. To look for the changes of a path takes about
+     * eight times as long as to list as many.
+     *
+     * @throws RangeError if there is no map, list or text at the path; the signal's reason.
+     */
+    async history(options?: HistoryOptions): Promise<ChangeInfo[]>
+    async history(options: HistoryOptions & { group?: number } = {}): Promise<ChangeInfo[] | ChangeGroup[]> {
+        const { path = [], signal, group } = options
+        const changes = await this.#owner.link.call("history", [this.documentId, this.#object(path)], { signal })
+        return group === undefined ? changes : grouped(changes, group)
+    }
+
+    /**
+     * Who edits this document here, in hexadecimal, as `history` names it. All tabs of a browser edit as
+     * one as long as one of them has the document open, unless they have different authors; later, and
+     * in changes to the past, it is another one.
+     */
+    actor(): Promise<string> {
+        return this.#owner.link.call("actor", [this.documentId, this.#owner.author])
+    }
+
+    /**
+     * All values at a key of a map or an index of a list, if several people put something there at
+     * once: one is shown, the others are here too. Plain data by the names of the operations that put
+     * it there, as Automerge's `getConflicts` names them; a counter is its sum. Undefined if there is one
+     * value, or none.
+     *
+     * @throws RangeError if there is no map or list that the last part of the path could be in.
+     */
+    async conflicts(path: Path): Promise<Record<string, unknown> | undefined> {
+        const parent = this.#tree.at(path.slice(0, -1))
+        const prop = path.at(-1)
+        const kind = isNode(parent) && parent.kind
+        if (!isNode(parent) || prop === undefined || kind !== (typeof prop === "string" ? "map" : "list")) {
+            throw new RangeError(`there is nothing ${where(path)}`)
+        }
+        return this.#owner.link.call("conflicts", [this.documentId, parent.id, prop])
+    }
+
+    /**
+     * Makes what is at a path what it was at these heads, as one change, which can be taken back. What
+     * is still there is edited, so what others do to it at the same time stays; what was deleted since
+     * is made again. An index leads to the element that is there now, wherever it was then. If there is
+     * something else at a key of a map than there was, or nothing, the key gets what it had.
+     *
+     * @throws RangeError if there is nothing at the path that could be restored; RepoError if it was
+     * not there.
+     */
+    async restore(path: Path | Place, heads: Heads, options: ChangeOptions = {}): Promise<void> {
+        const note = this.#note(noteOf(options))
+        const node = path instanceof Place ? path.node() : this.#tree.at(path)
+        const key = path instanceof Place ? undefined : path.at(-1)
+        const around = isNode(node) ? node.parent : this.#tree.at((path as Path).slice(0, -1))
+        const map = isNode(around) && around.kind === "map" ? around.id : undefined
+        const object = isNode(node) ? node.id : undefined
+        if (!object && (!map || typeof key !== "string")) throw new RangeError(`there is nothing ${where(path)}`)
+        const name = isNode(node) ? node.key : (key as string)
+        return this.#owner.link.call("restore", [this.documentId, checked(heads), note, object, map, name])
     }
 
     /** What is different at the heads `after` from the heads `before`, as patches to the document at `before`. */
-    async diff(before: Heads, after: Heads): Promise<Patch[]> {
-        const steps = await this.#owner.link.call("diff", [this.documentId, checked(before), checked(after)])
+    async diff(before: Heads, after: Heads, { signal }: { signal?: AbortSignal } = {}): Promise<Patch[]> {
+        const heads = [checked(before), checked(after)] as const
+        const steps = await this.#owner.link.call("diff", [this.documentId, ...heads], { signal })
         const patches: Patch[] = []
         for (const [path, operations] of steps)
             for (const operation of operations) describe(operation, path, (patch) => patches.push(patch))
@@ -275,7 +342,7 @@ export class DocHandle<T> {
         let objects = 0
         const operations = change(tree, fn, () => `~${++objects}`)
         if (operations.length === 0) return heads
-        return link.call("changeAt", [this.documentId, heads, newEdit(operations, note)])
+        return link.call("changeAt", [this.documentId, heads, { ...this.#note(note), operations }])
     }
 
     /** Takes all changes of another document into this one. They should share their beginning. */
@@ -298,12 +365,12 @@ export class DocHandle<T> {
      * browser in which the engine runs.
      */
     undo(): Promise<boolean> {
-        return this.#owner.link.call("undo", [this.documentId, seconds()])
+        return this.#owner.link.call("undo", [this.documentId, seconds(), this.#owner.author])
     }
 
     /** Does again what `undo` took back last, unless this handle has changed something since. */
     redo(): Promise<boolean> {
-        return this.#owner.link.call("redo", [this.documentId, seconds()])
+        return this.#owner.link.call("redo", [this.documentId, seconds(), this.#owner.author])
     }
 
     /** Whether there is something to take back. The event `undoable` tells of changes. */
@@ -556,6 +623,12 @@ export class DocHandle<T> {
         this.#events.emit("status", status)
     }
 
+    /** What goes with an edit, besides what it does. */
+    #note(options: ChangeOptions): Omit<Edit, "seq" | "operations"> {
+        const { author } = this.#owner
+        return { ...options, time: Date.now() / 1000, ...(author !== undefined && { by: author }) }
+    }
+
     #object(path: Path | Place): string {
         const node = path instanceof Place ? path.node() : this.#tree.at(path)
         if (!isNode(node)) throw new RangeError(`there is no text or list ${where(path)}`)
@@ -586,9 +659,21 @@ function noteOf(options: ChangeOptions | undefined): ChangeOptions {
     throw new TypeError("the message of a change is a string")
 }
 
-function newEdit(operations: Operation[], { message }: ChangeOptions): Omit<Edit, "seq"> {
-    const edit = { operations, time: Date.now() / 1000 }
-    return message === undefined ? edit : { ...edit, message }
+function grouped(changes: readonly ChangeInfo[], seconds: number): ChangeGroup[] {
+    const groups: { author?: string; isOwn: boolean; time: number; changes: ChangeInfo[] }[] = []
+    for (const change of changes) {
+        const { author, actor, isOwn, time } = change
+        const last = groups.at(-1)
+        const is = last && (author === undefined ? actor === last.changes[0]!.actor : author === last.author)
+        if (is && Math.abs(time - last.time) <= seconds) {
+            last.time = time
+            last.isOwn = isOwn
+            last.changes.push(change)
+        } else {
+            groups.push({ ...(author !== undefined && { author }), isOwn, time, changes: [change] })
+        }
+    }
+    return groups
 }
 
 /** @internal Since 1970. */

@@ -45,6 +45,11 @@ export interface RepoOptions {
     name?: string
     /** This tab's name among peers, of 1 to 256 bytes. No two may have the same at a time. */
     peerId?: string
+    /**
+     * In whose name this tab edits: a name or an id of at most 256 bytes, which is in the document for
+     * good and which `history` tells. It is as trustworthy as those who edit.
+     */
+    author?: string
     /** Whether the engine may run in a Worker; `true` where there are Workers. */
     worker?: boolean
 }
@@ -69,7 +74,7 @@ export interface RepoEvents {
     problem: Error
 }
 
-const OPTIONS = ["relay", "token", "name", "storage", "peerId", "worker"]
+const OPTIONS = ["relay", "token", "name", "storage", "peerId", "author", "worker"]
 
 let platform: Platform | undefined
 
@@ -159,13 +164,13 @@ export class Repo {
     }
 
     private constructor(platform: Platform, options: RepoOptions) {
-        const { relay = [], token, name = "reconverge", worker = true } = options
+        const { relay = [], token, name = "reconverge", author, worker = true } = options
         for (const option of Object.keys(options)) {
             if (!OPTIONS.includes(option)) {
                 throw new RepoError("failed", `there is no option "${option}"; there are ${OPTIONS.join(", ")}`)
             }
         }
-        this.peerId = checkedPeer(options.peerId ?? `reconverge-${hex()}`)
+        this.peerId = checkedName("peerId", options.peerId ?? `reconverge-${hex()}`)
         const given = Array.isArray(relay) ? (relay as readonly string[]) : [relay as string]
         const relays = [...new Set(given.map(checked))]
         if (typeof name !== "string") throw new RepoError("failed", 'the option "name" is a string')
@@ -173,6 +178,7 @@ export class Repo {
             throw new RepoError("failed", 'the option "token" is a string, or a function that gives one')
         }
         this.#token = token
+        if (author !== undefined) checkedName("author", author)
         if (name.endsWith(JOURNAL)) throw new RepoError("failed", `a name must not end with ${JOURNAL}`)
         const own = this.#storage(platform, options.storage)
         const why = own === undefined && options.storage !== "memory" ? whyUnable() : undefined
@@ -199,6 +205,7 @@ export class Repo {
         const repo = this
         this.#owner = {
             link: this.#link,
+            author,
             get isConnected() {
                 return repo.connections.some(({ state }) => state === "connected")
             },
@@ -232,7 +239,7 @@ export class Repo {
         const begin = (draft: Draft<T>): void => fill(draft as object, initial ?? {})
         const operations = change<T>(tree, begin, () => `~${++objects}`)
         const then = (opened: Opened): DocHandle<T> => this.#opened<T>(opened)
-        return this.#link.call("create", [uuid(), operations, seconds()], { then })
+        return this.#link.call("create", [uuid(), operations, seconds(), this.#owner.author], { then })
     }
 
     /**
@@ -475,10 +482,10 @@ function named(url: string): string {
 }
 
 /** As the relay takes it. */
-function checkedPeer(peer: string): string {
-    const bytes = typeof peer === "string" ? new TextEncoder().encode(peer).length : 0
-    if (bytes > 0 && bytes <= 256 && !/\p{Cc}/u.test(peer)) return peer
-    throw new RepoError("failed", "a peerId has 1 to 256 bytes, and no control characters")
+function checkedName(option: string, name: string): string {
+    const bytes = typeof name === "string" ? new TextEncoder().encode(name).length : 0
+    if (bytes > 0 && bytes <= 256 && !/\p{Cc}/u.test(name)) return name
+    throw new RepoError("failed", `the option "${option}" has 1 to 256 bytes, and no control characters`)
 }
 
 /** In one spelling, since documents are kept for each relay by its name. */

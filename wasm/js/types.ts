@@ -1,6 +1,7 @@
 /** The types of the public API. */
 
 import type { Counter, ImmutableString } from "./counter.js"
+import type { Place } from "./place.js"
 
 /** A key of a map, or an index of a list or text. */
 export type Prop = string | number
@@ -252,10 +253,34 @@ export interface ChangeInfo {
     readonly time: number
     /** What its author noted with it. */
     readonly message?: string
+    /** In whose name it was made: the option `author` of that repo. Nobody checks it. */
+    readonly author?: string
+    /** Whether it was made in this browser or process, since the document was opened. */
+    readonly isOwn: boolean
     /** The changes that its author knew last. */
     readonly deps: Heads
     /** How many operations it has. */
     readonly operations: number
+}
+
+/** Which changes the history lists. */
+export interface HistoryOptions {
+    /** Those that made, edited or deleted what is there now, or what is in it: a map, a list or a text. */
+    path?: Path | Place
+    /** Ends it: what is asked for is not needed any more. */
+    signal?: AbortSignal
+}
+
+/** Changes that one author made one after the other, as the history groups them. */
+export interface ChangeGroup {
+    /** In whose name they were made, if in anybody's. */
+    readonly author?: string
+    /** Whether the last of them was made in this browser or process, since the document was opened. */
+    readonly isOwn: boolean
+    /** When the last of them was made, in seconds since 1970. */
+    readonly time: number
+    /** All of them, each after those it depends on. */
+    readonly changes: readonly ChangeInfo[]
 }
 
 /** What listeners of `change` get. */

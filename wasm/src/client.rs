@@ -4,10 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use automerge::marks::Mark;
-use automerge::{ActorId, Automerge, ChangeHash, Cursor, Patch, ReadDoc, Span};
+use automerge::marks::{Mark, MarkSet};
+use automerge::{
+    ActorId, Automerge, ChangeHash, Cursor, Patch, PatchAction, ReadDoc, ScalarValue, Span, Value,
+    hydrate,
+};
 use bytes::Bytes;
-use js_sys::{Array, Map, Uint8Array};
+use js_sys::{Array, Map, Object, Reflect, Uint8Array};
 use reconverge::difference;
 use reconverge::engine::{
     self, Closed, Config, Engine, FindError, Input, Output, Reading, RelayId, Status,
@@ -19,8 +22,9 @@ use reconverge::storage::{Batch, Blob, MemoryStorage, Storage, StorageError, Sto
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsError, JsValue};
 
+use crate::listing::Listing;
 use crate::undo::{Direction, Record, Undo};
-use crate::value::{array, fault, map, object, object_of, scalar};
+use crate::value::{fault, map, object, object_of, plain, scalar};
 use crate::{cbor, edit, keys, patch};
 
 /// A whole client: documents, relays, status. What it keeps of the documents that are open lies in
@@ -40,6 +44,8 @@ pub struct Client {
     undo: HashMap<u32, Undo>,
     /// How many operations of the last change were left out.
     left_out: u32,
+    /// What is left of the histories that are being told.
+    listings: Vec<Listing>,
 }
 
 /// A key after the document's id, and the value that is damaged.
@@ -85,14 +91,6 @@ fn strings(hashes: &[ChangeHash]) -> Vec<String> {
     hashes.iter().map(ToString::to_string).collect()
 }
 
-fn string_array(hashes: &[ChangeHash]) -> JsValue {
-    let hashes: Array = hashes
-        .iter()
-        .map(|hash| JsValue::from(hash.to_string()))
-        .collect();
-    hashes.into()
-}
-
 #[wasm_bindgen]
 impl Client {
     /// A client that has done nothing yet. `relays` are the names of the relays, `session` names
@@ -123,6 +121,7 @@ impl Client {
             mirrored: HashSet::new(),
             undo: HashMap::new(),
             left_out: 0,
+            listings: Vec::new(),
         })
     }
 
@@ -460,8 +459,10 @@ impl Client {
         document: &str,
         operations: &Array,
         time_s: f64,
+        author: Option<String>,
     ) -> Result<(), JsError> {
         let mut replica = Replica::new(ActorId::random());
+        replica.write_as(author.as_deref(), ActorId::random);
         let options = ChangeOptions::made_at(time_s as i64);
         let made = replica.change(options, |tx| {
             edit::apply(tx, operations, &Map::new(), &mut Record::new(false))
@@ -505,6 +506,7 @@ impl Client {
         at: Option<Vec<String>>,
         view: Option<u32>,
         now: f64,
+        author: Option<String>,
     ) -> Result<Option<String>, JsError> {
         let at = at.map(heads_of).transpose()?;
         let options = ChangeOptions {
@@ -515,6 +517,8 @@ impl Client {
         let id = id_of(document)?;
         self.knows(&id, at.as_deref().unwrap_or_default())?;
         let mut record = Record::new(view.is_some());
+        self.engine
+            .write_as(&id, author.as_deref(), ActorId::random);
         let changed = self.engine.change(&id, options, |tx| {
             edit::apply(tx, operations, names, &mut record)
         });
@@ -541,6 +545,7 @@ impl Client {
         view: u32,
         time_s: f64,
         again: bool,
+        author: Option<String>,
     ) -> Result<bool, JsError> {
         let direction = if again {
             Direction::Again
@@ -552,6 +557,7 @@ impl Client {
             return Ok(false);
         };
         let engine = &mut self.engine;
+        engine.write_as(&id, author.as_deref(), ActorId::random);
         let options = ChangeOptions::made_at(time_s as i64);
         undo.take(direction, |taking| {
             let changed = engine.change(&id, options, |tx| taking.run(tx));
@@ -644,7 +650,8 @@ impl Client {
         after: Vec<String>,
     ) -> Result<Array, JsError> {
         let (document, mut patches, after) = self.between(document, before, after)?;
-        Ok(patch::steps(document, &mut patches, &after))
+        clip(document, &mut patches, &after);
+        Ok(patch::steps(document, &patches))
     }
 
     /// The heads of a document's contents.
@@ -654,24 +661,104 @@ impl Client {
         Ok(heads)
     }
 
-    /// All changes of a document, each after those it depends on: arrays of hash, actor, sequence
-    /// number, seconds since 1970, message, deps, number of operations.
-    pub fn history(&self, document: &str) -> Result<Array, JsError> {
-        let document = self.document(&id_of(document)?)?;
-        let changes = document.get_changes_meta(&[]);
-        let row = |change: &automerge::ChangeMetadata<'_>| {
-            let message = change.message.as_deref();
-            array([
-                change.hash.to_string().into(),
-                change.actor.to_string().into(),
-                (change.seq as f64).into(),
-                (change.timestamp as f64).into(),
-                message.map_or(JsValue::UNDEFINED, JsValue::from),
-                string_array(&change.deps),
-                ((change.max_op + 1 - change.start_op) as f64).into(),
-            ])
+    /// Who edits a document here in the name of this author, in hexadecimal.
+    pub fn actor(&mut self, document: &str, author: Option<String>) -> Result<String, JsError> {
+        let id = id_of(document)?;
+        self.engine
+            .write_as(&id, author.as_deref(), ActorId::random);
+        let replica = self.engine.replica(&id).ok_or_else(gone)?;
+        Ok(replica.actor().to_string())
+    }
+
+    /// Begins to tell, as `listing`, the changes of a document that made, edited or deleted an object
+    /// or what is in it, up to these heads, each after those it depends on.
+    pub fn list(
+        &mut self,
+        listing: u32,
+        document: &str,
+        object: &str,
+        heads: Vec<String>,
+    ) -> Result<(), JsError> {
+        let (id, heads) = (id_of(document)?, heads_of(heads)?);
+        let object = edit::object_id(object)?;
+        let listed = Listing::new(listing, id, self.document(&id)?, object, &heads);
+        self.listings.push(listed);
+        Ok(())
+    }
+
+    /// The next of these changes, as many as cost about as much as `count` of a whole history:
+    /// arrays of hash, actor, sequence number, seconds since 1970, message, deps, number of
+    /// operations, author, and whether it was made here. `undefined` when there are no more.
+    pub fn listed(&mut self, listing: u32, count: u32) -> Result<Option<Array>, JsError> {
+        let mut listings = self.listings.iter_mut();
+        let Some(listed) = listings.find(|listed| listed.number == listing) else {
+            return Ok(None);
         };
-        Ok(changes.iter().map(row).collect())
+        let replica = self.engine.replica(&listed.document).ok_or_else(gone)?;
+        Ok(listed.next(replica, count))
+    }
+
+    /// Nobody asks for more of these.
+    pub fn unlist(&mut self, listing: u32) {
+        self.listings.retain(|listed| listed.number != listing);
+    }
+
+    /// All values at a key of a map or an index of a list, by the operations that put them there;
+    /// `undefined` unless there are several.
+    pub fn conflicts(
+        &self,
+        document: &str,
+        object: &str,
+        prop: &JsValue,
+    ) -> Result<JsValue, JsError> {
+        let document = self.document(&id_of(document)?)?;
+        let all = document.get_all(edit::object_id(object)?, edit::prop(prop)?);
+        let all = all.map_err(fault)?;
+        if all.len() < 2 {
+            return Ok(JsValue::UNDEFINED);
+        }
+        let values = Object::new();
+        for (value, id) in all {
+            let value = match value {
+                Value::Object(_) => ReadDoc::hydrate(document, &id, None).map_err(fault)?,
+                Value::Scalar(value) => hydrate::Value::Scalar(value.into_owned()),
+            };
+            // A new plain object takes every property.
+            let _ = Reflect::set(&values, &id.to_string().into(), &plain(&value));
+        }
+        Ok(values.into())
+    }
+
+    /// The operations that make an object, with what is in it, what it was at these heads; if it was
+    /// not there, the value at a key of the map around it.
+    pub fn restoring(
+        &self,
+        document: &str,
+        object: Option<String>,
+        map: Option<String>,
+        key: Option<String>,
+        heads: Vec<String>,
+    ) -> Result<Array, JsError> {
+        let id = id_of(document)?;
+        let heads = heads_of(heads)?;
+        self.knows(&id, &heads)?;
+        let document = self.document(&id)?;
+        let mut found = None;
+        for (object, key) in [(object, None), (map, key)] {
+            let Some(object) = object.filter(|_| found.is_none()) else {
+                continue;
+            };
+            let object = edit::object_id(&object)?;
+            if difference::shows(document, &object, &heads) {
+                found = Some((object, key));
+            }
+        }
+        let (object, key) = found.ok_or_else(|| fault("it was not there at these heads"))?;
+        let patches = difference::between(document, &document.get_heads(), &heads);
+        let mut within = difference::within(patches, object, key);
+        clip(document, &mut within, &heads);
+        take_marks(document, &mut within, &heads);
+        Ok(patch::operations(document, &within))
     }
 
     /// What was taken out of a document and is kept aside, as the page is told it.
@@ -903,6 +990,41 @@ impl Client {
     }
 }
 
+/// Automerge may tell of marks that end behind the text.
+fn clip(document: &Automerge, patches: &mut [Patch], after: &[ChangeHash]) {
+    for patch in patches {
+        if let PatchAction::Mark { marks } = &mut patch.action {
+            let length = document.length_at(&patch.obj, after);
+            for mark in &mut *marks {
+                mark.end = mark.end.min(length);
+            }
+            marks.retain(|mark| mark.start < mark.end);
+        }
+    }
+}
+
+/// What is inserted beside a mark may get it: the patches say what it has, and now also what it has not.
+fn take_marks(document: &Automerge, patches: &mut [Patch], after: &[ChangeHash]) {
+    for patches in patches.chunk_by_mut(|a, b| a.obj == b.obj) {
+        let text = &patches[0].obj;
+        let mut all = document.marks(text).unwrap_or_default();
+        all.extend(document.marks_at(text, after).unwrap_or_default());
+        if all.is_empty() {
+            continue;
+        }
+        for patch in patches {
+            if let PatchAction::SpliceText { marks, .. } = &mut patch.action {
+                let nothing = all
+                    .iter()
+                    .map(|mark| (mark.name.to_string(), ScalarValue::Null));
+                let own = marks.iter().flat_map(MarkSet::iter);
+                let own = own.map(|(name, value)| (name.to_owned(), value.clone()));
+                *marks = Some(nothing.chain(own.collect::<Vec<_>>()).collect());
+            }
+        }
+    }
+}
+
 fn gone() -> JsError {
     fault("the document is not open")
 }
@@ -926,7 +1048,7 @@ fn line(connection: ConnectionId) -> JsValue {
 fn output<const N: usize>(kind: &str, fields: [(&str, JsValue); N]) -> JsValue {
     let output = object(fields);
     // A plain object takes every property.
-    let _ = js_sys::Reflect::set(&output, &"type".into(), &kind.into());
+    let _ = Reflect::set(&output, &"type".into(), &kind.into());
     output
 }
 

@@ -226,7 +226,7 @@ fn index(value: &JsValue) -> Result<usize, JsError> {
     }
 }
 
-fn prop(value: &JsValue) -> Result<Prop, JsError> {
+pub(crate) fn prop(value: &JsValue) -> Result<Prop, JsError> {
     match value.as_string() {
         Some(key) => Ok(Prop::Map(key)),
         None => index(value).map(Prop::Seq),

@@ -13,6 +13,7 @@ mod cbor;
 mod client;
 mod edit;
 mod keys;
+mod listing;
 mod patch;
 mod undo;
 mod value;

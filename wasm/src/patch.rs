@@ -2,7 +2,7 @@
 //! `wasm/js/operations.ts`.
 
 use automerge::marks::{Mark, MarkSet};
-use automerge::{Automerge, ChangeHash, ObjId, ObjType, Patch, PatchAction, Prop, ReadDoc, Value};
+use automerge::{Automerge, ObjId, ObjType, Patch, PatchAction, Prop, ReadDoc, Value};
 use js_sys::Array;
 use wasm_bindgen::JsValue;
 
@@ -23,19 +23,12 @@ pub(crate) fn operations(document: &Automerge, patches: &[Patch]) -> Array {
 /// The same without the names of objects, which cost much: arrays of the path of an object, and its
 /// operations. It is there at that moment, as what changes in an object is told before what changes in
 /// those that are in it.
-pub(crate) fn steps(document: &Automerge, patches: &mut [Patch], after: &[ChangeHash]) -> Array {
+pub(crate) fn steps(document: &Automerge, patches: &[Patch]) -> Array {
     let steps = Array::new();
-    for patches in patches.chunk_by_mut(|a, b| a.obj == b.obj) {
+    for patches in patches.chunk_by(|a, b| a.obj == b.obj) {
         let path: Array = patches[0].path.iter().map(|(_, at)| prop(at)).collect();
         let operations = Array::new();
         for patch in patches {
-            if let PatchAction::Mark { marks } = &mut patch.action {
-                // Automerge may tell of marks that end behind the text.
-                let length = document.length_at(&patch.obj, after);
-                for mark in marks {
-                    mark.end = mark.end.min(length);
-                }
-            }
             add(document, patch, &JsValue::NULL, &operations);
         }
         steps.push(&array([path.into(), operations.into()]));

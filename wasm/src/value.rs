@@ -51,7 +51,8 @@ pub(crate) fn map(map: &hydrate::Map) -> JsValue {
     )
 }
 
-fn plain(value: &hydrate::Value) -> JsValue {
+/// A counter is its sum.
+pub(crate) fn plain(value: &hydrate::Value) -> JsValue {
     match value {
         hydrate::Value::Map(entries) => map(entries),
         hydrate::Value::List(list) => list

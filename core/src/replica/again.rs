@@ -25,6 +25,10 @@ pub(super) fn make_again(
     let mut again = Again::default();
     let (mut stay, mut made) = (Vec::new(), Vec::new());
     for change in changes {
+        if change.author().is_some() {
+            let name = change.extra_bytes().to_vec();
+            again.authors.push((change.actor_id().clone(), name));
+        }
         let hangs = |dep: &ChangeHash| again.hashes.contains_key(dep);
         if roots.contains(&change.hash()) || change.deps().iter().any(hangs) {
             made.push(again.make(&change));
@@ -50,6 +54,8 @@ struct Again {
     /// What became of the changes that were made again.
     hashes: HashMap<ChangeHash, ChangeHash>,
     actors: HashMap<ActorId, Renamed>,
+    /// What the first changes of actors have of their authors.
+    authors: Vec<(ActorId, Vec<u8>)>,
 }
 
 /// An actor whose changes are made again from some point on.
@@ -75,6 +81,11 @@ impl Again {
         let mut expanded = change.decode();
         expanded.actor_id = renamed.actor.clone();
         expanded.seq = renamed.seq;
+        if renamed.seq == 1 {
+            let mut authors = self.authors.iter();
+            let named = authors.find(|(actor, _)| actor == change.actor_id());
+            expanded.extra_bytes = named.map_or(expanded.extra_bytes, |(_, name)| name.clone());
+        }
         for dep in &mut expanded.deps {
             *dep = self.hashes.get(dep).copied().unwrap_or(*dep);
         }
@@ -114,13 +125,15 @@ impl Again {
 mod tests {
     use automerge::marks::{ExpandMark, Mark};
     use automerge::transaction::Transactable;
-    use automerge::{Automerge, AutomergeError, ObjType, ROOT, ReadDoc, ScalarValue};
+    use automerge::{Author, Automerge, AutomergeError, ObjType, ROOT, ReadDoc, ScalarValue};
 
     use super::*;
 
     /// A document with every kind of operation in it, by two actors.
     fn document() -> Automerge {
-        let mut document = Automerge::new().with_actor(ActorId::from([1; 16]));
+        let name = |name: &str| Some(Author::from(name.as_bytes().to_vec()));
+        let document = Automerge::new().with_author(name("ann"));
+        let mut document = document.with_actor(ActorId::from([1; 16]));
         let made = document.transact::<_, _, AutomergeError>(|tx| {
             let text = tx.put_object(ROOT, "text", ObjType::Text)?;
             tx.splice_text(&text, 0, 0, "hello world")?;
@@ -134,7 +147,8 @@ mod tests {
             Ok((text, list))
         });
         let (text, list) = made.unwrap().result;
-        let mut other = document.fork().with_actor(ActorId::from([2; 16]));
+        let other = document.fork().with_author(name("bob"));
+        let mut other = other.with_actor(ActorId::from([2; 16]));
         other
             .transact::<_, _, AutomergeError>(|tx| tx.splice_text(&text, 5, 6, " there"))
             .unwrap();
@@ -184,6 +198,8 @@ mod tests {
             assert_eq!(stay.len() + made.len(), changes.len());
             let known: HashSet<_> = changes.iter().map(Change::actor_id).collect();
             assert!(made.iter().all(|made| !known.contains(made.actor_id())));
+            let author = |made: &Change| again.get_author_for_actor(made.actor_id());
+            assert!(made.iter().all(|made| author(made).is_some()));
             let twice = make_again(changes.clone(), &roots);
             assert_eq!((stay, made), twice);
         }

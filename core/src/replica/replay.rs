@@ -62,6 +62,13 @@ pub(super) fn replay(
     }
     let heads = document.get_heads();
     let own = document.get_actor().clone();
+    let author = document.get_author().cloned();
+    let as_before = |document: &mut Automerge| {
+        document.set_author(author.clone());
+        document.set_actor(own.clone());
+    };
+    // The first change of an actor would have the name of who edits here.
+    document.set_author(None);
     document.set_actor(change.actor_id().clone());
     let transaction = document.transaction_log_patches(PatchLog::new(observed));
     let mut transaction = transaction.expect("an empty log fits every document");
@@ -72,13 +79,14 @@ pub(super) fn replay(
     };
     if !operations.all(|operation| make(&mut transaction, operation).is_some()) {
         transaction.rollback();
-        document.set_actor(own);
+        as_before(document);
         return Ok(Outcome::Left);
     }
     let (made, mut log) = transaction.commit_with(options);
-    document.set_actor(own.clone());
+    as_before(document);
     if made != Some(change.hash()) {
-        *document = document.fork_at(&heads)?.with_actor(own);
+        *document = document.fork_at(&heads)?;
+        as_before(document);
         return Ok(Outcome::Differed);
     }
     Ok(Outcome::Replayed(document.make_patches(&mut log)))
@@ -109,7 +117,7 @@ fn comes_next(document: &Automerge, change: &Change) -> bool {
 }
 
 /// Whether Automerge makes these bytes of these operations. An author's name goes with the actor's
-/// first change, and no transaction made here has one.
+/// first change, and no transaction has one in which a change is made again.
 fn is_canonical(change: &Change, expanded: &ExpandedChange) -> bool {
     !change.is_empty()
         && change.extra_bytes().is_empty()
@@ -226,7 +234,7 @@ fn is(id: &ObjId, operation: &OpId) -> bool {
 pub(super) mod tests {
     use automerge::legacy::ObjectId;
     use automerge::marks::{ExpandMark, Mark};
-    use automerge::{ActorId, ChangeHash, PatchAction, ROOT};
+    use automerge::{ActorId, Author, ChangeHash, PatchAction, ROOT};
 
     use super::super::incoming::bring_in;
     use super::*;
@@ -322,7 +330,10 @@ pub(super) mod tests {
         let mut others: Vec<Automerge> = (2..5)
             .map(|number| start.fork().with_actor(actor(number)))
             .collect();
-        let mut replayed = start.fork().with_actor(actor(9));
+        // Whose name is no part of what others made.
+        let name = Some(Author::from(b"somebody".to_vec()));
+        let named = start.fork().with_author(name.clone());
+        let mut replayed = named.with_actor(actor(9));
         let mut applied = start.clone();
         let (mut done, mut left) = (0, 0);
         for round in 0..150 {
@@ -375,6 +386,7 @@ pub(super) mod tests {
                     Outcome::Differed => panic!("{:?}", change.decode()),
                 }
                 assert_eq!(replayed.get_actor(), &actor(9));
+                assert_eq!(replayed.get_author(), name.as_ref());
                 assert_same(&replayed, &applied);
             }
             assert!(applied.get_change_meta_by_hash(&hash).is_some());

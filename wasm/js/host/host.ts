@@ -121,6 +121,12 @@ const DOCUMENT_GONE = "the document was deleted, or let go of"
 const AVOIDED = "the document engine failed on this document"
 const UNWANTED = "nobody waits for it"
 
+/** How long other things wait for what takes long, and how many changes are listed at once meanwhile. */
+const TURN_MS = 8
+const LISTED = 64
+
+let listings = 0
+
 export class Host {
     #client: Client
     #storage: Storage
@@ -148,6 +154,10 @@ export class Host {
     #finders = new Map<string, ((failure?: CallError) => void)[]>()
     #deleters = new Map<string, ((failure?: CallError) => void)[]>()
     #waiting = new Set<Waiting>()
+    /** What may take long, each step of which tells whether it was the last. */
+    #work: (() => boolean)[] = []
+    /** Everything else comes first now. */
+    #isResting = false
     /** What is stored of edits whose page needs it no more, and since when. */
     #partings: { author: string[]; key: string[]; at: number }[] = []
     /** What is stored with the commit that is under way, of who made the edits in it. */
@@ -1085,8 +1095,8 @@ export class Host {
     #calls: {
         [N in CallName]: (page: Page, signal: AbortSignal, ...args: Calls[N][0]) => Calls[N][1] | Promise<Calls[N][1]>
     } = {
-        create: (page, signal, name, operations, time) =>
-            this.#made(page, signal, name, (document) => this.#client.create(document, [...operations], time)),
+        create: (page, signal, name, operations, time, by) =>
+            this.#made(page, signal, name, (document) => this.#client.create(document, [...operations], time, by)),
         open: async (page, signal, document) => {
             const id = parse(document)
             await this.#takenUp(id)
@@ -1161,18 +1171,44 @@ export class Host {
             return this.#until(is, signal)
         },
         heads: (page, _, document) => this.#view(page, document).heads,
-        state: (_, __, document, heads) => this.#client.state(document, [...heads]) as Operation[],
-        diff: (_, __, document, before, after) =>
-            this.#client.diff(document, [...before], [...after]) as [Path, Operation[]][],
-        history: (_, __, document) => (this.#client.history(document) as HistoryRow[]).map(change),
+        state: (_, signal, document, heads) =>
+            this.#inTurns(signal, () => ({ done: this.#client.state(document, [...heads]) as Operation[] })),
+        diff: (_, signal, document, before, after) =>
+            this.#inTurns(signal, () => ({
+                done: this.#client.diff(document, [...before], [...after]) as [Path, Operation[]][],
+            })),
+        history: (page, signal, document, name) =>
+            this.#history(signal, document, this.#view(page, document).objectId(name)),
+        actor: (_, __, document, by) => this.#client.actor(document, by),
+        conflicts: (page, _, document, name, prop) => {
+            const view = this.#view(page, document)
+            const object = view.objectId(name)
+            const place = typeof prop === "number" ? view.place(object, prop) : prop
+            return this.#client.conflicts(document, object, place) as Record<string, unknown> | undefined
+        },
+        restore: (page, signal, document, heads, { time, message, by }, ...place) => {
+            const make = (): void => {
+                const view = this.#view(page, document)
+                const [object, map, key] = [
+                    place[0] && view.objectId(place[0]),
+                    place[1] && view.objectId(place[1]),
+                    place[2],
+                ]
+                const operations = this.#client.restoring(document, object, map, key, [...heads])
+                const now = time * 1000
+                this.#client.change(document, operations, new Map(), time, message, undefined, view.number, now, by)
+                view.tellUndoable()
+            }
+            return this.#act(page, signal, document, make)
+        },
         quarantined: async (_, signal, document) => {
             // What was told a moment ago may be on its way to storage.
             await this.#until(() => this.#client.isStored(document), signal)
             return this.#client.quarantined(document) as QuarantinedChange[]
         },
-        changeAt: async (page, signal, document, heads, { operations, time, message }) => {
+        changeAt: async (page, signal, document, heads, { operations, time, message, by }) => {
             const make = (): string | undefined =>
-                this.#client.change(document, [...operations], new Map(), time, message, [...heads], undefined, 0)
+                this.#client.change(document, [...operations], new Map(), time, message, [...heads], undefined, 0, by)
             const hash = await this.#act(page, signal, document, make)
             return hash === undefined ? heads : [hash]
         },
@@ -1188,20 +1224,83 @@ export class Host {
         },
         marks: (...args) => this.#read("marks", ...args) as Promise<Mark[]>,
         spans: (...args) => this.#read("spans", ...args) as Promise<Span[]>,
-        undo: (...args) => this.#takeBack(...args, false),
-        redo: (...args) => this.#takeBack(...args, true),
+        undo: (...args) => this.#takeBack(false, ...args),
+        redo: (...args) => this.#takeBack(true, ...args),
         online: (_, __, online) => this.#setOnline(online),
         shutdown: (page) => {
             queueMicrotask(() => this.#detach(page))
         },
     }
 
-    async #takeBack(page: Page, signal: AbortSignal, document: string, time: number, again: boolean): Promise<boolean> {
+    async #takeBack(
+        again: boolean,
+        page: Page,
+        signal: AbortSignal,
+        document: string,
+        time: number,
+        by?: string,
+    ): Promise<boolean> {
         const view = this.#view(page, document)
         return this.#act(page, signal, document, () => {
-            const done = this.#client.takeBack(document, view.number, time, again)
+            const done = this.#client.takeBack(document, view.number, time, again, by)
             view.tellUndoable()
             return done
+        })
+    }
+
+    /** The changes of an object and of what is in it. */
+    async #history(signal: AbortSignal, document: string, object: string): Promise<ChangeInfo[]> {
+        const listing = ++listings
+        const changes: ChangeInfo[] = []
+        // What is edited meanwhile is not asked for.
+        const heads = this.#client.heads(document)
+        let isBegun = false
+        const step = (): { done: ChangeInfo[] } | undefined => {
+            this.#current = document
+            if (!isBegun) this.#client.list(listing, document, object, heads)
+            isBegun = true
+            const rows = this.#client.listed(listing, LISTED) as HistoryRow[] | undefined
+            for (const row of rows ?? []) changes.push(change(row))
+            return rows ? undefined : { done: changes }
+        }
+        try {
+            return await this.#inTurns(signal, step)
+        } finally {
+            if (!this.#closed) this.#client.unlist(listing)
+        }
+    }
+
+    /**
+     * Does what may take long, step by step, until one gives what is `done`. The steps are done in turns
+     * of a few milliseconds, between which edits and all else are heard.
+     */
+    #inTurns<T>(signal: AbortSignal, step: () => { done: T } | undefined): Promise<T> {
+        return new Promise((resolve, reject) => {
+            const work = (): boolean => {
+                try {
+                    if (signal.aborted) throw new CallError("failed", UNWANTED)
+                    const result = step()
+                    if (result) resolve(result.done)
+                    return result !== undefined
+                } catch (error) {
+                    reject(error)
+                    return true
+                }
+            }
+            this.#work.push(work)
+            this.#turn()
+        })
+    }
+
+    #turn(): void {
+        // What is left of a host that trapped is asked of the next one.
+        if (this.#isResting || this.#closed) return
+        const end = now() + TURN_MS
+        for (let work; now() < end && (work = this.#work.shift());) if (!work()) this.#work.push(work)
+        this.#isResting = true
+        setTimeout(() => {
+            this.#isResting = false
+            if (this.#work.length > 0) this.#turn()
         })
     }
 
@@ -1408,11 +1507,11 @@ async function forgetUntold(storage: Storage, journal: Storage | undefined): Pro
     if (old.length > 0) await storage.commit(old.map(({ key }) => ({ remove: key })))
 }
 
-type HistoryRow = [string, string, number, number, string | undefined, string[], number]
+type HistoryRow = [string, string, number, number, string | undefined, string[], number, string | undefined, boolean]
 
-function change([hash, actor, seq, time, message, deps, operations]: HistoryRow): ChangeInfo {
-    const told = { hash, actor, seq, time, deps, operations }
-    return message === undefined ? told : { ...told, message }
+function change([hash, actor, seq, time, message, deps, operations, author, isOwn]: HistoryRow): ChangeInfo {
+    const told = { hash, actor, seq, time, deps, operations, isOwn }
+    return { ...told, ...(message !== undefined && { message }), ...(author !== undefined && { author }) }
 }
 
 function status({ state, reason }: { state: DocumentStatus["state"]; reason?: string }): DocumentStatus {

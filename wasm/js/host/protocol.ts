@@ -12,6 +12,7 @@ import type {
     Heads,
     Mark,
     Path,
+    Prop,
     QuarantinedChange,
     Span,
     SyncState,
@@ -63,12 +64,14 @@ export interface Edit {
     /** Seconds since 1970, with parts of them: what was typed in one go is taken back in one. */
     readonly time: number
     readonly message?: string
+    /** In whose name. */
+    readonly by?: string
 }
 
 /** What a page asks for, with the arguments and the result. */
 export interface Calls {
     /** Under a name that the page drew, so that it is one document, whoever makes it. */
-    create: [[name: string, operations: readonly Operation[], time: number], Opened]
+    create: [[name: string, operations: readonly Operation[], time: number, by?: string | undefined], Opened]
     /** Nothing for a page that has it open: it shows it already. */
     open: [[document: string], Opened | undefined]
     resume: [[document: string, resume: Resume], void]
@@ -83,15 +86,30 @@ export interface Calls {
     state: [[document: string, heads: Heads], Operation[]]
     /** What changed in objects, by their paths instead of their names. */
     diff: [[document: string, before: Heads, after: Heads], [path: Path, operations: Operation[]][]]
-    history: [[document: string], ChangeInfo[]]
+    /** Of an object and what is in it. */
+    history: [[document: string, object: string], ChangeInfo[]]
+    actor: [[document: string, by?: string | undefined], string]
+    conflicts: [[document: string, object: string, prop: Prop], Record<string, unknown> | undefined]
+    /** Of an object, or if that was not there, of a key of a map. */
+    restore: [
+        [
+            document: string,
+            heads: Heads,
+            note: Omit<Edit, "seq" | "operations">,
+            object?: string | undefined,
+            map?: string | undefined,
+            key?: string,
+        ],
+        void,
+    ]
     quarantined: [[document: string], QuarantinedChange[]]
     changeAt: [[document: string, heads: Heads, edit: Omit<Edit, "seq">], Heads]
     cursor: [[document: string, object: string, index: number], string]
     position: [[document: string, object: string, cursor: string], number]
     marks: [[document: string, object: string], Mark[]]
     spans: [[document: string, object: string], Span[]]
-    undo: [[document: string, time: number], boolean]
-    redo: [[document: string, time: number], boolean]
+    undo: [[document: string, time: number, by?: string | undefined], boolean]
+    redo: [[document: string, time: number, by?: string | undefined], boolean]
     online: [[online: boolean], void]
     shutdown: [[], void]
 }

@@ -124,7 +124,7 @@ export class View {
     }
 
     /** The page edited. Gives whether anything changed; what changed is to be taken from the client. */
-    edit({ seq, operations, time, message }: Edit, seen: number, named: number): boolean {
+    edit({ seq, operations, time, message, by }: Edit, seen: number, named: number): boolean {
         this.seen(seen)
         this.#forgetNames(named)
         this.processed = seq
@@ -150,6 +150,7 @@ export class View {
                 this.number,
                 // The page's clock: it may have edited long before there was a host to be told.
                 time * 1000,
+                by,
             )
             if (this.client.leftOut > 0) this.post({ type: "leftOut", document: this.document, seq })
             const names = [...this.#names].slice(known)

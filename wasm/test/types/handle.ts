@@ -5,6 +5,7 @@ import {
     ImmutableString,
     Presence,
     type ChangeEvent,
+    type ChangeGroup,
     type ChangeInfo,
     type Cursor,
     type DocHandle,
@@ -116,8 +117,18 @@ await list.whenSynced({ level: "everywhere" })
 const heads = await list.heads()
 same<Heads>()(heads)
 same<List>()(await list.view(heads))
+const abort = { signal: new AbortController().signal }
 same<ChangeInfo[]>()(await list.history())
-same<Patch[]>()(await list.diff([], heads))
+same<ChangeInfo[]>()(await list.history({ path: ["tasks"], ...abort }))
+same<ChangeInfo[]>()(await list.history({ path: list.place(["tasks", 0]) }))
+same<ChangeGroup[]>()(await list.history({ path: ["tasks"], group: 60 }))
+// @ts-expect-error There is no such option.
+await list.history({ paths: ["tasks"] })
+same<string>()(await list.actor())
+same<List>()(await list.view(heads, abort))
+same<Patch[]>()(await list.diff([], heads, abort))
+same<void>()(await list.restore(["tasks", 0], heads, { message: "back" }))
+same<Record<string, unknown> | undefined>()(await list.conflicts(["tasks", 0]))
 same<Heads>()(await list.changeAt(heads, (draft) => void draft.tasks.push({ text: "", done: false })))
 // @ts-expect-error It is not in the document.
 await list.changeAt(heads, (draft) => void (draft.owner = "ann"))
