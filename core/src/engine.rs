@@ -683,7 +683,8 @@ impl Engine {
     pub fn ping(&self, connection: ConnectionId) -> Option<Vec<u8>> {
         let relay = self.relay_of(connection)?;
         let link = self.relays[relay.0].link()?;
-        link.answers_pings.then(|| link.session.ping())
+        link.answers_pings
+            .then(|| protocol::encode(&protocol::PING))
     }
 
     fn relay_of(&self, connection: ConnectionId) -> Option<RelayId> {

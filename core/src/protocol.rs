@@ -7,8 +7,8 @@
 //!
 //! Extensions travel as extra keys in `peerMetadata`; unknown keys are skipped. A new message type
 //! is never sent to a peer that did not ask for it: `samod` closes the connection on one. There are
-//! [`Refused`], for clients whose metadata has at least `reconverge: 1`, and [`Message::Ping`], for
-//! servers from `reconverge: 2` on, which answer with [`Message::Pong`].
+//! [`Refused`], for clients whose metadata has at least `reconverge: 1`, and [`PING`], for servers from
+//! `reconverge: 2` on, which answer with [`PONG`].
 
 mod codec;
 pub mod limits;
@@ -30,8 +30,14 @@ pub const PROTOCOL_VERSION: &str = "1";
 /// The version of our extensions, as `reconverge` in the metadata.
 pub const EXTENSIONS: u64 = 2;
 
-/// The first version whose servers answer a [`Message::Ping`].
+/// The first version whose servers answer a [`PING`].
 pub const PINGS_SINCE: u64 = 2;
+
+/// Asks a server whether it is still there.
+pub const PING: Message<'static> = Message::Unknown { kind: "ping" };
+
+/// It is.
+pub const PONG: Message<'static> = Message::Unknown { kind: "pong" };
 
 /// Why bytes from a peer are not a message. The peer must act: its connection is closed, unless it is
 /// a sync message that [exceeds a limit](ProtocolError::is_of_its_document).

@@ -117,9 +117,13 @@ impl Session {
             Message::Ephemeral(ephemeral) => ephemeral.sender,
             Message::DocUnavailable { sender, .. }
             | Message::RemoteSubscriptionChange { sender, .. }
-            | Message::Ping { sender }
             | Message::Leave { sender } => sender,
             Message::RemoteHeadsChanged(remote) => remote.sender,
+            ping if *ping == protocol::PING => {
+                return Ok(Event::Ping {
+                    reply: protocol::encode(&protocol::PONG),
+                });
+            }
             _ => {
                 return Ok(Event::Ignored(
                     "a message that only servers send, or of unknown type",
@@ -140,12 +144,6 @@ impl Session {
             }
             Message::RemoteHeadsChanged(remote) => Event::RemoteHeads(remote),
             Message::Leave { .. } => Event::Left,
-            Message::Ping { sender } => Event::Ping {
-                reply: protocol::encode(&Message::Pong {
-                    sender: self.local.peer.as_str(),
-                    target: sender,
-                }),
-            },
             _ => Event::Unavailable,
         })
     }

@@ -278,7 +278,7 @@ for (const options of [{ token: 1 }, { token: null }]) {
   story(`${JSON.stringify(options)} is refused`, async world => {
     const page = await world.plain(await world.site())
     const message = await page.evaluate(o => reconverge.Repo.open(o).catch(error => error.message), options)
-    assert.equal(message, 'the option "token" is a string, or a function that gives one')
+    assert.equal(message, 'the option "token" is a string or a function')
   })
 }
 

@@ -257,7 +257,7 @@ export class DocHandle<T> {
     /**
      * All changes, each after those it depends on; or those of what is at a path. A long history is told
      * in parts, between which edits are made as ever. To look for the changes of a path takes about
-     * eight times as long as to list as many.
+     * ten times as long as to list as many.
      *
      * @throws RangeError if there is no map, list or text at the path; the signal's reason.
      */

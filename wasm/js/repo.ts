@@ -175,7 +175,7 @@ export class Repo {
         const relays = [...new Set(given.map(checked))]
         if (typeof name !== "string") throw new RepoError("failed", 'the option "name" is a string')
         if (!["undefined", "string", "function"].includes(typeof token)) {
-            throw new RepoError("failed", 'the option "token" is a string, or a function that gives one')
+            throw new RepoError("failed", 'the option "token" is a string or a function')
         }
         this.#token = token
         if (author !== undefined) checkedName("author", author)
@@ -490,13 +490,8 @@ function checkedName(option: string, name: string): string {
 
 /** In one spelling, since documents are kept for each relay by its name. */
 function checked(url: string): string {
-    if (URL.canParse(url)) {
-        const { protocol, href, host, hash } = new URL(url)
-        const isPlain = href === `${protocol}//${host}/${hash}`
-        if (protocol === "ws:" || protocol === "wss:") {
-            return isPlain ? `${protocol}//${host}` : href.slice(0, href.length - hash.length)
-        }
-    }
+    const { href } = URL.canParse(url) ? new URL(url) : { href: "" }
+    if (/^wss?:/.test(href)) return href.replace(/#.*/, "").replace(/^(\w+:\/\/[^/]+)\/$/, "$1")
     throw new RepoError("failed", `${JSON.stringify(url)} is no url of a relay; one begins with ws:// or wss://`)
 }
 

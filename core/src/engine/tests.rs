@@ -1766,6 +1766,7 @@ fn whatever_is_cut_all_agree_in_the_end() {
 
 /// Names the relays of a client anew, as its storage knows before.
 fn name_relays(world: &mut World, client: usize, wanted: &[usize], away: &[usize]) {
+    world.settle();
     let names = names(world.relays.len());
     let named = |places: &[usize]| -> Vec<Arc<str>> {
         places.iter().map(|place| names[*place].clone()).collect()

@@ -83,19 +83,8 @@ pub enum Message<'a> {
     RemoteHeadsChanged(RemoteHeads<'a>),
     /// The server does not take some changes; only for peers that understand it.
     Refused(Refused<'a>),
-    /// A client asks whether the server is still there; only for servers that understand it.
-    Ping {
-        /// Who asks.
-        sender: &'a str,
-    },
-    /// It is.
-    Pong {
-        /// Who answers.
-        sender: &'a str,
-        /// Who asked.
-        target: &'a str,
-    },
-    /// A type that this version does not know: skipped.
+    /// A type of which nothing else is read: one that this version does not know, which is skipped,
+    /// or [`PING`](super::PING) and [`PONG`](super::PONG).
     Unknown {
         /// The `type`.
         kind: &'a str,
@@ -340,11 +329,6 @@ impl<'a> Fields<'a> {
                 hashes: self.hashes,
                 reason: self.reason.unwrap_or_default(),
             }),
-            "ping" => Message::Ping { sender: sender? },
-            "pong" => Message::Pong {
-                sender: sender?,
-                target,
-            },
             _ => Message::Unknown { kind },
         })
     }
@@ -655,11 +639,6 @@ pub fn encode(message: &Message<'_>) -> Vec<u8> {
             }
         }
         Message::Leave { sender } => e.begin(2, "leave", Some(sender)),
-        Message::Ping { sender } => e.begin(2, "ping", Some(sender)),
-        Message::Pong { sender, target } => {
-            e.begin(3, "pong", Some(sender));
-            e.pair("targetId", target);
-        }
         Message::Sync(sync) => {
             let mut frame = sync.encode_prefix(sync.data.len(), sync.data.len());
             frame.extend_from_slice(sync.data);
@@ -888,11 +867,6 @@ mod tests {
                 message: "no",
             },
             Message::Leave { sender: "a" },
-            Message::Ping { sender: "a" },
-            Message::Pong {
-                sender: "s",
-                target: "a",
-            },
             Message::Sync(SyncEnvelope {
                 sender: "a",
                 target: "s",

@@ -381,11 +381,8 @@ fn frames() -> Vec<Vec<u8>> {
             message: "no",
         },
         Message::Leave { sender },
-        Message::Ping { sender },
-        Message::Pong {
-            sender: target,
-            target: sender,
-        },
+        protocol::PING,
+        protocol::PONG,
         Message::Sync(envelope.clone()),
         Message::Sync(SyncEnvelope {
             request: true,

@@ -267,7 +267,7 @@ export class Host {
     #detach(page: Page): void {
         if (!this.#pages.delete(page)) return
         for (const call of page.calls.values()) call.abort()
-        for (const { give } of page.asked.values()) give(undefined, "its tab is gone")
+        for (const { give } of page.asked.values()) give(undefined, "")
         page.port.close()
         this.#wanted.remove(page)
         if (!this.#closed) this.#want()
@@ -709,7 +709,7 @@ export class Host {
         }
         const dial = ({ token, reason }: Found): void => {
             if (this.#lines.get(connection) !== line) return
-            if (token === undefined) return end(refusal(relay, reason ?? "the relay refuses the connection"))
+            if (token === undefined) return end(refusal(relay, reason ?? ""))
             line.socket = new Socket(this.#webSocket, relay, token, {
                 opened: () => this.#heed(() => this.#client.connected(now(), connection)),
                 message: (bytes) => {
@@ -766,7 +766,7 @@ export class Host {
         })
         try {
             const token = await Promise.race([asked.given, late])
-            if (token === undefined) throw new Error(`there is no token: it takes more than ${TOKEN_MS_MAX / 1000} s`)
+            if (token === undefined) throw new Error("there is no token: it takes too long")
             return token
         } finally {
             clearTimeout(timer)
@@ -806,19 +806,17 @@ export class Host {
         const { relays } = this.#wanted
         const known = relays.filter((relay) => this.#relays.includes(relay))
         const away = this.#relays.filter(isNoneOf(relays))
-        const isSame = known.length === relays.length && this.#connections.size === relays.length
-        if (isSame && known.every((relay) => this.#connections.has(relay))) return
+        if (String([...this.#connections.keys()]) === String(relays)) return
         this.#setRelays(known, away)
         this.#name()
     }
 
     #name(isForgetting = false): void {
         const name = (): Promise<void> => this.#nameNow(isForgetting)
-        this.#naming = this.#naming.then(name).catch((error: unknown) => {
+        this.#naming = this.#naming.then(name).catch(() => {
             // Until the storage knows, none is forgotten; a new one that it does not know is new to the next
             // host, too.
             this.#setRelays(this.#wanted.relays, this.#relays.filter(isNoneOf(this.#wanted.relays)))
-            this.#tell({ type: "problem", message: `local storage: ${words(error)}` })
             this.#nameLater()
         })
     }

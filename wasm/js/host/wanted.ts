@@ -14,7 +14,7 @@ export interface Wishes {
 export interface Found {
     readonly token?: string
     /** The words of the relay that refused. */
-    readonly reason?: string
+    readonly reason?: string | undefined
 }
 
 interface Page {
@@ -79,8 +79,7 @@ export class Wanted {
         }
         if (failure !== undefined) throw failure
         if (givers.length === 0 && !refused.has("")) return { token: "" }
-        const reason = [...refused.values()].at(-1)
-        return reason === undefined ? {} : { reason }
+        return { reason: [...refused.values()].at(-1) }
     }
 
     /** Within `action`, this token is the one to be found. */
