@@ -26,7 +26,7 @@ const TARGET = "wasm32-unknown-unknown"
 const ENTRIES = ["browser", "node", "deno", "workerd", "base64"]
 
 /** For frameworks and editors. What they share with the package's entries is shared in dist/ too. */
-const BINDINGS = ["react", "svelte", "vue", "codemirror", "input"]
+const BINDINGS = ["react", "svelte", "vue", "codemirror", "input", "order"]
 
 const requested = process.env.RECONVERGE_WASM_PROFILE || "release"
 const profile = { release: "wasm", dev: "wasm-dev" }[requested]
@@ -100,11 +100,11 @@ function pruneTypes() {
 
 /**
  * LLVM inlines a function of any size where it has one caller: it takes 15,000 off its cost. Only
- * those that cost less than 20 are worth it: code that is in one place of its own resembles other
- * code less. Of what was tried, the module is smallest in brotli like this, 398.7 kB, though not raw:
- * 400.2 with 50, 403.9 with 150, 405.1 with 200, 402.5 with none.
+ * those that cost less than 35 are worth it: code that is in one place of its own resembles other
+ * code less. Of what was tried, the module is smallest in brotli like this, 404.6 kB, though not raw:
+ * 404.8 with 30, 405.3 with 40, 405.5 with 25, 407.2 with 60, 409.2 with 150.
  */
-const INLINING = ["-C", "llvm-args=-inline-threshold=-14980"]
+const INLINING = ["-C", "llvm-args=-inline-threshold=-14965"]
 
 /**
  * The standard library is compiled here too, for size, and panics end where they begin: nobody reads

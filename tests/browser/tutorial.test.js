@@ -190,14 +190,12 @@ story("the examples of the README run", async world => {
     const { Repo, ${[
       "Counter",
       "ImmutableString",
-      "inOrder",
       "insertAt",
-      "insertInOrder",
       "mark",
-      "moveInOrder",
       "requestPersistence",
       "splice",
     ].join(", ")} } = reconverge
+    import { inOrder, insertInOrder, moveInOrder } from "/package/dist/order.js"
     const repo = await Repo.open({ storage: "memory" })
     const handle = await repo.create({ text: "world", tasks: [], cards: [{ title: "first", text: "" }] })
   `

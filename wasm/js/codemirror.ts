@@ -557,13 +557,14 @@ const peerCarets = layer({
             const caret = EditorSelection.cursor(peer.head, peer.head < peer.anchor ? 1 : -1)
             const [rectangle] = RectangleMarker.forRange(view, "", caret)
             if (!rectangle) return []
-            const below = rectangle.top < NAME_HEIGHT
+            const under = view.scrollDOM.clientHeight - rectangle.top - (rectangle.height ?? 0)
+            const side = rectangle.top >= NAME_HEIGHT ? "above" : under >= NAME_HEIGHT ? "below" : "beside"
             const leftward = rectangle.left > view.scrollDOM.clientWidth * 0.7
-            return [new CaretMarker(rectangle, peer, below, leftward)]
+            return [new CaretMarker(rectangle, peer, side, leftward)]
         }),
 })
 
-/** A name needs so many pixels above its caret. */
+/** A name needs so many pixels above or below its caret; in an editor of one line, there are none. */
 const NAME_HEIGHT = 20
 
 function peersChanged(update: ViewUpdate): boolean {
@@ -600,7 +601,7 @@ class CaretMarker implements LayerMarker {
     constructor(
         readonly rectangle: RectangleMarker,
         readonly peer: Peer,
-        readonly below: boolean,
+        readonly side: "above" | "below" | "beside",
         readonly leftward: boolean,
     ) {}
 
@@ -611,7 +612,7 @@ class CaretMarker implements LayerMarker {
     draw(): HTMLElement {
         const dom = document.createElement("div")
         dom.className = "cm-peerCaret"
-        dom.classList.toggle("cm-peerCaret-below", this.below)
+        dom.classList.add(`cm-peerCaret-${this.side}`)
         dom.classList.toggle("cm-peerCaret-leftward", this.leftward)
         dom.style.setProperty("--peer", this.peer.color)
         dom.style.setProperty("--peer-text", textColorOn(this.peer.color))
@@ -632,10 +633,10 @@ class CaretMarker implements LayerMarker {
         return true
     }
 
-    #looksLike({ peer, below, leftward }: CaretMarker): boolean {
+    #looksLike({ peer, side, leftward }: CaretMarker): boolean {
         const { id, name, color } = this.peer
         const same = peer.id === id && peer.name === name && peer.color === color
-        return same && below === this.below && leftward === this.leftward
+        return same && side === this.side && leftward === this.leftward
     }
 }
 
@@ -676,6 +677,17 @@ const peersTheme = EditorView.baseTheme({
     },
     ".cm-peerCaret-below.cm-peerCaret-leftward .cm-peerName": {
         borderRadius: "4px 0 4px 4px",
+    },
+    ".cm-peerCaret-beside .cm-peerName": {
+        bottom: "auto",
+        top: "0",
+        left: "100%",
+        borderRadius: "0 4px 4px 0",
+    },
+    ".cm-peerCaret-beside.cm-peerCaret-leftward .cm-peerName": {
+        left: "auto",
+        right: "100%",
+        borderRadius: "4px 0 0 4px",
     },
     ".cm-peerCaret:hover .cm-peerName": { opacity: "1" },
     "@keyframes cm-peerName": { "0%, 85%": { opacity: "1" }, "100%": { opacity: "0" } },

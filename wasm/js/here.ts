@@ -2,17 +2,15 @@
 
 import { Host } from "./host/host.js"
 import { words, type HostMessage, type HostOptions, type PageMessage, type Port } from "./host/protocol.js"
-import { localPorts, serveTabs } from "./host/serve.js"
 import { EngineError } from "./host/view.js"
-import { IndexedDbStorage } from "./indexeddb.js"
-import { journalStorage } from "./journal.js"
-import { MemoryStorage } from "./memory.js"
+import type { Parts } from "./parts.js"
 import type { OnTrap, Platform, Running } from "./start.js"
 import type { Storage } from "./storage.js"
 
 /** A host that serves its page at `port`, and the other tabs if they share its storage. */
 export async function runHost(
     { module, webSocket }: Platform,
+    { IndexedDbStorage, MemoryStorage, journalStorage, serveTabs }: Parts,
     options: HostOptions,
     given: Storage | undefined,
     port: Port<HostMessage, PageMessage>,
@@ -47,10 +45,11 @@ export async function runHost(
 
 export async function startHere(
     platform: Platform,
+    parts: Parts,
     options: HostOptions,
     given: Storage | undefined,
     onTrap: OnTrap,
 ): Promise<Running> {
-    const [port, far] = localPorts<PageMessage, HostMessage>()
-    return { port, ...(await runHost(platform, options, given, far, onTrap)) }
+    const [port, far] = parts.localPorts<PageMessage, HostMessage>()
+    return { port, ...(await runHost(platform, parts, options, given, far, onTrap)) }
 }

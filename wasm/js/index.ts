@@ -20,9 +20,14 @@ export { DocHandle, type ChangeOptions, type HandleEvents } from "./handle.js"
 export { IndexedDbStorage, requestPersistence, type IndexedDbOptions, type Persistence } from "./indexeddb.js"
 export { RepoError } from "./link.js"
 export { MemoryStorage } from "./memory.js"
-export { inOrder, insertInOrder, moveInOrder, type Ordered } from "./order.js"
 export { Place } from "./place.js"
-export { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
+export {
+    Presence,
+    type PresenceChannel,
+    type PresenceHandle,
+    type PresenceOptions,
+    type PresencePeer,
+} from "./presence.js"
 export { Repo, type FileOptions, type RepoEvents, type RepoOptions, type Token } from "./repo.js"
 export {
     StorageError,

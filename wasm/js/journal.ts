@@ -17,9 +17,6 @@ export interface Entry extends Extract<PageMessage, { type: "edit" }> {
     readonly triedAt?: number
 }
 
-/** Before the key of an entry that is not tried any more: no page has this name. */
-export const ASIDE = "aside"
-
 /** So many edits of a handle are kept at most. Those after them are in memory, until some are stored. */
 export const JOURNAL_EDITS_MAX = 10_000
 

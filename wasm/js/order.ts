@@ -1,3 +1,9 @@
+/**
+ * Items of a map that are in an order, in which they can be moved by several people at once.
+ *
+ * @module reconverge/order
+ */
+
 import { ImmutableString, isImmutableString } from "./counter.js"
 
 /** An item of a map that is in order: a map, as are all of them. */

@@ -43,6 +43,18 @@ export interface PresencePeer<S extends object> {
     readonly lastSeenAt: number
 }
 
+/** A presence as others take it: a {@link Presence}, or what a framework's binding keeps of one. */
+export interface PresenceHandle<S extends object> {
+    /** One's own state. */
+    readonly local: S
+    /** The others, by a name that tells tabs apart; a new map whenever something in it changed. */
+    readonly peers: ReadonlyMap<string, PresencePeer<S>>
+    /** Changes some of one's own state, and tells the others. */
+    set(changes: Partial<S>): void
+    /** Calls `listener` when there is another map of peers; returns what ends that. */
+    on(event: "change", listener: () => void): () => void
+}
+
 const MARKER = "__presence"
 const HEARTBEAT_MS = 15_000
 const EXPIRE_MS = 45_000

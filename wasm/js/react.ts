@@ -28,7 +28,7 @@ import type { Draft } from "./draft.js"
 import type { DocHandle } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
 import type { Place } from "./place.js"
-import { Presence, type PresenceChannel, type PresencePeer } from "./presence.js"
+import { Presence, type PresenceChannel, type PresenceHandle, type PresencePeer } from "./presence.js"
 import type { Repo } from "./repo.js"
 import type { Path, Selector, SyncStatus, Synchronous, TextPath, View } from "./types.js"
 
@@ -43,6 +43,8 @@ export interface UsedPresence<S extends object> {
     readonly local: S
     /** Changes some of one's own state, and tells the others. */
     readonly set: (changes: Partial<S>) => void
+    /** The same for editors, such as `reconvergeText`: so that one is one peer, whatever one does. */
+    readonly presence: PresenceHandle<S>
 }
 
 /** How long a handle that no component uses is kept: long enough to come back to a page. */
@@ -250,7 +252,7 @@ function entryOf(repo: Repo, url: string): Entry {
 }
 
 /** One presence for all components that use a handle. It exists while any of them is mounted. */
-class SharedPresence<S extends object> {
+class SharedPresence<S extends object> implements PresenceHandle<S> {
     readonly #handle: PresenceChannel
     readonly #listeners = new Set<() => void>()
     #presence: Presence<S> | undefined
@@ -259,7 +261,19 @@ class SharedPresence<S extends object> {
 
     constructor(handle: PresenceChannel, local: S) {
         this.#handle = handle
-        this.#now = { peers: new Map(), local, set: (changes) => this.#set(changes) }
+        this.#now = { peers: new Map(), local, set: (changes) => this.set(changes), presence: this }
+    }
+
+    get local(): S {
+        return this.#now.local
+    }
+
+    get peers(): ReadonlyMap<string, PresencePeer<S>> {
+        return this.#now.peers
+    }
+
+    on(_event: "change", listener: () => void): () => void {
+        return this.subscribe(listener)
     }
 
     readonly now = (): UsedPresence<S> => this.#now
@@ -272,7 +286,7 @@ class SharedPresence<S extends object> {
     use(initialState: S): () => void {
         this.#users++
         if (this.#presence) {
-            this.#set({ ...initialState, ...this.#now.local })
+            this.set({ ...initialState, ...this.#now.local })
         } else {
             const state = { ...initialState, ...this.#now.local }
             this.#presence = new Presence(this.#handle, { state })
@@ -290,7 +304,7 @@ class SharedPresence<S extends object> {
         }
     }
 
-    #set(changes: Partial<S>): void {
+    set(changes: Partial<S>): void {
         if (this.#presence) this.#presence.set(changes)
         else this.#now = { ...this.#now, local: { ...this.#now.local, ...changes } }
         this.#changed()

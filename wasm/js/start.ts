@@ -2,6 +2,7 @@
 
 import type { HostMessage, HostOptions, PageMessage, Port } from "./host/protocol.js"
 import type { MakeWebSocket } from "./host/socket.js"
+import { parts } from "./parts.js"
 import type { Storage } from "./storage.js"
 
 /** What the entries of the package, one for each kind of runtime, give to the rest of it. */
@@ -68,7 +69,7 @@ export async function startHost(
     }
     // Pages that have a Worker need not load this.
     const { startHere } = await import("./here.js")
-    return startHere(platform, options, storage, onTrap)
+    return startHere(platform, parts, options, storage, onTrap)
 }
 
 /** Undefined if there cannot be a Worker. */

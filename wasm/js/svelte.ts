@@ -10,7 +10,13 @@
 import type { DocHandle } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
 import type { Place } from "./place.js"
-import { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
+import {
+    Presence,
+    type PresenceChannel,
+    type PresenceHandle,
+    type PresenceOptions,
+    type PresencePeer,
+} from "./presence.js"
 import type { Path, SyncStatus, View } from "./types.js"
 
 /** The contract of a store that is only read. */
@@ -31,6 +37,8 @@ export interface PresenceNow<S extends object> {
 export interface PresenceStore<S extends object> extends Readable<PresenceNow<S>> {
     /** Changes some of one's own state, and tells the others. */
     set(changes: Partial<S>): void
+    /** The same for editors, such as `reconvergeText`: so that one is one peer, whatever one does. */
+    readonly presence: PresenceHandle<S>
 }
 
 /** The document. Edit it by `handle.change`. */
@@ -65,13 +73,14 @@ export function presenceStore<S extends object>(
     let local = options.state
     let presence: Presence<S> | undefined
     const tell = (): void => [...subscribers].forEach((subscriber) => subscriber())
-    return {
+    const nobody = new Map<string, PresencePeer<S>>()
+    const store: PresenceStore<S> = {
         subscribe(run) {
             if (!presence) {
                 presence = new Presence(handle, { ...options, state: local })
                 presence.on("change", tell)
             }
-            const subscriber = (): void => run({ peers: presence?.peers ?? new Map(), local })
+            const subscriber = (): void => run({ peers: presence?.peers ?? nobody, local })
             subscribers.add(subscriber)
             subscriber()
             return () => {
@@ -85,7 +94,18 @@ export function presenceStore<S extends object>(
             presence?.set(changes)
             tell()
         },
+        presence: {
+            get local() {
+                return local
+            },
+            get peers() {
+                return presence?.peers ?? nobody
+            },
+            set: (changes) => store.set(changes),
+            on: (_event, listener) => store.subscribe(listener),
+        },
     }
+    return store
 }
 
 /** What the action {@link textInput} shows. */

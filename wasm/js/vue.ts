@@ -13,7 +13,13 @@ import type { Draft } from "./draft.js"
 import type { DocHandle } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
 import type { Place } from "./place.js"
-import { Presence, type PresenceChannel, type PresenceOptions, type PresencePeer } from "./presence.js"
+import {
+    Presence,
+    type PresenceChannel,
+    type PresenceHandle,
+    type PresenceOptions,
+    type PresencePeer,
+} from "./presence.js"
 import type { Repo } from "./repo.js"
 import type { Path, SyncStatus, Synchronous, View } from "./types.js"
 
@@ -37,6 +43,8 @@ export interface UsedPresence<S extends object> {
     readonly local: Readonly<ShallowRef<S>>
     /** Changes some of one's own state, and tells the others. */
     readonly set: (changes: Partial<S>) => void
+    /** The same for editors, such as `reconvergeText`: so that one is one peer, whatever one does. */
+    readonly presence: PresenceHandle<S>
 }
 
 /** Finds a document and follows it; `url` may be a ref. A url that is empty is no document. */
@@ -124,14 +132,21 @@ export function usePresence<S extends object>(
         { immediate: true },
     )
     onScopeDispose(end)
-    return {
-        peers,
-        local,
-        set(changes) {
-            local.value = { ...local.value, ...changes }
-            presence?.set(changes)
-        },
+    const set = (changes: Partial<S>): void => {
+        local.value = { ...local.value, ...changes }
+        presence?.set(changes)
     }
+    const shared: PresenceHandle<S> = {
+        get local() {
+            return local.value
+        },
+        get peers() {
+            return peers.value
+        },
+        set,
+        on: (_event, listener) => watch(peers, () => listener(), { flush: "sync" }),
+    }
+    return { peers, local, set, presence: shared }
 }
 
 /** What the directive {@link vTextInput} shows. */

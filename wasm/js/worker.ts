@@ -2,6 +2,7 @@
 
 import { runHost } from "./here.js"
 import { words, type HostMessage, type PageMessage, type Port } from "./host/protocol.js"
+import { parts } from "./parts.js"
 import type { FromWorker, ToWorker } from "./start.js"
 
 const worker = globalThis as unknown as {
@@ -25,7 +26,7 @@ worker.onmessage = ({ data }) => {
 async function start({ options, module }: Extract<ToWorker, { type: "start" }>): Promise<void> {
     try {
         const platform = { module, webSocket: (url: string): WebSocket => new WebSocket(url) }
-        const running = await runHost(platform, options, undefined, port, (document, message) => {
+        const running = await runHost(platform, parts, options, undefined, port, (document, message) => {
             worker.postMessage({ type: "trapped", document, message })
         })
         stop = running.stop

@@ -6,7 +6,7 @@
 
 import { __wbg_reset_state as renewInstance, Client, documentId, initSync } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
-import { ASIDE, type Entry } from "../journal.js"
+import type { Entry } from "../journal.js"
 import { hex } from "../names.js"
 import type { Chunk, Storage, StorageWrite } from "../storage.js"
 import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, Path, QuarantinedChange, Span } from "../types.js"
@@ -124,6 +124,9 @@ const UNWANTED = "nobody waits for it"
 /** How long other things wait for what takes long, and how many changes are listed at once meanwhile. */
 const TURN_MS = 8
 const LISTED = 64
+
+/** Before the key of an entry of the journal that is not tried any more: no page has this name. */
+const ASIDE = "aside"
 
 let listings = 0
 
