@@ -265,6 +265,40 @@ story("another's selection is shown in the text that it is in, wherever that is 
   assert.equal(await bob.evaluate(() => view.dom.querySelectorAll(".cm-peerCaret").length), 0)
 })
 
+for (const kind of ["react", "vue", "svelte"]) {
+  story(`${kind}: who is there and has an editor is one peer`, async world => {
+    const all = await pages(world, { text: "one two three" })
+    for (const [n, page] of all.entries()) {
+      const user = { name: ["Ann", "Bob"][n], color: "#0f766e" }
+      await page.evaluate(([kind, user]) => join[kind]({ user, selection: null }), [kind, user])
+      await page.waitForFunction(() => window.view !== undefined)
+    }
+    const [ann, bob] = all
+    await place(ann, 4, 7)
+    const seen = () => bob.evaluate(() => peers().map(({ user, selection }) => [user.name, selection !== null]))
+    await until("bob to see ann's selection", async () => JSON.stringify(await seen()) === '[["Ann",true]]', { seen })
+    const isShown = () => bob.evaluate(() => document.querySelector(".cm-peerName")?.textContent === "Ann")
+    await until("ann's caret in bob's editor", isShown)
+  })
+}
+
+story("the name at a caret is not cut off, in an editor of one line, too", async world => {
+  const [ann, bob] = await pages(world, { text: "one two three" })
+  await ann.evaluate(() => (window.user = { name: "Ann", color: "#0f766e" }))
+  await bob.evaluate(() => (window.user = { name: "Bob", color: "#9d174d" }))
+  for (const page of [ann, bob]) await bind(page, "editor", ["text"])
+  const looks = () =>
+    bob.evaluate(() => {
+      const name = document.querySelector(".cm-peerName")?.getBoundingClientRect()
+      const line = view.scrollDOM.getBoundingClientRect()
+      return name && name.top >= line.top - 1 && name.bottom <= line.bottom + 2 && name.left >= line.left && name.right <= line.right
+    })
+  for (const at of [0, 6, 13]) {
+    await place(ann, at)
+    await until(`the name at ${at} to be within the line`, looks)
+  }
+})
+
 story("a place is where its object is", async world => {
   const [ann] = await pages(world, { cards: [{ id: "a", tags: ["x"] }, { id: "b", tags: ["y"] }] }, 1)
   const found = await ann.evaluate(async () => {

@@ -2,15 +2,15 @@
 // the package as `reconverge`.
 
 import { EditorView } from "@codemirror/view"
-import { StrictMode, createElement as h, useReducer } from "react"
+import { StrictMode, createElement as h, useEffect, useReducer, useRef } from "react"
 import { createRoot } from "react-dom/client"
-import { createApp, h as vh, shallowRef, withDirectives } from "vue"
+import { createApp, h as vh, onMounted, shallowRef, withDirectives } from "vue"
 import * as reconverge from "../../../wasm/dist/browser.js"
 import { reconvergeText } from "../../../wasm/dist/codemirror.js"
 import { bindText } from "../../../wasm/dist/input.js"
-import { useTextInput } from "../../../wasm/dist/react.js"
-import { textInput } from "../../../wasm/dist/svelte.js"
-import { vTextInput } from "../../../wasm/dist/vue.js"
+import { usePresence, useTextInput } from "../../../wasm/dist/react.js"
+import { presenceStore, textInput } from "../../../wasm/dist/svelte.js"
+import { usePresence as useVuePresence, vTextInput } from "../../../wasm/dist/vue.js"
 
 Object.assign(window, { reconverge, bindText })
 window.gone = 0
@@ -66,6 +66,40 @@ function bound(tag, path) {
 
 window.bind = (kind, path) => {
   window.end = kinds[kind](path)
+}
+
+const editor = (parent, presence) => {
+  window.view = new EditorView({ parent, extensions: [reconvergeText(doc, ["text"], { presence })] })
+  window.field = view.contentDOM
+  return () => view.destroy()
+}
+
+/** Shows who is there, as `peers`, and an editor, as one person. */
+window.join = {
+  react(state) {
+    const App = () => {
+      const { peers, presence } = usePresence(doc, state)
+      const place = useRef(null)
+      useEffect(() => editor(place.current, presence), [presence])
+      window.peers = () => [...peers.values()].map(({ state }) => state)
+      return h("div", { ref: place })
+    }
+    createRoot(document.body.appendChild(document.createElement("main"))).render(h(StrictMode, null, h(App)))
+  },
+  vue(state) {
+    const setup = () => {
+      const { peers, presence } = useVuePresence(doc, { state })
+      window.peers = () => [...peers.value.values()].map(({ state }) => state)
+      onMounted(() => editor(document.querySelector("main"), presence))
+      return () => vh("div", peers.value.size)
+    }
+    createApp({ setup }).mount(document.body.appendChild(document.createElement("main")))
+  },
+  svelte(state) {
+    const store = presenceStore(doc, { state })
+    store.subscribe(({ peers }) => (window.peers = () => [...peers.values()].map(({ state }) => state)))
+    editor(document.body, store.presence)
+  },
 }
 
 const PIECES = ["a", "bc ", "é", "\n", "👩‍👩‍👧", "", "", "x"]
