@@ -53,7 +53,7 @@ class Page {
       put: entry => journal.commit([{ put: this.#key(entry.author, entry.edit.seq), data: entry }]),
       remove: (author, edits) => journal.commit(edits.map(seq => ({ remove: this.#key(author, seq) }))),
     }
-    this.owner = { link: this, isConnected: false, release() {}, journal: this.journal }
+    this.owner = { link: this, isConnected: false, release() {}, statusChanged() {}, journal: this.journal }
   }
 
   #key = (author, seq) => [this.name, author, `${seq}`]

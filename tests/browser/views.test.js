@@ -97,7 +97,7 @@ class Page {
   }
 
   get owner() {
-    return { link: this, isConnected: false, release() {} }
+    return { link: this, isConnected: false, release() {}, statusChanged() {} }
   }
 
   post(message) {

@@ -9,6 +9,7 @@ import { hex, uuid } from "./names.js"
 import type { Operation } from "./operations.js"
 import { Place } from "./place.js"
 import { plain } from "./plain.js"
+import { isSame } from "./tally.js"
 import { Tree, depth, describe, isNode } from "./tree.js"
 import type {
     AutomergeUrl,
@@ -76,6 +77,7 @@ export interface HandleOwner {
     readonly isConnected: boolean
     opened<T>(opened: Opened): DocHandle<T>
     release(handle: DocHandle<unknown>): void
+    statusChanged(document: string, status: SyncStatus): void
     /** Where edits are kept until the host has stored them, if they can be. */
     readonly journal: Journal | undefined
 }
@@ -616,10 +618,9 @@ export class DocHandle<T> {
     }
 
     #setStatus(status: SyncStatus): void {
-        const { state, reason, storageError } = this.#status
-        const same = state === status.state && reason === status.reason && storageError === status.storageError
-        if (same) return
+        if (isSame(status, this.#status)) return
         this.#status = status
+        this.#owner.statusChanged(this.documentId, status)
         this.#events.emit("status", status)
     }
 

@@ -30,7 +30,7 @@ import { TextBinding, type TextElement, type TextInputOptions } from "./input.js
 import type { Place } from "./place.js"
 import { Presence, type PresenceChannel, type PresenceHandle, type PresencePeer } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { Path, Selector, SyncStatus, Synchronous, TextPath, View } from "./types.js"
+import type { Connection, ConnectionStatus, Path, Selector, SyncStatus, Synchronous, TextPath, View } from "./types.js"
 
 /** Edits a document; all edits of `fn` are one change. */
 export type ChangeDocument<T> = <R>(fn: (draft: Draft<T>) => Synchronous<R>, options?: { message?: string }) => void
@@ -62,25 +62,34 @@ export function RepoProvider(props: { repo: Repo; children?: ReactNode }): React
 
 /** The repo of the nearest {@link RepoProvider}. */
 export function useRepo(): Repo {
-    const repo = useContext(RepoContext)
+    return needed(useContext(RepoContext))
+}
+
+function needed(repo: Repo | undefined): Repo {
     if (!repo) throw new Error("no RepoProvider above this component")
     return repo
 }
 
 /** The handle of a document; suspends until it is found. */
 export function useHandle<T>(url: string): DocHandle<T> {
-    const repo = useRepo()
+    return useFound<T, never>(url)
+}
+
+/** What is given, or if that is a url its handle. The same hooks are called for both. */
+function useFound<T, G>(given: string | G): DocHandle<T> | G {
+    const repo = useContext(RepoContext)
     // An entry can be given up between two renders; then there is another one.
     const [, again] = useState(0)
-    const entry = entryOf(repo, url)
+    const entry = typeof given === "string" ? entryOf(needed(repo), given) : undefined
     useEffect(() => {
-        if (entry.state === "gone") again((count) => count + 1)
-        return entry.use()
+        if (entry?.state === "gone") again((count) => count + 1)
+        return entry?.use()
     }, [entry])
-    const state = useSyncExternalStore(entry.subscribe, entry.stateNow, entry.stateNow)
-    if (state === "pending") throw entry.found
-    if (state === "failed") throw entry.error
-    return entry.handle as DocHandle<T>
+    const stateNow = entry?.stateNow ?? nothing
+    const state = useSyncExternalStore<EntryState | undefined>(entry?.subscribe ?? never, stateNow, stateNow)
+    if (state === "pending") throw entry?.found
+    if (state === "failed") throw entry?.error
+    return entry === undefined ? (given as G) : (entry.handle as DocHandle<T>)
 }
 
 /** The document, and what edits it. Renders again when the document changed. */
@@ -113,11 +122,28 @@ export function useDocument<T, V>(
     return [value, change]
 }
 
-/** How safe the document's changes are. */
-export function useSyncStatus<T>(handle: DocHandle<T>): SyncStatus {
-    const subscribe = useCallback((listener: () => void) => handle.on("status", listener), [handle])
-    const status = useCallback(() => handle.status, [handle])
+/**
+ * How safe the changes of a document are, by its url or handle, or without one those of all documents
+ * of the repo. With a url it suspends until the document is found.
+ */
+export function useSyncStatus<T>(document?: string | DocHandle<T>): SyncStatus {
+    const repo = useContext(RepoContext)
+    const told = useFound<T, DocHandle<T> | Repo>(document ?? needed(repo))
+    const subscribe = useCallback(
+        (listener: () => void) => ("doc" in told ? told.on("status", listener) : told.on("status", listener)),
+        [told],
+    )
+    const status = useCallback(() => told.status, [told])
     return useSelection(subscribe, status, same, isShallowlyEqual)
+}
+
+/** Whether any relay is connected, and the state of the connection to each. */
+export function useConnection(): Connection {
+    const repo = useRepo()
+    const subscribe = useCallback((listener: () => void) => repo.on("connection", listener), [repo])
+    const connections = useCallback(() => repo.connections, [repo])
+    const now = useSelection<ConnectionStatus[], ConnectionStatus[]>(subscribe, connections, same, isShallowlyEqual)
+    return useMemo(() => ({ isConnected: now.some(({ state }) => state === "connected"), connections: now }), [now])
 }
 
 /**
@@ -359,6 +385,11 @@ function useSelection<D, V>(
 }
 
 const same = <V>(value: V): V => value
+
+/** Nothing changes of what is given. */
+const never = (): (() => void) => nothing
+
+const nothing = (): undefined => undefined
 
 function isShallowlyEqual(one: unknown, other: unknown): boolean {
     if (Object.is(one, other)) return true

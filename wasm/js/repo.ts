@@ -10,10 +10,11 @@ import { Link, RepoError, type Said } from "./link.js"
 import { hex, uuid } from "./names.js"
 import type { Platform } from "./start.js"
 import type { Storage, StorageError } from "./storage.js"
+import { isSame } from "./tally.js"
 import { Tree } from "./tree.js"
 import type { Draft } from "./draft.js"
 import { isBytes, isPlain } from "./kinds.js"
-import type { ConnectionStatus, Storable } from "./types.js"
+import type { ConnectionStatus, Storable, SyncStatus } from "./types.js"
 
 /** How a repo is opened. All of it may be left out. */
 export interface RepoOptions {
@@ -67,6 +68,8 @@ export interface FileOptions {
 export interface RepoEvents {
     /** A connection to a relay changed. */
     connection: ConnectionStatus
+    /** All documents together have another status than before. */
+    status: SyncStatus
     /**
      * Something went wrong that concerns no call: local storage failed, the engine started anew, or
      * cannot be started by this tab, whose turn it is; it tries again.
@@ -100,6 +103,12 @@ export class Repo {
     /** Let go of, but for what they edited: it is not stored yet. */
     #leaving = new Map<string, DocHandle<unknown>>()
     #connections = new Map<string, ConnectionStatus>()
+    /** Of all documents, as the host told it, */
+    #sum: SyncStatus = { state: "offline" }
+    /** those that this page has open and edited, which knows of that before, */
+    #unsaved = new Set<string>()
+    /** and both together. */
+    #status: SyncStatus = this.#sum
     #online = true
     #token: RepoOptions["token"]
     #link: Link
@@ -207,9 +216,14 @@ export class Repo {
             link: this.#link,
             author,
             get isConnected() {
-                return repo.connections.some(({ state }) => state === "connected")
+                return repo.isConnected
             },
             opened: (opened) => this.#opened(opened),
+            statusChanged: (document, { state }) => {
+                if (state === "saved" || state === "refused") this.#unsaved.delete(document)
+                else this.#unsaved.add(document)
+                this.#updateStatus()
+            },
             release: (handle) => this.#release(handle),
             get journal() {
                 return repo.#journal
@@ -323,6 +337,20 @@ export class Repo {
         return true
     }
 
+    /**
+     * How safe all documents of this browser or process are, opened or not: `saving` while any is, else
+     * `offline` or `refused` while any is, else `saved`. The event `status` tells of changes. Just after
+     * the repo was opened it is `offline`, until it is known which documents some relay lacks.
+     */
+    get status(): SyncStatus {
+        return this.#status
+    }
+
+    /** Whether any relay is connected. */
+    get isConnected(): boolean {
+        return this.connections.some(({ state }) => state === "connected")
+    }
+
     /** The state of the connection to each relay. */
     get connections(): ConnectionStatus[] {
         return [...this.#connections.values()]
@@ -386,6 +414,7 @@ export class Repo {
         open.uses -= 1
         if (open.uses > 0) return
         this.#handles.delete(document)
+        this.#unsaved.delete(document)
         handle.close()
         this.#leaving.set(document, handle)
         if (!handle.isNeeded) this.#left(handle)
@@ -411,6 +440,9 @@ export class Repo {
                 if (!relays.includes(relay)) this.#connection({ relay, state: "offline" }, true)
             }
             message.connections.forEach((connection) => this.#connection(connection))
+        } else if (message.type === "sum") {
+            this.#sum = message.status
+            this.#updateStatus()
         } else if (message.type === "ask") {
             void this.#give(message.relay)
         } else if (message.type === "problem") {
@@ -422,10 +454,23 @@ export class Repo {
             if (message.type === "deleted") {
                 this.#handles.delete(document)
                 this.#leaving.delete(document)
+                this.#unsaved.delete(document)
+                this.#updateStatus()
                 this.#journal?.flush()
             }
             if (handle?.isNeeded === false) this.#left(handle)
         }
+    }
+
+    #updateStatus(): void {
+        let status = this.#sum
+        // As a handle does, when it was edited.
+        if (this.#unsaved.size > 0 && status.state !== "saving") {
+            status = { ...status, state: this.isConnected ? "saving" : "offline" }
+        }
+        if (isSame(status, this.#status)) return
+        this.#status = status
+        this.#events.emit("status", status)
     }
 
     /** What is said again is no event. */
@@ -466,6 +511,8 @@ export class Repo {
             this.#message({ type: "connection", connection: { relay, state: "offline" } })
         }
         for (const { handle } of this.#handles.values()) handle.unserved(error)
+        this.#sum = { state: "offline", storageError: words(error) }
+        this.#updateStatus()
         this.#events.emit("problem", error)
     }
 

@@ -17,7 +17,8 @@ import {
     type PresenceOptions,
     type PresencePeer,
 } from "./presence.js"
-import type { Path, SyncStatus, View } from "./types.js"
+import type { Repo } from "./repo.js"
+import type { Connection, Path, SyncStatus, View } from "./types.js"
 
 /** The contract of a store that is only read. */
 export interface Readable<V> {
@@ -51,12 +52,23 @@ export function documentStore<T>(handle: DocHandle<T>): Readable<View<T>> {
     }
 }
 
-/** How safe the document's changes are. */
-export function statusStore<T>(handle: DocHandle<T>): Readable<SyncStatus> {
+/** How safe the changes of a document are, or of a repo those of all its documents. */
+export function statusStore<T>(told: DocHandle<T> | Repo): Readable<SyncStatus> {
     return {
         subscribe(run) {
-            run(handle.status)
-            return handle.on("status", run)
+            run(told.status)
+            return "doc" in told ? told.on("status", run) : told.on("status", run)
+        },
+    }
+}
+
+/** Whether any relay is connected, and the state of the connection to each. */
+export function connectionStore(repo: Repo): Readable<Connection> {
+    return {
+        subscribe(run) {
+            const tell = (): void => run({ isConnected: repo.isConnected, connections: repo.connections })
+            tell()
+            return repo.on("connection", tell)
         },
     }
 }

@@ -149,6 +149,14 @@ export interface ConnectionStatus {
     readonly reason?: string
 }
 
+/** Whether relays are connected, as it is shown by frameworks. */
+export interface Connection {
+    /** Whether any is. */
+    readonly isConnected: boolean
+    /** Each of them. */
+    readonly connections: readonly ConnectionStatus[]
+}
+
 /**
  * Why something could not be done.
  *

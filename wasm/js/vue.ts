@@ -21,7 +21,7 @@ import {
     type PresencePeer,
 } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { Path, SyncStatus, Synchronous, View } from "./types.js"
+import type { Connection, Path, SyncStatus, Synchronous, View } from "./types.js"
 
 /** A document on its way, or found, or not. */
 export interface UsedDocument<T> {
@@ -90,20 +90,32 @@ export function useDocument<T>(repo: Repo, url: MaybeRefOrGetter<string | undefi
     }
 }
 
-/** How safe the document's changes are; undefined while there is no handle. */
+/**
+ * How safe the changes of a document are, or of a repo those of all its documents; undefined while
+ * there is none.
+ */
 export function useSyncStatus<T>(
-    handle: MaybeRefOrGetter<DocHandle<T> | undefined>,
+    told: MaybeRefOrGetter<DocHandle<T> | Repo | undefined>,
 ): Readonly<ShallowRef<SyncStatus | undefined>> {
     const status = shallowRef<SyncStatus>()
+    const changed = (now: SyncStatus): void => void (status.value = now)
     watch(
-        () => toValue(handle),
+        () => toValue(told),
         (now, _before, onCleanup) => {
             status.value = now?.status
-            if (now) onCleanup(now.on("status", (changed) => void (status.value = changed)))
+            if (now) onCleanup("doc" in now ? now.on("status", changed) : now.on("status", changed))
         },
         { immediate: true },
     )
     return status
+}
+
+/** Whether any relay is connected, and the state of the connection to each. */
+export function useConnection(repo: Repo): Readonly<ShallowRef<Connection>> {
+    const now = (): Connection => ({ isConnected: repo.isConnected, connections: repo.connections })
+    const connection = shallowRef(now())
+    onScopeDispose(repo.on("connection", () => void (connection.value = now())))
+    return connection
 }
 
 /** Who else has the document open. One is there oneself while there is a handle. */

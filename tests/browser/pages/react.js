@@ -3,7 +3,7 @@
 import { Component, StrictMode, Suspense, createElement as h } from "react"
 import { createRoot } from "react-dom/client"
 import * as reconverge from "../../../wasm/dist/browser.js"
-import { RepoProvider, useDocument, useHandle, usePresence, useSyncStatus } from "../../../wasm/dist/react.js"
+import { RepoProvider, useConnection, useDocument, useHandle, usePresence, useSyncStatus } from "../../../wasm/dist/react.js"
 
 window.reconverge = reconverge
 window.renders = { title: 0, count: 0 }
@@ -34,18 +34,24 @@ function Count({ url }) {
 
 function People({ url, name }) {
   const handle = useHandle(url)
-  const { state } = useSyncStatus(handle)
+  const { state } = useSyncStatus(url)
   const { peers, set } = usePresence(handle, { name, at: 0 })
   window.present = set
   const names = [...peers.values()].map(({ state }) => `${state.name} at ${state.at}`).sort()
   return h("p", { id: "people" }, `${state}: ${names.join(", ")}`)
 }
 
+function All() {
+  const { state } = useSyncStatus()
+  const { isConnected, connections } = useConnection()
+  return h("p", { id: "all" }, `${state}, ${isConnected}, ${connections.map(({ state }) => state)}`)
+}
+
 let root
 
 window.show = ({ url, name, strict = true }) => {
   root ??= createRoot(document.body.appendChild(document.createElement("main")))
-  const parts = url ? [Title, Count, People].map((part, key) => h(part, { url, name, key })) : []
+  const parts = url ? [Title, Count, People, All].map((part, key) => h(part, { url, name, key })) : []
   const app = h(RepoProvider, { repo }, h(Boundary, { key: url }, h(Suspense, { fallback: h("p", { id: "wait" }, "wait") }, parts)))
   root.render(strict ? h(StrictMode, null, app) : app)
 }

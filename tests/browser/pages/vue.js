@@ -2,7 +2,7 @@
 
 import { createApp, h, ref } from "vue"
 import * as reconverge from "../../../wasm/dist/browser.js"
-import { useDocument, usePresence, useSyncStatus } from "../../../wasm/dist/vue.js"
+import { useConnection, useDocument, usePresence, useSyncStatus } from "../../../wasm/dist/vue.js"
 
 window.reconverge = reconverge
 let app
@@ -14,6 +14,7 @@ window.show = ({ url, name }) => {
     setup() {
       const { doc, handle, error, change } = useDocument(repo, window.url)
       const status = useSyncStatus(handle)
+      const [all, connection] = [useSyncStatus(repo), useConnection(repo)]
       const { peers, set } = usePresence(handle, { state: { name, at: 0 } })
       window.present = set
       return () => {
@@ -23,6 +24,7 @@ window.show = ({ url, name }) => {
         return [
           h("input", { id: "title", value: doc.value.title, onInput: ({ target }) => change(d => (d.title = target.value)) }),
           h("p", { id: "count" }, `${doc.value.items.length} ${doc.value.items.at(-1)}`),
+          h("p", { id: "all" }, `${all.value.state}, ${connection.value.isConnected}, ${connection.value.connections.map(({ state }) => state)}`),
           h("p", { id: "people" }, `${status.value.state}: ${names.join(", ")}`),
         ]
       }

@@ -9,6 +9,7 @@ import type { Operation } from "../operations.js"
 import type { Entry } from "../journal.js"
 import { hex } from "../names.js"
 import type { Chunk, Storage, StorageWrite } from "../storage.js"
+import { isSame, Tally } from "../tally.js"
 import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, Path, QuarantinedChange, Span } from "../types.js"
 import {
     words,
@@ -165,6 +166,10 @@ export class Host {
     #partings: { author: string[]; key: string[]; at: number }[] = []
     /** What is stored with the commit that is under way, of who made the edits in it. */
     #untold = new Map<string, StorageWrite[]>()
+    /** How safe all documents are, and what of that pages were told. */
+    #tally = new Tally()
+    #refusal: { reason?: string } = {}
+    #sum: DocumentStatus = { state: "saved" }
     /** Documents whose last commit failed, and why. */
     #unstored = new Map<string, string>()
     #timer: ReturnType<typeof setTimeout> | undefined
@@ -197,6 +202,8 @@ export class Host {
         const session = hex()
         const client = new Client(options.peerId, storageId, session, [...options.relays], Math.random())
         const host = new Host(client, storage, options, webSocket)
+        // Until they are read, nothing is known of them but that some relay lacks something.
+        for (const document of outbox) host.#tally.set(document, "offline")
         host.#journal = journal
         host.#setRelays(options.relays, away)
         storage.onlost = () => void host.#writeAgain(storageId)
@@ -484,6 +491,7 @@ export class Host {
             this.#polling = false
         }
         for (const waiting of [...this.#waiting]) if (waiting.check()) waiting.resolve()
+        this.#tellSum()
     }
 
     #wakeAt(at: number | undefined): void {
@@ -544,6 +552,8 @@ export class Host {
             case "changed":
                 return this.#spread(output.document)
             case "status": {
+                this.#tally.set(output.document, output.state)
+                if (output.state === "refused") this.#refusal = output
                 const shown = this.#shown.get(output.document)
                 if (shown === undefined) return
                 shown.status = status(output)
@@ -566,6 +576,7 @@ export class Host {
                 return
             case "deleted": {
                 const { document } = output
+                this.#tally.set(document, "saved")
                 for (const tell of take(this.#deleters, document)) tell()
                 for (const page of this.#shown.get(document)?.views.keys() ?? []) {
                     page.port.post({ type: "deleted", document })
@@ -592,6 +603,19 @@ export class Host {
     #update(document: string): void {
         if (!this.#client.isStored(document) && !this.#unstored.has(document)) return
         for (const view of this.#views(document)) view.update()
+    }
+
+    /** How safe all documents are, if that changed. */
+    #tellSum(): void {
+        const { state } = this.#tally
+        const [storageError] = this.#unstored.values()
+        const sum = {
+            ...status({ ...(state === "refused" && this.#refusal), state }),
+            ...(storageError !== undefined && { storageError }),
+        }
+        if (isSame(sum, this.#sum)) return
+        this.#sum = sum
+        this.#tell({ type: "sum", status: sum })
     }
 
     #tellStatus(document: string): void {
@@ -963,7 +987,8 @@ export class Host {
             case "hello":
                 // Its Worker said nothing to it that counts before.
                 if (page.name === "") this.#attached(page)
-                return page.port.post(this.#relaysNow)
+                page.port.post(this.#relaysNow)
+                return page.port.post({ type: "sum", status: this.#sum })
             case "token":
                 return page.asked.get(message.relay)?.give(message.token, message.failure)
         }

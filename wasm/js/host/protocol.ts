@@ -200,6 +200,8 @@ export type HostMessage =
     | { readonly type: "connection"; readonly connection: ConnectionStatus }
     /** All that there are, and whether any page said that there should be none. */
     | { readonly type: "relays"; readonly connections: readonly ConnectionStatus[]; readonly online: boolean }
+    /** Of all documents in sum. */
+    | { readonly type: "sum"; readonly status: DocumentStatus }
     /** A connection is about to be made, with a token of this page. */
     | { readonly type: "ask"; readonly relay: string }
     | { readonly type: "problem"; readonly message: string }
