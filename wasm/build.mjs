@@ -26,7 +26,7 @@ const TARGET = "wasm32-unknown-unknown"
 const ENTRIES = ["browser", "node", "deno", "workerd", "base64"]
 
 /** For frameworks and editors. What they share with the package's entries is shared in dist/ too. */
-const BINDINGS = ["react", "svelte", "vue", "codemirror", "input", "order"]
+const BINDINGS = ["react", "svelte", "vue", "codemirror", "input", "order", "json"]
 
 const requested = process.env.RECONVERGE_WASM_PROFILE || "release"
 const profile = { release: "wasm", dev: "wasm-dev" }[requested]
