@@ -101,6 +101,37 @@ for (const name of Object.keys(APPS)) {
   })
 }
 
+for (const name of ["React 19", "React 18"]) {
+  story(`${name}: what is not there yet is shown when it comes, and takes nothing else down`, async world => {
+    const relay = await world.relay()
+    const app = await site(world, name)
+    const [ann, bob] = [await user(world, app, relay), await user(world, app, relay)]
+    const url = await make(ann)
+    const picture = await bob.evaluate(async () => {
+      repo.goOffline()
+      window.picture = await repo.create({ n: 1 })
+      return window.picture.url
+    })
+    await ann.evaluate(options => show(options), { url, name: "ann", picture })
+    await says(ann, "#picture", "unavailable undefined unavailable")
+    await titled(ann, "first")
+    await bob.evaluate(() => {
+      repo.goOnline()
+      return picture.whenSynced()
+    })
+    await ann.evaluate(() => repo.goOffline())
+    await until("ann to be offline", async () => (await said(ann, "#all")).includes("false"))
+    await ann.evaluate(() => repo.goOnline())
+    await says(ann, "#picture", "ready 1 undefined")
+    await bob.evaluate(() => window.picture.change(d => (d.n = 2)))
+    await says(ann, "#picture", "ready 2 undefined")
+    await ann.evaluate(options => show(options), { url, name: "ann", picture: "nonsense" })
+    await until("it to fail", async () => (await said(ann, "#picture")).startsWith("failed undefined"))
+    await titled(ann, "first")
+    await ann.evaluate(() => unmount())
+  })
+}
+
 const UNKNOWN = "automerge:2akvofn6L1o4RMUEMQi7qzwRjKWZ"
 
 for (const name of ["React 19", "React 18", "Vue"]) {

@@ -78,18 +78,22 @@ export function useHandle<T>(url: string): DocHandle<T> {
 /** What is given, or if that is a url its handle. The same hooks are called for both. */
 function useFound<T, G>(given: string | G): DocHandle<T> | G {
     const repo = useContext(RepoContext)
-    // An entry can be given up between two renders; then there is another one.
-    const [, again] = useState(0)
-    const entry = typeof given === "string" ? entryOf(needed(repo), given) : undefined
-    useEffect(() => {
-        if (entry?.state === "gone") again((count) => count + 1)
-        return entry?.use()
-    }, [entry])
+    const entry = typeof given === "string" ? entryOf(needed(repo), given, false) : undefined
+    useEntry(entry)
     const stateNow = entry?.stateNow ?? nothing
     const state = useSyncExternalStore<EntryState | undefined>(entry?.subscribe ?? never, stateNow, stateNow)
     if (state === "pending") throw entry?.found
     if (state === "failed") throw entry?.error
     return entry === undefined ? (given as G) : (entry.handle as DocHandle<T>)
+}
+
+/** Keeps what is shown. It can be given up between two renders; then there is another one. */
+function useEntry(entry: Entry | undefined): void {
+    const [, again] = useState(0)
+    useEffect(() => {
+        if (entry?.state === "gone") again((count) => count + 1)
+        return entry?.use()
+    }, [entry])
 }
 
 /** The document, and what edits it. Renders again when the document changed. */
@@ -185,7 +189,38 @@ export function useTextInput<T, const P extends Path>(
     }, [])
 }
 
-type EntryState = "pending" | "ready" | "failed" | "gone"
+/** A document on its way, or found, or not. */
+export interface DocumentState<T> {
+    /**
+     * `unavailable`: nobody who can be reached has it now; it is waited for. `failed` is for good, for
+     * the `error`: its url is none, it was deleted or cannot be read.
+     */
+    readonly state: "pending" | "unavailable" | "ready" | "failed"
+    /** The document, once it is ready. */
+    readonly doc: View<T> | undefined
+    /** Its handle, once it is ready. */
+    readonly handle: DocHandle<T> | undefined
+    /** Why it is not there. */
+    readonly error: unknown
+}
+
+/**
+ * A document that may not be there, as a picture in a page that shows all else without it: it neither
+ * suspends nor throws.
+ */
+export function useDocumentState<T>(url: string): DocumentState<T> {
+    const entry = entryOf(useRepo(), url, true)
+    useEntry(entry)
+    const state = useSyncExternalStore(entry.subscribe, entry.stateNow, entry.stateNow)
+    const handle = entry.handle as DocHandle<T> | undefined
+    const subscribe = useCallback((listener: () => void) => handle?.on("change", listener) ?? nothing, [handle])
+    const now = useCallback(() => handle?.doc(), [handle])
+    const doc = useSyncExternalStore(subscribe, now, now)
+    const { error } = entry
+    return useMemo(() => ({ state, doc, handle, error }) as DocumentState<T>, [state, doc, handle, error])
+}
+
+type EntryState = "pending" | "unavailable" | "ready" | "failed" | "gone"
 
 /** A handle on its way, in use, or kept for a while. */
 class Entry {
@@ -198,23 +233,35 @@ class Entry {
     readonly #forget: () => void
     #users = 0
     #timer: ReturnType<typeof setTimeout> | undefined
+    readonly #ended = new AbortController()
 
-    constructor(repo: Repo, url: string, forget: () => void) {
+    constructor(repo: Repo, url: string, waits: boolean, forget: () => void) {
         this.#forget = forget
-        this.found = repo.find<unknown>(url).then(
+        const { signal } = this.#ended
+        const finding = repo.find<unknown>(url, { signal }).catch((error: { code?: string }) => {
+            if (!waits || error.code !== "unavailable") throw error
+            this.error = error
+            this.#become("unavailable")
+            this.#waitForUsers()
+            return repo.find<unknown>(url, { signal, wait: true })
+        })
+        this.found = finding.then(
             (handle) => {
                 if (this.state === "gone") return handle.release()
                 this.handle = handle
+                this.error = undefined
                 handle.on("delete", () => this.#fail(new Error(`${url} was deleted`)))
                 handle.on("close", () => this.#end())
                 this.#become("ready")
                 this.#waitForUsers()
             },
-            (error: unknown) => this.#fail(error),
+            (error: unknown) => {
+                if (this.state !== "gone") this.#fail(error)
+            },
         )
     }
 
-    readonly stateNow = (): EntryState => (this.state === "gone" ? "pending" : this.state)
+    readonly stateNow = (): Exclude<EntryState, "gone"> => (this.state === "gone" ? "pending" : this.state)
 
     readonly subscribe = (listener: () => void): (() => void) => {
         this.#listeners.add(listener)
@@ -248,6 +295,7 @@ class Entry {
         if (this.#users > 0) return
         this.#forget()
         this.state = "gone"
+        this.#ended.abort()
     }
 
     #fail(error: unknown): void {
@@ -264,16 +312,17 @@ class Entry {
 
 const entries = new WeakMap<Repo, Map<string, Entry>>()
 
-function entryOf(repo: Repo, url: string): Entry {
+function entryOf(repo: Repo, url: string, waits: boolean): Entry {
     let ofRepo = entries.get(repo)
     if (!ofRepo) entries.set(repo, (ofRepo = new Map()))
-    const known = ofRepo.get(url)
+    const key = `${waits} ${url}`
+    const known = ofRepo.get(key)
     if (known) return known
     const all = ofRepo
-    const entry: Entry = new Entry(repo, url, () => {
-        if (all.get(url) === entry) all.delete(url)
+    const entry: Entry = new Entry(repo, url, waits, () => {
+        if (all.get(key) === entry) all.delete(key)
     })
-    ofRepo.set(url, entry)
+    ofRepo.set(key, entry)
     return entry
 }
 

@@ -64,6 +64,17 @@ export interface FileOptions {
     file: string
 }
 
+/** How a document is looked for. */
+export interface FindOptions {
+    /**
+     * Whether to wait for one that nobody has now: it is asked for again whenever a relay is connected,
+     * and after 5 s, later every 60 s.
+     */
+    wait?: boolean
+    /** Ends it. */
+    signal?: AbortSignal
+}
+
 /** What a repo tells. */
 export interface RepoEvents {
     /** A connection to a relay changed. */
@@ -78,6 +89,9 @@ export interface RepoEvents {
 }
 
 const OPTIONS = ["relay", "token", "name", "storage", "peerId", "author", "worker"]
+
+const AGAIN_MS = 5_000
+const AGAIN_MS_MAX = 60_000
 
 let platform: Platform | undefined
 
@@ -109,6 +123,8 @@ export class Repo {
     #unsaved = new Set<string>()
     /** and both together. */
     #status: SyncStatus = this.#sum
+    /** What ends the pauses of those who wait for a document to appear. */
+    #pauses = new Set<() => void>()
     #online = true
     #token: RepoOptions["token"]
     #link: Link
@@ -260,10 +276,39 @@ export class Repo {
      * Finds a document by its url: here, or else at the relays. Waits until what some relay has of
      * it is here.
      *
-     * @throws RepoError with code `unavailable` when no relay that can be reached has it: it may
-     * appear later. The signal's reason when it is aborted.
+     * @throws RepoError with code `unavailable` when no relay that can be reached has it, unless it is
+     * to `wait` until it appears. The signal's reason when it is aborted.
      */
-    async find<T = unknown>(url: string, options: { signal?: AbortSignal } = {}): Promise<DocHandle<T>> {
+    async find<T = unknown>(url: string, options: FindOptions = {}): Promise<DocHandle<T>> {
+        const { wait, signal } = options
+        for (let ms = AGAIN_MS; ; ms = Math.min(ms * 2, AGAIN_MS_MAX)) {
+            try {
+                return await this.#find<T>(url, signal)
+            } catch (error) {
+                if (!wait || (error as RepoError).code !== "unavailable") throw error
+            }
+            await this.#pause(ms, signal)
+        }
+    }
+
+    /** Until a relay is connected, or so long. */
+    #pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+        return new Promise((resolve) => {
+            const done = (): void => {
+                clearTimeout(timer)
+                off()
+                signal?.removeEventListener("abort", done)
+                this.#pauses.delete(done)
+                resolve()
+            }
+            const timer = setTimeout(done, ms)
+            const off = this.on("connection", ({ state }) => state === "connected" && done())
+            signal?.addEventListener("abort", done)
+            this.#pauses.add(done)
+        })
+    }
+
+    async #find<T>(url: string, signal: AbortSignal | undefined): Promise<DocHandle<T>> {
         const document = named(url).replace(/^automerge:/, "")
         const open = this.#handles.get(document)
         if (open) {
@@ -275,10 +320,9 @@ export class Repo {
             this.#leaving.delete(document)
             return this.#use<T>(DocHandle.again<T>(leaving))
         }
-        const { signal } = options
         const then = (opened?: Opened): DocHandle<T> | Promise<DocHandle<T>> => {
             // Another call was first; what it found may be released by now.
-            if (!opened && !signal?.aborted) return this.find(url, options)
+            if (!opened && !signal?.aborted) return this.#find(url, signal)
             const handle = opened && this.#opened<T>(opened)
             if (signal?.aborted) handle?.release()
             return handle as DocHandle<T>
@@ -317,6 +361,7 @@ export class Repo {
      * Its handles are of no further use, and calls that wait are rejected with code `closed`.
      */
     async shutdown(): Promise<void> {
+        for (const done of [...this.#pauses]) done()
         this.#unlisten()
         // Whoever is present says goodbye.
         for (const { handle } of this.#handles.values()) handle.close("closed")
