@@ -81,3 +81,26 @@ story("in tabs: each tells what the others edited, and what was not sent before 
   await pageBecomes(ann, "saved")
   await until("bob's copy", () => bob.evaluate(() => doc.doc().n === 1))
 })
+
+story("which documents are kept here: in Node.js, and in a browser after a reload", async world => {
+  const relay = await world.relay()
+  const repo = world.adopt(disposed(await Repo.open({ relay: relay.url })))
+  assert.deepEqual(await repo.documents(), [])
+  const [one, other] = [await repo.create({ n: 0 }), await repo.create({})]
+  const copy = await one.clone()
+  const all = docs => docs.map(({ url }) => url).sort()
+  assert.deepEqual((await repo.documents()).sort(), all([one, other, copy]))
+  await repo.delete(other.url)
+  assert.deepEqual((await repo.documents()).sort(), all([one, copy]))
+  await one.whenSynced()
+
+  const page = await world.plain(await world.site())
+  await open(page, { relay: relay.url })
+  const made = await create(page, { n: 1 })
+  await find(page, one.url)
+  await page.evaluate(() => repo.flush())
+  await page.reload()
+  await page.waitForFunction(() => window.reconverge !== undefined)
+  await open(page, {})
+  assert.deepEqual((await page.evaluate(() => repo.documents())).sort(), [made, one.url].sort())
+})

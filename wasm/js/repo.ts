@@ -14,7 +14,7 @@ import { isSame } from "./tally.js"
 import { Tree } from "./tree.js"
 import type { Draft } from "./draft.js"
 import { isBytes, isPlain } from "./kinds.js"
-import type { ConnectionStatus, Storable, SyncStatus } from "./types.js"
+import type { AutomergeUrl, ConnectionStatus, Storable, SyncStatus } from "./types.js"
 
 /** How a repo is opened. All of it may be left out. */
 export interface RepoOptions {
@@ -340,6 +340,14 @@ export class Repo {
     /** The whole document with its history, in the form that Automerge saves. */
     async export(url: string): Promise<Uint8Array> {
         return this.#link.call("export", [named(url)])
+    }
+
+    /**
+     * The documents that are kept in this browser or process, by their urls: those that were made,
+     * imported or found here and not deleted.
+     */
+    async documents(): Promise<AutomergeUrl[]> {
+        return (await this.#link.call("documents", [])).map((document): AutomergeUrl => `automerge:${document}`)
     }
 
     /** Removes a document from this browser. Relays and other peers keep it. */

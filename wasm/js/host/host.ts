@@ -1180,6 +1180,7 @@ export class Host {
         merge: (page, signal, document, other) =>
             this.#act(page, signal, document, () => this.#client.merge(document, other)),
         flush: () => this.#flush(),
+        documents: () => documentsIn(this.#storage),
         synced: (page, signal, document, level) => {
             this.#view(page, document)
             // What is edited meanwhile is not waited for.
@@ -1653,10 +1654,15 @@ async function nameRelays(storage: Storage, relays: readonly string[]): Promise<
     const isNew = relays.some(isNoneOf(before))
     if (!isNew && before.length === relays.length) return []
     const writes = [namesOf(relays)]
-    const ids = new Set(isNew ? (await storage.keys(["documents"])).map((documentKey) => documentKey[1] ?? "") : [])
+    const ids = isNew ? await documentsIn(storage) : []
     for (const id of ids) writes.push({ put: ["outbox", id], data: new Uint8Array() })
     await storage.commit(writes)
-    return [...ids]
+    return ids
+}
+
+async function documentsIn(storage: Storage): Promise<string[]> {
+    const keys = await storage.keys(["documents"])
+    return [...new Set(keys.map((documentKey) => documentKey[1] ?? ""))]
 }
 
 async function namedRelays(storage: Storage): Promise<string[]> {

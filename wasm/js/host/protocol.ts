@@ -81,6 +81,8 @@ export interface Calls {
     delete: [[document: string], void]
     merge: [[document: string, other: string], void]
     flush: [[], void]
+    /** The names of those in storage. */
+    documents: [[], string[]]
     synced: [[document: string, level: "local" | "durable" | "replicated"], void]
     heads: [[document: string], Heads]
     state: [[document: string, heads: Heads], Operation[]]
