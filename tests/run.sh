@@ -64,6 +64,13 @@ announce "demo"
     npm run build
 )
 
+announce "board"
+(
+    cd examples/board
+    install_packages
+    npm run build
+)
+
 # After the demo, which the relay has in it.
 announce "build"
 cargo build --release --workspace --locked
