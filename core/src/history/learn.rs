@@ -210,7 +210,10 @@ impl History {
         let base = self.graph.base();
         let mut lacks = unset_ranges(&marks, base);
         if base > 0 && !self.covers_base(&below)? {
-            lacks.insert(0, 0..base);
+            match lacks.first_mut() {
+                Some(first) if first.start == base => first.start = 0,
+                _ => lacks.insert(0, 0..base),
+            }
         }
         let Some(have) = have.filter(|have| !unknown.is_empty() && have.bloom.entries > 0) else {
             return Ok((lacks, Certainty::Exact));
