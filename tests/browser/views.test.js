@@ -136,6 +136,9 @@ class Page {
       else resolve(then(message.value))
     } else if (message && message.document === this.handle?.documentId) {
       this.handle?.handle(message)
+    } else if (message?.type === "update") {
+      // Of a document that it has open and does not show; the host waits for that to answer.
+      this.post({ type: "seen", document: message.document, update: message.update })
     }
   }
 
@@ -210,6 +213,8 @@ class World {
     while (!isAnswered) {
       elsewhere.speak()
       await turn()
+      // What was merged is told when it is stored.
+      await this.held.proceed()
       elsewhere.hear()
     }
     elsewhere.post({ type: "release", document: documentId })
@@ -509,6 +514,7 @@ test("what the next host goes on with can be merged at once", async () => {
   await world.held.remove(["outbox", elsewhere.handle.documentId])
   await world.die({ commits: false })
   await world.settle()
+  elsewhere.call("open", [world.documentId])
   const merged = elsewhere.call("merge", [world.documentId, elsewhere.handle.documentId])
   elsewhere.speakAll()
   await world.settle([elsewhere])
