@@ -180,7 +180,10 @@ class Binding {
         const at = before < 0 ? 0 : end(before)
         const edits = [wholeCharacters(text, at, at, insert)]
         for (let unit = from; unit < to; unit++) {
-            if (map[unit]! >= 0) edits.unshift([map[unit]!, end(unit), ""])
+            if (map[unit]! < 0) continue
+            // What lies together is deleted together: else each unit would move all others.
+            if (edits.length > 1 && edits[0]![1] === map[unit]) edits[0]![1] = end(unit)
+            else edits.unshift([map[unit]!, end(unit), ""])
         }
         let rest = [...map.slice(0, from), ...map.slice(to)]
         for (const [from, to, insert] of edits) {
