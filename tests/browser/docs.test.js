@@ -7,7 +7,7 @@ import { join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import { compileScript, parse } from "vue/compiler-sfc"
 import { until } from "../interop/lib/wait.js"
-import { bundle, codeMirror, svelte } from "./lib/bundle.js"
+import { bundle, codeMirror, developing, svelte } from "./lib/bundle.js"
 import { story } from "./lib/world.js"
 
 const DOCS = readFileSync(new URL("../../docs/frameworks.md", import.meta.url), "utf8")
@@ -39,7 +39,7 @@ const options = {
   plugins: [vue, svelte],
   conditions: ["svelte", "browser"],
   jsx: "automatic",
-  define: { "process.env.NODE_ENV": '"development"', __VUE_OPTIONS_API__: "true", __VUE_PROD_DEVTOOLS__: "false", __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false" },
+  define: developing,
 }
 
 const PAGE = `<!doctype html>

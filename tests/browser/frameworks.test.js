@@ -2,10 +2,9 @@
 
 import assert from "node:assert/strict"
 import { until } from "../interop/lib/wait.js"
-import { bundle, svelte } from "./lib/bundle.js"
+import { bundle, developing, svelte } from "./lib/bundle.js"
 import { story } from "./lib/world.js"
 
-const define = { "process.env.NODE_ENV": '"development"', __VUE_OPTIONS_API__: "true", __VUE_PROD_DEVTOOLS__: "false", __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false" }
 const own = new URL("node_modules/", import.meta.url).pathname
 
 /** How an app is bundled; what the package's entries import is this folder's. */
@@ -25,7 +24,7 @@ const PAGE = `<!doctype html>
 
 async function site(world, name) {
   const [path, options] = APPS[name]
-  return world.site({ "/app.html": PAGE, "/package/dist/app.js": await bundle(path, { define, ...options }) })
+  return world.site({ "/app.html": PAGE, "/package/dist/app.js": await bundle(path, { define: developing, ...options }) })
 }
 
 /** A browser with a repo, whose documents that are found and released are counted. */

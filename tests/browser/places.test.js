@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict"
 import { until } from "../interop/lib/wait.js"
-import { bundle, codeMirror } from "./lib/bundle.js"
+import { bundle, codeMirror, developing } from "./lib/bundle.js"
 import { becomes, create, find, open, show, synced } from "./lib/doc.js"
 import { random } from "./lib/random.js"
 import { story } from "./lib/world.js"
@@ -14,14 +14,13 @@ const PAGE = `<!doctype html>
 <script type="module" src="/package/dist/places.js"></script>
 `
 
-const define = { "process.env.NODE_ENV": '"development"', __VUE_OPTIONS_API__: "true", __VUE_PROD_DEVTOOLS__: "false", __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false" }
 const own = new URL("node_modules/", import.meta.url).pathname
 const alias = { ...codeMirror, react: `${own}react`, vue: `${own}vue` }
 
 /** As many pages, in browsers of their own, that have one document as `doc`. */
 async function pages(world, initial, count = 2) {
   const relay = await world.relay()
-  const script = await bundle("pages/places.js", { alias, define })
+  const script = await bundle("pages/places.js", { alias, define: developing })
   const site = await world.site({ "/places.html": PAGE, "/package/dist/places.js": script })
   const all = []
   let url

@@ -30,6 +30,14 @@ export const automerge = {
   },
 }
 
+/** For bundles with React or Vue, as they are developed with. */
+export const developing = {
+  "process.env.NODE_ENV": '"development"',
+  __VUE_OPTIONS_API__: "true",
+  __VUE_PROD_DEVTOOLS__: "false",
+  __VUE_PROD_HYDRATION_MISMATCH_DETAILS__: "false",
+}
+
 const copyOf = name => fileURLToPath(new URL(`../../../wasm/node_modules/${name}`, import.meta.url))
 
 /**
