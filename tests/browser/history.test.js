@@ -185,9 +185,9 @@ test("a part is put back: what stays is edited, what was deleted is made again",
   const again = A.load(await bytesOf(doc))
   assert.ok(A.isImmutableString(again.cards[1].kind))
   assert.ok(A.isCounter(again.cards[1].votes))
-  assert.equal(await doc.undo(), true)
+  assert.equal(await doc.undo(), "all")
   assert.equal(doc.doc().title, "another")
-  assert.equal(await doc.redo(), true)
+  assert.equal(await doc.redo(), "all")
   assert.deepEqual(doc.doc(), was)
 })
 

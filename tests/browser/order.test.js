@@ -8,6 +8,7 @@ import { join } from "node:path"
 import { test } from "node:test"
 import { load } from "./lib/bundle.js"
 import { packageFolder } from "./lib/package.js"
+import { random } from "./lib/random.js"
 
 const { Host, MemoryStorage, Repo, splice, usePlatform } = await load("pages/views.js")
 const module = readFileSync(join(packageFolder(), "dist/core/reconverge_bg.wasm"))
@@ -167,7 +168,7 @@ everywhere("undo takes back the last edit before it", async (world, goOn) => {
   const [again, redone] = [doc.undo(), doc.redo()]
   set(doc, "d")
   await goOn()
-  assert.deepEqual(await Promise.all([undone, again, redone]), [true, true, true])
+  assert.deepEqual(await Promise.all([undone, again, redone]), ["all", "all", "all"])
   assert.deepEqual(doc.doc(), { ...BEGIN, a: true, c: true, d: true })
   await world.repo.flush()
   assert.deepEqual(await world.found(), { ...BEGIN, a: true, c: true, d: true })
@@ -186,7 +187,7 @@ everywhere("what was typed in two goes is taken back in two, as it was typed", a
   }
   const undone = doc.undo()
   await goOn()
-  assert.equal(await undone, true)
+  assert.equal(await undone, "all")
   assert.equal(doc.doc().text, "begin one")
 })
 
@@ -294,7 +295,7 @@ test("what is asked of three hosts, two of which end before they answer, is answ
     set(doc, "c")
     const synced = doc.whenSynced({ level: "local" })
     await world.letGo("start", "load")
-    assert.equal(await undone, true)
+    assert.equal(await undone, "all")
     await synced
     assert.deepEqual(await doc.view(await heads), { ...BEGIN, a: true })
     assert.deepEqual(await world.found(), { ...BEGIN, a: true, c: true })
@@ -371,4 +372,48 @@ test("a document with which the next host cannot go on answers nothing as if it 
   } finally {
     await world.close()
   }
+})
+
+test("what can be taken back is the same, whichever hosts it was made under", async t => {
+  const seed = Number(process.env.RECONVERGE_SEED ?? Math.floor(Math.random() * 2 ** 32))
+  t.diagnostic(`RECONVERGE_SEED=${seed}`)
+  const kinds = [
+    doc => doc.change(draft => draft.list.push(draft.list.length)),
+    doc => doc.change(draft => void draft.list.splice(0, 1)),
+    doc => doc.change(draft => splice(draft, ["text"], 1, 1, "ab")),
+    doc => doc.change(draft => (draft.card = { text: "card", tags: ["new"] })),
+    doc => doc.change(draft => draft.card?.tags.push("more")),
+    doc => doc.change(draft => delete draft.card),
+    doc => doc.undo(),
+    doc => doc.undo(),
+    doc => doc.redo(),
+    doc => doc.undo({ in: ["card"] }),
+  ]
+  /** What a page saw, step by step, of which some ended their hosts: before or after they stored what it did. */
+  const told = async (round, endsMax) => {
+    const [pick, chance] = [random(seed + round), random(seed ^ round)]
+    const world = await new World().open()
+    const { doc } = world
+    const steps = []
+    let ends = 0
+    try {
+      for (let step = 0; step < 25; step++) {
+        const kind = kinds[pick(kinds.length)]
+        const isEnd = chance(3) === 0 && ends++ < endsMax
+        const isLate = chance(2) === 0
+        if (isEnd) Object.values(WINDOWS)[chance(3)](world)
+        if (isEnd && !isLate) await world.endHost()
+        const done = kind(doc)
+        if (isEnd && isLate) await world.endHost()
+        await world.letGo("start", "load")
+        steps.push([await done, doc.doc(), doc.undoable()])
+      }
+      await world.repo.flush()
+      return [...steps, await world.found()]
+    } finally {
+      await world.close()
+    }
+  }
+  // An engine that ends more often than ten times in a minute is not started again.
+  for (let round = 0; round < 15; round++) assert.deepEqual(await told(round, 9), await told(round, 0), `round ${round}`)
 })

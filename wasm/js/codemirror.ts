@@ -106,7 +106,8 @@ export interface TextOptions {
  *
  * The editor shows that text, whatever `doc` it was made with, wherever in a list it is by then. It
  * takes no edits while there is none, and has the class `cm-noText`; of a text that was deleted it
- * shows what it was. Leave out CodeMirror's `history()`: it would undo what others wrote. Carets and selections
+ * shows what it was. Leave out CodeMirror's `history()`: it would undo what others wrote. The keys for undo and redo
+ * take back what one wrote in this text, by whatever. Carets and selections
  * can be styled: `.cm-peerSelection`, `.cm-peerCaret` and `.cm-peerName`, with the peer's colour in
  * `--peer` and one that reads on it in `--peer-text`.
  */
@@ -229,7 +230,7 @@ class Binding<T> implements PluginValue {
         // Whatever becomes of it is an event or nothing.
         const done = (): void => void this.#steps--
         this.#steps++
-        this.handle[direction]().then(done, done)
+        this.handle[direction]({ in: this.place }).then(done, done)
         return true
     }
 

@@ -2,7 +2,7 @@
 
 import { change, type Draft } from "./draft.js"
 import { Emitter } from "./emitter.js"
-import type { Base, Edit, HostMessage, Opened } from "./host/protocol.js"
+import type { Base, Edit, HostMessage, Opened, Taken } from "./host/protocol.js"
 import { JOURNAL_EDITS_MAX, type Entry, type Journal } from "./journal.js"
 import { type Link, RepoError, type Said } from "./link.js"
 import { hex, uuid } from "./names.js"
@@ -10,7 +10,7 @@ import type { Operation } from "./operations.js"
 import { Place } from "./place.js"
 import { plain } from "./plain.js"
 import { isSame } from "./tally.js"
-import { Tree, depth, describe, isNode } from "./tree.js"
+import { Tree, depth, describe, isNode, type Node } from "./tree.js"
 import type {
     AutomergeUrl,
     ChangeEvent,
@@ -32,6 +32,7 @@ import type {
     Undoable,
     View,
 } from "./types.js"
+import { type Direction, Undos } from "./undo.js"
 
 /** With the text itself. Automerge's stack ends somewhere between 400 and 500. */
 const SPANS_DEPTH_MAX = 101
@@ -67,6 +68,18 @@ const LEFT_OUT = "a part of an edit was left out: somebody had removed what it w
 export interface ChangeOptions {
     /** A note for the history, for good. */
     message?: string
+    /**
+     * `false` for what {@link DocHandle.undo} is not to take back, as what a program does by itself.
+     * Or a name, the same for all that is to be taken back at once, as the moves of one drag: changes
+     * with one name that follow each other are one step.
+     */
+    undo?: string | false
+}
+
+/** Of what is taken back, and done again. */
+export interface UndoOptions {
+    /** Only what happened in the map, list or text there, and in what is in it: in what an editor shows, or a card. */
+    in?: Path | Place
 }
 
 /** @internal What a handle needs of its repo. */
@@ -117,7 +130,7 @@ export class DocHandle<T> {
     /** Why it is of no further use. */
     #gone: FailureCode | undefined
     #isLost = false
-    #undoable = { canUndo: false, canRedo: false }
+    #undos = new Undos()
 
     /** @internal */
     static opened<T>(owner: HandleOwner, opened: Opened): DocHandle<T> {
@@ -136,7 +149,7 @@ export class DocHandle<T> {
         handle.#seen = old.#seen
         handle.#named = old.#named
         handle.#objects = old.#objects
-        handle.#undoable = old.#undoable
+        handle.#undos = old.#undos
         return handle
     }
 
@@ -170,14 +183,15 @@ export class DocHandle<T> {
      * path; RepoError if the document was deleted or let go of.
      */
     change<R>(fn: (draft: Draft<T>) => Synchronous<R>, options: ChangeOptions = {}): void {
-        if (this.#gone) throw new RepoError(this.#gone, `the document ${this.url} is not open any more`)
-        const note = noteOf(options)
+        this.#checkOpen()
+        const { undo, ...note } = noteOf(options)
         const before = this.#events.has("change") ? this.doc() : undefined
         const patches: Patch[] | undefined = before === undefined ? undefined : []
         const operations = change(this.#tree, fn, () => `~${++this.#objects}`, patches)
         if (operations.length === 0) return
         this.#seq += 1
-        const edit: Edit = { ...this.#note(note), operations, seq: this.#seq }
+        const edit: Edit = { ...this.#note(note, undo), operations, seq: this.#seq }
+        const isNews = undo !== false && this.#undos.made(this.#seq, operations, this.#tree, edit.time, undo)
         this.#unstored.push({ word: this.#owner.link.nextWord(), edit })
         this.#post(edit)
         if (this.#unstored.length <= JOURNAL_EDITS_MAX) {
@@ -190,6 +204,7 @@ export class DocHandle<T> {
         if (patches) {
             this.#events.emit("change", { doc: this.doc(), before: before as View<T>, patches, source: "local" })
         }
+        if (isNews) this.#tellUndoable()
     }
 
     /** Whether any relay is connected. The event `connection` tells of changes. */
@@ -307,7 +322,8 @@ export class DocHandle<T> {
      * not there.
      */
     async restore(path: Path | Place, heads: Heads, options: ChangeOptions = {}): Promise<void> {
-        const note = this.#note(noteOf(options))
+        const { undo, ...rest } = noteOf(options)
+        const note = this.#note(rest, undo)
         const node = path instanceof Place ? path.node() : this.#tree.at(path)
         const key = path instanceof Place ? undefined : path.at(-1)
         const around = isNode(node) ? node.parent : this.#tree.at((path as Path).slice(0, -1))
@@ -315,7 +331,20 @@ export class DocHandle<T> {
         const object = isNode(node) ? node.id : undefined
         if (!object && (!map || typeof key !== "string")) throw new RangeError(`there is nothing ${where(path)}`)
         const name = isNode(node) ? node.key : (key as string)
-        return this.#owner.link.call("restore", [this.documentId, checked(heads), note, object, map, name])
+        const made = undo !== false && this.#undos.makes(isNode(node) ? node : (around as Node), note.time, undo)
+        const then = (record?: Uint8Array): void => {
+            if (!made) return
+            this.#undos.hasMade(made, record)
+            this.#tellUndoable()
+        }
+        const called = this.#owner.link.call("restore", [this.documentId, checked(heads), note, object, map, name], {
+            then,
+        })
+        if (made) this.#tellUndoable()
+        return called.catch((error: unknown) => {
+            then()
+            throw error
+        })
     }
 
     /** What is different at the heads `after` from the heads `before`, as patches to the document at `before`. */
@@ -339,7 +368,7 @@ export class DocHandle<T> {
         options: ChangeOptions = {},
     ): Promise<Heads> {
         const { link } = this.#owner
-        const note = noteOf(options)
+        const { undo, ...note } = noteOf(options)
         const tree = treeOf(await link.call("state", [this.documentId, checked(heads)]))
         let objects = 0
         const operations = change(tree, fn, () => `~${++objects}`)
@@ -360,29 +389,76 @@ export class DocHandle<T> {
     }
 
     /**
-     * Takes back the last change of this handle that was not taken back: what others did stays, and
-     * so does what they overwrote. Edits of one text within half a second of each other are taken
-     * back together. Resolves to false if there is nothing to take back. What can be taken back is
-     * kept in memory, for the last 1,000 changes, until the page is closed, or the tab of the same
-     * browser in which the engine runs.
+     * Takes back the last step of this handle that was not taken back: what others did stays, and so
+     * does what they overwrote. A step is a change, edits of one text within half a second of each other,
+     * or changes to which {@link ChangeOptions} give one name. Resolves to "all"; to "part" if a
+     * part of it is gone, as others deleted or replaced that; to false if there is nothing to take back.
+     * A step of which nothing is left is passed over.
+     *
+     * The last 1,000 steps are kept in this page's memory, with up to 64 MiB of what they deleted, until
+     * it is closed or lets go of the document.
      */
-    undo(): Promise<boolean> {
-        return this.#owner.link.call("undo", [this.documentId, seconds(), this.#owner.author])
+    undo(options?: UndoOptions): Promise<"all" | "part" | false> {
+        return this.#take("back", options)
     }
 
     /** Does again what `undo` took back last, unless this handle has changed something since. */
-    redo(): Promise<boolean> {
-        return this.#owner.link.call("redo", [this.documentId, seconds(), this.#owner.author])
+    redo(options?: UndoOptions): Promise<"all" | "part" | false> {
+        return this.#take("again", options)
+    }
+
+    /** Whether there is something to take back, and to do again. The event `undoable` tells of changes. */
+    undoable({ in: place }: UndoOptions = {}): Undoable {
+        const within = this.#within(place)
+        const can = (direction: Direction): boolean => within !== null && this.#undos.can(direction, within)
+        return { canUndo: can("back"), canRedo: can("again") }
     }
 
     /** Whether there is something to take back. The event `undoable` tells of changes. */
     get canUndo(): boolean {
-        return this.#undoable.canUndo
+        return this.#undos.can("back")
     }
 
     /** Whether there is something to do again. */
     get canRedo(): boolean {
-        return this.#undoable.canRedo
+        return this.#undos.can("again")
+    }
+
+    async #take(direction: Direction, { in: place }: UndoOptions = {}): Promise<"all" | "part" | false> {
+        this.#checkOpen()
+        for (;;) {
+            const within = this.#within(place)
+            const taking = within === null ? undefined : this.#undos.take(direction, within)
+            if (!taking) return false
+            const { step, as } = taking
+            const records = step.parts.map(({ key, record }) => [key, record] as const)
+            const { link, author } = this.#owner
+            const then = (taken: Taken): number => {
+                this.#undos.taken(as, taken)
+                if (taken.done === 0) this.#tellUndoable()
+                return taken.done
+            }
+            const call = link.call("take", [this.documentId, records, as, this.#undos.told, seconds(), author], {
+                then,
+            })
+            this.#tellUndoable()
+            const done = await call.catch((error: unknown) => {
+                this.#undos.failed(direction, step, as)
+                this.#tellUndoable()
+                throw error
+            })
+            if (done > 0) return done > 1 ? "all" : "part"
+        }
+    }
+
+    /** The name of an object; null if it is gone. */
+    #within(place?: Path | Place): string | null | undefined {
+        if (place === undefined) return undefined
+        return (place instanceof Place ? place : this.place(place)).node()?.id ?? null
+    }
+
+    #tellUndoable(): void {
+        this.#events.emit("undoable", this.undoable())
     }
 
     /**
@@ -474,6 +550,7 @@ export class DocHandle<T> {
                 this.#forget(message.seq)
                 // An update that was taken may have told more.
                 if (message.seq > this.#base.seq) this.#base = message
+                if (this.#undos.recorded(message.records, message.seq)) this.#tellUndoable()
                 this.#rename(new Map(message.names))
                 this.#named = message.seq
                 this.#former = undefined
@@ -498,9 +575,6 @@ export class DocHandle<T> {
                 return
             case "ephemeral":
                 return this.#events.emit("ephemeral-message", { senderId: message.sender, message: message.message })
-            case "undoable":
-                this.#undoable = { canUndo: message.undo, canRedo: message.redo }
-                return this.#events.emit("undoable", this.#undoable)
             case "deleted":
                 this.#forget(Infinity)
                 this.#events.emit("delete", undefined)
@@ -515,10 +589,10 @@ export class DocHandle<T> {
     resume(before = Infinity): Said[] {
         this.#seen = 0
         this.#isLost = false
-        this.#undoable = { canUndo: false, canRedo: false }
         const edits = this.#unstored.filter(({ word }) => word < before).map(({ edit }) => edit)
         const unstored = this.#unstored[0]?.edit.seq
-        const resume = { author: this.#author, base: this.#base, unstored, edits }
+        const { renamed } = this.#undos
+        const resume = { author: this.#author, base: this.#base, unstored, edits, renamed }
         this.#owner.link.call("resume", [this.documentId, resume]).catch((error: RepoError) => {
             this.#isLost = true
             this.unserved(error)
@@ -603,6 +677,7 @@ export class DocHandle<T> {
 
     #rename(names: ReadonlyMap<string, string>): void {
         if (names.size === 0) return
+        this.#undos.rename(names)
         for (const [name, real] of names) {
             this.#tree.rename(name, real)
             this.#former?.rename(name, real)
@@ -624,10 +699,15 @@ export class DocHandle<T> {
         this.#events.emit("status", status)
     }
 
+    #checkOpen(): void {
+        if (this.#gone) throw new RepoError(this.#gone, `the document ${this.url} is not open any more`)
+    }
+
     /** What goes with an edit, besides what it does. */
-    #note(options: ChangeOptions): Omit<Edit, "seq" | "operations"> {
+    #note(options: { message?: string }, undo?: string | false): Omit<Edit, "seq" | "operations"> {
         const { author } = this.#owner
-        return { ...options, time: Date.now() / 1000, ...(author !== undefined && { by: author }) }
+        const isFinal = undo === false && { isFinal: true }
+        return { ...options, time: Date.now() / 1000, ...(author !== undefined && { by: author }), ...isFinal }
     }
 
     #object(path: Path | Place): string {
@@ -654,10 +734,11 @@ function treeOf(operations: readonly Operation[]): Tree {
 
 /** Looked at before anything is changed. */
 function noteOf(options: ChangeOptions | undefined): ChangeOptions {
-    const { message } = options ?? {}
-    if (message === undefined) return {}
-    if (typeof message === "string") return { message }
-    throw new TypeError("the message of a change is a string")
+    const { message, undo } = options ?? {}
+    if (message !== undefined && typeof message !== "string") throw new TypeError("the message of a change is a string")
+    if (undo !== undefined && undo !== false && typeof undo !== "string")
+        throw new TypeError("the option undo of a change is false or a name")
+    return { ...(message !== undefined && { message }), ...(undo !== undefined && { undo }) }
 }
 
 function grouped(changes: readonly ChangeInfo[], seconds: number): ChangeGroup[] {

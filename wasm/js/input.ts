@@ -28,7 +28,7 @@ export interface TextInputOptions {
  *
  * The element shows the text, wherever in a list it is by then, and is read-only while there is none;
  * of a text that was deleted it shows what it was. Do not set its value otherwise: leave out `value`
- * in React, `v-model` and `bind:value`. The keys for undo and redo are the document's.
+ * in React, `v-model` and `bind:value`. The keys for undo and redo are the document's, for what one wrote in this text.
  *
  * @throws TypeError for an input that has no caret, as those of type `number` and `email`.
  */
@@ -286,7 +286,7 @@ class Binding {
         // Whatever becomes of it is an event or nothing.
         const done = (): void => void this.#steps--
         this.#steps++
-        this.#handle[direction]().then(done, done)
+        this.#handle[direction]({ in: this.place }).then(done, done)
     }
 }
 

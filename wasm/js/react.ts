@@ -25,7 +25,7 @@ import {
 } from "react"
 
 import type { Draft } from "./draft.js"
-import type { DocHandle } from "./handle.js"
+import type { ChangeOptions, DocHandle } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
 import type { Place } from "./place.js"
 import { Presence, type PresenceChannel, type PresenceHandle, type PresencePeer } from "./presence.js"
@@ -33,7 +33,7 @@ import type { Repo } from "./repo.js"
 import type { Connection, ConnectionStatus, Path, Selector, SyncStatus, Synchronous, TextPath, View } from "./types.js"
 
 /** Edits a document; all edits of `fn` are one change. */
-export type ChangeDocument<T> = <R>(fn: (draft: Draft<T>) => Synchronous<R>, options?: { message?: string }) => void
+export type ChangeDocument<T> = <R>(fn: (draft: Draft<T>) => Synchronous<R>, options?: ChangeOptions) => void
 
 /** What {@link usePresence} returns. */
 export interface UsedPresence<S extends object> {

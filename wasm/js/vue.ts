@@ -10,7 +10,7 @@
 import { onScopeDispose, shallowRef, toValue, watch, type MaybeRefOrGetter, type ShallowRef } from "vue"
 
 import type { Draft } from "./draft.js"
-import type { DocHandle } from "./handle.js"
+import type { ChangeOptions, DocHandle } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
 import type { Place } from "./place.js"
 import {
@@ -32,7 +32,7 @@ export interface UsedDocument<T> {
     /** Why it was not found. */
     readonly error: Readonly<ShallowRef<Error | undefined>>
     /** Edits the document; all edits of `fn` are one change. Throws while the document is not there. */
-    readonly change: <R>(fn: (draft: Draft<T>) => Synchronous<R>, options?: { message?: string }) => void
+    readonly change: <R>(fn: (draft: Draft<T>) => Synchronous<R>, options?: ChangeOptions) => void
 }
 
 /** What {@link usePresence} returns. */

@@ -23,7 +23,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsError, JsValue};
 
 use crate::listing::Listing;
-use crate::undo::{Direction, Record, Undo};
+use crate::undo::{self, Record, Renamed, Taking};
 use crate::value::{fault, map, object, object_of, plain, scalar};
 use crate::{cbor, edit, keys, patch};
 
@@ -40,8 +40,10 @@ pub struct Client {
     damaged: HashMap<DocumentId, Vec<DamagedEntry>>,
     /// The documents of which something is in `storage`.
     mirrored: HashSet<DocumentId>,
-    /// What each view of a document can take back, by the number that JavaScript gave it.
-    undo: HashMap<u32, Undo>,
+    /// What came back in a document when an edit was taken back.
+    renamed: HashMap<DocumentId, Renamed>,
+    /// What takes the last change back, and what came back by it, as [`Taking::done`] has it.
+    record: (Vec<u8>, Vec<u8>, Vec<String>),
     /// How many operations of the last change were left out.
     left_out: u32,
     /// What is left of the histories that are being told.
@@ -87,6 +89,10 @@ fn heads_of(heads: Vec<String>) -> Result<Vec<ChangeHash>, JsError> {
     heads.into_iter().map(parse).collect()
 }
 
+fn no_record() -> JsError {
+    fault("this was not recorded by the same version")
+}
+
 fn strings(hashes: &[ChangeHash]) -> Vec<String> {
     hashes.iter().map(ToString::to_string).collect()
 }
@@ -119,7 +125,8 @@ impl Client {
             loading: HashMap::new(),
             damaged: HashMap::new(),
             mirrored: HashSet::new(),
-            undo: HashMap::new(),
+            renamed: HashMap::new(),
+            record: Default::default(),
             left_out: 0,
             listings: Vec::new(),
         })
@@ -434,6 +441,7 @@ impl Client {
     fn forget_released(&mut self) {
         let (engine, storage) = (&self.engine, &self.storage);
         self.damaged.retain(|id, _| !engine.is_released(id));
+        self.renamed.retain(|id, _| !engine.is_released(id));
         self.mirrored.retain(|id| {
             if engine.is_released(id) {
                 storage.forget(id);
@@ -490,7 +498,7 @@ impl Client {
     }
 
     /// Edits a document, as one change: `at` these heads, or now. The hash of the change;
-    /// `undefined` if there was nothing to change. What takes it back is kept for `view`.
+    /// `undefined` if there was nothing to change. `record` has what takes it back, if that `is_recorded`.
     #[allow(
         clippy::too_many_arguments,
         reason = "JavaScript has no structs to pass"
@@ -504,8 +512,7 @@ impl Client {
         time_s: f64,
         message: Option<String>,
         at: Option<Vec<String>>,
-        view: Option<u32>,
-        now: f64,
+        is_recorded: bool,
         author: Option<String>,
     ) -> Result<Option<String>, JsError> {
         let at = at.map(heads_of).transpose()?;
@@ -516,7 +523,7 @@ impl Client {
         };
         let id = id_of(document)?;
         self.knows(&id, at.as_deref().unwrap_or_default())?;
-        let mut record = Record::new(view.is_some());
+        let mut record = Record::new(is_recorded);
         self.engine
             .write_as(&id, author.as_deref(), ActorId::random);
         let changed = self.engine.change(&id, options, |tx| {
@@ -524,9 +531,7 @@ impl Client {
         });
         let (left_out, hash) = changed.ok_or_else(gone)?.map_err(edit_fault)?;
         self.left_out = left_out;
-        if let (Some(view), Some(_)) = (view, hash) {
-            self.undo.entry(view).or_default().made(record, now);
-        }
+        self.record = (record.to_bytes(), Vec::new(), Vec::new());
         Ok(hash.map(|hash| hash.to_string()))
     }
 
@@ -536,51 +541,52 @@ impl Client {
         self.left_out
     }
 
-    /// Takes back the last edit of a view, as a change of its own, or does again what was taken
-    /// back last; false if there is none.
+    /// What takes the last change back, for `takeBack`; empty if there was nothing to take back.
+    #[wasm_bindgen(getter)]
+    pub fn record(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.record.0)
+    }
+
+    /// What came back by the last `takeBack` and is called otherwise now, for `rename`.
+    #[wasm_bindgen(getter)]
+    pub fn renamed(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.record.1)
+    }
+
+    /// Of that, the objects, each by its name before and its name now.
+    #[wasm_bindgen(getter, js_name = renamedObjects)]
+    pub fn renamed_objects(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.record.2)
+    }
+
+    /// Takes back what was recorded, in the order in which it was made, as one change of its own: 2 if
+    /// all of it was taken back, 1 if a part, 0 if nothing of it is left.
     #[wasm_bindgen(js_name = takeBack)]
     pub fn take_back(
         &mut self,
         document: &str,
-        view: u32,
+        records: Vec<Uint8Array>,
         time_s: f64,
-        again: bool,
         author: Option<String>,
-    ) -> Result<bool, JsError> {
-        let direction = if again {
-            Direction::Again
-        } else {
-            Direction::Back
-        };
+    ) -> Result<u8, JsError> {
         let id = id_of(document)?;
-        let Some(undo) = self.undo.get_mut(&view) else {
-            return Ok(false);
-        };
+        let mut taking = Taking::new(self.renamed.entry(id).or_default());
+        for record in records {
+            taking.add(&record.to_vec()).ok_or_else(no_record)?;
+        }
         let engine = &mut self.engine;
         engine.write_as(&id, author.as_deref(), ActorId::random);
         let options = ChangeOptions::made_at(time_s as i64);
-        undo.take(direction, |taking| {
-            let changed = engine.change(&id, options, |tx| taking.run(tx));
-            match changed.ok_or_else(gone)? {
-                Ok(_) => Ok(()),
-                Err(error) => Err(fault(error)),
-            }
-        })
+        let changed = engine.change(&id, options, |tx| taking.run(tx));
+        let (taken, _) = changed.ok_or_else(gone)?.map_err(fault)?;
+        self.record = taking.done();
+        Ok(taken as u8)
     }
 
-    /// Whether a view can take something back, and whether it can do something again.
-    #[wasm_bindgen(js_name = undoable)]
-    #[must_use]
-    pub fn undoable(&self, view: u32) -> Vec<u8> {
-        let undo = self.undo.get(&view);
-        let can = |can: fn(&Undo) -> bool| u8::from(undo.is_some_and(can));
-        vec![can(Undo::can_undo), can(Undo::can_redo)]
-    }
-
-    /// Forgets what a view could take back.
-    #[wasm_bindgen(js_name = forgetView)]
-    pub fn forget_view(&mut self, view: u32) {
-        self.undo.remove(&view);
+    /// What an earlier instance renamed.
+    pub fn rename(&mut self, document: &str, renamed: &[u8]) -> Result<(), JsError> {
+        let names = self.renamed.entry(id_of(document)?).or_default();
+        undo::rename(renamed, names).ok_or_else(no_record)
     }
 
     /// Whether all these heads are in a document.

@@ -7,7 +7,7 @@ use automerge::{ActorId, ObjId, ObjType, Prop, ROOT, ReadDoc, ScalarValue};
 use js_sys::{Array, Map};
 use wasm_bindgen::{JsCast, JsError, JsValue};
 
-use crate::undo::Record;
+use crate::undo::{Record, is_hidden};
 use crate::value::{New, fault, read_new, read_scalar};
 
 /// Carries out `operations` in order. `names` has the real names of objects that the page named
@@ -31,7 +31,7 @@ pub(crate) fn apply(
             .map_err(|_| fault("an operation is an array"))?;
         if let Err(error) = edit.operation(&operation) {
             let object = edit.object(&operation.get(1))?;
-            if !edit.is_hidden(&object) {
+            if !is_hidden(edit.transaction, &object) {
                 return Err(error);
             }
             edit.leave_out(&object, &operation)?;
@@ -138,12 +138,6 @@ impl Edit<'_, '_> {
             }
             other => Err(fault(format_args!("there is no operation \"{other}\""))),
         }
-    }
-
-    /// Whether an object is there, and no part of what the document shows.
-    fn is_hidden(&self, object: &ObjId) -> bool {
-        let parents = self.transaction.parents(object);
-        parents.is_ok_and(|mut parents| parents.any(|parent| !parent.visible))
     }
 
     /// What happens in an object that is hidden is told to no page, so a page that had not heard that

@@ -9,8 +9,13 @@
 //! was written, and only those characters are removed that are still there. What was deleted comes
 //! back under new names, so old names are looked up in `renamed`.
 //!
+//! A page keeps what takes its edits back (`bytes`), as the host in which they were made may be gone
+//! before it asks for that.
+//!
 //! Not taken back: marks of a text that was deleted. Of long texts that were deleted only the first
 //! character's name is kept: what is written back cannot be taken away again by an older edit.
+
+mod bytes;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -22,12 +27,6 @@ use automerge::{
     ValueRef,
 };
 
-/// Most edits that can be taken back.
-const EDITS_MAX: usize = 1000;
-
-/// Edits of one text that follow each other within this time are taken back together.
-const PAUSE_MS: f64 = 500.0;
-
 /// Texts of more indexes than this are kept as a whole, because looking at each character of a
 /// pasted book takes seconds.
 const LONG: usize = 512;
@@ -35,19 +34,12 @@ const LONG: usize = 512;
 /// Of a long run, so many elements that came back under other names are looked for at once.
 const CAME_BACK_MAX: usize = 64;
 
-/// What one page can take back, and do again.
-#[derive(Debug, Default)]
-pub(crate) struct Undo {
-    back: Vec<Edit>,
-    again: Vec<Edit>,
-    renamed: HashMap<ObjId, ObjId>,
-}
+/// What came back in a document: what that is called now, and in which object it came back.
+pub(crate) type Renamed = HashMap<ObjId, (ObjId, ObjId)>;
 
-#[derive(Debug)]
-struct Edit {
-    steps: Vec<Step>,
-    /// When the last of them was made.
-    at: f64,
+/// Names that an earlier host gave; `None` if these are none.
+pub(crate) fn rename(bytes: &[u8], renamed: &mut Renamed) -> Option<()> {
+    bytes::names_of(bytes, renamed)
 }
 
 /// The opposites of operations, while they are carried out; nothing if nobody will ask.
@@ -146,6 +138,11 @@ impl Record {
         Self {
             steps: is_wanted.then(Vec::new),
         }
+    }
+
+    /// For [`Taking`].
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        bytes::of_steps(self.steps.as_deref().unwrap_or_default())
     }
 
     /// The value that is about to be replaced.
@@ -275,124 +272,111 @@ impl Record {
     }
 }
 
-impl Undo {
-    pub(crate) fn can_undo(&self) -> bool {
-        !self.back.is_empty()
-    }
-
-    pub(crate) fn can_redo(&self) -> bool {
-        !self.again.is_empty()
-    }
-
-    /// Keeps what takes back an edit that was made now.
-    pub(crate) fn made(&mut self, record: Record, now: f64) {
-        let Some(steps) = record.steps.filter(|steps| !steps.is_empty()) else {
-            return;
-        };
-        self.again.clear();
-        if let Some(last) = self.back.last_mut()
-            && now - last.at < PAUSE_MS
-            && typed_in(&last.steps).is_some_and(|text| typed_in(&steps) == Some(text))
-        {
-            last.steps.extend(steps);
-            last.at = now;
-            return;
-        }
-        self.back.push(Edit { steps, at: now });
-        if self.back.len() > EDITS_MAX {
-            self.back.remove(0);
-        }
-    }
-
-    /// Takes back the last edit, or does again what was taken back last; false if there is none.
-    /// `change` runs its argument in a transaction.
-    pub(crate) fn take<E>(
-        &mut self,
-        direction: Direction,
-        change: impl FnOnce(&mut Taking<'_>) -> Result<(), E>,
-    ) -> Result<bool, E> {
-        let (from, to) = match direction {
-            Direction::Back => (&mut self.back, &mut self.again),
-            Direction::Again => (&mut self.again, &mut self.back),
-        };
-        let Some(edit) = from.pop() else {
-            return Ok(false);
-        };
-        let mut taking = Taking {
-            steps: &edit.steps,
-            renamed: &mut self.renamed,
-            record: Record::new(true),
-        };
-        change(&mut taking)?;
-        to.push(Edit {
-            steps: taking.record.steps.unwrap_or_default(),
-            // Long ago, so that nothing joins it.
-            at: f64::NEG_INFINITY,
-        });
-        Ok(true)
-    }
+/// How much of an edit was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// What it did is gone, or was changed by others.
+    Nothing,
+    Part,
+    All,
 }
 
-/// Which way to go in the edits of a page.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Direction {
-    Back,
-    Again,
-}
-
-/// The text, if these are insertions and deletions in one.
-fn typed_in(steps: &[Step]) -> Option<&ObjId> {
-    let text = |step: &Step| match step {
-        Step::Inserted { object, .. } => Some(object.clone()),
-        Step::Deleted {
-            object, elements, ..
-        } => {
-            let is_scalar = |saved: &Saved| matches!(saved.content, Content::Scalar(_));
-            elements.iter().all(is_scalar).then(|| object.clone())
-        }
-        _ => None,
-    };
-    let first = text(steps.first()?)?;
-    if !steps.iter().all(|step| text(step).as_ref() == Some(&first)) {
-        return None;
-    }
-    match steps.first()? {
-        Step::Inserted { object, .. } | Step::Deleted { object, .. } => Some(object),
-        _ => None,
-    }
-}
-
-/// An edit that is being taken back.
+/// Edits that are being taken back, or done again, as one.
 pub(crate) struct Taking<'a> {
-    steps: &'a [Step],
-    renamed: &'a mut HashMap<ObjId, ObjId>,
+    steps: Vec<Step>,
+    renamed: &'a mut Renamed,
+    /// What came back: its name before and now, and in which object.
+    names: Vec<(ObjId, ObjId, ObjId)>,
+    /// Of those, the objects, before and now.
+    objects: Vec<String>,
     record: Record,
+    missed: bool,
 }
 
-impl Taking<'_> {
-    /// Does it, in a transaction.
-    pub(crate) fn run(&mut self, document: &mut Transaction<'_>) -> Result<(), AutomergeError> {
-        self.steps
-            .iter()
-            .rev()
-            .try_for_each(|step| self.step(document, step))
+/// An object, as it was called when something happened in it, and now.
+struct Of<'a> {
+    before: &'a ObjId,
+    now: &'a ObjId,
+}
+
+impl<'a> Taking<'a> {
+    pub(crate) fn new(renamed: &'a mut Renamed) -> Self {
+        Self {
+            steps: Vec::new(),
+            renamed,
+            names: Vec::new(),
+            objects: Vec::new(),
+            record: Record::new(true),
+            missed: false,
+        }
     }
 
-    fn step(&mut self, document: &mut Transaction<'_>, step: &Step) -> Result<(), AutomergeError> {
+    /// What another edit did that was made after those before; `None` if these bytes do not say that.
+    pub(crate) fn add(&mut self, record: &[u8]) -> Option<()> {
+        bytes::steps_of(record, &mut self.steps)
+    }
+
+    /// Does it, in a transaction.
+    pub(crate) fn run(&mut self, document: &mut Transaction<'_>) -> Result<Taken, AutomergeError> {
+        let mut some = false;
+        for step in std::mem::take(&mut self.steps).iter().rev() {
+            let done = self.step(document, step)?;
+            some |= done;
+            self.missed |= !done;
+        }
+        Ok(match (some, self.missed) {
+            (false, _) => Taken::Nothing,
+            (true, true) => Taken::Part,
+            (true, false) => Taken::All,
+        })
+    }
+
+    /// What takes this back again, as bytes; what came back with its names before and now, as bytes;
+    /// and of that, the objects, each by its name before and its name now.
+    pub(crate) fn done(self) -> (Vec<u8>, Vec<u8>, Vec<String>) {
+        (
+            self.record.to_bytes(),
+            bytes::of_names(&self.names),
+            self.objects,
+        )
+    }
+
+    /// Gives whether anything was done.
+    fn step(
+        &mut self,
+        document: &mut Transaction<'_>,
+        step: &Step,
+    ) -> Result<bool, AutomergeError> {
+        let before = match step {
+            Step::Put { object, .. }
+            | Step::Inserted { object, .. }
+            | Step::Deleted { object, .. }
+            | Step::Incremented { object, .. }
+            | Step::Marked { object, .. } => object,
+        };
+        let object = self.name(before);
+        let of = Of {
+            before,
+            now: &object,
+        };
+        // Nobody would see it.
+        if document.object_type(&object).is_err() || is_hidden(document, &object) {
+            return Ok(false);
+        }
         match step {
             Step::Put {
-                object,
                 key,
                 written,
                 before,
+                ..
             } => {
-                let object = self.name(object);
-                let written = written.as_ref().map(|id| self.name(id));
-                let Some(prop) = self.prop(document, &object, key) else {
-                    return Ok(());
+                let Some(prop) = self.prop(document, &of, key) else {
+                    return Ok(false);
                 };
-                if id_at(document, &object, prop.clone()) != written {
-                    return Ok(());
+                let now = id_at(document, &object, prop.clone());
+                let stands = written.as_ref().map(|id| self.element(&of, id));
+                if now.map(Some) != stands {
+                    return Ok(false);
                 }
                 let now = self.record.before_put(document, &object, &prop);
                 match before {
@@ -401,11 +385,14 @@ impl Taking<'_> {
                 }
                 self.record.put(document, &object, prop, now);
             }
-            Step::Inserted { object, elements } => {
-                let object = self.name(object);
+            Step::Inserted { elements, .. } => {
                 let mut ranges = Vec::new();
                 for run in elements {
-                    self.find(document, &object, run, &mut ranges);
+                    let found = self.find(document, &of, run, &mut ranges);
+                    self.missed |= found < run.count;
+                }
+                if ranges.is_empty() {
+                    return Ok(false);
                 }
                 ranges.sort_unstable_by_key(|range| range.start);
                 while let Some(Range { mut start, end }) = ranges.pop() {
@@ -420,14 +407,14 @@ impl Taking<'_> {
                 }
             }
             Step::Deleted {
-                object,
-                after,
-                elements,
+                after, elements, ..
             } => {
-                let object = self.name(object);
                 let begin = match after {
                     None => 0,
-                    Some(after) => after_element(document, &object, &self.name(after)),
+                    Some(after) => match self.element(&of, after) {
+                        Some(after) => after_element(document, &object, &after),
+                        None => return Ok(false),
+                    },
                 };
                 let mut at = begin;
                 for element in elements {
@@ -436,79 +423,88 @@ impl Taking<'_> {
                 }
                 self.record.inserted(document, &object, begin..at);
             }
-            Step::Incremented { object, key, by } => {
-                let object = self.name(object);
-                let Some(prop) = self.prop(document, &object, key) else {
-                    return Ok(());
+            Step::Incremented { key, by, .. } => {
+                let Some(prop) = self.prop(document, &of, key) else {
+                    return Ok(false);
                 };
                 let counter = document.get(&object, prop.clone());
                 let is_counter =
                     |value: &Value<'_>| matches!(value.as_scalar(), Some(ScalarValue::Counter(_)));
-                if counter.is_ok_and(|value| value.is_some_and(|(value, _)| is_counter(&value))) {
-                    document.increment(&object, prop.clone(), -by)?;
-                    self.record.incremented(document, &object, prop, -by);
+                if !counter.is_ok_and(|value| value.is_some_and(|(value, _)| is_counter(&value))) {
+                    return Ok(false);
                 }
+                document.increment(&object, prop.clone(), -by)?;
+                self.record.incremented(document, &object, prop, -by);
             }
             Step::Marked {
-                object,
                 first,
                 last,
                 name,
                 before,
+                ..
             } => {
-                let object = self.name(object);
-                let range = |document: &Transaction<'_>, first: &ObjId, last: &ObjId| {
-                    let start = index_of(document, &object, first)?;
-                    let last = index_of(document, &object, last)?;
+                let range = |taking: &Self, document: &Transaction<'_>, first, last| {
+                    let index = |id| index_of(document, &object, &taking.element(&of, id)?);
+                    let (start, last) = (index(first)?, index(last)?);
                     Some(start..last + width(document, &object, last))
                 };
-                let (first, last) = (self.name(first), self.name(last));
-                let Some(whole) = range(document, &first, &last) else {
-                    return Ok(());
+                let Some(whole) = range(self, document, first, last) else {
+                    return Ok(false);
                 };
                 self.record
                     .before_mark(document, &object, whole.clone(), name);
                 document.unmark(&object, name, whole.start, whole.end, ExpandMark::None)?;
                 for (first, last, value) in before {
-                    let (first, last) = (self.name(first), self.name(last));
-                    if let Some(part) = range(document, &first, &last) {
+                    if let Some(part) = range(self, document, first, last) {
                         let mark = Mark::new(name.clone(), value.clone(), part.start, part.end);
                         document.mark(&object, mark, ExpandMark::None)?;
                     }
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// What something is called now.
+    /// What an object is called now.
     fn name(&self, id: &ObjId) -> ObjId {
         let mut name = id;
-        while let Some(next) = self.renamed.get(name) {
+        while let Some((next, _)) = self.renamed.get(name) {
             name = next;
         }
         name.clone()
     }
 
-    /// Where those elements of a run are that are still there. One by one: what others wrote among
-    /// them must not be taken for them.
+    /// What an element of an object is called now, if it is in what that object is now: of a long text
+    /// that came back, only the first character is known.
+    fn element(&self, of: &Of<'_>, id: &ObjId) -> Option<ObjId> {
+        let (mut name, mut object) = (id, of.before);
+        while let Some((next, around)) = self.renamed.get(name) {
+            (name, object) = (next, around);
+        }
+        (object == of.now).then(|| name.clone())
+    }
+
+    /// Where those elements of a run are that are still there, and how many. One by one: what others
+    /// wrote among them must not be taken for them.
     fn find(
         &self,
         document: &Transaction<'_>,
-        object: &ObjId,
+        of: &Of<'_>,
         run: &Run,
         ranges: &mut Vec<Range<usize>>,
-    ) {
+    ) -> usize {
+        let object = of.now;
         if run.count > LONG
-            && let Some(found) = self.find_all(document, object, run)
+            && let Some((found, count)) = self.find_all(document, of, run)
         {
-            return ranges.extend(found);
+            ranges.extend(found);
+            return count;
         }
-        for at in 0..run.count {
-            if let Some(start) = index_of(document, object, &self.name(&run.name(at))) {
-                ranges.push(start..start + width(document, object, start));
-            }
-        }
+        let names = (0..run.count).filter_map(|at| self.element(of, &run.name(at)));
+        let starts = names.filter_map(|name| index_of(document, object, &name));
+        let before = ranges.len();
+        ranges.extend(starts.map(|start| start..start + width(document, object, start)));
+        ranges.len() - before
     }
 
     /// The same, by looking at all that is in the object, once. Not of a text in which texts are
@@ -516,9 +512,9 @@ impl Taking<'_> {
     fn find_all(
         &self,
         document: &Transaction<'_>,
-        object: &ObjId,
+        of: &Of<'_>,
         run: &Run,
-    ) -> Option<Vec<Range<usize>>> {
+    ) -> Option<(Vec<Range<usize>>, usize)> {
         let ObjId::Id(first, actor, _) = &run.first else {
             return None;
         };
@@ -528,7 +524,8 @@ impl Taking<'_> {
         if !self.renamed.is_empty() {
             let renamed = (0..run.count).map(|at| run.name(at));
             let renamed = renamed.filter(|name| self.renamed.contains_key(name));
-            came_back.extend(renamed.map(|name| self.name(&name)).take(CAME_BACK_MAX));
+            let renamed = renamed.filter_map(|name| self.element(of, &name));
+            came_back.extend(renamed.take(CAME_BACK_MAX));
         }
         if came_back.len() == CAME_BACK_MAX {
             return None;
@@ -540,8 +537,9 @@ impl Taking<'_> {
             }
             ObjId::Root => false,
         };
+        let object = of.now;
         let is_text = is_text(document, object);
-        let mut start = 0;
+        let (mut start, mut count) = (0, 0);
         for item in document.list_range(object, ..) {
             let width = match &item.value {
                 ValueRef::Scalar(ScalarValueRef::Str(text)) if is_text => {
@@ -553,6 +551,7 @@ impl Taking<'_> {
             };
             let end = start + width;
             if is_of_run(&item.id()) {
+                count += 1;
                 match ranges.last_mut() {
                     Some(last) if last.end == start => last.end = end,
                     _ => ranges.push(start..end),
@@ -560,13 +559,16 @@ impl Taking<'_> {
             }
             start = end;
         }
-        (start == document.length(object)).then_some(ranges)
+        (start == document.length(object)).then_some((ranges, count))
     }
 
-    fn prop(&self, document: &Transaction<'_>, object: &ObjId, key: &Key) -> Option<Prop> {
+    fn prop(&self, document: &Transaction<'_>, of: &Of<'_>, key: &Key) -> Option<Prop> {
         match key {
             Key::Map(key) => Some(Prop::Map(key.clone())),
-            Key::Element(id) => index_of(document, object, &self.name(id)).map(Prop::Seq),
+            Key::Element(id) => {
+                let index = index_of(document, of.now, &self.element(of, id)?)?;
+                Some(Prop::Seq(index))
+            }
         }
     }
 
@@ -623,7 +625,13 @@ impl Taking<'_> {
             }
         }
         if made != saved.id {
-            self.renamed.insert(saved.id.clone(), made);
+            if kind.is_some() {
+                self.objects
+                    .extend([saved.id.to_string(), made.to_string()]);
+            }
+            let (id, object) = (saved.id.clone(), object.clone());
+            self.names.push((id.clone(), made.clone(), object.clone()));
+            self.renamed.insert(id, (made, object));
         }
         Ok(())
     }
@@ -713,6 +721,12 @@ fn width(document: &Transaction<'_>, object: &ObjId, index: usize) -> usize {
         _ => None,
     };
     text.unwrap_or(1).max(1)
+}
+
+/// Whether an object is there, and no part of what the document shows.
+pub(crate) fn is_hidden(document: &Transaction<'_>, object: &ObjId) -> bool {
+    let parents = document.parents(object);
+    parents.is_ok_and(|mut parents| parents.any(|parent| !parent.visible))
 }
 
 fn id_at(document: &Transaction<'_>, object: &ObjId, prop: Prop) -> Option<ObjId> {

@@ -17,7 +17,7 @@ function setUp() {
         },
         heads: () => [`theirs${changes}`],
         state: () => [],
-        undoable: () => [0, 0],
+        record: new Uint8Array(),
     }
     const view = new View(client as unknown as Client, "document", (message) => void told.push(message), ["first"])
     const type = (seq: number, at: number, seen: number): void => {

@@ -41,7 +41,7 @@ export function openHost(actor) {
         told: [],
         change(operations) {
             const names = new Map()
-            client.change(document, operations, names, 0, undefined, undefined, undefined, 0)
+            client.change(document, operations, names, 0, undefined, undefined, false)
             this.told = client.takePatches(document)[0]
             settle()
             return names

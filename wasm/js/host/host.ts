@@ -370,7 +370,7 @@ export class Host {
             if (!isHere) throw new CallError("deleted", DOCUMENT_GONE)
             const edits = entries.map(({ edit }) => edit).filter(({ seq }, i) => seq === first.seq + i)
             const { base } = entries.at(-1)!
-            await this.#calls.resume(page, NOBODY, document, { author, base, unstored: first.seq, edits })
+            await this.#calls.resume(page, NOBODY, document, { author, base, unstored: first.seq, edits, renamed: [] })
             return true
         } catch (error) {
             if (!(error instanceof CallError)) return false
@@ -1018,7 +1018,6 @@ export class Host {
         const view = shown?.views.get(page)
         if (!shown || !view || this.#closed) return
         shown.views.delete(page)
-        this.#client.forgetView(view.number)
         const { author } = view
         if (author !== undefined && !takenUp?.has(author))
             this.#partings.push({ author: [page.name, author], key: ["views", document, author], at: Date.now() })
@@ -1213,8 +1212,8 @@ export class Host {
             const place = typeof prop === "number" ? view.place(object, prop) : prop
             return this.#client.conflicts(document, object, place) as Record<string, unknown> | undefined
         },
-        restore: (page, signal, document, heads, { time, message, by }, ...place) => {
-            const make = (): void => {
+        restore: (page, signal, document, heads, { time, message, by, isFinal = false }, ...place) => {
+            const make = (): Uint8Array => {
                 const view = this.#view(page, document)
                 const [object, map, key] = [
                     place[0] && view.objectId(place[0]),
@@ -1222,9 +1221,8 @@ export class Host {
                     place[2],
                 ]
                 const operations = this.#client.restoring(document, object, map, key, [...heads])
-                const now = time * 1000
-                this.#client.change(document, operations, new Map(), time, message, undefined, view.number, now, by)
-                view.tellUndoable()
+                this.#client.change(document, operations, new Map(), time, message, undefined, !isFinal, by)
+                return this.#client.record
             }
             return this.#act(page, signal, document, make)
         },
@@ -1235,7 +1233,7 @@ export class Host {
         },
         changeAt: async (page, signal, document, heads, { operations, time, message, by }) => {
             const make = (): string | undefined =>
-                this.#client.change(document, [...operations], new Map(), time, message, [...heads], undefined, 0, by)
+                this.#client.change(document, [...operations], new Map(), time, message, [...heads], false, by)
             const hash = await this.#act(page, signal, document, make)
             return hash === undefined ? heads : [hash]
         },
@@ -1251,28 +1249,15 @@ export class Host {
         },
         marks: (...args) => this.#read("marks", ...args) as Promise<Mark[]>,
         spans: (...args) => this.#read("spans", ...args) as Promise<Span[]>,
-        undo: (...args) => this.#takeBack(false, ...args),
-        redo: (...args) => this.#takeBack(true, ...args),
+        take: (page, signal, document, records, as, told, time, by) =>
+            this.#act(page, signal, document, () => {
+                const view = this.#view(page, document)
+                return view.taken(as, this.#client.takeBack(document, view.recorded(records, told), time, by))
+            }),
         online: (_, __, online) => this.#setOnline(online),
         shutdown: (page) => {
             queueMicrotask(() => this.#detach(page))
         },
-    }
-
-    async #takeBack(
-        again: boolean,
-        page: Page,
-        signal: AbortSignal,
-        document: string,
-        time: number,
-        by?: string,
-    ): Promise<boolean> {
-        const view = this.#view(page, document)
-        return this.#act(page, signal, document, () => {
-            const done = this.#client.takeBack(document, view.number, time, again, by)
-            view.tellUndoable()
-            return done
-        })
     }
 
     /** The changes of an object and of what is in it. */
@@ -1376,15 +1361,20 @@ export class Host {
     #find(document: string, signal: AbortSignal): Promise<void> {
         return new Promise((resolve, reject) => {
             if (this.#avoids(document)) throw new CallError("damaged", AVOIDED)
-            const tell = (failure?: CallError): void => (failure ? reject(failure) : resolve())
-            push(this.#finders, document, tell)
-            signal.addEventListener("abort", () => {
+            const tell = (failure?: CallError): void => {
+                signal.removeEventListener("abort", abort)
+                if (failure) reject(failure)
+                else resolve()
+            }
+            const abort = (): void => {
                 const others = this.#finders.get(document)?.filter((other) => other !== tell) ?? []
                 if (others.length > 0) this.#finders.set(document, others)
                 else this.#finders.delete(document)
                 this.#letGoOf(document)
                 reject(new CallError("failed", UNWANTED))
-            })
+            }
+            push(this.#finders, document, tell)
+            signal.addEventListener("abort", abort)
             this.#current = document
             this.#run(() => this.#client.find(document))
         })
@@ -1396,7 +1386,8 @@ export class Host {
 
     /** Goes on where an earlier host ended. */
     #resume(page: Page, document: string, resume: Resume, stored?: StoredEdits): void {
-        const { author, base, unstored, edits } = resume
+        const { author, base, unstored, edits, renamed } = resume
+        for (const names of renamed) this.#client.rename(document, names)
         const last = stored && stored.seq > base.seq ? stored : base
         const known = last.heads.length > 0 && this.#client.knowsHeads(document, [...last.heads])
         const [other, earlier] = this.#earlier(page, document, author)
@@ -1404,7 +1395,6 @@ export class Host {
         view.author = author
         if (other && earlier && earlier.processed > last.seq) {
             view.takeOver(earlier)
-            this.#client.forgetView(earlier.number)
             this.#shown.get(document)?.views.delete(other)
         } else {
             if (stored) view.tell(stored, stored.seq >= (unstored ?? 0))
@@ -1429,7 +1419,8 @@ export class Host {
      */
     async #storedEdits(document: string, { author, unstored }: Resume): Promise<StoredEdits | undefined> {
         const data = unstored && (await this.#storage.load(["views", document, author]))
-        return data ? (JSON.parse(decode(data), untagged) as Untold).stored : undefined
+        // Earlier versions kept no records.
+        return data ? Object.assign({ records: [] }, (JSON.parse(decode(data), untagged) as Untold).stored) : undefined
     }
 }
 

@@ -49,12 +49,31 @@ export interface Resume {
     readonly unstored: number | undefined
     /** From that one on, in order, up to the first call that is not answered; the others follow it. */
     readonly edits: readonly Edit[]
+    /** What came back when edits were taken back, each as it was `Taken`. */
+    readonly renamed: readonly Uint8Array[]
 }
 
 /** The edits of a handle up to `seq` are in local storage; so is all that it showed after them. */
 export interface StoredEdits extends Base {
     /** The real names of objects. */
     readonly names: readonly (readonly [string, string])[]
+    /** What takes edits back. */
+    readonly records: readonly Recorded[]
+}
+
+/** What takes an edit back, by the number of the edit. */
+export type Recorded = readonly [seq: number, record: Uint8Array]
+
+/** What became of edits that were taken back, or done again. */
+export interface Taken {
+    /** 0 if nothing was left of them, 1 if a part was, 2 if all was. */
+    readonly done: number
+    /** What takes this back again. */
+    readonly record: Uint8Array
+    /** What came back is called otherwise now. */
+    readonly renamed: Uint8Array
+    /** Of that, the objects: each by its name before and its name now. */
+    readonly objects: readonly string[]
 }
 
 export interface Edit {
@@ -66,6 +85,8 @@ export interface Edit {
     readonly message?: string
     /** In whose name. */
     readonly by?: string
+    /** Nobody will take it back. */
+    readonly isFinal?: boolean
 }
 
 /** What a page asks for, with the arguments and the result. */
@@ -102,7 +123,7 @@ export interface Calls {
             map?: string | undefined,
             key?: string,
         ],
-        void,
+        Uint8Array,
     ]
     quarantined: [[document: string], QuarantinedChange[]]
     changeAt: [[document: string, heads: Heads, edit: Omit<Edit, "seq">], Heads]
@@ -110,8 +131,22 @@ export interface Calls {
     position: [[document: string, object: string, cursor: string], number]
     marks: [[document: string, object: string], Mark[]]
     spans: [[document: string, object: string], Span[]]
-    undo: [[document: string, time: number, by?: string | undefined], boolean]
-    redo: [[document: string, time: number, by?: string | undefined], boolean]
+    /**
+     * Takes edits back, in the order in which they were made, by what was recorded of each, or by its
+     * number while the page was not told. What takes that back is called `as`, a number below all
+     * others; the page has been told of those down to `told`.
+     */
+    take: [
+        [
+            document: string,
+            records: readonly (readonly [number, Uint8Array | undefined])[],
+            as: number,
+            told: number,
+            time: number,
+            by?: string | undefined,
+        ],
+        Taken,
+    ]
     online: [[online: boolean], void]
     shutdown: [[], void]
 }
@@ -196,8 +231,6 @@ export type HostMessage =
           readonly processed: number
       }
     | { readonly type: "ephemeral"; readonly document: string; readonly sender: string; readonly message: unknown }
-    /** Whether the page can take back an edit of its own, and do one again. */
-    | { readonly type: "undoable"; readonly document: string; readonly undo: boolean; readonly redo: boolean }
     | { readonly type: "deleted"; readonly document: string }
     | { readonly type: "connection"; readonly connection: ConnectionStatus }
     /** All that there are, and whether any page said that there should be none. */

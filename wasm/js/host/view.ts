@@ -10,20 +10,24 @@
 import type { Client } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
 import type { Heads } from "../types.js"
-import { words, type Base, type Edit, type HostMessage, type StoredEdits } from "./protocol.js"
+import {
+    words,
+    type Base,
+    type Calls,
+    type Edit,
+    type HostMessage,
+    type Recorded,
+    type StoredEdits,
+    type Taken,
+} from "./protocol.js"
 import { place, shift } from "./shift.js"
-
-let views = 0
 
 /** The engine trapped, and with it ended the host: nothing can be gone on with. */
 export class EngineError extends Error {}
 
 export class View {
-    /** Tells the engine whose edits to take back. */
-    readonly number = ++views
     /** Whose edits they are, once there are some. */
     author: string | undefined
-    #undoable = [0, 0]
     /** The heads of what the page shows, if it has them. */
     shown: Heads | undefined
     /** What leads from there, once it took what is on its way, */
@@ -46,8 +50,10 @@ export class View {
     #unstored: number | undefined
     /** The real names of objects that the page named. */
     #names = new Map<string, string>()
-    /** The edits that made them, with what they are called, until the page knows. */
-    #named: { seq: number; names: [string, string][] }[] = []
+    /** The edits that made them, with what they are called and what takes them back, until the page knows. */
+    #named: { seq: number; names: [string, string][]; records: readonly Recorded[] }[] = []
+    /** What takes back again what was taken back, until the page knows. */
+    #taken = new Map<number, Uint8Array>()
 
     constructor(
         readonly client: Client,
@@ -124,7 +130,7 @@ export class View {
     }
 
     /** The page edited. Gives whether anything changed; what changed is to be taken from the client. */
-    edit({ seq, operations, time, message, by }: Edit, seen: number, named: number): boolean {
+    edit({ seq, operations, time, message, by, isFinal = false }: Edit, seen: number, named: number): boolean {
         this.seen(seen)
         this.#forgetNames(named)
         this.processed = seq
@@ -140,21 +146,12 @@ export class View {
         const [shifted, left] = shift(operations, at ? [] : this.#unsent, (name) => this.objectId(name))
         const known = this.#names.size
         try {
-            const hash = this.client.change(
-                this.document,
-                shifted,
-                this.#names,
-                time,
-                message,
-                at,
-                this.number,
-                // The page's clock: it may have edited long before there was a host to be told.
-                time * 1000,
-                by,
-            )
+            const hash = this.client.change(this.document, shifted, this.#names, time, message, at, !isFinal, by)
             if (this.client.leftOut > 0) this.post({ type: "leftOut", document: this.document, seq })
             const names = [...this.#names].slice(known)
-            if (names.length > 0) this.#named.push({ seq, names })
+            const { record } = this.client
+            const records = record.length > 0 ? [[seq, record] as const] : []
+            if (names.length > 0 || records.length > 0) this.#named.push({ seq, names, records })
             if (at) {
                 this.#heads = this.client.heads(this.document)
                 if (hash !== undefined) this.shown = [hash]
@@ -164,7 +161,6 @@ export class View {
                 this.shown = left.length > 0 ? undefined : this.#heads
             }
             this.#unstored = seq
-            this.tellUndoable()
             return hash !== undefined
         } catch (error) {
             if (error instanceof EngineError) throw error
@@ -175,12 +171,18 @@ export class View {
         }
     }
 
-    /** Tells the page whether there is something to take back, if that is news. */
-    tellUndoable(): void {
-        const [undo = 0, redo = 0] = this.client.undoable(this.number)
-        if (undo === this.#undoable[0] && redo === this.#undoable[1]) return
-        this.#undoable = [undo, redo]
-        this.post({ type: "undoable", document: this.document, undo: undo === 1, redo: redo === 1 })
+    /** What was recorded, in order, as the engine takes it back. What nobody has any more is left out. */
+    recorded(records: Calls["take"][0][1], told: number): Uint8Array[] {
+        for (const key of this.#taken.keys()) if (key >= told) this.#taken.delete(key)
+        const own = new Map([...this.#named.flatMap(({ records }) => records), ...this.#taken])
+        return records.flatMap(([key, record = own.get(key)]) => record ?? [])
+    }
+
+    /** Keeps what takes back again what the engine has just done, until the page has it. */
+    taken(as: number, done: number): Taken {
+        const { record, renamed, renamedObjects: objects } = this.client
+        this.#taken.set(as, record)
+        return { done, record, renamed, objects }
     }
 
     /** What the page is to be told once everything of the document is in local storage. */
@@ -188,9 +190,10 @@ export class View {
         const seq = this.#unstored
         if (seq === undefined) return undefined
         const names = this.#named.flatMap(({ names }) => names)
+        const records = this.#named.flatMap(({ records }) => records)
         const forgets = this.#isWhole || this.#onItsWay?.whole
         const heads = forgets ? [] : (this.shown ?? this.#heads)
-        return { seq, names, heads, behind: forgets || this.shown ? [] : this.#between }
+        return { seq, names, records, heads, behind: forgets || this.shown ? [] : this.#between }
     }
 
     /** Everything of the document is in local storage. */
@@ -215,7 +218,8 @@ export class View {
     tell(stored: StoredEdits, isNews: boolean): void {
         const names = stored.names.map(([name, real]): [string, string] => [name, real])
         for (const [name, real] of names) this.#names.set(name, real)
-        if (names.length > 0) this.#named.push({ seq: stored.seq, names })
+        const { seq, records } = stored
+        this.#named.push({ seq, names, records })
         if (isNews) this.post({ type: "stored", document: this.document, ...stored })
     }
 
@@ -223,6 +227,7 @@ export class View {
     takeOver(earlier: View): void {
         this.#names = earlier.#names
         this.#named = earlier.#named
+        this.#taken = earlier.#taken
         this.#unstored = earlier.processed
         const forgets = earlier.#isWhole || earlier.#onItsWay?.whole === true
         const heads = forgets ? [] : (earlier.shown ?? earlier.#heads)

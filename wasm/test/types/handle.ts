@@ -135,8 +135,13 @@ await list.changeAt(heads, (draft) => void (draft.owner = "ann"))
 await list.merge(await list.clone())
 // @ts-expect-error A document of another kind.
 await list.merge(await repo.create({ title: 1 }))
-same<boolean>()(await list.undo())
-same<boolean>()(await list.redo())
+same<"all" | "part" | false>()(await list.undo())
+same<"all" | "part" | false>()(await list.redo({ in: ["tasks"] }))
+same<Undoable>()(list.undoable({ in: list.place(["tasks", 0]) }))
+list.change((draft) => draft.tasks.splice(0, 1), { undo: "cleaning" })
+list.change((draft) => draft.tasks.splice(0, 1), { undo: false, message: "tidy" })
+// @ts-expect-error It is a name or false.
+list.change((draft) => draft.tasks.splice(0, 1), { undo: true })
 same<boolean>()(list.canUndo)
 // @ts-expect-error It follows from what was done.
 list.canRedo = true
