@@ -43,6 +43,7 @@ use bytes::Bytes;
 pub use admission::Refusal;
 pub(crate) use admission::UNSOUND;
 pub use change::ChangeError;
+pub(crate) use change::acts_in;
 pub use graph::NeedGraph;
 pub use limits::{
     ACTOR_BYTES_MAX, CHANGE_ACTORS_MAX, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX,

@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 pub mod contents;
+pub mod cursor;
 pub mod difference;
 pub mod engine;
 pub mod history;

@@ -338,3 +338,28 @@ test("odd requests", async () => {
   await doc.restore([], same)
   assert.deepEqual(await doc.heads(), same)
 })
+
+test("a cursor is of one text or list, whoever says what", async () => {
+  const problems = []
+  const off = repo.on("problem", problem => problems.push(problem))
+  const doc = await repo.create({ one: "one \u{1F600}", other: "other", list: [{}, 1], map: {} })
+  const places = [["one"], ["other"], ["list"]]
+  const cursors = await Promise.all(places.map(path => doc.cursor(path, 1)))
+  const [, , actor] = /(\d+)@(\w+)/.exec(cursors[0])
+  for (const [n, cursor] of cursors.entries()) {
+    for (const [m, path] of places.entries()) {
+      if (n === m) assert.equal(await doc.position(path, cursor), 1)
+      else await assert.rejects(doc.position(path, cursor), { code: "failed", message: /is no cursor of this/ })
+    }
+    await assert.rejects(doc.position(["map"], cursor), { code: "failed" })
+  }
+  for (const cursor of ["", "-", "é", "1", "@", `0@${actor}`, `999@${actor}`, `1@${actor}`, `${2 ** 64}@${actor}`, `${2 ** 40}@${actor}`, `-3@${"00".repeat(16)}`, "2@xyz"]) {
+    await assert.rejects(doc.position(["other"], cursor), { code: "failed" }, cursor)
+  }
+  // As a comment's anchor in a text that somebody assigned anew.
+  doc.change(draft => (draft.one = "anew"))
+  await assert.rejects(doc.position(["one"], cursors[0]), { code: "failed" })
+  assert.equal(await doc.position(["list"], cursors[2]), 1)
+  assert.deepEqual([problems, doc.doc().one], [[], "anew"])
+  off()
+})

@@ -483,7 +483,12 @@ export class DocHandle<T> {
         return this.#owner.link.call("cursor", [this.documentId, this.#object(path), index])
     }
 
-    /** The index at which a cursor is now. If its element is gone, where that was. */
+    /**
+     * The index at which a cursor is now. If its element is gone, where that was.
+     *
+     * @throws RangeError if there is no text or list at `path`; RepoError if the cursor is none of it, as
+     * when another text was put there since.
+     */
     async position(path: Path | Place, cursor: Cursor): Promise<number> {
         if (typeof cursor !== "string") throw new RepoError("failed", "a cursor is a string, as cursor() gives it")
         return this.#owner.link.call("position", [this.documentId, this.#object(path), cursor])

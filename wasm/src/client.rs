@@ -11,6 +11,7 @@ use automerge::{
 };
 use bytes::Bytes;
 use js_sys::{Array, Map, Object, Reflect, Uint8Array};
+use reconverge::cursor::Cursors;
 use reconverge::difference;
 use reconverge::engine::{
     self, Closed, Config, Engine, FindError, Input, Output, Reading, RelayId, Status,
@@ -42,6 +43,8 @@ pub struct Client {
     mirrored: HashSet<DocumentId>,
     /// What came back in a document when an edit was taken back.
     renamed: HashMap<DocumentId, Renamed>,
+    /// What is known of the cursors of a document.
+    cursors: HashMap<DocumentId, Cursors>,
     /// What takes the last change back, and what came back by it, as [`Taking::done`] has it.
     record: (Vec<u8>, Vec<u8>, Vec<String>),
     /// How many operations of the last change were left out.
@@ -126,6 +129,7 @@ impl Client {
             damaged: HashMap::new(),
             mirrored: HashSet::new(),
             renamed: HashMap::new(),
+            cursors: HashMap::new(),
             record: Default::default(),
             left_out: 0,
             listings: Vec::new(),
@@ -442,6 +446,7 @@ impl Client {
         let (engine, storage) = (&self.engine, &self.storage);
         self.damaged.retain(|id, _| !engine.is_released(id));
         self.renamed.retain(|id, _| !engine.is_released(id));
+        self.cursors.retain(|id, _| !engine.is_released(id));
         self.mirrored.retain(|id| {
             if engine.is_released(id) {
                 storage.forget(id);
@@ -791,14 +796,18 @@ impl Client {
         Ok(cursor.map_err(fault)?.to_string())
     }
 
-    /// Where a cursor is.
-    pub fn position(&self, document: &str, object: &str, cursor: &str) -> Result<f64, JsError> {
-        let cursor = Cursor::try_from(cursor)
-            .map_err(|_| fault(format_args!("\"{cursor}\" is no cursor")))?;
-        let document = self.document(&id_of(document)?)?;
+    /// Where a cursor is, whoever gave it; `undefined` if it is none of this object.
+    pub fn position(
+        &mut self,
+        document: &str,
+        object: &str,
+        cursor: &str,
+    ) -> Result<Option<usize>, JsError> {
+        let id = id_of(document)?;
         let object = edit::object_id(object)?;
-        let position = document.get_cursor_position(&object, &cursor, None);
-        Ok(position.map_err(fault)? as f64)
+        let document = self.engine.document(&id).ok_or_else(gone)?;
+        let cursors = self.cursors.entry(id).or_default();
+        Ok(cursors.position(document, &object, cursor))
     }
 
     /// The marks of a text; `Mark` of `wasm/js/types.ts`.

@@ -5,8 +5,9 @@
 //! of runs, which [`Operations`] walks row by row.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use automerge::ChangeHash;
+use automerge::{ActorId, ChangeHash, ObjId};
 
 use super::StoredChange;
 use super::chunk::{Chunk, ChunkError, ChunkKind};
@@ -560,6 +561,32 @@ impl<'a> Booleans<'a> {
         self.left -= 1;
         Ok(self.value)
     }
+}
+
+/// The object in which a change's operation of this counter acts, and the counters of all around it
+/// that act in the same one.
+pub(crate) fn acts_in(change: &automerge::Change, counter: u64) -> Option<(ObjId, Range<u64>)> {
+    let (chunk, _) = Chunk::split(change.raw_bytes()).ok()?;
+    let change = Change::read_trusted(&chunk, change.hash()).ok()?;
+    let mut operations = change.operations();
+    let mut run = (None, change.start_op..change.start_op);
+    while let Some(operation) = operations.next_operation().ok()? {
+        for _ in 0..operation.preds {
+            operations.pred().ok()?;
+        }
+        let (object, counters) = &mut run;
+        if operation.object != *object {
+            if counters.contains(&counter) {
+                break;
+            }
+            (*object, counters.start) = (operation.object, counters.end);
+        }
+        counters.end += 1;
+    }
+    let ((actor, object), counters) = (run.0?, run.1);
+    let actor = ActorId::from(*change.actors.get(actor as usize)?);
+    let object = ObjId::Id(u64::from(object), actor, 0);
+    counters.contains(&counter).then_some((object, counters))
 }
 
 #[cfg(test)]

@@ -1245,7 +1245,9 @@ export class Host {
         position: (page, _, document, name, cursor) => {
             const view = this.#view(page, document)
             const object = view.objectId(name)
-            return view.place(object, this.#client.position(document, object, cursor), true)
+            const position = this.#client.position(document, object, cursor)
+            if (position === undefined) throw new CallError("failed", `${JSON.stringify(cursor)} is no cursor of this`)
+            return view.place(object, position, true)
         },
         marks: (...args) => this.#read("marks", ...args) as Promise<Mark[]>,
         spans: (...args) => this.#read("spans", ...args) as Promise<Span[]>,
