@@ -7,9 +7,10 @@ import { join } from "node:path"
 import { test } from "node:test"
 import { freshDocument } from "../interop/lib/client.js"
 import { Relay } from "../interop/lib/relay.js"
+import { inBoard, measureBoard } from "./bench/board.js"
 import { saved } from "./bench/documents.js"
 import { CLIENTS, measure } from "./bench/measure.js"
-import { table } from "./bench/report.js"
+import { boardTable, table } from "./bench/report.js"
 import { Session, Typist, benchSite } from "./bench/session.js"
 import { sizes } from "./bench/sizes.js"
 
@@ -23,6 +24,19 @@ test("the bench measures both clients", { timeout: 300_000 }, async () => {
     assert.ok(found.small[client].both[0].equal, `${client}: all are equal in the end`)
   }
   assert.match(table(found, await sizes()), /small, ours \| small, theirs/)
+})
+
+test("the bench measures a board beside Automerge and Yjs", { timeout: 120_000 }, async t => {
+  const told = boardTable(await measureBoard(20))
+  t.diagnostic(told)
+  assert.match(told, /ours \| ours, 1,000 components \| automerge \| yjs/)
+})
+
+test("a change of one card of 1,000 does little", { timeout: 120_000 }, async () => {
+  const { one, posts } = await inBoard(() => count())
+  // Each selector looks once, and that of the card again when it renders.
+  assert.deepEqual(one, { selectors: 1_001, renders: 1, copied: 3 })
+  assert.equal(posts, 1, "what is changed in one task goes to the Worker in one message")
 })
 
 test(`${CYCLES} times opened and released, a document leaves nothing`, { timeout: 300_000 }, async t => {

@@ -349,6 +349,10 @@ story("a cursor stays with its character", async world => {
   const cursor = await page.evaluate(() => doc.cursor(["text"], 4))
   await type(page, 0, "zero ")
   assert.equal(await page.evaluate(cursor => doc.position(["text"], cursor), cursor), 9)
+  const failed = ([path, index]) => page.evaluate(args => doc.cursor(...args).catch(error => error.message), [path, index])
+  assert.match(await failed([["text"], 19]), /there is no index 19 of a text or list at \/text/)
+  assert.match(await failed([["text"], -1]), /there is no index -1/)
+  assert.match(await failed([[], 0]), /of a text or list at \//)
 })
 
 story("a full disk is told, loses nothing in memory, and is tried again", async world => {

@@ -83,7 +83,7 @@ export function change<T>(
             void Promise.resolve(result).catch(() => {})
             throw new TypeError("a change must be synchronous: await first, then change")
         }
-        if (edit.operations.length === 0 && sourceOf(result)?.id === tree.root.id) {
+        if (edit.operations.length === 0 && sourcesOf(result).includes(tree.root)) {
             throw new TypeError("nothing was changed: edit the draft, as what the function returns is not used")
         }
         edit.checkStored()
@@ -242,6 +242,10 @@ type Place = () => Prop[]
 interface Context {
     edit: Edit
     node: Node
+    /** What it holds by now, if it was edited since it lost its place in the document: plain data with drafts in it. */
+    own?: object | undefined
+    /** That, if the object has no place: from now on. */
+    loose(): object | undefined
 }
 
 /** Where a draft tells what it stands for. */
@@ -252,12 +256,9 @@ function contextIn(value: object): Context | undefined {
 }
 
 /**
- * Where a copy of a draft tells of what: what spreads an object copies its symbols, too. Nobody else is
- * to see this one. Copying asks for each key and reads it before it asks for the next; to compare two
- * objects, or to list keys, all are asked for first.
+ * What a copy of a draft tells of what: what spreads an object copies its symbols, too, and each draft has
+ * one of its own, under which this is. Nobody else is to see it.
  */
-const SOURCE = Symbol("copy of")
-
 class Source {
     readonly #draft: Context
 
@@ -265,15 +266,16 @@ class Source {
         this.#draft = draft
     }
 
-    static nodeOf(source: Source | undefined): Node | undefined {
-        return source && source.#draft.node
+    static nodeOf(source: unknown): MapNode[] {
+        return source instanceof Source ? [source.#draft.node as MapNode] : []
     }
 }
 
-/** The object that this is a copy of, made by spreading its draft. */
-function sourceOf(value: unknown): MapNode | undefined {
-    if (!isObject(value) || contextIn(value)) return undefined
-    return Source.nodeOf((value as { [SOURCE]?: Source })[SOURCE]) as MapNode | undefined
+/** The objects that were spread in this one, the last first. */
+function sourcesOf(value: unknown): MapNode[] {
+    if (!isObject(value) || contextIn(value)) return []
+    const symbols = Object.getOwnPropertySymbols(value).reverse()
+    return symbols.flatMap((symbol) => Source.nodeOf((value as Record<symbol, unknown>)[symbol]))
 }
 
 /** What a draft stands for. */
@@ -287,7 +289,7 @@ function sizeOf(value: object): number {
 }
 
 /** An object as it is now, which has no place in the document. */
-function past(node: MapNode | ListNode): Node {
+function past(node: MapNode | ListNode): MapNode | ListNode {
     if (node.kind === "map") {
         const copy = new MapNode(node.id, node.parent, node.key)
         for (const [key, entry] of node.entries) copy.entries.set(key, entry)
@@ -303,6 +305,20 @@ function isLike(item: Entry, value: unknown): boolean {
     if (isNode(item)) return item.kind === "list" && Array.isArray(value) && !contextIn(value)
     if (typeof item === "string" || item instanceof Counter) return false
     return isObject(value) ? isDate(value) || isBytes(value) : typeof value !== "string" && value !== undefined
+}
+
+/** Whether an array is another version of a list in a list: both begin or end with the same. */
+function resembles(item: Entry, value: unknown): boolean {
+    if (!isLike(item, value) || !Array.isArray(value) || !isNode(item)) return false
+    const { items } = item as ListNode
+    if (items.length === 0 || value.length === 0) return items.length === value.length
+    return [0, -1].some((at) => origins([items.at(at)!], [value.at(at)])[0] === 0)
+}
+
+/** How many of so many places are so, one after the other. */
+function count(most: number, is: (i: number) => boolean): number {
+    for (let i = 0; i < most; i++) if (!is(i)) return i
+    return most
 }
 
 function isFixed(value: unknown): boolean {
@@ -361,10 +377,16 @@ class Edit {
     #moving = new Set<Node>()
     /** The new names of objects that got one. */
     #moved: [node: Node, id: ObjectId][] = []
-    /** Drafts that stand for another object by now, and for which they stood. */
-    #turned: [draft: object, from: Node][] = []
+    /** What has drafts stand for what they stood for before, and takes back what else was held. */
+    #turned: (() => void)[] = []
+    /** What was held of an object, each time that its place was assigned. */
+    #pasts = new Map<Node | undefined, (MapNode | ListNode)[]>()
     /** What was stored, and how much it held. */
     #stored: [value: object, size: number][] = []
+    /** Objects of which there is a copy, made while they had a place. */
+    #copied = new Set<Node>()
+    /** Dates and bytes that were handed out or stored, and what they are in the document. */
+    #lent = new Map<Date | Uint8Array, Date | Uint8Array>()
 
     constructor(
         readonly tree: Tree,
@@ -402,10 +424,8 @@ class Edit {
     /** The draft of an object that moved stands for it where it is now. */
     #follow(node: Node, to: Node | undefined): void {
         const draft = this.#drafts.get(node)
-        if (!draft || !to) return
+        if (!draft || !to || contextIn(draft)!.node !== node) return
         this.#turn(draft, node, to)
-        this.#drafts.delete(node)
-        this.#drafts.set(to, draft)
     }
 
     /** What is stored is a copy: what is added to the original afterwards would be lost. */
@@ -416,6 +436,25 @@ class Edit {
                 "an array or object was stored, and changed afterwards: a document has a copy of it, which is edited in the draft",
             )
         }
+        for (const [lent, is] of this.#lent) {
+            if (isSameValue(lent, is)) continue
+            throw new TypeError(
+                "a date or bytes were changed in place: a document has a copy, so assign the changed ones",
+            )
+        }
+    }
+
+    lend<V extends Date | Uint8Array>(lent: V, is: Date | Uint8Array): V {
+        this.#lent.set(lent, is)
+        return lent
+    }
+
+    /** What an object without a place holds when it is edited: from then on it is plain data. */
+    loosen(node: MapNode | ListNode): object {
+        // In plain JavaScript, this would be an edit of the copy.
+        if (this.#copied.has(node)) this.checkWritable(node)
+        if (node.kind === "list") return node.items.map((item) => this.show(item, node, ""))
+        return Object.fromEntries([...node.entries].map(([key, entry]) => [key, this.show(entry, node, key)]))
     }
 
     /** The proxy for a map or list; always the same one, so that `===` and `indexOf` hold. */
@@ -435,12 +474,11 @@ class Edit {
     show(entry: Entry | undefined, node: MapNode | ListNode, key: string): unknown {
         if (isNode(entry)) return entry.kind === "text" ? entry.text : this.draft(entry)
         if (entry instanceof Counter) {
-            if (!this.tree.has(node)) return entry
             return this.#drafts.get(entry) ?? this.keep(entry, new DraftCounter(this, node, key, entry))
         }
         // The view has these very objects.
-        if (isDate(entry)) return new Date(entry)
-        if (isBytes(entry)) return entry.slice()
+        if (isDate(entry)) return this.lend(new Date(entry), entry)
+        if (isBytes(entry)) return this.lend(entry.slice(), entry)
         return entry
     }
 
@@ -464,7 +502,7 @@ class Edit {
                 this.#part(old)
                 return this.assignList(old, value)
             }
-            const isVersion = sourceOf(value)?.id === old.id
+            const isVersion = sourcesOf(value).some(({ id }) => id === old.id)
             if (old.kind === "map" && (isVersion || (old.entries.size === 0 && isPlain(value)))) {
                 this.#part(old)
                 return this.#assignMap(old, value)
@@ -482,15 +520,39 @@ class Edit {
      */
     #part(node: MapNode | ListNode): void {
         const draft = this.#drafts.get(node)
+        const outer = this.#pasts.get(node.parent) ?? []
+        if (!draft && outer.length === 0) return
+        const was = past(node)
+        if (this.#copied.has(node)) this.#copied.add(was)
+        for (const held of outer) {
+            const prop = held.kind === "list" ? held.items.indexOf(node) : node.key
+            if (child(held, prop) !== node) continue
+            const hold = (entry: MapNode | ListNode): unknown =>
+                held.kind === "list" ? (held.items[prop as number] = entry) : held.entries.set(prop as string, entry)
+            hold(was)
+            this.#turned.push(() => hold(node))
+        }
+        const pasts = this.#pasts.get(node) ?? []
+        this.#pasts.set(node, [...pasts, was])
+        this.#turned.push(() => this.#pasts.set(node, pasts))
         if (!draft) return
-        this.#turn(draft, node, past(node))
+        this.#turn(draft, node, was)
         this.#drafts.delete(node)
     }
 
     /** Has a draft stand for another object, until that is taken back. */
     #turn(draft: object, from: Node, to: Node): void {
-        this.#turned.push([draft, from])
-        contextIn(draft)!.node = to
+        const context = contextIn(draft)!
+        const { own } = context
+        this.#turned.push(() => {
+            this.#drafts.delete(to)
+            this.#drafts.set(from, draft)
+            context.node = from
+            context.own = own
+        })
+        this.#drafts.set(to, draft)
+        context.node = to
+        context.own = undefined
     }
 
     #assignMap(node: MapNode, value: object): void {
@@ -518,17 +580,22 @@ class Edit {
             let [old, index] = [0, 0]
             const upTo = (oldEnd: number, end: number): void => {
                 const added = values.slice(index, end).map((value, i) => ofKind(value, items[from[index + i]!]))
-                const isMapped =
-                    oldEnd - old === added.length && added.every((value, i) => isLike(items[old + i]!, value))
+                const gone = items.slice(old, oldEnd)
+                const isMapped = gone.length === added.length && added.every((value, i) => isLike(gone[i]!, value))
+                const most = Math.min(gone.length, added.length)
                 // One by one, who changes the same at the same time does not double it.
-                if (isMapped) added.forEach((value, i) => this.put(node, index + i, value))
-                else this.spliceList(node, index, oldEnd - old, added)
+                const first = isMapped ? most : count(most, (i) => resembles(gone[i]!, added[i]))
+                const last = count(most - first, (i) => resembles(gone.at(~i)!, added.at(~i)))
+                const [begin, stop] = [index + first, index + added.length]
+                for (let i = index; i < begin; i++) this.put(node, i, added[i - index])
+                this.spliceList(node, begin, gone.length - first - last, added.slice(first, added.length - last))
+                for (let i = stop - last; i < stop; i++) this.put(node, i, added[i - index])
             }
             for (const i of staying) {
                 upTo(from[i]!, i)
                 ;[old, index] = [from[i]! + 1, i + 1]
                 // It is another version of the object, or no text any more.
-                if (sourceOf(values[i]) || isFixed(values[i])) this.put(node, i, values[i])
+                if (sourcesOf(values[i]).length > 0 || isFixed(values[i])) this.put(node, i, values[i])
             }
             upTo(items.length, values.length)
             this.#moving = outer
@@ -542,11 +609,7 @@ class Edit {
         try {
             action()
         } catch (error) {
-            for (const [draft, from] of this.#turned.splice(turned).reverse()) {
-                this.#drafts.delete(contextIn(draft)!.node)
-                this.#drafts.set(from, draft)
-                contextIn(draft)!.node = from
-            }
+            for (const back of this.#turned.splice(turned).reverse()) back()
             this.#moved = []
             this.#moving = moving
             this.tree.takeBack(begun)
@@ -627,22 +690,36 @@ class Edit {
         }
         if (isDate(value)) {
             if (Number.isNaN(value.getTime())) throw refusal("an invalid date", at, "")
-            return new Date(value)
+            return this.#kept(value, new Date(value))
         }
-        if (isBytes(value)) return new Uint8Array(value)
-        const context = contextIn(value)
-        if (context) return this.#copyOf(context, later)
+        if (isBytes(value)) return this.#kept(value, new Uint8Array(value))
         if (within.includes(value)) throw refusal("an object that contains itself", at, "")
         const inside = [...within, value]
+        const context = contextIn(value)
+        if (!context) this.#stored.push([value, sizeOf(value)])
+        else if (!context.own) return this.#copyOf(context, at, later, inside)
+        return this.#readParts(context ? context.own! : value, at, later, inside, context)
+    }
 
+    /** A copy of a date or of bytes, which goes on to be what is stored. */
+    #kept<V extends Date | Uint8Array>(value: Date | Uint8Array, copy: V): V {
+        this.#lent.set(value, copy)
+        return copy
+    }
+
+    /** @param loose what the value stands for, if it is that of a draft. */
+    #readParts(value: object, at: Place, later: Operation[], inside: readonly object[], loose?: Context): NewValue {
+        loose?.edit.checkOpen()
         const id = this.nextId()
-        this.#stored.push([value, sizeOf(value)])
+        const was = loose && loose.node
+        if (loose?.edit === this) this.#moved.push([loose.node, id])
         if (Array.isArray(value)) {
             const values: NewValue[] = []
             if (value.length > 0) later.push(["insert", id, 0, values])
             const fixed = fixedIn(value)
+            const kind = was?.kind === "list" ? was.items[0] : undefined
             for (let i = 0; i < value.length; i++) {
-                const inner: unknown = fixed?.has(`${i}`) ? fix(value[i]) : value[i]
+                const inner: unknown = fixed?.has(`${i}`) ? fix(value[i]) : ofKind(value[i], kind)
                 values.push(this.read(inner, () => [...at(), i], later, inside))
             }
             return { make: "list", id }
@@ -654,10 +731,11 @@ class Edit {
                 "only plain objects, arrays, Date, Uint8Array, Counter and ImmutableString are stored",
             )
         const fixed = fixedIn(value)
-        const source = sourceOf(value)
+        const sources = was?.kind === "map" ? [was] : sourcesOf(value)
         for (const [key, it] of Object.entries(value)) {
             // As where its type says that it may be missing.
             if (it === undefined) continue
+            const source = sources.find(({ entries }) => entries.has(key))
             const inner: unknown = fixed?.has(key) ? fix(it) : ofKind(it, source?.entries.get(key))
             const place = (): Prop[] => [...at(), key]
             const index = later.push(["put", id, checkKey(key, place), null]) - 1
@@ -667,28 +745,34 @@ class Edit {
     }
 
     /** A copy of an object of a draft. If it was removed or moves, this is where it is from now on. */
-    #copyOf({ edit, node }: Context, later: Operation[]): NewValue {
+    #copyOf({ edit, node }: Context, at: Place, later: Operation[], within: readonly object[]): NewValue {
         edit.checkOpen()
         let isMoving = false
         for (let at: Node | undefined = node; at; at = at.parent) isMoving ||= this.#moving.has(at)
-        return this.#copy(node, later, edit === this ? isMoving : undefined)
+        const copy = (entry: Entry): NewValue => {
+            if (entry instanceof Counter) return { counter: entry.value }
+            if (!isNode(entry)) return isDate(entry) ? new Date(entry) : isBytes(entry) ? entry.slice() : entry
+            const draft = edit.#drafts.get(entry)
+            const is = draft && contextIn(draft)
+            if (is && (is.own || is.node !== entry)) return this.read(draft, at, later, within)
+            return this.#copy(entry, later, copy, edit === this && (isMoving || !this.tree.has(entry)))
+        }
+        return copy(node)
     }
 
-    /** @param isMoving undefined if it is of another document. */
-    #copy(entry: Entry, later: Operation[], isMoving?: boolean): NewValue {
-        if (entry instanceof Counter) return { counter: entry.value }
-        if (!isNode(entry)) return isDate(entry) ? new Date(entry) : isBytes(entry) ? entry.slice() : entry
+    #copy(entry: Node, later: Operation[], copy: (inner: Entry) => NewValue, isMoving: boolean): NewValue {
         const id = this.nextId()
-        if (isMoving || (isMoving === false && !this.tree.has(entry))) this.#moved.push([entry, id])
+        if (isMoving) this.#moved.push([entry, id])
+        else this.#copied.add(entry)
         if (entry.kind === "text") return { make: "text", id, text: entry.text }
         if (entry.kind === "list") {
             const values: NewValue[] = []
             if (entry.items.length > 0) later.push(["insert", id, 0, values])
-            for (const item of entry.items) values.push(this.#copy(item, later, isMoving))
+            for (const item of entry.items) values.push(copy(item))
         } else {
             for (const [key, inner] of entry.entries) {
                 const index = later.push(["put", id, key, null]) - 1
-                later[index] = ["put", id, key, this.#copy(inner, later, isMoving)]
+                later[index] = ["put", id, key, copy(inner)]
             }
         }
         return { make: entry.kind, id }
@@ -711,16 +795,18 @@ function fix(value: unknown): unknown {
 function origins(items: readonly Entry[], values: readonly unknown[]): number[] {
     // Objects by what they are, or as they were shown.
     const known = new Map<unknown, string>()
+    const ids = new Set<string>()
     for (const item of items) {
         if (!isNode(item) || item.kind === "text") continue
         known.set(item, `o${item.id}`)
+        ids.add(item.id)
         if (!item.stale) known.set(item.shown, `o${item.id}`)
     }
     const drafted = new Set(values.map((value) => isObject(value) && known.get(nodeIn(value))))
     const keys = values.map((value) => {
-        const source = sourceOf(value)
         // The object itself goes before its copies.
-        return source && !drafted.has(`o${source.id}`) ? `o${source.id}` : valueKey(value, known)
+        const source = sourcesOf(value).find(({ id }) => ids.has(id) && !drafted.has(`o${id}`))
+        return source ? `o${source.id}` : valueKey(value, known)
     })
     const itemKeys = items.map(itemKey)
 
@@ -799,15 +885,16 @@ class DraftCounter extends Counter {
 
     override increment(by = 1): void {
         const [edit, node] = [this.#edit, this.#node]
-        edit.checkWritable(node)
         // In a list, it may have another index by now.
         const prop = node.kind === "list" ? node.items.indexOf(this.#counter) : this.#key
-        if (child(node, prop) !== this.#counter)
+        const isLoose = contextIn(edit.draft(node))!.loose()
+        if (!isLoose && child(node, prop) !== this.#counter)
             throw new TypeError("cannot change a counter that was removed from the document")
         if (!Number.isSafeInteger(by) || !Number.isSafeInteger(this.value + by)) {
             throw new RangeError(`cannot add ${by} to the counter at ${pointer([...edit.tree.path(node), prop])}`)
         }
-        if (by === 0) return
+        if (isLoose) (this as { value: number }).value += by
+        if (isLoose || by === 0) return
         edit.apply(["increment", node.id, prop, by])
         this.#counter = child(node, prop) as Counter
         edit.keep(this.#counter, this)
@@ -817,6 +904,8 @@ class DraftCounter extends Counter {
 
 /** What maps and lists have in common. */
 class Handler<N extends MapNode | ListNode> {
+    own: object | undefined
+
     constructor(
         readonly edit: Edit,
         public node: N,
@@ -839,60 +928,88 @@ class Handler<N extends MapNode | ListNode> {
         return this.node
     }
 
+    loose(): object | undefined {
+        this.edit.checkOpen()
+        if (!this.edit.tree.has(this.node)) this.own ??= this.edit.loosen(this.node)
+        return this.own
+    }
+
     protected property(value: unknown): PropertyDescriptor {
         return { value, writable: true, enumerable: true, configurable: true }
     }
 }
 
 class MapHandler extends Handler<MapNode> implements ProxyHandler<object> {
+    readonly #source = Symbol("copy of")
     /** The key that was asked for and not read yet, and whether all were read that were asked for. */
     #asked: string | symbol | undefined
     #isCopying = false
     #wasRead = false
+    /** Keys that were read one after the other: `{ a, b, ...rest }` reads all that it does not copy first. */
+    #read = new Set<string | symbol>()
 
     get(target: object, key: string | symbol): unknown {
+        if (key === CONTEXT) return this
+        if (key === this.#source) return new Source(this)
         if (key === this.#asked) {
             this.#asked = undefined
             this.#wasRead = true
         }
-        if (key === CONTEXT) return this
-        if (key === SOURCE) return new Source(this)
+        this.#read.add(key)
         return this.#show(target, key)
     }
 
     #show(target: object, key: string | symbol): unknown {
         const { entries } = this.open()
+        if (this.own) return Reflect.get(this.own, key)
         const entry = entries.get(key as string)
         return entry === undefined ? Reflect.get(target, key) : this.edit.show(entry, this.node, key as string)
     }
 
     set(_: object, key: string | symbol, value: unknown): boolean {
-        if (key === SOURCE) return true
+        if (value instanceof Source) return true
+        const own = this.loose()
+        if (own) return Reflect.set(own, key, value)
         const place = (): Prop[] => [...this.edit.tree.path(this.node), String(key)]
         this.edit.put(this.node, wellFormed(checkKey(key, place)), value)
         return true
     }
 
     deleteProperty(_: object, key: string | symbol): boolean {
+        const own = this.loose()
+        if (own) return Reflect.deleteProperty(own, key)
         this.edit.delete(this.node, key as string)
         return true
     }
 
     has(target: object, key: string | symbol): boolean {
-        return this.open().entries.has(key as string) || Reflect.has(target, key)
+        return this.#has(key) || Reflect.has(target, key)
     }
 
+    #has(key: string | symbol): boolean {
+        const { entries } = this.open()
+        return this.own ? Object.hasOwn(this.own, key) : entries.has(key as string)
+    }
+
+    /**
+     * What copies an object asks for each key and reads it before it asks for the next; to compare two
+     * objects, or to list keys, all are asked for first. If `rest` leaves out all keys, none is asked for.
+     */
     ownKeys(): (string | symbol)[] {
+        const { entries } = this.open()
+        const keys = this.own ? Reflect.ownKeys(this.own) : [...entries.keys()]
         this.#asked = undefined
         this.#isCopying = true
-        this.#wasRead = false
-        return [...this.open().entries.keys(), SOURCE]
+        this.#wasRead = keys.length > 0 && keys.every((key) => this.#read.has(key))
+        this.#read.clear()
+        return [...keys, this.#source]
     }
 
     getOwnPropertyDescriptor(target: object, key: string | symbol): PropertyDescriptor | undefined {
         if (this.#asked !== undefined) this.#isCopying = false
-        if (key === SOURCE) return { ...this.property(undefined), enumerable: this.#isCopying && this.#wasRead }
-        if (!this.open().entries.has(key as string)) return undefined
+        if (key === this.#source) return { ...this.property(undefined), enumerable: this.#isCopying && this.#wasRead }
+        this.#wasRead = false
+        if (!this.#has(key)) return undefined
         this.#asked = key
         return this.property(this.#show(target, key))
     }
@@ -903,13 +1020,16 @@ class ListHandler extends Handler<ListNode> implements ProxyHandler<unknown[]> {
     get(target: unknown[], key: string | symbol): unknown {
         if (key === CONTEXT) return this
         const { items } = this.open()
+        if (this.own) return Reflect.get(this.own, key)
         const index = indexOf(key)
         if (index !== undefined) return this.edit.show(items[index], this.node, "")
         if (key === "length") return items.length
-        return Reflect.get(Object.hasOwn(methods, key) ? methods : target, key)
+        return Reflect.get(this.edit.tree.has(this.node) && Object.hasOwn(methods, key) ? methods : target, key)
     }
 
     set(_: unknown[], key: string | symbol, value: unknown): boolean {
+        const own = this.loose()
+        if (own) return Reflect.set(own, key, value)
         const { items } = this.node
         const at = (): Prop[] => this.edit.tree.path(this.node)
         const index = key === "length" ? (value as number) : indexOf(key)
@@ -923,22 +1043,27 @@ class ListHandler extends Handler<ListNode> implements ProxyHandler<unknown[]> {
 
     /** As in Automerge, what follows moves up: a list has no holes. */
     deleteProperty(_: unknown[], key: string | symbol): boolean {
+        const own = this.loose()
+        if (own) return Reflect.deleteProperty(own, key)
         this.edit.delete(this.node, indexOf(key) ?? -1)
         return true
     }
 
     has(target: unknown[], key: string | symbol): boolean {
+        const { items } = this.open()
+        if (this.own) return Reflect.has(this.own, key)
         const index = indexOf(key)
-        if (index !== undefined) return index < this.open().items.length
+        if (index !== undefined) return index < items.length
         return Object.hasOwn(methods, key) || Reflect.has(target, key)
     }
 
-    ownKeys(): string[] {
-        return [...this.open().items.keys()].map(String).concat("length")
+    ownKeys(): (string | symbol)[] {
+        const { items } = this.open()
+        return this.own ? Reflect.ownKeys(this.own) : [...items.keys()].map(String).concat("length")
     }
 
     getOwnPropertyDescriptor(target: unknown[], key: string | symbol): PropertyDescriptor | undefined {
-        const { length } = this.open().items
+        const { length } = (this.own as unknown[] | undefined) ?? this.open().items
         if (key === "length") return { value: length, writable: true, enumerable: false, configurable: false }
         return (indexOf(key) ?? length) < length ? this.property(this.get(target, key)) : undefined
     }
@@ -1072,12 +1197,16 @@ function indexOf(key: string | symbol): number | undefined {
     return typeof key === "string" && /^(0|[1-9]\d*)$/.test(key) ? Number(key) : undefined
 }
 
+function isSameValue(one: unknown, other: unknown): boolean {
+    if (!isObject(one) || !isObject(other)) return false
+    if (isDate(one)) return isDate(other) && Object.is(one.getTime(), other.getTime())
+    if (!isBytes(one) || !isBytes(other)) return false
+    return one.length === other.length && one.every((byte, i) => byte === other[i])
+}
+
 function same(old: Entry | undefined, stored: NewValue): boolean {
     if (!isObject(stored)) return Object.is(old, stored)
-    if (isDate(stored)) return isDate(old) && old.getTime() === stored.getTime()
-    if (isBytes(stored)) {
-        return isBytes(old) && old.length === stored.length && old.every((byte, i) => byte === stored[i])
-    }
+    if (isDate(stored) || isBytes(stored)) return isSameValue(old, stored)
     if (!("make" in stored) || stored.make !== "text") return false
     // Another text object would lose what others type in this one.
     return old instanceof TextNode ? old.text === stored.text && old.blocks.length === 0 : old === stored.text

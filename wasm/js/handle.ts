@@ -476,11 +476,16 @@ export class DocHandle<T> {
      *
      * @param index in UTF-16 code units of a text; its length is the place at the end, which stays
      * at the end.
-     * @throws RangeError if there is no text or list at `path`.
+     * @throws RangeError if there is no text or list at `path`, or no such index in it.
      */
     async cursor(path: Path | Place, index: number): Promise<Cursor> {
         if (!Number.isSafeInteger(index)) throw new RepoError("failed", "an index is a whole number")
-        return this.#owner.link.call("cursor", [this.documentId, this.#object(path), index])
+        const object = this.#object(path)
+        const node = this.#tree.node(object)
+        const { length } = node?.kind === "text" ? node.text : node?.kind === "list" ? node.items : { length: -1 }
+        if (index < 0 || index > length)
+            throw new RangeError(`there is no index ${index} of a text or list ${where(path)}`)
+        return this.#owner.link.call("cursor", [this.documentId, object, index])
     }
 
     /**

@@ -18,7 +18,7 @@ export interface Platform {
 
 export type ToWorker =
     | { readonly type: "start"; readonly options: HostOptions; readonly module: unknown }
-    | { readonly type: "port"; readonly message: PageMessage }
+    | { readonly type: "port"; readonly messages: readonly PageMessage[] }
     | { readonly type: "stop" }
 
 export type FromWorker =
@@ -94,8 +94,21 @@ function startWorker(
             setTimeout(() => URL.revokeObjectURL(url), 10_000)
         }
         const post = (message: ToWorker): void => worker.postMessage(message)
+        // To hand a word to another thread takes longer than most edits: all of a task go at its end.
+        const said: PageMessage[] = []
+        const flush = (): void => {
+            if (said.length > 0) post({ type: "port", messages: said.splice(0) })
+        }
         const port: Port<PageMessage, HostMessage> = {
-            post: (message) => post({ type: "port", message }),
+            post: (message) => {
+                if (message.type !== "call") {
+                    if (said.push(message) === 1) queueMicrotask(flush)
+                    return
+                }
+                // What cannot be handed over is the caller's to know.
+                flush()
+                post({ type: "port", messages: [message] })
+            },
             onmessage: undefined,
             close: () => {},
         }
@@ -110,6 +123,7 @@ function startWorker(
                     }
                     if (killed.aborted) return done()
                     setTimeout(stopped, STOP_MS_MAX)
+                    flush()
                     post({ type: "stop" })
                 }),
         }

@@ -73,6 +73,7 @@ export class Tree {
      * time is the same object. Only dates and bytes cannot be frozen: they must not be changed.
      */
     view(node: Node = this.root): unknown {
+        if (!node.stale) return node.shown
         // What is inside first, without recursion: how deep a document is, others decide.
         const pending = [node]
         for (let top = node; pending.length > 0; top = pending[pending.length - 1]!) {

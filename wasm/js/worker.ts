@@ -18,7 +18,8 @@ const port: Port<HostMessage, PageMessage> = {
 let stop: (() => Promise<void>) | undefined
 
 worker.onmessage = ({ data }) => {
-    if (data.type === "port") port.onmessage?.(data.message)
+    // Each on its own, whatever comes of the one before.
+    if (data.type === "port") for (const message of data.messages) queueMicrotask(() => port.onmessage?.(message))
     else if (data.type === "start") void start(data)
     else void (stop?.() ?? Promise.resolve()).finally(() => worker.postMessage({ type: "stopped" }))
 }

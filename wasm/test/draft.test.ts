@@ -170,11 +170,21 @@ test("values are stored as copies of their kind", () => {
         nothing: null,
     }
     assert.deepEqual(page.doc, expected)
+    // Nobody would see that they were changed in place.
+    const inPlace = /a date or bytes were changed in place/
+    page.refuses((draft) => draft["date"].setTime(9), inPlace)
+    page.refuses((draft) => (draft["bytes"][0] = 9), inPlace)
+    page.refuses((draft) => {
+        draft["other"] = date
+        date.setTime(9)
+    }, inPlace)
     page.change((draft) => {
-        draft["date"].setTime(9)
-        draft["bytes"][0] = 9
+        const [later, more] = [draft["date"], draft["bytes"]]
+        later.setTime(9)
+        more[0] = 9
+        Object.assign(draft, { date: later, bytes: more })
     })
-    assert.deepEqual(page.doc, expected)
+    assert.deepEqual(page.doc, { ...expected, date: new Date(9), bytes: new Uint8Array([9, 2]) })
     page.change((draft) => {
         draft["big"] = 2n ** 63n - 1n
         draft["small"] = 5n
@@ -244,9 +254,12 @@ test("an object that was removed can be stored again, as a copy", () => {
             ["put", "f", "f"],
         ],
     )
+    // In plain JavaScript, this is an edit of the copy.
     page.refuses((d) => {
-        const gone = d.list.shift()
-        gone.t = "late"
+        const [first] = d.list
+        d.m.copy = first
+        d.list.shift()
+        first.t = "late"
     }, /cannot edit an object that was removed/)
     // It stands for the object where that is then.
     page.change((d) => {
@@ -256,6 +269,139 @@ test("an object that was removed can be stored again, as a copy", () => {
         assert.equal(d.list.at(-1), moved)
     })
     assert.equal(page.doc.list.at(-1).t, "moved")
+})
+
+test("what was taken out of a document is edited as plain data, and stored with that", () => {
+    const cases: ((d: any) => void)[] = [
+        (d) => {
+            const [x] = d.todo.splice(0, 1)
+            x.done = true
+        },
+        (d) => {
+            const [x] = d.todo.splice(0, 1)
+            x.done = true
+            delete x.late
+            d.done.push(x)
+            x.after = 1
+            x.tags.push("after")
+        },
+        (d) => {
+            const x = d.todo.pop()
+            const { tags, owner } = x
+            owner.name = "new"
+            tags.push("b", "c")
+            tags.reverse()
+            tags[0] = "first"
+            tags.length = 2
+            x.owner.more = { list: [1] }
+            x.owner.more.list.push(2)
+            d.done.unshift(x)
+            owner.name += "er"
+            tags.push("last")
+        },
+        (d) => {
+            const { sub } = d
+            delete d.sub
+            sub.deep.k = 2
+            const { deep, ...rest } = sub
+            d.a = { ...rest, deep }
+            deep.k += 1
+        },
+        (d) => {
+            const { todo } = d
+            d.todo = todo.filter((x: any) => !x.late)
+            const late = todo.filter((x: any) => x.late)
+            late.forEach((x: any) => (x.late = false))
+            d.done = late
+            todo.push({ id: 9 })
+            d.n = todo.length
+            todo[0].tags.push("seen")
+            d.all = todo.map((x: any) => x.id)
+        },
+        (d) => {
+            const [one, two] = d.todo.splice(0, 2)
+            one.next = two
+            two.id = 20
+            d.chain = one
+        },
+        (d) => {
+            const { sub } = d
+            d.sub = { k: 1 }
+            sub.was = true
+            d.old = sub
+            sub.still = 1
+        },
+        (d) => {
+            const x = d.todo.pop()
+            assert.deepEqual(Object.keys(x).sort(), ["id", "late", "owner", "tags", "when"])
+            x.z = [x.id]
+            assert.ok("z" in x && !("y" in x) && Array.isArray(x.tags))
+            assert.equal(JSON.stringify(x.z), "[3]")
+            x.when.setTime(7)
+            d.done.push({ ...x, id: 4 })
+        },
+        (d) => {
+            const tags = d.todo[0].tags
+            d.todo.shift()
+            tags.sort().splice(0, 1)
+            d.tags = tags.concat(["z"])
+        },
+    ]
+    for (const [index, fn] of cases.entries()) {
+        const items = [1, 2, 3].map((id) => ({
+            id,
+            late: id !== 2,
+            tags: ["a", "z"],
+            owner: { name: `o${id}` },
+            when: new Date(id),
+        }))
+        const page = new Page<any>({ todo: items, done: [], sub: { deep: { k: 1 }, m: 1 }, n: 0 })
+        const plain: any = structuredClone(page.doc)
+        fn(plain)
+        page.change(fn)
+        assert.deepEqual(structuredClone(page.doc), structuredClone(plain), `case ${index}`)
+    }
+})
+
+test("a counter and fixed strings are what they are, also in what was taken out", () => {
+    const page = new Page<any>({
+        list: [{ n: new Counter(1), f: new ImmutableString("f"), ids: [new ImmutableString("a")] }],
+        to: [],
+    })
+    page.change((d) => {
+        const { n } = d.list[0]
+        const x = d.list.pop()
+        n.increment(2)
+        x.n.increment()
+        x.f = "g"
+        x.ids.push("b")
+        d.to.push(x)
+        x.n.increment()
+    })
+    assert.equal(page.doc.to[0].n.value, 5)
+    assert.deepEqual([page.tree.at(["to", 0, "f"]), (page.tree.at(["to", 0, "ids"]) as any).items], ["g", ["a", "b"]])
+    page.refuses((d) => {
+        const x = d.to.pop()
+        x.self = x
+        d.list.push(x)
+    }, /an object that contains itself/)
+    page.refuses((d) => {
+        const x = d.to.pop()
+        x.bad = () => {}
+        d.list.push(x)
+    }, /cannot store a function at \/list\/0\/bad/)
+})
+
+test("an update that fails leaves what was taken out as it was", () => {
+    const page = new Page<any>({ list: [{ n: 1 }], to: [] })
+    page.change((d) => {
+        const x = d.list.pop()
+        x.n = 2
+        assert.throws(() => (d.to = [x, () => {}]), /function/)
+        x.n += 1
+        d.to.push(x)
+    })
+    assert.deepEqual(page.doc, { list: [], to: [{ n: 3 }] })
 })
 
 test("an edit that changes nothing is no operation", () => {

@@ -61,6 +61,26 @@ test("a list that is filtered, extended or mapped keeps what stays", () => {
     assert.equal((page.tree.at(["items"]) as Node).id, (page.other.at(["items"]) as Node).id)
 })
 
+test("rows that are assigned anew are edited, also if there are more or fewer of them", () => {
+    const fresh = (): Page<any> => new Page<any>({ grid: [[1, 2], ["a", "b"], [], [5, 6]] })
+    const rows: [(grid: any[][]) => any[][], kept: (number | undefined)[]][] = [
+        [(g) => [...g.map((row) => [...row, 0]), [9, 9]], [0, 1, undefined, undefined, undefined]],
+        [(g) => [[9, 9], ...g.map((row) => [0, ...row])], [undefined, undefined, undefined, undefined, 3]],
+        [(g) => g.filter((_, i) => i !== 1).map((row) => row.slice(0, 1)), [0, 2, 3]],
+        [(g) => g.map((row) => row.concat(row)).slice(1), [1, 2, 3]],
+        [(g) => g.map((row) => row.map((x) => `${x}`)), [0, 1, 2, 3]],
+        [(g) => g.flatMap((row) => [row, [...row]]), [0, undefined, 1, undefined, 2, undefined, 3, undefined]],
+        [() => [], []],
+    ]
+    for (const [update, kept] of rows) {
+        const page = fresh()
+        const before = names(page, "grid")
+        updates(page, (d) => (d.grid = update(d.grid)))
+        const after = names(page, "grid").map((id) => (before.includes(id) ? before.indexOf(id) : undefined))
+        assert.deepEqual(after, kept, String(update))
+    }
+})
+
 test("what moves within a list is moved, and its neighbours stay", () => {
     const page = board()
     const [one, two, three, four] = names(page)
@@ -108,6 +128,24 @@ test("an object that is spread and put back is edited", () => {
         d.settings = rest
     })
     assert.equal(updates(page, (d) => (d.settings = { ...d.settings })).length, 0)
+    const id = (page.tree.at(["settings"]) as Node).id
+    // Also if nothing is left, and when another is spread into it.
+    updates(page, (d) => {
+        const { n, ...rest } = d.settings
+        const { size, ...none } = rest
+        d.settings = { ...none, n, size }
+    })
+    updates(page, (d) => {
+        const { n, size, ...rest } = d.settings
+        d.settings = rest
+    })
+    assert.equal((page.tree.at(["settings"]) as Node).id, id)
+    updates(page, (d) => (d.settings = { ...d.settings, ...d.items[0] }))
+    updates(page, (d) => (d.settings = { ...d.items[1], ...d.settings, ...d.items[2] }))
+    assert.equal((page.tree.at(["settings"]) as Node).id, id)
+    const [first] = names(page)
+    updates(page, (d) => (d.items = d.items.map((i: Item) => ({ ...i, ...d.settings }))))
+    assert.equal(names(page)[0], first)
     // Another object is another one.
     const settings = (page.tree.at(["settings"]) as Node).id
     updates(page, (d) => (d.settings = { size: 3 }))
@@ -143,13 +181,13 @@ test("a part of a draft is copied wherever it is stored a second time", () => {
 test("a draft compares as a plain object does", () => {
     const page = board()
     page.change((d) => {
-        assert.deepEqual(d.settings, { dark: false, n: { k: 1 } })
         assert.deepEqual(
             Object.getOwnPropertySymbols(d.settings).filter((s) =>
                 Object.prototype.propertyIsEnumerable.call(d.settings, s),
             ),
             [],
         )
+        for (let i = 0; i < 2; i++) assert.deepEqual(d.settings, { dark: false, n: { k: 1 } })
         assert.deepEqual(Object.keys({ ...d.settings }), ["dark", "n"])
         assert.equal(JSON.stringify({ ...d.settings }), `{"dark":false,"n":{"k":1}}`)
         Object.assign(d.settings, { ...d.settings })
@@ -297,6 +335,17 @@ test("what was held goes on to show what there was when its place is assigned", 
             d.objects = d.objects.map((x: any) => ({ ...x, v: 0 }))
             d.was = first.v
         },
+        (d) => {
+            const { objects, doc } = d
+            d.objects = objects.map((x: any) => ({ ...x, v: x.v * 10 }))
+            d.n = objects[2].v
+            d.objects = d.objects.map((x: any) => ({ ...x, v: x.v * 10 }))
+            d.doc = { ...doc, deep: { ...doc.deep, k: 2 } }
+            d.was = [objects[0].v, doc.deep.k, objects.length]
+            d.objects[1].v = 0
+            d.left = objects
+            objects[1].v = 7
+        },
     ]
     for (const [index, fn] of cases.entries()) {
         // Parts that stayed are one in plain JavaScript, and copies here.
@@ -310,13 +359,17 @@ test("what was held goes on to show what there was when its place is assigned", 
         if (index === 4) expected.versions[0].deep.k = 1
         assert.deepEqual(shown, expected, `case ${index}`)
     }
-    // It is of no use to edit it: nobody would see that.
+    // It is plain data by now.
     const page = fresh()
-    page.refuses((d) => {
+    page.change((d) => {
         const { q } = d
         d.q = ["x"]
-        q.push("lost")
-    }, /cannot edit an object that was removed/)
+        q.push("d")
+        assert.deepEqual(d.q, ["x"])
+        d.was = q
+        q.push("e")
+    })
+    assert.deepEqual([page.doc.q, page.doc.was], [["x"], ["a", "b", "c", "d", "e"]])
 })
 
 test("what is stored and changed afterwards is an error, as it would be lost", () => {
@@ -401,7 +454,7 @@ function randomUpdate(random: Random, ids: () => number): (d: any) => void {
     const [at, other, keep] = [random.below(6), random.below(6), random.below(64)]
     const id = ids()
     const pick = (list: unknown[], n: number): number => (list.length === 0 ? 0 : n % list.length)
-    switch (random.below(14)) {
+    switch (random.below(18)) {
         case 0:
             return (d) => (d.items = d.items.filter((_: Item, i: number) => (keep >> i) & 1))
         case 1:
@@ -445,6 +498,34 @@ function randomUpdate(random: Random, ids: () => number): (d: any) => void {
                     tags: i.tags.filter((_, n) => (keep >> n) & 1).concat("n"),
                     owner: { ...i.owner, id },
                 })))
+        case 13:
+            return (d) => {
+                const [x] = d.items.splice(at, 1)
+                if (!x) return
+                x.done = !x.done
+                // Other items may have the same in plain JavaScript.
+                x.tags = [...x.tags, "out"].slice(-4)
+                d.items.splice(other, 0, x)
+                x.title = `m${id}`
+                x.owner = { ...x.owner, out: id }
+            }
+        case 14:
+            return (d) => {
+                const { items } = d
+                d.items = items.filter((_: Item, i: number) => (keep >> i) & 1)
+                items.forEach((i: Item) => (i.title = `all ${id}`))
+                const gone = items.filter((i: Item) => !d.items.includes(i))
+                d.tags = [...d.tags, ...gone.map((i: Item) => i.title)].slice(-6)
+                if (gone.length > 0) d.items.push(gone[0])
+            }
+        case 15:
+            return (d) => {
+                const { items } = d
+                d.items = items.map((i: Item, n: number) => (n === at ? { ...i, title: `u${id}` } : i))
+                d.tags = items.map((i: Item) => i.title).slice(0, 6)
+            }
+        case 16:
+            return (d) => (d.settings = { ...d.items[at], ...d.settings, ...d.items[other] })
         default:
             return (d) =>
                 (d.items = [...d.items].concat(d.items.slice(at, at + 1).map((i: Item) => ({ ...i, id }))).slice(0, 8))

@@ -40,5 +40,18 @@ export function table(found, sizes) {
   return [...lines.map(cells => `| ${cells.join(" | ")} |`), "", ...written].join("\n")
 }
 
+/** One change of one field of one card of 1,000. */
+export function boardTable(found) {
+  const at = (values, share) => [...values].sort((a, b) => a - b)[Math.floor((values.length - 1) * share)]
+  const cell = values => `${at(values, 0.5).toFixed(2)} (${at(values, 0.95).toFixed(2)})`
+  const rows = [
+    ["", ...Object.keys(found)],
+    ["---", ...Object.keys(found).map(() => "---:")],
+    ["change(), ms (p95)", ...Object.values(found).map(({ calls }) => cell(calls))],
+    ["until its task ends, ms (p95)", ...Object.values(found).map(({ tasks }) => cell(tasks))],
+  ]
+  return rows.map(cells => `| ${cells.join(" | ")} |`).join("\n")
+}
+
 const cell = ([first, second]) =>
   second === undefined ? round(median(first)) : `${round(median(first))} (${round(median(second))})`
