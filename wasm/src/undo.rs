@@ -12,12 +12,10 @@
 //! A page keeps what takes its edits back (`bytes`), as the host in which they were made may be gone
 //! before it asks for that.
 //!
-//! Not taken back: marks of a text that was deleted. Of long texts that were deleted only the first
-//! character's name is kept: what is written back cannot be taken away again by an older edit.
+//! Not taken back: marks of a text that was deleted.
 
 mod bytes;
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use automerge::marks::{ExpandMark, Mark};
@@ -31,11 +29,9 @@ use automerge::{
 /// pasted book takes seconds.
 const LONG: usize = 512;
 
-/// Of a long run, so many elements that came back under other names are looked for at once.
-const CAME_BACK_MAX: usize = 64;
+mod renamed;
 
-/// What came back in a document: what that is called now, and in which object it came back.
-pub(crate) type Renamed = HashMap<ObjId, (ObjId, ObjId)>;
+pub(crate) use renamed::{Moved, Renamed};
 
 /// Names that an earlier host gave; `None` if these are none.
 pub(crate) fn rename(bytes: &[u8], renamed: &mut Renamed) -> Option<()> {
@@ -97,12 +93,22 @@ impl Run {
             ObjId::Root => ObjId::Root,
         }
     }
+
+    fn has(&self, id: &ObjId) -> bool {
+        match (&self.first, id) {
+            (ObjId::Id(first, actor, _), ObjId::Id(counter, by, _)) => {
+                counter.wrapping_sub(*first) < self.count as u64 && actor == by
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Saved {
     /// How many indexes it takes where it was written back.
     fn units(&self, document: &Transaction<'_>, object: &ObjId, index: usize) -> usize {
         match &self.content {
+            Content::Run(text) => text.encode_utf16().count(),
             Content::Scalar(ScalarValue::Str(text)) if is_text(document, object) => {
                 text.encode_utf16().count()
             }
@@ -128,6 +134,8 @@ pub(crate) struct Saved {
 #[derive(Debug, Clone)]
 enum Content {
     Scalar(ScalarValue),
+    /// Characters of a text, whose names follow that of the first.
+    Run(String),
     Map(Vec<(String, Saved)>),
     List(Vec<Saved>),
     Text(Vec<Saved>),
@@ -285,8 +293,8 @@ pub(crate) enum Taken {
 pub(crate) struct Taking<'a> {
     steps: Vec<Step>,
     renamed: &'a mut Renamed,
-    /// What came back: its name before and now, and in which object.
-    names: Vec<(ObjId, ObjId, ObjId)>,
+    /// What came back.
+    names: Vec<Moved>,
     /// Of those, the objects, before and now.
     objects: Vec<String>,
     record: Record,
@@ -467,21 +475,22 @@ impl<'a> Taking<'a> {
 
     /// What an object is called now.
     fn name(&self, id: &ObjId) -> ObjId {
-        let mut name = id;
-        while let Some((next, _)) = self.renamed.get(name) {
+        let mut name = id.clone();
+        while let Some((next, _)) = self.renamed.get(&name) {
             name = next;
         }
-        name.clone()
+        name
     }
 
-    /// What an element of an object is called now, if it is in what that object is now: of a long text
-    /// that came back, only the first character is known.
+    /// Elements of an object as they are called now, those that are in what that object is now.
+    fn elements(&self, of: &Of<'_>, run: Run) -> Vec<Run> {
+        self.renamed.now(run, of.before, of.now)
+    }
+
     fn element(&self, of: &Of<'_>, id: &ObjId) -> Option<ObjId> {
-        let (mut name, mut object) = (id, of.before);
-        while let Some((next, around)) = self.renamed.get(name) {
-            (name, object) = (next, around);
-        }
-        (object == of.now).then(|| name.clone())
+        let first = id.clone();
+        let mut now = self.elements(of, Run { first, count: 1 });
+        now.pop().map(|run| run.first)
     }
 
     /// Where those elements of a run are that are still there, and how many. One by one: what others
@@ -494,72 +503,20 @@ impl<'a> Taking<'a> {
         ranges: &mut Vec<Range<usize>>,
     ) -> usize {
         let object = of.now;
+        let runs = self.elements(of, run.clone());
         if run.count > LONG
-            && let Some((found, count)) = self.find_all(document, of, run)
+            && let Some((found, count)) = find_all(document, object, &runs)
         {
             ranges.extend(found);
             return count;
         }
-        let names = (0..run.count).filter_map(|at| self.element(of, &run.name(at)));
+        let names = runs
+            .iter()
+            .flat_map(|run| (0..run.count).map(|at| run.name(at)));
         let starts = names.filter_map(|name| index_of(document, object, &name));
         let before = ranges.len();
         ranges.extend(starts.map(|start| start..start + width(document, object, start)));
         ranges.len() - before
-    }
-
-    /// The same, by looking at all that is in the object, once. Not of a text in which texts are
-    /// marks: they are not told from characters.
-    fn find_all(
-        &self,
-        document: &Transaction<'_>,
-        of: &Of<'_>,
-        run: &Run,
-    ) -> Option<(Vec<Range<usize>>, usize)> {
-        let ObjId::Id(first, actor, _) = &run.first else {
-            return None;
-        };
-        let mut ranges = Vec::<Range<usize>>::new();
-        // What was deleted and came back is called otherwise.
-        let mut came_back = Vec::new();
-        if !self.renamed.is_empty() {
-            let renamed = (0..run.count).map(|at| run.name(at));
-            let renamed = renamed.filter(|name| self.renamed.contains_key(name));
-            let renamed = renamed.filter_map(|name| self.element(of, &name));
-            came_back.extend(renamed.take(CAME_BACK_MAX));
-        }
-        if came_back.len() == CAME_BACK_MAX {
-            return None;
-        }
-        let is_of_run = |id: &ObjId| match id {
-            ObjId::Id(counter, by, _) => {
-                let at = counter.wrapping_sub(*first);
-                at < run.count as u64 && by == actor || came_back.contains(id)
-            }
-            ObjId::Root => false,
-        };
-        let object = of.now;
-        let is_text = is_text(document, object);
-        let (mut start, mut count) = (0, 0);
-        for item in document.list_range(object, ..) {
-            let width = match &item.value {
-                ValueRef::Scalar(ScalarValueRef::Str(text)) if is_text => {
-                    text.encode_utf16().count()
-                }
-                // A mark, or its end.
-                ValueRef::Scalar(_) if is_text => continue,
-                _ => 1,
-            };
-            let end = start + width;
-            if is_of_run(&item.id()) {
-                count += 1;
-                match ranges.last_mut() {
-                    Some(last) if last.end == start => last.end = end,
-                    _ => ranges.push(start..end),
-                }
-            }
-            start = end;
-        }
-        (start == document.length(object)).then_some((ranges, count))
     }
 
     fn prop(&self, document: &Transaction<'_>, of: &Of<'_>, key: &Key) -> Option<Prop> {
@@ -583,12 +540,16 @@ impl<'a> Taking<'a> {
     ) -> Result<(), AutomergeError> {
         let in_text = document.object_type(object)? == ObjType::Text;
         let kind = match &saved.content {
-            Content::Scalar(_) => None,
+            Content::Scalar(_) | Content::Run(_) => None,
             Content::Map(_) => Some(ObjType::Map),
             Content::List(_) => Some(ObjType::List),
             Content::Text(_) => Some(ObjType::Text),
         };
         let made = match (kind, &saved.content, &prop) {
+            (None, Content::Run(text), Prop::Seq(at)) => {
+                document.splice_text(object, *at, 0, text)?;
+                id_at(document, object, prop)
+            }
             (None, Content::Scalar(ScalarValue::Str(text)), Prop::Seq(at)) if in_text => {
                 document.splice_text(object, *at, 0, text)?;
                 id_at(document, object, prop)
@@ -609,8 +570,10 @@ impl<'a> Taking<'a> {
             (None, ..) => None,
         };
         let Some(made) = made else { return Ok(()) };
+        let mut count = 1;
         match &saved.content {
             Content::Scalar(_) => {}
+            Content::Run(text) => count = text.chars().count(),
             Content::Map(entries) => {
                 for (key, value) in entries {
                     self.write(document, &made, Prop::Map(key.clone()), value, false)?;
@@ -629,9 +592,16 @@ impl<'a> Taking<'a> {
                 self.objects
                     .extend([saved.id.to_string(), made.to_string()]);
             }
-            let (id, object) = (saved.id.clone(), object.clone());
-            self.names.push((id.clone(), made.clone(), object.clone()));
-            self.renamed.insert(id, (made, object));
+            let moved = Moved {
+                before: Run {
+                    first: saved.id.clone(),
+                    count,
+                },
+                now: made,
+                object: object.clone(),
+            };
+            self.names.push(moved.clone());
+            self.renamed.insert(moved);
         }
         Ok(())
     }
@@ -658,16 +628,112 @@ fn save(document: &Transaction<'_>, object: &ObjId, prop: Prop) -> Option<Saved>
 
 fn save_range(document: &Transaction<'_>, object: &ObjId, range: Range<usize>) -> Vec<Saved> {
     if range.len() > LONG
-        && let Some(text) = plain_text(document, object, range.clone())
-        && let Some(id) = id_at(document, object, range.start.into())
+        && let Some(saved) = save_characters(document, object, range.clone())
     {
-        let content = Content::Scalar(ScalarValue::Str(text.into()));
-        return vec![Saved { id, content }];
+        return saved;
     }
-    let indexes = elements(document, object, range);
-    indexes
-        .filter_map(|index| save(document, object, index.into()))
-        .collect()
+    let mut saved = Vec::new();
+    let in_text = is_text(document, object);
+    for element in elements(document, object, range) {
+        let Some(next) = save(document, object, element.into()) else {
+            continue;
+        };
+        match next.content {
+            Content::Scalar(ScalarValue::Str(text)) if in_text => add(&mut saved, next.id, &text),
+            _ => saved.push(next),
+        }
+    }
+    saved
+}
+
+/// A part of a long text, by looking at all of it, once.
+fn save_characters(
+    document: &Transaction<'_>,
+    object: &ObjId,
+    range: Range<usize>,
+) -> Option<Vec<Saved>> {
+    if !is_text(document, object) {
+        return None;
+    }
+    let mut saved = Vec::new();
+    each(document, object, |at, id, text| {
+        if range.contains(&at.start) {
+            match text {
+                Some(text) => add(&mut saved, id, text),
+                None => saved.extend(save(document, object, at.start.into())),
+            }
+        }
+    })?;
+    Some(saved)
+}
+
+/// Adds what an element of a text has, to the characters before it if it is one and is named like
+/// the next of them.
+fn add(saved: &mut Vec<Saved>, id: ObjId, text: &str) {
+    let is_character = text.chars().nth(1).is_none();
+    if is_character
+        && let Some(last) = saved.last_mut()
+        && let Content::Run(run) = &mut last.content
+    {
+        let before = Run {
+            first: last.id.clone(),
+            count: run.chars().count(),
+        };
+        if before.name(before.count) == id {
+            run.push_str(text);
+            return;
+        }
+    }
+    let content = if is_character {
+        Content::Run(text.to_owned())
+    } else {
+        Content::Scalar(ScalarValue::Str(text.into()))
+    };
+    saved.push(Saved { id, content });
+}
+
+/// Tells of each element in turn where it is, what it is called and what text it has, if any. `None` if
+/// that cannot be said, of a text in which texts are marks: they are not told from characters.
+fn each(
+    document: &Transaction<'_>,
+    object: &ObjId,
+    mut tell: impl FnMut(Range<usize>, ObjId, Option<&str>),
+) -> Option<()> {
+    let is_text = is_text(document, object);
+    let mut start = 0;
+    for item in document.list_range(object, ..) {
+        let text = match &item.value {
+            ValueRef::Scalar(ScalarValueRef::Str(text)) if is_text => Some(&**text),
+            // A mark, or its end.
+            ValueRef::Scalar(_) if is_text => continue,
+            _ => None,
+        };
+        let end = start + text.map_or(1, |text| text.encode_utf16().count());
+        tell(start..end, item.id(), text);
+        start = end;
+    }
+    (start == document.length(object)).then_some(())
+}
+
+/// Where elements are, and how many are still there, by looking at all that is in the object, once.
+fn find_all(
+    document: &Transaction<'_>,
+    object: &ObjId,
+    runs: &[Run],
+) -> Option<(Vec<Range<usize>>, usize)> {
+    let mut ranges = Vec::<Range<usize>>::new();
+    let mut count = 0;
+    each(document, object, |at, id, _| {
+        if !runs.iter().any(|run| run.has(&id)) {
+            return;
+        }
+        count += 1;
+        match ranges.last_mut() {
+            Some(last) if last.end == at.start => last.end = at.end,
+            _ => ranges.push(at),
+        }
+    })?;
+    Some((ranges, count))
 }
 
 /// The elements that were just inserted.
@@ -684,8 +750,17 @@ fn runs(document: &Transaction<'_>, object: &ObjId, range: Range<usize>) -> Vec<
             return vec![run];
         }
     }
-    let ids = elements(document, object, range).filter_map(id);
-    ids.map(|first| Run { first, count: 1 }).collect()
+    let mut runs = Vec::<Run>::new();
+    for id in elements(document, object, range).filter_map(id) {
+        match runs.last_mut() {
+            Some(last) if last.name(last.count) == id => last.count += 1,
+            _ => runs.push(Run {
+                first: id,
+                count: 1,
+            }),
+        }
+    }
+    runs
 }
 
 /// A part of a text, unless there are blocks in it.

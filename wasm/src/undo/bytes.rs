@@ -1,13 +1,12 @@
 //! What takes an edit back, as bytes: a page keeps them until it asks for it, maybe from another
 //! instance of the module, but of the same version.
 //!
-//! All is made of numbers, in LEB128, and of byte strings, behind their lengths. Elements whose names
-//! follow each other, as those of typed text do, take one name together.
+//! All is made of numbers, in LEB128, and of byte strings, behind their lengths.
 
 use automerge::{ObjId, ScalarValue};
 use reconverge::history::leb::{Reader, push_unsigned};
 
-use super::{Content, Key, Renamed, Run, Saved, Step};
+use super::{Content, Key, Moved, Renamed, Run, Saved, Step};
 
 pub(super) fn of_steps(steps: &[Step]) -> Vec<u8> {
     let mut out = Out::default();
@@ -26,17 +25,13 @@ pub(super) fn steps_of(bytes: &[u8], steps: &mut Vec<Step>) -> Option<()> {
     Some(())
 }
 
-pub(super) fn of_names(names: &[(ObjId, ObjId, ObjId)]) -> Vec<u8> {
+pub(super) fn of_names(names: &[Moved]) -> Vec<u8> {
     let mut out = Out::default();
-    let follow = |one: &(ObjId, ObjId, ObjId), other: &(ObjId, ObjId, ObjId)| {
-        is_next(&one.0, &other.0) && is_next(&one.1, &other.1) && one.2 == other.2
-    };
-    for run in names.chunk_by(follow) {
-        let (before, now, object) = &run[0];
-        for id in [before, now, object] {
+    for moved in names {
+        for id in [&moved.before.first, &moved.now, &moved.object] {
             out.id(id);
         }
-        out.number(run.len() as u64);
+        out.number(moved.before.count as u64);
     }
     out.0
 }
@@ -46,23 +41,14 @@ pub(super) fn names_of(bytes: &[u8], renamed: &mut Renamed) -> Option<()> {
     while !from.0.is_empty() {
         let (first, now, object) = (from.id()?, from.id()?, from.id()?);
         let count = from.count()?;
-        let (before, after) = (Run { first, count }, Run { first: now, count });
-        let names = (0..count).map(|at| (before.name(at), (after.name(at), object.clone())));
-        renamed.extend(names);
+        let before = Run { first, count };
+        renamed.insert(Moved {
+            before,
+            now,
+            object,
+        });
     }
     Some(())
-}
-
-fn is_next(id: &ObjId, next: &ObjId) -> bool {
-    matches!((id, next), (ObjId::Id(at, by, _), ObjId::Id(next, of, _)) if at + 1 == *next && by == of)
-}
-
-/// One character.
-fn character(saved: &Saved) -> Option<&str> {
-    let Content::Scalar(ScalarValue::Str(text)) = &saved.content else {
-        return None;
-    };
-    (text.chars().count() == 1).then_some(text.as_str())
 }
 
 #[derive(Default)]
@@ -158,19 +144,10 @@ impl Out {
     }
 
     fn saved(&mut self, elements: &[Saved]) {
-        let follow = |one: &Saved, other: &Saved| {
-            is_next(&one.id, &other.id) && character(one).is_some() && character(other).is_some()
-        };
-        self.number(elements.chunk_by(follow).count() as u64);
-        for run in elements.chunk_by(follow) {
-            self.id(&run[0].id);
-            self.number(run.len() as u64);
-            if run.len() > 1 {
-                let text: String = run.iter().filter_map(character).collect();
-                self.bytes(text.as_bytes());
-            } else {
-                self.content(&run[0].content);
-            }
+        self.number(elements.len() as u64);
+        for Saved { id, content } in elements {
+            self.id(id);
+            self.content(content);
         }
     }
 
@@ -193,6 +170,7 @@ impl Out {
                 self.number(12);
                 self.saved(elements);
             }
+            Content::Run(text) => self.long(13, text.as_bytes()),
         }
     }
 
@@ -310,18 +288,8 @@ impl<'a> In<'a> {
     fn saved(&mut self) -> Option<Vec<Saved>> {
         let mut elements = Vec::new();
         for _ in 0..self.count()? {
-            let (first, count) = (self.id()?, self.count()?);
-            if count == 1 {
-                let content = self.content()?;
-                elements.push(Saved { id: first, content });
-                continue;
-            }
-            let run = Run { first, count };
-            let characters = self.text()?.chars().enumerate();
-            elements.extend(characters.map(|(at, character)| Saved {
-                id: run.name(at),
-                content: Content::Scalar(ScalarValue::Str(character.to_string().into())),
-            }));
+            let (id, content) = (self.id()?, self.content()?);
+            elements.push(Saved { id, content });
         }
         Some(elements)
     }
@@ -337,6 +305,7 @@ impl<'a> In<'a> {
             }
             11 => Content::List(self.saved()?),
             12 => Content::Text(self.saved()?),
+            13 => Content::Run(self.text()?.to_owned()),
             kind => Content::Scalar(self.scalar(kind)?),
         })
     }
