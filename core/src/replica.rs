@@ -442,14 +442,25 @@ impl Replica {
         let Contents::Built { document, .. } = &mut self.contents else {
             panic!("only what is built is edited");
         };
-        // An edit of the past notes what it changes there, and not what it changes now.
-        let log = PatchLog::new(self.patches.is_some() && options.at.is_none());
         let before = document.get_heads();
-        let transaction = match options.at {
-            Some(heads) => document.transaction_at(log, heads),
-            None => document.transaction_log_patches(log),
-        };
-        let mut transaction = transaction.expect("an empty log fits every document");
+        let at = options.at.filter(|heads| !is_same(heads, &before));
+        // Not by `transaction_at`: in a text it may take a mark for a neighbour that was made later, and
+        // a change that refers to what is not in its past breaks whoever has not heard of that.
+        let mut past = at.map(|heads| {
+            let past = document.fork_at(heads);
+            let mut past = past.expect("who asks for the past knows these heads");
+            // Unlike any before: the heads are others after each change.
+            let name = before.first().map(|head| &head.0[..8]).unwrap_or_default();
+            let actor = ActorId::from([name, self.actor.to_bytes()].concat());
+            sign(&mut past, self.author.as_deref(), &actor);
+            past
+        });
+        // An edit of the past notes what it changes there, and not what it changes now.
+        let log = PatchLog::new(self.patches.is_some() && past.is_none());
+        let edited = past.as_mut().unwrap_or(document);
+        let mut transaction = edited
+            .transaction_log_patches(log)
+            .expect("an empty log fits every document");
         let result = match edit(&mut transaction) {
             Ok(result) => result,
             Err(error) => {
@@ -467,26 +478,30 @@ impl Replica {
             commit = commit.with_message(message);
         }
         let (made, mut log) = transaction.commit_with(commit);
-        let made = match made.and_then(|hash| document.get_change_by_hash(&hash)) {
+        let made = match made.and_then(|hash| edited.get_change_by_hash(&hash)) {
             None => None,
             Some(change) => {
                 if let Err(limit) = self.history.has_room_for(&change) {
-                    let without = document.fork_at(&before);
-                    **document = without.expect("these were its heads just now");
-                    sign(document, self.author.as_deref(), &self.actor);
+                    if past.is_none() {
+                        let without = document.fork_at(&before);
+                        **document = without.expect("these were its heads just now");
+                        sign(document, self.author.as_deref(), &self.actor);
+                    }
                     return Err(EditError::Limit(limit));
+                }
+                if past.is_some() {
+                    let applied = document.apply_changes([change.clone()]);
+                    applied.expect("all that it depends on is here");
                 }
                 self.own.push_back(contents::bytes_of(&change));
                 Some(change.hash())
             }
         };
         if let Some(patches) = &mut self.patches {
-            let noted = document.make_patches(&mut log);
-            let is_right = options.at.is_none() && !difference::may_miscount(document, &noted);
-            patches.list.extend(match is_right {
-                true => noted,
-                false => difference::between(document, &before, &document.get_heads()),
-            });
+            let noted = past.is_none().then(|| document.make_patches(&mut log));
+            let right = noted.filter(|noted| !difference::may_miscount(document, noted));
+            let all = || difference::between(document, &before, &document.get_heads());
+            patches.list.extend(right.unwrap_or_else(all));
         }
         Ok((result, made))
     }
@@ -538,6 +553,10 @@ impl Replica {
 }
 
 /// Automerge draws an actor for another author, which is not ours.
+fn is_same(one: &[ChangeHash], other: &[ChangeHash]) -> bool {
+    one.len() == other.len() && one.iter().all(|head| other.contains(head))
+}
+
 fn sign(document: &mut Automerge, author: Option<&str>, actor: &ActorId) {
     document.set_author(author.map(|author| Author::from(author.as_bytes().to_vec())));
     document.set_actor(actor.clone());

@@ -363,3 +363,32 @@ test("a cursor is of one text or list, whoever says what", async () => {
   assert.deepEqual([problems, doc.doc().one], [[], "anew"])
   off()
 })
+
+test("an edit of the past has nothing to do with what was marked since", async () => {
+  const acts = {
+    ...Object.fromEntries(["before", "after", "both", "none"].map(expand => [expand, d => mark(d, ["t"], { start: 1, end: 4, expand }, "link", "x")])),
+    unmark: d => mark(d, ["t"], { start: 1, end: 4 }, "link", null),
+    block: d => splitBlock(d, ["t"], 1, { type: "p" }),
+    nothing: () => {},
+  }
+  for (const [name, act] of Object.entries(acts)) {
+    for (const at of [0, 1, 3, 4, 5]) {
+      const doc = await repo.create({ t: "hello" })
+      const before = await doc.heads()
+      doc.change(act)
+      const heads = await doc.changeAt(before, d => splice(d, ["t"], at, 0, "P"))
+      const expected = `${"hello".slice(0, at)}P${"hello".slice(at)}`
+      assert.equal((await doc.view(heads)).t, expected, `${name} at ${at}`)
+      assert.equal(doc.doc().t.replace("\ufffc", ""), expected, `${name} at ${at}`)
+      const last = (await doc.history()).find(({ hash }) => hash === heads[0])
+      assert.equal(last.isOwn, true)
+      // Another who has nothing of what was made since can take it.
+      const saved = A.load(await bytesOf(doc))
+      const [early] = A.applyChanges(A.init(), A.getAllChanges(A.view(saved, heads)).filter(change => [...before, ...heads].includes(A.decodeChange(change).hash)))
+      assert.equal(String(early.t), expected, `${name} at ${at}`)
+      doc.change(d => (d.later = true))
+      await repo.flush()
+      assert.deepEqual(Object.keys(A.load(await bytesOf(doc))).sort(), ["later", "t"])
+    }
+  }
+})
