@@ -155,3 +155,48 @@ story("tabs, browsers and stock clients see each other's presence", async world 
   stock.stop()
   await becomes("what one sees", () => names(one.page), ["another"])
 })
+
+story("whoever is in a document is so once, also when a tab of theirs that has the engine goes", async world => {
+  const relay = await world.relay()
+  const site = await world.site()
+  const open = async (context, name, url) => {
+    const page = await world.plain(site, context)
+    const options = { relay: relay.url, name, url }
+    return { page, url: await page.evaluate(async ({ relay, name, url }) => {
+      window.repo = await reconverge.Repo.open({ relay })
+      window.doc = url ? await repo.find(url) : await repo.create({})
+      window.presence = new reconverge.Presence(doc, { state: { name } })
+      await doc.whenSynced()
+      return doc.url
+    }, options) }
+  }
+  const ann = await open(await world.context(), "ann")
+  const peers = () => ann.page.evaluate(() => [...presence.peers].map(([, { state }]) => state.name).sort())
+  const keys = () => ann.page.evaluate(() => [...presence.peers.keys()].sort())
+  const context = await world.context()
+  const bobs = []
+  for (const name of ["first", "second", "third", "fourth"]) {
+    bobs.push(await open(context, name, ann.url))
+    await becomes("those who are there", peers, bobs.map((_, n) => ["first", "second", "third", "fourth"][n]).sort())
+  }
+  const before = await keys()
+  const hasEngine = ({ page }) => page.evaluate(() => {
+    doc.change(draft => (draft.at = Date.now()))
+    return doc.whenSynced({ level: "durable" })
+  })
+  // Each of these has the engine.
+  await bobs[0].page.goto("about:blank")
+  await becomes("those who are left", peers, ["fourth", "second", "third"])
+  await hasEngine(bobs[1])
+  await bobs[1].page.evaluate(() => repo.shutdown())
+  await becomes("those who are left", peers, ["fourth", "third"])
+  await hasEngine(bobs[2])
+  await bobs[2].page.close()
+  await becomes("the last", peers, ["fourth"])
+  await hasEngine(bobs[3])
+  await bobs[3].page.evaluate(() => presence.set({ name: "four" }))
+  await becomes("the last", peers, ["four"])
+  assert.ok(before.includes((await keys())[0]), "it is who it was")
+  await bobs[3].page.goto("about:blank")
+  await becomes("nobody", peers, [])
+})

@@ -35,7 +35,7 @@ export interface PresenceOptions<S extends object> {
 
 /** Another participant: one tab, or one program. */
 export interface PresencePeer<S extends object> {
-    /** The peer as the protocol names it. All tabs of a browser have the same. */
+    /** The peer as the protocol names it. All tabs of a browser have the same: that of the one that runs the engine. */
     readonly peerId: string
     /** As the peer tells it; nothing checks its shape. */
     readonly state: S
@@ -133,7 +133,8 @@ export class Presence<S extends object> {
         // What was told while there was no relay reached nobody.
         this.#ending.push(handle.on("connection", (isConnected) => isConnected && this.#arrive()))
         if (typeof window !== "undefined") {
-            this.#whenever(window, "pagehide", () => this.#leave())
+            // Before the repo hears it, which then may let go of what says it to others.
+            this.#whenever(window, "pagehide", () => this.#leave(), true)
             this.#whenever(window, "pageshow", () => this.#here || this.#arrive())
             this.#whenever(document, "visibilitychange", () => this.#tellVisibility())
         }
@@ -191,9 +192,9 @@ export class Presence<S extends object> {
         this.#listeners.clear()
     }
 
-    #whenever(target: EventTarget, event: string, listener: () => void): void {
-        target.addEventListener(event, listener)
-        this.#ending.push(() => target.removeEventListener(event, listener))
+    #whenever(target: EventTarget, event: string, listener: () => void, isFirst = false): void {
+        target.addEventListener(event, listener, isFirst)
+        this.#ending.push(() => target.removeEventListener(event, listener, isFirst))
     }
 
     #arrive(): void {
@@ -272,7 +273,9 @@ export class Presence<S extends object> {
         if (message === undefined || !this.#here) return
         const tab = typeof message.tab === "string" ? message.tab.slice(0, 64) : undefined
         if (tab === this.#tab) return
-        const name = tab === undefined ? peerId : `${peerId}/${tab}`
+        // When another tab comes to run the engine, all tabs of the browser are called otherwise by the
+        // protocol, and are who they were.
+        const name = tab === undefined ? peerId : `/${tab}`
         if (message.type === "goodbye") return this.#forget(name, tab)
 
         const known = this.#peers.get(name)
@@ -286,7 +289,9 @@ export class Presence<S extends object> {
         }
         switch (message.type) {
             case "heartbeat":
-                if (known) {
+                if (known && known.peerId !== peerId) {
+                    learn(known.state)
+                } else if (known) {
                     known.lastSeenAt = Date.now()
                     known.expireMs = expireMs
                 } else if (tab !== undefined) {

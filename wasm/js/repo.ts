@@ -44,7 +44,10 @@ export interface RepoOptions {
     storage?: "indexeddb" | "memory" | FileOptions | Storage
     /** Tells several databases of one origin apart; `reconverge` by default. Tabs with the same name share one. */
     name?: string
-    /** This tab's name among peers, of 1 to 256 bytes. No two may have the same at a time. */
+    /**
+     * This tab's name among peers, of 1 to 256 bytes. No two may have the same at a time. All tabs of a
+     * browser go by the name of the one that runs the engine.
+     */
     peerId?: string
     /**
      * In whose name this tab edits: a name or an id of at most 256 bytes, which is in the document for
@@ -110,7 +113,7 @@ export function usePlatform(entry: Platform): void {
  * ```
  */
 export class Repo {
-    /** This tab's name among peers. */
+    /** This tab's name among peers, by which all tabs of the browser go while it runs the engine. */
     readonly peerId: string
     #events = new Emitter<RepoEvents>()
     #handles = new Map<string, { handle: DocHandle<unknown>; uses: number }>()
