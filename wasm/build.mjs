@@ -196,7 +196,7 @@ const { outputFiles } = await build({
     // What entries share is in one file, so that two of them in one app share one core.
     splitting: true,
     chunkNames: "shared-[hash]",
-    external: ["*.wasm", "node:*", "ws", "react", "svelte", "svelte/*", "vue", "@codemirror/*"],
+    external: ["reconverge", "*.wasm", "node:*", "ws", "react", "svelte", "svelte/*", "vue", "@codemirror/*"],
 })
 for (const { path, text } of outputFiles) {
     // What entries share does nothing by itself, and bundlers warn of imports that are for nothing.

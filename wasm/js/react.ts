@@ -29,7 +29,7 @@ import type { ChangeOptions, DocHandle } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
 import type { Place } from "./place.js"
 import { Presence, type PresenceChannel, type PresenceHandle, type PresencePeer } from "./presence.js"
-import type { Repo } from "./repo.js"
+import type { Repo, RepoOptions } from "./repo.js"
 import type { Connection, ConnectionStatus, Path, Selector, SyncStatus, Synchronous, TextPath, View } from "./types.js"
 
 /** Edits a document; all edits of `fn` are one change. */
@@ -55,9 +55,51 @@ const ERROR_MS = 1_000
 
 const RepoContext = createContext<Repo | undefined>(undefined)
 
-/** Gives the components below it a repo. */
-export function RepoProvider(props: { repo: Repo; children?: ReactNode }): ReactElement {
-    return createElement(RepoContext.Provider, { value: props.repo }, props.children)
+/** What goes with {@link RepoProvider}. */
+export interface RepoProviderProps extends RepoOptions {
+    /** A repo that is open, or will be; without, one is opened with the other options. */
+    readonly repo?: Repo | undefined
+    /** What is shown until the repo is open. */
+    readonly fallback?: ReactNode
+    /** What may use the repo. */
+    readonly children?: ReactNode
+}
+
+/**
+ * Gives the components below it a repo: `repo`, or one that it opens in the browser, with the options of
+ * {@link Repo.open}, as in `<RepoProvider relay="wss://example.org">`. That is shut down when it is
+ * unmounted, and another one opened when the options change, but for functions and storages. If it
+ * cannot be opened, this throws to the nearest error boundary.
+ */
+export function RepoProvider({ children, fallback, ...given }: RepoProviderProps): ReactNode {
+    const opened = useOpened("repo" in given ? undefined : given)
+    const value = given.repo ?? opened
+    return value ? createElement(RepoContext.Provider, { value }, children) : fallback
+}
+
+function useOpened(options: RepoOptions | undefined): Repo | undefined {
+    const [opened, set] = useState<{ repo?: Repo; error?: unknown }>({})
+    const latest = useRef(options)
+    latest.current = options
+    const key = options && JSON.stringify({ ...options, storage: typeof options.storage })
+    useEffect(() => {
+        if (key === undefined) return
+        let isOver = false
+        // By its name: only the app knows which of the package's entries that is.
+        const reconverge = import("reconverge" as string) as Promise<typeof import("./repo.js")>
+        const opening = reconverge.then(({ Repo }) => Repo.open(latest.current))
+        opening.then(
+            (repo) => isOver || set({ repo }),
+            (error: unknown) => isOver || set({ error }),
+        )
+        return () => {
+            isOver = true
+            set({})
+            opening.then((repo) => repo.shutdown()).catch(() => {})
+        }
+    }, [key])
+    if (opened.error !== undefined) throw opened.error
+    return opened.repo
 }
 
 /** The repo of the nearest {@link RepoProvider}. */

@@ -95,8 +95,9 @@ export function Component() {
     set({ color: "red" })
     return createElement(RepoProvider, { repo }, list.title)
 }
-// @ts-expect-error A provider has a repo.
-createElement(RepoProvider, {})
+createElement(RepoProvider, { relay: "wss://example.org", author: "ann", fallback: "one moment" })
+// @ts-expect-error A relay has a url.
+createElement(RepoProvider, { relay: 5 })
 
 // Svelte.
 same<Readable<List>>()(documentStore(handle))

@@ -1,28 +1,27 @@
 "use client"
 
-import { useEffect, useState } from "react"
-import { Repo } from "reconverge"
-import { RepoProvider, useDocument } from "reconverge/react"
+import { Suspense, useEffect, useState } from "react"
+import { RepoProvider, useDocument, useRepo } from "reconverge/react"
 
 export default function Page() {
-  const [opened, setOpened] = useState()
-  useEffect(() => {
-    open().then(setOpened, error => setOpened({ error: String(error) }))
-  }, [])
-  if (opened?.error) return <p id="error">{opened.error}</p>
-  return opened ? (
-    <RepoProvider repo={opened.repo}>
-      <Text url={opened.url} />
+  return (
+    <RepoProvider fallback={<p id="opening">opening</p>}>
+      <Suspense>
+        <Document />
+      </Suspense>
     </RepoProvider>
-  ) : null
+  )
 }
 
 /** The document that the page's address names, or a new one. */
-async function open() {
-  const repo = await Repo.open()
-  const url = location.hash.slice(1) || (await repo.create({ text: "made" })).url
-  history.replaceState(null, "", `#${url}`)
-  return { repo, url }
+function Document() {
+  const repo = useRepo()
+  const [url, setUrl] = useState(location.hash.slice(1))
+  useEffect(() => {
+    if (!url) repo.create({ text: "made" }).then(({ url }) => setUrl(url))
+    else history.replaceState(null, "", `#${url}`)
+  }, [repo, url])
+  return url ? <Text url={url} /> : null
 }
 
 function Text({ url }) {
