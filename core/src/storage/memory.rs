@@ -1,11 +1,10 @@
 //! A storage without a disk, for tests, and for relays and clients that need not remember.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use automerge::ChangeHash;
 use bytes::Bytes;
 
 use super::{
@@ -26,17 +25,24 @@ pub struct MemoryStorage {
 #[derive(Debug, Default)]
 struct Tables {
     documents: HashMap<DocumentId, DocumentKey>,
-    records: HashMap<DocumentKey, Record>,
-    rows: BTreeMap<(DocumentKey, u32), Row>,
-    blobs: HashMap<(DocumentKey, Blob), Bytes>,
-    acknowledged: BTreeMap<(DocumentKey, Arc<str>), Vec<ChangeHash>>,
-    refused: BTreeMap<(DocumentKey, Arc<str>), Refused>,
-    outbox: BTreeSet<DocumentId>,
-    relays: BTreeSet<Arc<str>>,
+    contents: HashMap<DocumentKey, Contents>,
+    outbox: HashSet<DocumentId>,
+    relays: Vec<Arc<str>>,
     /// Documents of which something was damaged where this memory was filled from.
     damaged: HashMap<DocumentId, DocumentKey>,
     /// The chunks of changes of those that began anew.
     aside: HashMap<DocumentId, Vec<Bytes>>,
+}
+
+/// What is kept at one key. Lists are in the order of what comes first in their entries.
+#[derive(Debug, Default)]
+struct Contents {
+    record: Option<Record>,
+    /// With the indexes of their last changes.
+    rows: Vec<(u32, Row)>,
+    blobs: HashMap<Blob, Bytes>,
+    acknowledged: Vec<Acknowledged>,
+    refused: Vec<(Arc<str>, Refused)>,
 }
 
 impl MemoryStorage {
@@ -82,23 +88,9 @@ impl Tables {
         self.outbox.remove(document);
         self.aside.remove(document);
         if let Some(damaged) = self.damaged.remove(document) {
-            self.remove_key(damaged);
+            self.contents.remove(&damaged);
         }
-        self.remove_key(key);
-    }
-
-    fn remove_key(&mut self, key: DocumentKey) {
-        self.remove_contents(key);
-        self.blobs.retain(|(of, _), _| *of != key);
-    }
-
-    fn remove_contents(&mut self, key: DocumentKey) {
-        self.records.remove(&key);
-        self.rows.retain(|(of, _), _| *of != key);
-        let stays = |blob: &Blob| matches!(blob, Blob::Quarantine(_));
-        self.blobs.retain(|(of, blob), _| *of != key || stays(blob));
-        self.acknowledged.retain(|(of, _), _| *of != key);
-        self.refused.retain(|(of, _), _| *of != key);
+        self.contents.remove(&key);
     }
 
     fn key_of(&self, document: &DocumentId) -> Option<DocumentKey> {
@@ -106,10 +98,32 @@ impl Tables {
         damaged.or_else(|| self.documents.get(document)).copied()
     }
 
+    fn at(&mut self, key: DocumentKey) -> &mut Contents {
+        self.contents.entry(key).or_default()
+    }
+
+    /// The rows at `key` whose last change has at least the index `from`.
+    fn rows(&self, key: DocumentKey, from: u32) -> &[(u32, Row)] {
+        let rows = self.contents.get(&key).map_or(&[][..], |at| &at.rows);
+        &rows[place(rows, &from).unwrap_or_else(|at| at)..]
+    }
+
     /// The chunks of changes that the rows at `key` have.
     fn chunks(&self, key: DocumentKey) -> impl Iterator<Item = Bytes> {
-        let rows = self.rows.range((key, 0)..=(key, u32::MAX));
-        rows.flat_map(|(_, row)| row.changes.iter().map(|change| change.bytes.clone()))
+        let changes = self.rows(key, 0).iter().flat_map(|(_, row)| &row.changes);
+        changes.map(|change| change.bytes.clone())
+    }
+}
+
+/// Where an entry is in a list that is in order, or where it would be.
+fn place<K: Ord, V>(list: &[(K, V)], key: &K) -> Result<usize, usize> {
+    list.binary_search_by(|(other, _)| other.cmp(key))
+}
+
+fn put<K: Ord, V>(list: &mut Vec<(K, V)>, key: K, value: V) {
+    match place(list, &key) {
+        Ok(at) => list[at].1 = value,
+        Err(at) => list.insert(at, (key, value)),
     }
 }
 
@@ -130,27 +144,26 @@ impl Storage for MemoryStorage {
         let Some(key) = tables.documents.get(document).copied() else {
             return Ok(None);
         };
-        let record = tables
-            .records
-            .get(&key)
-            .ok_or_else(|| damaged(document, "no record"))?;
-        let outline = tables
-            .blobs
-            .get(&(key, Blob::Outline(record.generation)))
-            .cloned();
-        let rows = tables.rows.range((key, record.folded)..=(key, u32::MAX));
-        let rows = rows.map(|(_, row)| row.clone()).collect();
+        let found = tables.contents.get(&key);
+        let Some((found, record)) = found.and_then(|found| Some((found, found.record.as_ref()?)))
+        else {
+            return Err(damaged(document, "no record"));
+        };
+        let rows = tables.rows(key, record.folded).iter();
         Ok(Some(Stored {
             key,
             record: record.clone(),
-            outline,
-            rows,
+            outline: found.blobs.get(&Blob::Outline(record.generation)).cloned(),
+            rows: rows.map(|(_, row)| row.clone()).collect(),
         }))
     }
 
     fn blob(&self, key: DocumentKey, blob: Blob) -> Result<Bytes, StorageError> {
-        let found = self.tables().blobs.get(&(key, blob)).cloned();
-        found.ok_or_else(|| damaged(key.0, "a blob is missing"))
+        let tables = self.tables();
+        let found = tables.contents.get(&key).and_then(|at| at.blobs.get(&blob));
+        found
+            .cloned()
+            .ok_or_else(|| damaged(key.0, "a blob is missing"))
     }
 
     fn changes(&self, key: DocumentKey, ranges: &[Range<u32>]) -> Result<Vec<Bytes>, StorageError> {
@@ -158,7 +171,7 @@ impl Storage for MemoryStorage {
         let mut found = Vec::new();
         let wanted: usize = ranges.iter().map(Range::len).sum();
         let from = ranges.first().map_or(0, |range| range.start);
-        for ((_, last), row) in tables.rows.range((key, from)..=(key, u32::MAX)) {
+        for (last, row) in tables.rows(key, from) {
             pick(row, *last, ranges, &mut found);
         }
         if found.len() == wanted {
@@ -181,47 +194,41 @@ impl Storage for MemoryStorage {
         bytes: usize,
     ) -> Result<Vec<(u32, Row)>, StorageError> {
         let mut found = 0;
-        let tables = self.tables();
-        let rows = tables.rows.range((key, from)..=(key, u32::MAX));
-        let enough = |(_, row): &(_, &Row)| {
+        let enough = |(_, row): &&(u32, Row)| {
             let before = found;
             found += row.bytes();
             before < bytes
         };
-        let rows = rows.take_while(enough);
-        Ok(rows.map(|((_, last), row)| (*last, row.clone())).collect())
+        let tables = self.tables();
+        let rows = tables.rows(key, from).iter().take_while(enough);
+        Ok(rows.cloned().collect())
     }
 
     fn acknowledged(&self, key: DocumentKey) -> Result<Vec<Acknowledged>, StorageError> {
         let tables = self.tables();
-        let from = tables.acknowledged.range((key, Arc::from(""))..);
-        let of_document = from.take_while(|((of, _), _)| *of == key);
-        Ok(of_document
-            .map(|((_, relay), heads)| (relay.clone(), heads.clone()))
-            .collect())
+        let found = tables.contents.get(&key);
+        Ok(found.map_or_else(Vec::new, |at| at.acknowledged.clone()))
     }
 
     fn refused(&self, key: DocumentKey) -> Result<Vec<(Arc<str>, Refused)>, StorageError> {
         let tables = self.tables();
-        let from = tables.refused.range((key, Arc::from(""))..);
-        let of_document = from.take_while(|((of, _), _)| *of == key);
-        Ok(of_document
-            .map(|((_, relay), refused)| (relay.clone(), refused.clone()))
-            .collect())
+        let found = tables.contents.get(&key);
+        Ok(found.map_or_else(Vec::new, |at| at.refused.clone()))
     }
 
     fn outbox(&self) -> Result<Vec<DocumentId>, StorageError> {
-        Ok(self.tables().outbox.iter().copied().collect())
+        let mut outbox: Vec<_> = self.tables().outbox.iter().copied().collect();
+        outbox.sort_unstable();
+        Ok(outbox)
     }
 
     fn name_relays(&self, relays: &[Arc<str>]) -> Result<(), StorageError> {
-        let relays: BTreeSet<_> = relays.iter().cloned().collect();
         let mut tables = self.tables();
-        if !relays.is_subset(&tables.relays) {
+        if !relays.iter().all(|relay| tables.relays.contains(relay)) {
             let all: Vec<_> = tables.documents.keys().copied().collect();
             tables.outbox.extend(all);
         }
-        tables.relays = relays;
+        tables.relays = relays.to_vec();
         Ok(())
     }
 
@@ -229,10 +236,11 @@ impl Storage for MemoryStorage {
         let tables = self.tables();
         let mut salvaged = Salvaged::default();
         if let Some(key) = tables.key_of(document) {
-            salvaged.space = tables.records.get(&key).map(|record| record.space.clone());
-            for ((of, blob), bytes) in &tables.blobs {
+            let found = tables.contents.get(&key);
+            let record = found.and_then(|at| at.record.as_ref());
+            salvaged.space = record.map(|record| record.space.clone());
+            for (blob, bytes) in found.into_iter().flat_map(|at| &at.blobs) {
                 match blob {
-                    _ if *of != key => {}
                     Blob::Snapshot(_) => salvaged.snapshot = Some(bytes.clone()),
                     Blob::Quarantine(_) => {
                         let lot = Quarantined::decode(bytes).unwrap_or_default();
@@ -261,38 +269,35 @@ impl Storage for MemoryStorage {
                 match write {
                     Write::Record(record) => {
                         tables.documents.insert(batch.document, key);
-                        tables.records.insert(key, record.clone());
+                        tables.at(key).record = Some(record.clone());
                     }
-                    Write::Row { last, row } => {
-                        tables.rows.insert((key, *last), row.clone());
-                    }
+                    Write::Row { last, row } => put(&mut tables.at(key).rows, *last, row.clone()),
                     Write::Blob(blob, bytes) => {
-                        tables.blobs.insert((key, *blob), bytes.clone());
+                        tables.at(key).blobs.insert(*blob, bytes.clone());
                     }
                     Write::RemoveBlob(blob) => {
-                        tables.blobs.remove(&(key, *blob));
+                        tables.at(key).blobs.remove(blob);
                     }
                     Write::RemoveRowsBelow(index) => {
-                        tables
-                            .rows
-                            .retain(|(of, last), _| *of != key || last >= index);
+                        tables.at(key).rows.retain(|(last, _)| last >= index);
                     }
                     Write::RemoveRowsFrom(index) => {
-                        tables
-                            .rows
-                            .retain(|(of, last), _| *of != key || last < index);
+                        tables.at(key).rows.retain(|(last, _)| last < index);
                     }
                     Write::Acknowledged { relay, heads } => {
-                        tables
-                            .acknowledged
-                            .insert((key, relay.clone()), heads.clone());
+                        put(
+                            &mut tables.at(key).acknowledged,
+                            relay.clone(),
+                            heads.clone(),
+                        );
                     }
                     Write::Refused { relay, refused } => {
-                        let place = (key, relay.clone());
-                        match refused {
-                            Some(refused) => tables.refused.insert(place, refused.clone()),
-                            None => tables.refused.remove(&place),
-                        };
+                        let all = &mut tables.at(key).refused;
+                        match (refused, place(all, relay)) {
+                            (Some(refused), _) => put(all, relay.clone(), refused.clone()),
+                            (None, Ok(at)) => drop(all.remove(at)),
+                            (None, Err(_)) => {}
+                        }
                     }
                     Write::Outbox(true) => {
                         tables.outbox.insert(batch.document);
@@ -303,14 +308,19 @@ impl Storage for MemoryStorage {
                     Write::RemoveDocument => tables.remove(&batch.document, key),
                     Write::RemoveContents => {
                         tables.outbox.remove(&batch.document);
-                        tables.remove_contents(key);
+                        let mut blobs = std::mem::take(&mut tables.at(key).blobs);
+                        blobs.retain(|blob, _| matches!(blob, Blob::Quarantine(_)));
+                        *tables.at(key) = Contents {
+                            blobs,
+                            ..Contents::default()
+                        };
                     }
                     Write::SetAside => {
                         if let Some(before) = tables.key_of(&batch.document) {
                             let chunks: Vec<_> = tables.chunks(before).collect();
                             let aside = tables.aside.entry(batch.document).or_default();
                             aside.extend(chunks);
-                            tables.remove_key(before);
+                            tables.contents.remove(&before);
                             tables.damaged.remove(&batch.document);
                         }
                     }
