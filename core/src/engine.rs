@@ -26,6 +26,7 @@
 mod backoff;
 mod check;
 mod document;
+mod due;
 mod frame;
 mod link;
 mod load;
@@ -35,7 +36,7 @@ mod release;
 mod tests;
 mod turn;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ pub use release::RELEASE_AFTER;
 
 use backoff::Random;
 use document::{Document, Greeted, OfRelay, Opened, Phase, REFUSAL_BYTES_MAX};
+use due::Due;
 use link::{Link, Relay, State};
 
 use crate::history::UNSOUND;
@@ -216,9 +218,7 @@ pub struct Engine {
     relays: Vec<Relay>,
     next_connection: u64,
     documents: HashMap<DocumentId, Document>,
-    /// Documents whose turn it is.
-    due: BTreeSet<DocumentId>,
-    timers: BTreeSet<(Duration, DocumentId)>,
+    due: Due,
     release_after: Duration,
     /// The outbox as it was stored at the start, and what of it is not read yet.
     outbox: HashSet<DocumentId>,
@@ -248,8 +248,7 @@ impl Engine {
             relays,
             next_connection: 0,
             documents: HashMap::new(),
-            due: BTreeSet::new(),
-            timers: BTreeSet::new(),
+            due: Due::default(),
             release_after: RELEASE_AFTER,
             outbox: HashSet::new(),
             outbox_waiting: VecDeque::new(),
@@ -314,7 +313,7 @@ impl Engine {
             if let Some(output) = self.outputs.pop_front() {
                 return output;
             }
-            let next = self.due.pop_first();
+            let next = self.due.pop(self.now);
             let Some(document) = next.or_else(|| self.pop_blocked()) else {
                 return Output::Idle {
                     wake_at: self.wake_at(),
@@ -329,25 +328,27 @@ impl Engine {
 
     /// A document that waited for room on a connection that has some.
     fn pop_blocked(&mut self) -> Option<DocumentId> {
-        let links = self.relays.iter_mut().filter_map(Relay::link_mut);
-        let mut with_room = links.filter(|link| link.has_room());
-        with_room.find_map(|link| link.blocked.pop_first())
+        for (at, relay) in self.relays.iter_mut().enumerate() {
+            if let Some(link) = relay.link_mut()
+                && link.has_room()
+                && let Some(id) = link.blocked.pop_front()
+            {
+                if let Some(document) = self.documents.get_mut(&id) {
+                    document.relays[at].blocked = false;
+                }
+                return Some(id);
+            }
+        }
+        None
     }
 
     fn wake_at(&self) -> Option<Duration> {
         let relays = self.relays.iter().filter_map(Relay::deadline);
-        let document = self.timers.first().map(|(at, _)| *at);
-        relays.chain(document).min()
+        relays.chain(self.due.next_at()).min()
     }
 
-    /// What is due by now.
+    /// What is due of relays by now.
     fn tick(&mut self) {
-        while let Some((at, document)) = self.timers.first().copied()
-            && at <= self.now
-        {
-            self.timers.pop_first();
-            self.due.insert(document);
-        }
         for at in 0..self.relays.len() {
             let relay = &mut self.relays[at];
             if relay.deadline().is_none_or(|deadline| deadline > self.now) {
@@ -900,7 +901,7 @@ impl Engine {
             answers_pings,
             in_flight: 0,
             reads: HashMap::new(),
-            blocked: BTreeSet::new(),
+            blocked: VecDeque::new(),
             presence: VecDeque::new(),
         }));
         for (document, found) in &mut self.documents {
@@ -936,6 +937,7 @@ impl Engine {
             of_relay.unavailable = false;
             of_relay.heard = false;
             of_relay.reset = false;
+            of_relay.blocked = false;
             if let Some(connection) = connection {
                 found.forget_messages(connection);
                 if let Some(opened) = &mut found.opened {

@@ -1,7 +1,7 @@
 //! One document of the engine: its replica, what is on its way to storage, and what each relay
 //! acknowledged.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,8 +96,8 @@ pub(super) struct Document {
     pub(super) wanted: bool,
     /// The application found or created it, and did not let go of it.
     pub(super) held: bool,
-    /// Since then nobody uses it, and nothing is to be done for it.
-    pub(super) idle_since: Option<Duration>,
+    /// Nobody uses it, and nothing is to be done for it; if that stays so, it leaves memory then.
+    pub(super) idle_until: Option<Duration>,
     /// It was released, and what is known of it is not read again with it.
     pub(super) was_released: bool,
     /// The application waits to hear whether it is there.
@@ -132,7 +132,7 @@ pub(super) struct Document {
     /// Reading it failed: it is tried again at this time.
     pub(super) graph_again_at: Option<Duration>,
     /// Refusals that may be of changes which are to be made again.
-    pub(super) refusals: BTreeSet<String>,
+    pub(super) refusals: Vec<String>,
     /// How often changes were made again since a relay had everything.
     pub(super) made_again: u32,
     pub(super) deleting: bool,
@@ -169,6 +169,8 @@ pub(super) struct OfRelay {
     pub(super) heard: bool,
     /// What it sent on this connection is not here any more: it is asked for it again.
     pub(super) reset: bool,
+    /// It is among those that wait for room on this connection.
+    pub(super) blocked: bool,
     /// What it does not take of ours. Relays say so once, so this outlives the connection and
     /// the run; it ends when the relay has everything after all.
     pub(super) refused: Option<Refused>,
@@ -215,7 +217,7 @@ impl Document {
             phase: Phase::Loading,
             wanted: false,
             held: false,
-            idle_since: None,
+            idle_until: None,
             was_released: false,
             asked: false,
             opened: None,
@@ -234,7 +236,7 @@ impl Document {
             fold_from_len: 0,
             needs_graph: false,
             graph_again_at: None,
-            refusals: BTreeSet::new(),
+            refusals: Vec::new(),
             made_again: 0,
             deleting: false,
             status: None,
@@ -312,8 +314,9 @@ impl Document {
     /// Keeps the words of a refusal until the turn that looks for changes to make again.
     pub(super) fn note_refusal(&mut self, reason: &str) {
         let fits = reason.len() <= REFUSAL_BYTES_MAX && self.refusals.len() < REFUSALS_MAX;
-        if fits && self.made_again < MADE_AGAIN_MAX {
-            self.refusals.insert(reason.to_owned());
+        let is_noted = self.refusals.iter().any(|noted| noted == reason);
+        if fits && !is_noted && self.made_again < MADE_AGAIN_MAX {
+            self.refusals.push(reason.to_owned());
         }
     }
 

@@ -1,9 +1,10 @@
 //! One relay: waiting for the next try, being connected to, or open.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::document::OfRelay;
 use crate::id::{ConnectionId, DocumentId, PeerId};
 use crate::session::ClientSession;
 
@@ -68,8 +69,8 @@ pub(super) struct Link {
     /// Frames that the shell has not sent yet, and how many of them read a document's storage.
     pub(super) in_flight: usize,
     pub(super) reads: HashMap<DocumentId, usize>,
-    /// Documents with news for which there was no room.
-    pub(super) blocked: BTreeSet<DocumentId>,
+    /// Documents with news for which there was no room; they know it.
+    pub(super) blocked: VecDeque<DocumentId>,
     pub(super) presence: VecDeque<Vec<u8>>,
 }
 
@@ -139,6 +140,15 @@ impl Relay {
 }
 
 impl Link {
+    /// Whether there is room for a frame of a document; else it waits.
+    pub(super) fn has_room_for(&mut self, id: DocumentId, of_relay: &mut OfRelay) -> bool {
+        let room = self.has_room();
+        if !room && !std::mem::replace(&mut of_relay.blocked, true) {
+            self.blocked.push_back(id);
+        }
+        room
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.in_flight < FRAMES_MAX
     }

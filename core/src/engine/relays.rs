@@ -62,7 +62,9 @@ impl Engine {
         if matches!(state, State::Waiting(_) | State::Refused(_)) {
             *state = State::Waiting(self.now);
             // It is not refused now.
-            self.due.extend(self.documents.keys());
+            for id in self.documents.keys() {
+                self.due.insert(*id);
+            }
             self.tick();
         }
     }

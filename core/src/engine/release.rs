@@ -72,17 +72,21 @@ impl Engine {
         let used = document.held || document.asked;
         let nowhere = document.is_nowhere();
         if !nowhere && (used || !everywhere || !self.is_still(id, document)) {
-            document.idle_since = None;
+            document.idle_until = None;
             return Released::Kept;
         }
-        let due = *document.idle_since.get_or_insert(self.now) + self.release_after;
+        let due = *document.idle_until.get_or_insert_with(|| {
+            let due = self.now + self.release_after;
+            self.due.insert_at(due, id);
+            due
+        });
         if due > self.now {
-            self.timers.insert((due, id));
-        } else if nowhere {
-            return Released::Forgotten;
-        } else {
-            self.put_away(document);
+            return Released::Kept;
         }
+        if nowhere {
+            return Released::Forgotten;
+        }
+        self.put_away(document);
         Released::Kept
     }
 
@@ -105,7 +109,7 @@ impl Engine {
         };
         document.phase = Phase::Released(opened.replica.heads());
         document.was_released = true;
-        document.idle_since = None;
+        document.idle_until = None;
         for (relay, of_relay) in self.relays.iter().zip(&mut document.relays) {
             // Every relay that is connected was heard.
             of_relay.heard = relay.link().is_some();
@@ -172,8 +176,7 @@ impl Engine {
             if of_relay.greeted != Greeted::No {
                 continue;
             }
-            if !link.has_room() {
-                link.blocked.insert(id);
+            if !link.has_room_for(id, of_relay) {
                 continue;
             }
             of_relay.greeted = Greeted::Heads;

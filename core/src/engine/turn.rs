@@ -67,7 +67,7 @@ impl Engine {
             Err(error) => {
                 let again_at = self.now + READ_AGAIN_AFTER;
                 document.phase = Phase::Unread(again_at, error);
-                self.timers.insert((again_at, id));
+                self.due.insert_at(again_at, id);
                 return;
             }
         };
@@ -157,7 +157,7 @@ impl Engine {
             Err(_) => {
                 let again_at = self.now + READ_AGAIN_AFTER;
                 document.graph_again_at = Some(again_at);
-                self.timers.insert((again_at, id));
+                self.due.insert_at(again_at, id);
                 return;
             }
         }
@@ -173,7 +173,7 @@ impl Engine {
             if let Some(storing) = &mut document.storing {
                 let again_at = self.now + STORE_AGAIN_AFTER;
                 storing.again_at = Some(again_at);
-                self.timers.insert((again_at, id));
+                self.due.insert_at(again_at, id);
             }
             self.outputs.push_back(Output::StoreFailed(id, error));
             return;
@@ -494,7 +494,7 @@ impl Engine {
         if document.acknowledgements_due.is_none() {
             let due = self.now + ACKNOWLEDGEMENT_DELAY;
             document.acknowledgements_due = Some(due);
-            self.timers.insert((due, id));
+            self.due.insert_at(due, id);
         }
     }
 
@@ -592,12 +592,11 @@ impl Engine {
                 if !(begin || offer || replica.has_news(connection)) {
                     break;
                 }
-                if !link.has_room() {
-                    #[cfg(feature = "planted")]
-                    if crate::planted::is(crate::planted::Bug::DropOnFullQueue) {
-                        break;
-                    }
-                    link.blocked.insert(id);
+                #[cfg(feature = "planted")]
+                if !link.has_room() && crate::planted::is(crate::planted::Bug::DropOnFullQueue) {
+                    break;
+                }
+                if !link.has_room_for(id, of_relay) {
                     break;
                 }
                 let sent = if begin || offer {
