@@ -32,7 +32,7 @@ mod refused;
 mod steps;
 mod stored;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -488,13 +488,17 @@ impl History {
         let Some(first) = wanted.iter().copied().min() else {
             return Ok(true);
         };
-        let mut ahead = BTreeSet::new();
+        let mut ahead = BinaryHeap::new();
         for head in heads {
             ahead.extend(self.known(head)?);
         }
-        while let Some(index) = ahead.pop_last()
+        while let Some(index) = ahead.pop()
             && index >= first
         {
+            // It is there once for each change that was made on top of it.
+            while ahead.peek() == Some(&index) {
+                ahead.pop();
+            }
             wanted.remove(&index);
             ahead.extend(self.graph.parents(index)?);
         }
