@@ -24,14 +24,20 @@ pub struct MemoryStorage {
 
 #[derive(Debug, Default)]
 struct Tables {
-    documents: HashMap<DocumentId, DocumentKey>,
+    documents: HashMap<DocumentId, Place>,
     contents: HashMap<DocumentKey, Contents>,
     outbox: HashSet<DocumentId>,
     relays: Vec<Arc<str>>,
-    /// Documents of which something was damaged where this memory was filled from.
-    damaged: HashMap<DocumentId, DocumentKey>,
-    /// The chunks of changes of those that began anew.
-    aside: HashMap<DocumentId, Vec<Bytes>>,
+}
+
+/// Where a document is.
+#[derive(Debug, Default)]
+struct Place {
+    key: Option<DocumentKey>,
+    /// Something was damaged where this memory was filled from, with the rest of it here.
+    damaged: Option<DocumentKey>,
+    /// The chunks of changes that it had before it began anew.
+    aside: Vec<Bytes>,
 }
 
 /// What is kept at one key. Lists are in the order of what comes first in their entries.
@@ -59,21 +65,17 @@ impl MemoryStorage {
     /// What was read into this memory at `key`, from elsewhere, is not all of the document: the rest
     /// is damaged there.
     pub fn mark_damaged(&self, document: DocumentId, key: DocumentKey) {
-        self.tables().damaged.insert(document, key);
+        self.tables().place(document).damaged = Some(key);
     }
 
     /// Removes all of a document.
     pub fn forget(&self, document: &DocumentId) {
-        let mut tables = self.tables();
-        if let Some(key) = tables.key_of(document) {
-            tables.remove(document, key);
-        }
+        self.tables().remove(document);
     }
 
     /// Adds chunks of changes to those that were set aside of a document.
     pub fn keep_aside(&self, document: DocumentId, chunks: Vec<Bytes>) {
-        let mut tables = self.tables();
-        tables.aside.entry(document).or_default().extend(chunks);
+        self.tables().place(document).aside.extend(chunks);
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -83,19 +85,21 @@ impl MemoryStorage {
 }
 
 impl Tables {
-    fn remove(&mut self, document: &DocumentId, key: DocumentKey) {
-        self.documents.remove(document);
+    fn remove(&mut self, document: &DocumentId) {
         self.outbox.remove(document);
-        self.aside.remove(document);
-        if let Some(damaged) = self.damaged.remove(document) {
-            self.contents.remove(&damaged);
+        let place = self.documents.remove(document).unwrap_or_default();
+        for key in [place.key, place.damaged].into_iter().flatten() {
+            self.contents.remove(&key);
         }
-        self.contents.remove(&key);
+    }
+
+    fn place(&mut self, document: DocumentId) -> &mut Place {
+        self.documents.entry(document).or_default()
     }
 
     fn key_of(&self, document: &DocumentId) -> Option<DocumentKey> {
-        let damaged = self.damaged.get(document);
-        damaged.or_else(|| self.documents.get(document)).copied()
+        let place = self.documents.get(document)?;
+        place.damaged.or(place.key)
     }
 
     fn at(&mut self, key: DocumentKey) -> &mut Contents {
@@ -105,7 +109,7 @@ impl Tables {
     /// The rows at `key` whose last change has at least the index `from`.
     fn rows(&self, key: DocumentKey, from: u32) -> &[(u32, Row)] {
         let rows = self.contents.get(&key).map_or(&[][..], |at| &at.rows);
-        &rows[place(rows, &from).unwrap_or_else(|at| at)..]
+        &rows[find(rows, &from).unwrap_or_else(|at| at)..]
     }
 
     /// The chunks of changes that the rows at `key` have.
@@ -116,12 +120,12 @@ impl Tables {
 }
 
 /// Where an entry is in a list that is in order, or where it would be.
-fn place<K: Ord, V>(list: &[(K, V)], key: &K) -> Result<usize, usize> {
+fn find<K: Ord, V>(list: &[(K, V)], key: &K) -> Result<usize, usize> {
     list.binary_search_by(|(other, _)| other.cmp(key))
 }
 
 fn put<K: Ord, V>(list: &mut Vec<(K, V)>, key: K, value: V) {
-    match place(list, &key) {
+    match find(list, &key) {
         Ok(at) => list[at].1 = value,
         Err(at) => list.insert(at, (key, value)),
     }
@@ -138,10 +142,11 @@ impl Storage for MemoryStorage {
 
     fn load(&self, document: &DocumentId) -> Result<Option<Stored>, StorageError> {
         let tables = self.tables();
-        if tables.damaged.contains_key(document) {
+        let place = tables.documents.get(document);
+        if place.is_some_and(|place| place.damaged.is_some()) {
             return Err(damaged(document, "a value of it"));
         }
-        let Some(key) = tables.documents.get(document).copied() else {
+        let Some(key) = place.and_then(|place| place.key) else {
             return Ok(None);
         };
         let found = tables.contents.get(&key);
@@ -225,8 +230,11 @@ impl Storage for MemoryStorage {
     fn name_relays(&self, relays: &[Arc<str>]) -> Result<(), StorageError> {
         let mut tables = self.tables();
         if !relays.iter().all(|relay| tables.relays.contains(relay)) {
-            let all: Vec<_> = tables.documents.keys().copied().collect();
-            tables.outbox.extend(all);
+            let Tables {
+                documents, outbox, ..
+            } = &mut *tables;
+            let stored = documents.iter().filter(|(_, place)| place.key.is_some());
+            outbox.extend(stored.map(|(document, _)| document));
         }
         tables.relays = relays.to_vec();
         Ok(())
@@ -251,14 +259,16 @@ impl Storage for MemoryStorage {
             }
             salvaged.changes.extend(tables.chunks(key));
         }
-        let aside = tables.aside.get(document).into_iter().flatten().cloned();
-        salvaged.changes.extend(aside);
+        if let Some(place) = tables.documents.get(document) {
+            salvaged.changes.extend_from_slice(&place.aside);
+        }
         Ok(salvaged)
     }
 
     fn aside(&self, document: &DocumentId) -> Result<Vec<Bytes>, StorageError> {
         let tables = self.tables();
-        Ok(tables.aside.get(document).cloned().unwrap_or_default())
+        let place = tables.documents.get(document);
+        Ok(place.map_or_else(Vec::new, |place| place.aside.clone()))
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
@@ -268,7 +278,7 @@ impl Storage for MemoryStorage {
             for write in &batch.writes {
                 match write {
                     Write::Record(record) => {
-                        tables.documents.insert(batch.document, key);
+                        tables.place(batch.document).key = Some(key);
                         tables.at(key).record = Some(record.clone());
                     }
                     Write::Row { last, row } => put(&mut tables.at(key).rows, *last, row.clone()),
@@ -293,7 +303,7 @@ impl Storage for MemoryStorage {
                     }
                     Write::Refused { relay, refused } => {
                         let all = &mut tables.at(key).refused;
-                        match (refused, place(all, relay)) {
+                        match (refused, find(all, relay)) {
                             (Some(refused), _) => put(all, relay.clone(), refused.clone()),
                             (None, Ok(at)) => drop(all.remove(at)),
                             (None, Err(_)) => {}
@@ -305,7 +315,7 @@ impl Storage for MemoryStorage {
                     Write::Outbox(false) => {
                         tables.outbox.remove(&batch.document);
                     }
-                    Write::RemoveDocument => tables.remove(&batch.document, key),
+                    Write::RemoveDocument => tables.remove(&batch.document),
                     Write::RemoveContents => {
                         tables.outbox.remove(&batch.document);
                         let mut blobs = std::mem::take(&mut tables.at(key).blobs);
@@ -318,10 +328,10 @@ impl Storage for MemoryStorage {
                     Write::SetAside => {
                         if let Some(before) = tables.key_of(&batch.document) {
                             let chunks: Vec<_> = tables.chunks(before).collect();
-                            let aside = tables.aside.entry(batch.document).or_default();
-                            aside.extend(chunks);
+                            let place = tables.place(batch.document);
+                            place.aside.extend(chunks);
+                            place.damaged = None;
                             tables.contents.remove(&before);
-                            tables.damaged.remove(&batch.document);
                         }
                     }
                 }
