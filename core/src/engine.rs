@@ -747,11 +747,10 @@ impl Engine {
         };
         link.in_flight = link.in_flight.saturating_sub(1);
         if let Some(document) = read
-            && let Some(reads) = link.reads.get_mut(&document)
+            && let Some(at) = link.reads.iter().position(|of| *of == document)
         {
-            *reads -= 1;
-            if *reads == 0 {
-                link.reads.remove(&document);
+            link.reads.swap_remove(at);
+            if !link.reads.contains(&document) {
                 // It may have waited to be folded.
                 self.due.insert(document);
             }
@@ -900,7 +899,7 @@ impl Engine {
             pinged: false,
             answers_pings,
             in_flight: 0,
-            reads: HashMap::new(),
+            reads: Vec::new(),
             blocked: VecDeque::new(),
             presence: VecDeque::new(),
         }));

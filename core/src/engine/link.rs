@@ -1,6 +1,6 @@
 //! One relay: waiting for the next try, being connected to, or open.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,9 +66,9 @@ pub(super) struct Link {
     pub(super) pinged: bool,
     /// It answers a ping that is a message.
     pub(super) answers_pings: bool,
-    /// Frames that the shell has not sent yet, and how many of them read a document's storage.
+    /// Frames that the shell has not sent yet, and of whose storage each of them reads that does.
     pub(super) in_flight: usize,
-    pub(super) reads: HashMap<DocumentId, usize>,
+    pub(super) reads: Vec<DocumentId>,
     /// Documents with news for which there was no room; they know it.
     pub(super) blocked: VecDeque<DocumentId>,
     pub(super) presence: VecDeque<Vec<u8>>,

@@ -149,7 +149,7 @@ impl Engine {
             named.is_some_and(|(_, all_known)| all_known)
                 && of_relay.covers(&heads)
                 && !replica.has_news(link.connection)
-                && !link.reads.contains_key(&id)
+                && !link.reads.contains(&id)
         })
     }
 

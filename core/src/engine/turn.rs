@@ -307,7 +307,7 @@ impl Engine {
 
     /// Whether something that is being sent is still to be read from storage.
     pub(super) fn is_being_read(&self, id: DocumentId) -> bool {
-        let is_read = |link: &Link| link.reads.contains_key(&id);
+        let is_read = |link: &Link| link.reads.contains(&id);
         self.relays.iter().filter_map(Relay::link).any(is_read)
     }
 
@@ -634,9 +634,7 @@ impl Engine {
                     pieces,
                 });
                 link.in_flight += 1;
-                if frame.reads().is_some() {
-                    *link.reads.entry(id).or_default() += 1;
-                }
+                link.reads.extend(frame.reads());
                 self.outputs.push_back(Output::Send(connection, frame));
             }
         }
