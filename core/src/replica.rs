@@ -439,24 +439,13 @@ impl Replica {
         options: ChangeOptions<'_>,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Edited<T, E> {
+        let (mut past, before) = self.past(options.at);
         let Contents::Built { document, .. } = &mut self.contents else {
             panic!("only what is built is edited");
         };
-        let before = document.get_heads();
-        let at = options.at.filter(|heads| !is_same(heads, &before));
-        // Not by `transaction_at`: in a text it may take a mark for a neighbour that was made later, and
-        // a change that refers to what is not in its past breaks whoever has not heard of that.
-        let mut past = at.map(|heads| {
-            let past = document.fork_at(heads);
-            let mut past = past.expect("who asks for the past knows these heads");
-            // Unlike any before: the heads are others after each change.
-            let name = before.first().map(|head| &head.0[..8]).unwrap_or_default();
-            let actor = ActorId::from([name, self.actor.to_bytes()].concat());
-            sign(&mut past, self.author.as_deref(), &actor);
-            past
-        });
+        let in_the_past = past.is_some();
         // An edit of the past notes what it changes there, and not what it changes now.
-        let log = PatchLog::new(self.patches.is_some() && past.is_none());
+        let log = PatchLog::new(self.patches.is_some() && !in_the_past);
         let edited = past.as_mut().unwrap_or(document);
         let mut transaction = edited
             .transaction_log_patches(log)
@@ -477,33 +466,65 @@ impl Replica {
         if let Some(message) = options.message {
             commit = commit.with_message(message);
         }
-        let (made, mut log) = transaction.commit_with(commit);
-        let made = match made.and_then(|hash| edited.get_change_by_hash(&hash)) {
-            None => None,
-            Some(change) => {
-                if let Err(limit) = self.history.has_room_for(&change) {
-                    if past.is_none() {
-                        let without = document.fork_at(&before);
-                        **document = without.expect("these were its heads just now");
-                        sign(document, self.author.as_deref(), &self.actor);
-                    }
-                    return Err(EditError::Limit(limit));
-                }
-                if past.is_some() {
-                    let applied = document.apply_changes([change.clone()]);
-                    applied.expect("all that it depends on is here");
-                }
-                self.own.push_back(contents::bytes_of(&change));
-                Some(change.hash())
-            }
+        let (made, log) = transaction.commit_with(commit);
+        let made = made.and_then(|hash| edited.get_change_by_hash(&hash));
+        let made = self.made(made, log, &before, in_the_past);
+        Ok((result, made.map_err(EditError::Limit)?))
+    }
+
+    /// The document as it was at these heads, if that is not now; and its heads now.
+    fn past(&self, at: Option<&[ChangeHash]>) -> (Option<Automerge>, Vec<ChangeHash>) {
+        let document = self.document().expect("only what is built is edited");
+        let before = document.get_heads();
+        let at = at.filter(|heads| !is_same(heads, &before));
+        // Not by `transaction_at`: in a text it may take a mark for a neighbour that was made later, and
+        // a change that refers to what is not in its past breaks whoever has not heard of that.
+        let past = at.map(|heads| {
+            let past = document.fork_at(heads);
+            let mut past = past.expect("who asks for the past knows these heads");
+            // Unlike any before: the heads are others after each change.
+            let name = before.first().map(|head| &head.0[..8]).unwrap_or_default();
+            let actor = ActorId::from([name, self.actor.to_bytes()].concat());
+            sign(&mut past, self.author.as_deref(), &actor);
+            past
+        });
+        (past, before)
+    }
+
+    /// Keeps the change that was made, if there was anything to change and it is within limits.
+    fn made(
+        &mut self,
+        made: Option<Change>,
+        mut log: PatchLog,
+        before: &[ChangeHash],
+        in_the_past: bool,
+    ) -> Result<Option<ChangeHash>, Refusal> {
+        let Contents::Built { document, .. } = &mut self.contents else {
+            return Ok(None);
         };
+        let hash = made.as_ref().map(Change::hash);
+        if let Some(change) = made {
+            if let Err(limit) = self.history.has_room_for(&change) {
+                if !in_the_past {
+                    let without = document.fork_at(before);
+                    **document = without.expect("these were its heads just now");
+                    sign(document, self.author.as_deref(), &self.actor);
+                }
+                return Err(limit);
+            }
+            self.own.push_back(contents::bytes_of(&change));
+            if in_the_past {
+                let applied = document.apply_changes(vec![change]);
+                applied.expect("all that it depends on is here");
+            }
+        }
         if let Some(patches) = &mut self.patches {
-            let noted = past.is_none().then(|| document.make_patches(&mut log));
+            let noted = (!in_the_past).then(|| document.make_patches(&mut log));
             let right = noted.filter(|noted| !difference::may_miscount(document, noted));
-            let all = || difference::between(document, &before, &document.get_heads());
+            let all = || difference::between(document, before, &document.get_heads());
             patches.list.extend(right.unwrap_or_else(all));
         }
-        Ok((result, made))
+        Ok(hash)
     }
 
     /// Takes in changes of another document, as if they were made here. They may be here already;
@@ -633,7 +654,7 @@ impl Replica {
         let Contents::Built { document, .. } = &mut replica.contents else {
             unreachable!("made so");
         };
-        let applied = contents::guard(|| document.apply_changes(after.iter().cloned()));
+        let applied = contents::guard(|| document.apply_changes(after.to_vec()));
         applied.map_err(ContentsError)?;
         replica.own = after.iter().map(contents::bytes_of).collect();
         let entered = replica.enter_own().is_ok();

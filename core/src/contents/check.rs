@@ -133,7 +133,7 @@ impl Check<'_> {
                 Some(bytes) => Automerge::load(bytes).map_err(|e| e.to_string())?,
                 None => Automerge::new(),
             };
-            let changes = changes.iter().map(|(_, change)| change.clone());
+            let changes: Vec<_> = changes.iter().map(|(_, change)| change.clone()).collect();
             document.apply_changes(changes).map_err(|e| e.to_string())?;
             let shown = self.read(&document)?;
             let graph = graph(&document);

@@ -312,7 +312,7 @@ pub(super) mod tests {
     fn apply(document: &mut Automerge, change: &Change) -> Vec<Patch> {
         let mut log = PatchLog::active();
         document
-            .apply_changes_log_patches([change.clone()], &mut log)
+            .apply_changes_log_patches(vec![change.clone()], &mut log)
             .unwrap();
         document.make_patches(&mut log)
     }
