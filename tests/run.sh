@@ -76,7 +76,14 @@ announce "build"
 cargo build --release --workspace --locked
 
 announce "documentation"
+kept=$(mktemp -d)
+cp -R docs/api "$kept"
 (cd wasm && npm run docs)
+if ! diff -r "$kept/api" docs/api; then
+    echo "docs/api was not what the sources say; it is now: commit it" >&2
+    exit 1
+fi
+rm -r "$kept"
 # The binary has the name of the core; its pages would take the place of the core's.
 RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --lib --no-deps --locked
 

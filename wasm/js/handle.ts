@@ -408,8 +408,8 @@ export class DocHandle<T> {
     }
 
     /** Whether there is something to take back, and to do again. The event `undoable` tells of changes. */
-    undoable({ in: place }: UndoOptions = {}): Undoable {
-        const within = this.#within(place)
+    undoable(options: UndoOptions = {}): Undoable {
+        const within = this.#within(options.in)
         const can = (direction: Direction): boolean => within !== null && this.#undos.can(direction, within)
         return { canUndo: can("back"), canRedo: can("again") }
     }

@@ -1,5 +1,3 @@
-"use client"
-
 /**
  * Documents in React, 18 and later. A component that uses a document suspends until it is found,
  * and throws to the nearest error boundary if it is not.
@@ -9,6 +7,8 @@
  *
  * @module reconverge/react
  */
+
+"use client"
 
 import {
     createContext,
