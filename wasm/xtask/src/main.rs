@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod deflate;
 mod glue;
 mod order;
 mod slim;
@@ -65,6 +66,7 @@ fn bind(module: &Path, folder: &Path, names: Names) -> Result<(), Box<dyn Error>
         .generate_output()?;
     slim::cut_panics(output.wasm_mut());
     slim::cut_debug(output.wasm_mut());
+    deflate::cut(output.wasm_mut());
     let renamed = glue::shorten_imports(output.wasm_mut());
     output.emit(folder)?;
     let script = folder.join("reconverge.js");

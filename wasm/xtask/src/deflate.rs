@@ -1,0 +1,215 @@
+//! What is there for forms of deflating that nobody asks for.
+//!
+//! Automerge deflates at the usual level, and without a frame around it that has a checksum. The
+//! library has functions for all levels and frames, which are chosen when it runs; so they are in the
+//! module, with tables that nothing compresses: 9 kB.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use walrus::ir::{Const, InstrLocId, Load, Store, Unreachable, Value, Visitor, dfs_in_order};
+use walrus::{ConstExpr, Data, DataKind, FunctionKind, Module};
+
+/// Those of other levels, and of checksums.
+const UNUSED: [&str; 8] = [
+    "::deflate_stored",
+    "::deflate_quick",
+    "::deflate_fast",
+    "::deflate_slow",
+    "::deflate_huff",
+    "::deflate_rle",
+    "::crc32_braid",
+    "::adler32",
+];
+
+/// As many tables of checksums as there may be.
+const TABLES_MAX: usize = 32;
+
+/// Cuts these functions down to a trap, so that it is noticed if somebody asks for them after all,
+/// and empties the tables of which they were the only users.
+pub(crate) fn cut(module: &mut Module) {
+    for function in module.funcs.iter_mut() {
+        let is_unused = function.name.as_deref().is_some_and(is_unused);
+        if let FunctionKind::Local(function) = &mut function.kind
+            && is_unused
+        {
+            let entry = function.entry_block();
+            function.block_mut(entry).instrs = vec![(Unreachable {}.into(), InstrLocId::default())];
+        }
+    }
+    walrus::passes::gc::run(module);
+    empty_tables(module);
+}
+
+fn is_unused(name: &str) -> bool {
+    let path = name.split_once("::<").map_or(name, |(path, _)| path);
+    path.starts_with("zlib_rs") && UNUSED.iter().any(|unused| path.ends_with(unused))
+}
+
+fn empty_tables(module: &mut Module) {
+    let tables = tables();
+    let named = named(module);
+    let all: Vec<_> = module.data.iter().map(Data::id).collect();
+    for data in all {
+        let data = module.data.get_mut(data);
+        let DataKind::Active {
+            offset: ConstExpr::Value(Value::I32(start)),
+            ..
+        } = data.kind
+        else {
+            continue;
+        };
+        let start = start as u32;
+        for table in &tables {
+            let mut from = 0;
+            while let Some(at) = find(&data.value[from..], table).map(|at| from + at) {
+                let place = start + at as u32;
+                from = at + table.len();
+                if !names(&named, place..place + table.len() as u32) {
+                    data.value[at..from].fill(0);
+                }
+            }
+        }
+    }
+}
+
+/// For CRC-32: what a byte comes to, with so many bytes behind it.
+fn tables() -> Vec<Vec<u8>> {
+    let step = |crc: u32, _| crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+    let first: Vec<u32> = (0..256).map(|byte| (0..8).fold(byte, step)).collect();
+    let behind = |table: &Vec<u32>| {
+        let next = table
+            .iter()
+            .map(|crc| crc >> 8 ^ first[(crc & 0xff) as usize]);
+        Some(next.collect())
+    };
+    let tables = std::iter::successors(Some(first.clone()), behind).take(TABLES_MAX);
+    tables
+        .map(|table| table.into_iter().flat_map(u32::to_le_bytes).collect())
+        .collect()
+}
+
+fn find(bytes: &[u8], table: &[u8]) -> Option<usize> {
+    bytes
+        .windows(table.len())
+        .position(|window| window == table)
+}
+
+/// All that may be the place of something: the constants of functions, and words in data.
+fn named(module: &Module) -> HashSet<u32> {
+    #[derive(Default)]
+    struct Named(HashSet<u32>);
+    impl Visitor<'_> for Named {
+        fn visit_const(&mut self, constant: &Const) {
+            if let Value::I32(number) = constant.value {
+                self.0.insert(number as u32);
+            }
+        }
+        fn visit_load(&mut self, load: &Load) {
+            self.0.extend(u32::try_from(load.arg.offset));
+        }
+        fn visit_store(&mut self, store: &Store) {
+            self.0.extend(u32::try_from(store.arg.offset));
+        }
+    }
+    let mut named = Named::default();
+    for (_, function) in module.funcs.iter_local() {
+        dfs_in_order(&mut named, function, function.entry_block());
+    }
+    let words = module
+        .data
+        .iter()
+        .flat_map(|data| data.value.chunks_exact(4));
+    let words = words.map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+    named.0.extend(words);
+    named.0
+}
+
+fn names(named: &HashSet<u32>, range: Range<u32>) -> bool {
+    range.into_iter().any(|place| named.contains(&place))
+}
+
+#[cfg(test)]
+mod tests {
+    use walrus::ir::{LoadKind, MemArg};
+    use walrus::{FunctionBuilder, ValType};
+
+    use super::*;
+
+    const PLACE: u32 = 0x10_0000;
+
+    /// A module with a table in its data, which a function of this name reads.
+    fn module(reader: &str) -> Module {
+        let mut module = Module::default();
+        let memory = module.memories.add_local(false, false, 32, None, None);
+        let offset = ConstExpr::Value(Value::I32(PLACE as i32 - 4));
+        let kind = DataKind::Active { memory, offset };
+        let text = [b"text".to_vec(), tables().swap_remove(3)].concat();
+        module.data.add(kind, text);
+        let mut builder = FunctionBuilder::new(&mut module.types, &[ValType::I32], &[ValType::I32]);
+        builder.name(reader.to_owned());
+        let byte = module.locals.add(ValType::I32);
+        let arg = MemArg {
+            align: 4,
+            offset: u64::from(PLACE),
+        };
+        let kind = LoadKind::I32 { atomic: false };
+        builder.func_body().local_get(byte).load(memory, kind, arg);
+        let reader = builder.finish(vec![byte], &mut module.funcs);
+        module.exports.add("reader", reader);
+        module
+    }
+
+    fn data(module: &Module) -> Vec<u8> {
+        module
+            .data
+            .iter()
+            .next()
+            .expect("it has some")
+            .value
+            .clone()
+    }
+
+    #[test]
+    fn tables_of_unused_functions_are_empty() {
+        let mut module = module("zlib_rs[1f]::crc32::braid::crc32_braid::<5: usize>");
+        cut(&mut module);
+        assert_eq!(data(&module), [&b"text"[..], &[0; 1024]].concat());
+        wasmparser::validate(&module.emit_wasm()).expect("the module is valid");
+    }
+
+    #[test]
+    fn a_table_that_somebody_else_reads_stays() {
+        let mut module = module("crc32fast[1f]::update");
+        let before = data(&module);
+        cut(&mut module);
+        assert_eq!(data(&module), before);
+    }
+
+    #[test]
+    fn tables_are_those_of_the_checksum() {
+        let tables = tables();
+        let mut crc = u32::MAX;
+        for byte in b"123456789" {
+            let at = 4 * (crc as u8 ^ byte) as usize;
+            let entry = tables[0][at..at + 4].try_into().expect("4 bytes");
+            crc = crc >> 8 ^ u32::from_le_bytes(entry);
+        }
+        assert_eq!(!crc, 0xcbf4_3926);
+        assert_eq!(tables[1][4..8], 0x191b_3141_u32.to_le_bytes());
+    }
+
+    #[test]
+    fn names_tell_what_is_unused() {
+        for (name, unused) in [
+            ("zlib_rs[1f]::deflate::algorithm::slow::deflate_slow", true),
+            ("zlib_rs::adler32::adler32", true),
+            ("zlib_rs::crc32::braid::crc32_braid::<5: usize>", true),
+            ("zlib_rs::deflate::algorithm::medium::deflate_medium", false),
+            ("zlib_rs::adler32::adler32_fold_copy", false),
+            ("other::adler32::adler32", false),
+        ] {
+            assert_eq!(is_unused(name), unused, "{name}");
+        }
+    }
+}
