@@ -238,12 +238,15 @@ test("what is kept is every kind of value", async () => {
   const doc = await repo.create(contents)
   doc.change(d => mark(d, ["text"], { start: 0, end: 4 }, "bold", true))
   const before = doc.doc()
+  const marks = await doc.marks(["text"])
+  assert.equal(marks.length, 1)
   doc.change(d => {
     for (const key of Object.keys(d)) delete d[key]
   })
   doc.change(d => (d.n = 1))
   for (let steps = 2; steps > 0; steps--) assert.equal(await doc.undo(), "all")
   assert.deepEqual(doc.doc(), before)
+  assert.deepEqual(await doc.marks(["text"]), marks)
   for (let steps = 2; steps > 0; steps--) assert.equal(await doc.redo(), "all")
   assert.deepEqual(doc.doc(), { n: 1 })
   for (let steps = 2; steps > 0; steps--) assert.equal(await doc.undo(), "all")

@@ -12,7 +12,7 @@
 //! A page keeps what takes its edits back (`bytes`), as the host in which they were made may be gone
 //! before it asks for that.
 //!
-//! Not taken back: marks of a text that was deleted.
+//! Not taken back: marks of a part of a text that was deleted, and how marks expand.
 
 mod bytes;
 
@@ -138,7 +138,7 @@ enum Content {
     Run(String),
     Map(Vec<(String, Saved)>),
     List(Vec<Saved>),
-    Text(Vec<Saved>),
+    Text(Vec<Saved>, Vec<Mark>),
 }
 
 impl Record {
@@ -543,7 +543,7 @@ impl<'a> Taking<'a> {
             Content::Scalar(_) | Content::Run(_) => None,
             Content::Map(_) => Some(ObjType::Map),
             Content::List(_) => Some(ObjType::List),
-            Content::Text(_) => Some(ObjType::Text),
+            Content::Text(..) => Some(ObjType::Text),
         };
         let made = match (kind, &saved.content, &prop) {
             (None, Content::Run(text), Prop::Seq(at)) => {
@@ -579,11 +579,16 @@ impl<'a> Taking<'a> {
                     self.write(document, &made, Prop::Map(key.clone()), value, false)?;
                 }
             }
-            Content::List(elements) | Content::Text(elements) => {
+            Content::List(elements) | Content::Text(elements, _) => {
                 let mut at = 0;
                 for element in elements {
                     self.write(document, &made, at.into(), element, true)?;
                     at += element.units(document, &made, at);
+                }
+                if let Content::Text(_, marks) = &saved.content {
+                    for mark in marks {
+                        document.mark(&made, mark.clone(), ExpandMark::None)?;
+                    }
                 }
             }
         }
@@ -620,7 +625,8 @@ fn save(document: &Transaction<'_>, object: &ObjId, prop: Prop) -> Option<Saved>
             Content::List(save_range(document, &id, 0..document.length(&id)))
         }
         Value::Object(ObjType::Text) => {
-            Content::Text(save_range(document, &id, 0..document.length(&id)))
+            let elements = save_range(document, &id, 0..document.length(&id));
+            Content::Text(elements, document.marks(&id).unwrap_or_default())
         }
     };
     Some(Saved { id, content })

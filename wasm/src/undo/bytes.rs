@@ -3,6 +3,7 @@
 //!
 //! All is made of numbers, in LEB128, and of byte strings, behind their lengths.
 
+use automerge::marks::Mark;
 use automerge::{ObjId, ScalarValue};
 use reconverge::history::leb::{Reader, push_unsigned};
 
@@ -166,9 +167,16 @@ impl Out {
                 self.number(11);
                 self.saved(elements);
             }
-            Content::Text(elements) => {
+            Content::Text(elements, marks) => {
                 self.number(12);
                 self.saved(elements);
+                self.number(marks.len() as u64);
+                for mark in marks {
+                    self.number(mark.start as u64);
+                    self.number(mark.end as u64);
+                    self.bytes(mark.name.as_bytes());
+                    self.scalar(&mark.value);
+                }
             }
             Content::Run(text) => self.long(13, text.as_bytes()),
         }
@@ -304,7 +312,17 @@ impl<'a> In<'a> {
                 Content::Map(entries)
             }
             11 => Content::List(self.saved()?),
-            12 => Content::Text(self.saved()?),
+            12 => {
+                let elements = self.saved()?;
+                let mut marks = Vec::new();
+                for _ in 0..self.count()? {
+                    let (start, end) = (self.count()?, self.count()?);
+                    let name = self.text()?.to_owned();
+                    let kind = self.number()?;
+                    marks.push(Mark::new(name, self.scalar(kind)?, start, end));
+                }
+                Content::Text(elements, marks)
+            }
             13 => Content::Run(self.text()?.to_owned()),
             kind => Content::Scalar(self.scalar(kind)?),
         })
