@@ -212,6 +212,13 @@ export function snapshot<T>(value: T): Draft<T> {
     return copied(value) as Draft<T>
 }
 
+/** What a map has, if it is a draft, without drafts of it. */
+export function entriesOf(draft: object): ReadonlyMap<string, Entry> | undefined {
+    const { edit, node } = contextIn(draft) ?? {}
+    edit?.checkOpen()
+    return node?.kind === "map" ? node.entries : undefined
+}
+
 /** Puts all that an object has into a draft. */
 export function fill(draft: object, from: object): void {
     const fixed = fixedIn(from)
