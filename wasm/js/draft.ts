@@ -5,7 +5,7 @@
 
 import { Counter, isCounter, isImmutableString, ImmutableString } from "./counter.js"
 import { diff, snap } from "./diff.js"
-import { isBytes, isDate, isPlain } from "./kinds.js"
+import { isBytes, isDate, isPlain, isStorable } from "./kinds.js"
 import type { NewValue, ObjectId, Operation } from "./operations.js"
 import {
     child,
@@ -674,7 +674,7 @@ class Edit {
                 // Automerge does not know -0.
                 return value + 0
             case "bigint":
-                if (BigInt.asIntN(64, value) !== value) throw refusal(value, at, "an integer has at most 64 bits")
+                if (!isStorable(value)) throw refusal(value, at, "an integer has at most 64 bits")
                 // As it will be read.
                 return Number.isSafeInteger(Number(value)) ? Number(value) : value
             case "undefined":
