@@ -284,8 +284,9 @@ export class Repo {
      * Finds a document by its url: here, or else at the relays. Waits until what some relay has of
      * it is here.
      *
-     * @throws RepoError with code `unavailable` when no relay that can be reached has it, unless it is
-     * to `wait` until it appears. The signal's reason when it is aborted.
+     * @throws RepoError with code `unavailable` when no relay that can be reached has it, or none can be
+     * reached, which the message tells, and `isConnected`; unless it is to `wait` until it appears. The
+     * signal's reason when it is aborted.
      */
     async find<T = unknown>(url: string, options: FindOptions = {}): Promise<DocHandle<T>> {
         const { wait, signal } = options
@@ -293,10 +294,16 @@ export class Repo {
             try {
                 return await this.#find<T>(url, signal)
             } catch (error) {
-                if (!wait || (error as RepoError).code !== "unavailable") throw error
+                if ((error as RepoError).code !== "unavailable") throw error
+                if (!wait) throw new RepoError("unavailable", `${url} is not here, and ${this.#whyNowhere()}`)
             }
             await this.#pause(ms, signal)
         }
+    }
+
+    #whyNowhere(): string {
+        if (this.isConnected) return "no relay that is connected has it"
+        return this.connections.length > 0 ? "no relay can be reached" : "there is no relay"
     }
 
     /** Until a relay is connected, or so long. */
