@@ -138,7 +138,31 @@ test("changes of one author within a time are told as one", async () => {
   assert.deepEqual(groups.flatMap(({ changes }) => changes), all)
   assert.equal(groups.length, 2)
   assert.deepEqual(groups.map(({ isOwn }) => isOwn), [true, false])
-  assert.equal((await doc.history({ group: -1 })).length, all.length)
+  for (const group of [-1, NaN, "5", null]) await assert.rejects(doc.history({ group }), RangeError)
+})
+
+test("who edits at the same time as somebody else has one group, too", async () => {
+  const { ann, bob, merge } = await two({ text: "" })
+  for (let i = 0; i < 5; i++) {
+    for (const doc of [ann, bob]) doc.change(draft => splice(draft, ["text"], 0, 0, "x"))
+    await merge()
+  }
+  const groups = await ann.history({ group: 3600 })
+  assert.deepEqual(groups.map(({ changes }) => changes.length).sort(), [5, 6])
+  for (const { changes } of groups) assert.equal(new Set(changes.map(({ actor }) => actor)).size, 1)
+})
+
+test("a path that is none, or leads to something else, is told so", async () => {
+  const { ann } = await two({ map: {}, list: ["a"], text: "" })
+  await assert.rejects(ann.conflicts(["list", -1]), RangeError)
+  await assert.rejects(ann.cursor(["map"], 0), RangeError)
+  await assert.rejects(ann.position(["map"], "x"), RangeError)
+  for (const path of ["text", undefined, 0]) {
+    if (path !== undefined) await assert.rejects(ann.history({ path }), /TypeError: a path is a list/)
+    await assert.rejects(ann.conflicts(path), /TypeError: a path is a list/)
+    await assert.rejects(ann.restore(path, []), /TypeError: a path is a list/)
+    assert.throws(() => ann.place(path), /TypeError: a path is a list/)
+  }
 })
 
 test("a part is put back: what stays is edited, what was deleted is made again", async () => {
@@ -351,7 +375,7 @@ test("a cursor is of one text or list, whoever says what", async () => {
       if (n === m) assert.equal(await doc.position(path, cursor), 1)
       else await assert.rejects(doc.position(path, cursor), { code: "failed", message: /is no cursor of this/ })
     }
-    await assert.rejects(doc.position(["map"], cursor), { code: "failed" })
+    await assert.rejects(doc.position(["map"], cursor), { name: "RangeError" })
   }
   for (const cursor of ["", "-", "é", "1", "@", `0@${actor}`, `999@${actor}`, `1@${actor}`, `${2 ** 64}@${actor}`, `${2 ** 40}@${actor}`, `-3@${"00".repeat(16)}`, "2@xyz"]) {
     await assert.rejects(doc.position(["other"], cursor), { code: "failed" }, cursor)

@@ -3,6 +3,8 @@
 
 import assert from "node:assert/strict"
 import { until } from "../interop/lib/wait.js"
+import { decode, encode } from "cbor-x"
+import { WebSocket, WebSocketServer } from "ws"
 import { becomes, create, find, open, synced } from "./lib/doc.js"
 import { Gate } from "./lib/gate.js"
 import { story } from "./lib/world.js"
@@ -193,6 +195,19 @@ story("a function that fails is told of, and asked again; one that never answers
   assert.equal(await asked(third), 1)
 })
 
+story("a function that never answered once is asked again", async world => {
+  const { gates: [gate], tab } = await setting(world, ["good"])
+  const pages = [await tab(), await world.plain(await world.site())]
+  for (const page of pages) await openWith(page, "n => n === 1 ? new Promise(() => {}) : 'good'", { relay: gate.url })
+  await pages[1].evaluate(() => {
+    repo.goOffline()
+    repo.goOnline()
+  })
+  await becomesConnected([pages[1]], [gate])
+  await until("the other to be asked again", async () => (await asked(pages[0])) > 1, { ms: 40_000 })
+  await becomesConnected([pages[0]], [gate])
+})
+
 story("the next host connects what the tabs want that are left, and asks their functions", async world => {
   world.expect(/the page crashed/)
   const { gates: [near, far, third], tab } = await setting(world, undefined, ["1", "2", "3"], undefined)
@@ -245,11 +260,14 @@ story("offline is so for all tabs, whichever said it, and whichever is the host"
   await first.evaluate(() => repo.goOffline())
   await becomesConnected([second], [near, "offline"])
   await open(third, { relay: far.url })
+  const isOffline = page => until("offline by wish", () => page.evaluate(() => repo.isOffline))
+  for (const page of [first, second, third]) await isOffline(page)
   await first.close()
   await until("the next host", () => third.evaluate(() => repo.flush().then(() => true)))
   assert.equal(near.inside + far.inside, 0)
   await second.evaluate(() => repo.goOnline())
   await becomesConnected([second, third], [far])
+  for (const page of [second, third]) assert.equal(await page.evaluate(() => repo.isOffline), false)
 })
 
 story("a tab with its documents in memory has its own relay and token", async world => {
@@ -273,6 +291,82 @@ story("in Node.js a function gives the token of each connection", async world =>
   gate.cut()
   await until("another connection", () => gate.shown.length === 2 && repo.connections[0].state === "connected")
 })
+
+/** Says no in its own way to all but who has the token "good", whom it lets through to the relay. */
+async function refuser(world, refuse) {
+  const relay = await world.relay()
+  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, verifyClient: refuse.verify })
+  server.on("connection", (near, { url }) => {
+    near.on("error", () => {})
+    if (new URL(url, "http://gate").searchParams.get("token") !== "good") return refuse.admit(near)
+    const far = new WebSocket(relay.url)
+    const unsent = []
+    const pass = bytes => far.send(bytes)
+    near.on("message", bytes => (far.readyState === WebSocket.OPEN ? pass(bytes) : unsent.push(bytes)))
+    far.on("open", () => unsent.forEach(pass))
+    far.on("message", bytes => near.send(bytes))
+    far.on("error", () => {})
+    near.on("close", () => far.terminate())
+  })
+  await new Promise(resolve => server.once("listening", resolve))
+  world.adopt({
+    dispose: () => {
+      for (const client of server.clients) client.terminate()
+      return new Promise(resolve => server.close(resolve))
+    },
+  })
+  return `ws://127.0.0.1:${server.address().port}`
+}
+
+const closing = code => ({ admit: socket => socket.close(code, "sign in again") })
+const REFUSALS = {
+  "HTTP 401": { verify: ({ req }, answer) => answer(/good/.test(req.url), 401), reason: /\(HTTP 401\)/, isForNode: true },
+  "an error instead of letting in": {
+    admit: socket =>
+      socket.once("message", join => {
+        const { senderId: targetId } = decode(join)
+        socket.send(encode({ type: "error", senderId: "gate", targetId, message: "sign in again" }))
+      }),
+    reason: /^sign in again$/,
+  },
+  "code 4401, much later": {
+    admit: socket =>
+      socket.once("message", join => {
+        const { senderId: targetId } = decode(join)
+        const peer = { type: "peer", senderId: "gate", targetId, peerMetadata: {}, selectedProtocolVersion: "1" }
+        socket.send(encode(peer), () => socket.close(4401, "sign in again"))
+      }),
+    reason: /\(4401\): sign in again$/,
+  },
+}
+for (const code of [1008, 3000, 3003, 4401, 4403]) {
+  REFUSALS[`code ${code}`] = { ...closing(code), reason: new RegExp(`\\(${code}\\): sign in again$`) }
+}
+
+for (const [how, refuse] of Object.entries(REFUSALS)) {
+  story(`who is refused by ${how} is told so, and comes with another token`, async world => {
+    const url = await refuser(world, refuse)
+    const start = async ({ Repo }, relay) => {
+      globalThis.seen = []
+      globalThis.may = false
+      globalThis.repo = await Repo.open({ relay, token: () => (may ? "good" : "bad") })
+      repo.on("connection", ({ state, reason }) => seen.push([state, reason]))
+      globalThis.doc = await repo.create({})
+    }
+    const page = refuse.isForNode ? undefined : await world.plain(await world.site())
+    const run = (action, ...args) => (page ? page.evaluate(action, ...args) : action(...args))
+    if (page) await page.evaluate(([start, url]) => eval(start)(reconverge, url), [String(start), url])
+    else await start(await import(PACKAGE), url)
+    if (!page) world.adopt({ dispose: () => repo.shutdown() })
+    const refused = () => run(() => seen.filter(([state]) => state === "refused"))
+    await until("the refusal", async () => (await refused()).length > 0, { seen: () => run(() => seen) })
+    for (const [, reason] of await refused()) assert.match(reason, refuse.reason)
+    await until("a refused document", () => run(() => doc.status.state === "refused" || doc.status.reason))
+    await run(() => void (globalThis.may = true))
+    await until("the connection", () => run(() => repo.connections[0].state === "connected"))
+    await run(() => doc.whenSynced())
+  })
+}
 
 for (const options of [{ token: 1 }, { token: null }]) {
   story(`${JSON.stringify(options)} is refused`, async world => {

@@ -220,14 +220,13 @@ story("a document that nobody has is unavailable", async world => {
   const relay = await world.relay()
   const page = await world.plain(await world.site())
   await open(page, { relay: relay.url })
-  const code = await page.evaluate(async () => {
-    try {
-      await repo.find("automerge:2akvofn6L1o4RMUEMQi7qzwRjKWZ")
-    } catch (error) {
-      return error.code
-    }
+  const find = () => page.evaluate(() => {
+    const url = "automerge:2akvofn6L1o4RMUEMQi7qzwRjKWZ"
+    return repo.find(url).then(String, ({ code, message }) => [code, message.replace(url, "URL")])
   })
-  assert.equal(code, "unavailable")
+  assert.deepEqual(await find(), ["unavailable", "URL is not here, and no relay that is connected has it"])
+  await page.evaluate(() => repo.goOffline())
+  assert.deepEqual(await find(), ["unavailable", "URL is not here, and no relay can be reached"])
 })
 
 story("an edit that the page made while it was not told of others' is kept, and so are theirs", async world => {

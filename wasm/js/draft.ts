@@ -5,7 +5,7 @@
 
 import { Counter, isCounter, isImmutableString, ImmutableString } from "./counter.js"
 import { diff, snap } from "./diff.js"
-import { isBytes, isDate, isPlain } from "./kinds.js"
+import { isBytes, isDate, isPlain, isStorable } from "./kinds.js"
 import type { NewValue, ObjectId, Operation } from "./operations.js"
 import {
     child,
@@ -210,6 +210,13 @@ export function deleteAt(list: readonly unknown[], index: number, count = 1): vo
  */
 export function snapshot<T>(value: T): Draft<T> {
     return copied(value) as Draft<T>
+}
+
+/** What a map has, if it is a draft, without drafts of it. */
+export function entriesOf(draft: object): ReadonlyMap<string, Entry> | undefined {
+    const { edit, node } = contextIn(draft) ?? {}
+    edit?.checkOpen()
+    return node?.kind === "map" ? node.entries : undefined
 }
 
 /** Puts all that an object has into a draft. */
@@ -667,7 +674,7 @@ class Edit {
                 // Automerge does not know -0.
                 return value + 0
             case "bigint":
-                if (BigInt.asIntN(64, value) !== value) throw refusal(value, at, "an integer has at most 64 bits")
+                if (!isStorable(value)) throw refusal(value, at, "an integer has at most 64 bits")
                 // As it will be read.
                 return Number.isSafeInteger(Number(value)) ? Number(value) : value
             case "undefined":

@@ -268,7 +268,10 @@ export class DocHandle<T> {
 
     /**
      * What {@link history} lists otherwise, in groups: changes of one author that follow each other within
-     * so many seconds. Where no author is named, the actor is taken for one.
+     * so many seconds, whatever others do meanwhile; in the order in which they begin. Where no author is
+     * named, the actor is taken for one.
+     *
+     * @throws RangeError if `group` is no number from 0 on.
      */
     async history(options: HistoryOptions & { group: number }): Promise<ChangeGroup[]>
     /**
@@ -281,6 +284,8 @@ export class DocHandle<T> {
     async history(options?: HistoryOptions): Promise<ChangeInfo[]>
     async history(options: HistoryOptions & { group?: number } = {}): Promise<ChangeInfo[] | ChangeGroup[]> {
         const { path = [], signal, group } = options
+        if (group !== undefined && !(typeof group === "number" && group >= 0))
+            throw new RangeError("a group is a number of seconds")
         const changes = await this.#owner.link.call("history", [this.documentId, this.#object(path)], { signal })
         return group === undefined ? changes : grouped(changes, group)
     }
@@ -303,10 +308,11 @@ export class DocHandle<T> {
      * @throws RangeError if there is no map or list that the last part of the path could be in.
      */
     async conflicts(path: Path): Promise<Record<string, unknown> | undefined> {
+        const prop = listed(path).at(-1)
         const parent = this.#tree.at(path.slice(0, -1))
-        const prop = path.at(-1)
         const kind = isNode(parent) && parent.kind
-        if (!isNode(parent) || prop === undefined || kind !== (typeof prop === "string" ? "map" : "list")) {
+        const fits = typeof prop === "string" ? kind === "map" : kind === "list" && (prop ?? -1) >= 0
+        if (!isNode(parent) || prop === undefined || !fits) {
             throw new RangeError(`there is nothing ${where(path)}`)
         }
         return this.#owner.link.call("conflicts", [this.documentId, parent.id, prop])
@@ -324,7 +330,7 @@ export class DocHandle<T> {
     async restore(path: Path | Place, heads: Heads, options: ChangeOptions = {}): Promise<void> {
         const { undo, ...rest } = noteOf(options)
         const note = this.#note(rest, undo)
-        const node = path instanceof Place ? path.node() : this.#tree.at(path)
+        const node = path instanceof Place ? path.node() : this.#tree.at(listed(path))
         const key = path instanceof Place ? undefined : path.at(-1)
         const around = isNode(node) ? node.parent : this.#tree.at((path as Path).slice(0, -1))
         const map = isNode(around) && around.kind === "map" ? around.id : undefined
@@ -467,7 +473,7 @@ export class DocHandle<T> {
      * editors and inputs take one, and so do the methods below.
      */
     place(path: Path): Place {
-        return new Place(() => this.#tree, path)
+        return new Place(() => this.#tree, listed(path))
     }
 
     /**
@@ -496,7 +502,7 @@ export class DocHandle<T> {
      */
     async position(path: Path | Place, cursor: Cursor): Promise<number> {
         if (typeof cursor !== "string") throw new RepoError("failed", "a cursor is a string, as cursor() gives it")
-        return this.#owner.link.call("position", [this.documentId, this.#object(path), cursor])
+        return this.#owner.link.call("position", [this.documentId, this.#sequence(path), cursor])
     }
 
     /**
@@ -721,10 +727,22 @@ export class DocHandle<T> {
     }
 
     #object(path: Path | Place): string {
-        const node = path instanceof Place ? path.node() : this.#tree.at(path)
+        const node = path instanceof Place ? path.node() : this.#tree.at(listed(path))
         if (!isNode(node)) throw new RangeError(`there is no text or list ${where(path)}`)
         return node.id
     }
+
+    /** Of a text or list. */
+    #sequence(path: Path | Place): string {
+        const id = this.#object(path)
+        if (this.#tree.node(id)?.kind === "map") throw new RangeError(`there is no text or list ${where(path)}`)
+        return id
+    }
+}
+
+function listed(path: Path): Path {
+    if (!Array.isArray(path)) throw new TypeError("a path is a list of keys and indexes, or a place")
+    return path
 }
 
 function checked(heads: Heads): Heads {
@@ -753,16 +771,20 @@ function noteOf(options: ChangeOptions | undefined): ChangeOptions {
 
 function grouped(changes: readonly ChangeInfo[], seconds: number): ChangeGroup[] {
     const groups: { author?: string; isOwn: boolean; time: number; changes: ChangeInfo[] }[] = []
+    // Others' changes may lie between: people who edit at the same time have a group each.
+    const last = new Map<string, (typeof groups)[number]>()
     for (const change of changes) {
         const { author, actor, isOwn, time } = change
-        const last = groups.at(-1)
-        const is = last && (author === undefined ? actor === last.changes[0]!.actor : author === last.author)
-        if (is && Math.abs(time - last.time) <= seconds) {
-            last.time = time
-            last.isOwn = isOwn
-            last.changes.push(change)
+        const who = author === undefined ? actor : `by ${author}`
+        const group = last.get(who)
+        if (group && Math.abs(time - group.time) <= seconds) {
+            group.time = time
+            group.isOwn = isOwn
+            group.changes.push(change)
         } else {
-            groups.push({ ...(author !== undefined && { author }), isOwn, time, changes: [change] })
+            const next = { ...(author !== undefined && { author }), isOwn, time, changes: [change] }
+            last.set(who, next)
+            groups.push(next)
         }
     }
     return groups

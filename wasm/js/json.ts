@@ -18,18 +18,24 @@
  */
 
 import { Counter, ImmutableString, isCounter, isImmutableString } from "./counter.js"
-import { isBytes, isDate, isPlain } from "./kinds.js"
+import { isBytes, isDate, isPlain, isStorable } from "./kinds.js"
 import { fixedIn } from "./tree.js"
 
 /** What JSON can say. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json }
 
 /**
- * What a document shows, or a part of it, as JSON can say it.
+ * What a document shows, or a part of it, as JSON can say it. In a change, give it what the document
+ * shows, not the draft, whose fixed strings look like texts.
  *
- * @throws TypeError for what no document holds.
+ * @throws TypeError for what no document holds, and for a date that is beyond those of JavaScript, which
+ * other programs may have stored; with its path.
  */
 export function toJSON(shown: unknown): Json {
+    return said(shown, "")
+}
+
+function said(shown: unknown, path: string): Json {
     switch (typeof shown) {
         case "string":
         case "boolean":
@@ -40,21 +46,25 @@ export function toJSON(shown: unknown): Json {
             return { $int: String(shown) }
     }
     if (shown === null) return null
+    const at = path && ` at ${path}`
     if (typeof shown === "object") {
-        if (isDate(shown)) return { $date: shown.toISOString() }
+        if (isDate(shown)) {
+            if (Number.isNaN(shown.getTime())) throw new TypeError(`JSON cannot say the date${at}: it is out of range`)
+            return { $date: shown.toISOString() }
+        }
         if (isBytes(shown)) return { $bytes: base64(shown) }
         if (isCounter(shown)) return { $counter: shown.value }
         if (isImmutableString(shown)) return { $fixed: shown.val }
         const fixed = fixedIn(shown)
         const value = (key: string | number, inner: unknown): Json =>
-            fixed?.has(`${key}`) ? { $fixed: String(inner) } : toJSON(inner)
+            fixed?.has(`${key}`) ? { $fixed: String(inner) } : said(inner, `${path}/${key}`)
         if (Array.isArray(shown)) return shown.map((inner, index) => value(index, inner))
         if (isPlain(shown)) {
             const map = Object.fromEntries(Object.entries(shown).map(([key, inner]) => [key, value(key, inner)]))
             return Object.keys(map).some((key) => key.startsWith("$")) ? { $map: map } : map
         }
     }
-    throw new TypeError(`a document does not hold this: ${String(shown)}`)
+    throw new TypeError(`a document does not hold this${at}: ${String(shown)}`)
 }
 
 /**
@@ -80,16 +90,21 @@ const TAGS: Record<string, ((json: Json) => unknown) | undefined> = {
     $counter: (json) => (Number.isSafeInteger(json) ? new Counter(json as number) : undefined),
     $date(json) {
         const date = new Date(typeof json === "string" ? json : NaN)
-        return Number.isNaN(date.getTime()) ? undefined : date
+        return !Number.isNaN(date.getTime()) && date.toISOString() === json ? date : undefined
     },
     $bytes(json) {
         try {
-            return Uint8Array.from(atob(json as string), (char) => char.charCodeAt(0))
+            const bytes = Uint8Array.from(atob(json as string), (char) => char.charCodeAt(0))
+            return base64(bytes) === json ? bytes : undefined
         } catch {
             return undefined
         }
     },
-    $int: (json) => (typeof json === "string" && /^-?\d{1,20}$/.test(json) ? BigInt(json) : undefined),
+    $int(json) {
+        if (typeof json !== "string" || !/^-?\d{1,20}$/.test(json)) return undefined
+        const int = BigInt(json)
+        return String(int) === json && isStorable(int) ? int : undefined
+    },
     $number: (json) => (["NaN", "Infinity", "-Infinity"].includes(json as string) ? Number(json) : undefined),
     $map(json) {
         if (typeof json !== "object" || json === null || Array.isArray(json)) return undefined

@@ -18,3 +18,8 @@ export function isDate(value: unknown): value is Date {
 export function isBytes(value: unknown): value is Uint8Array {
     return isA(value, "Uint8Array")
 }
+
+/** Whether an integer has at most 64 bits, with a sign or without one. */
+export function isStorable(value: bigint): boolean {
+    return BigInt.asIntN(64, value) === value || BigInt.asUintN(64, value) === value
+}

@@ -5,6 +5,8 @@
  */
 
 import { ImmutableString, isImmutableString } from "./counter.js"
+import { entriesOf } from "./draft.js"
+import { type Entry, isNode } from "./tree.js"
 
 /** An item of a map that is in order: a map, as are all of them. */
 export interface Ordered {
@@ -17,21 +19,37 @@ export interface Ordered {
  * by their keys. Each item is the object that is in the map.
  */
 export function inOrder<T>(map: Readonly<Record<string, T>> | undefined): [id: string, item: T][] {
-    const entries = Object.entries(map ?? {}).map(([id, item]) => ({ id, item, order: orderOf(item) }))
+    return placed(map ?? {}).map(({ id, item }) => [id, item ?? map![id]!])
+}
+
+interface Placed<T> {
+    id: string
+    order: string | undefined
+    item?: T
+}
+
+/** Of a draft, no item is made a draft of for that. */
+function placed<T>(map: Readonly<Record<string, T>>): Placed<T>[] {
+    const entries = entriesOf(map)
+    const items: Placed<T>[] = entries
+        ? Array.from(entries, ([id, entry]) => ({ id, order: orderIn(entry) }))
+        : Object.entries(map).map(([id, item]) => ({ id, item, order: orderOf(item) }))
     const compare = (one: string, other: string): number => (one < other ? -1 : one > other ? 1 : 0)
-    entries.sort((one, other) => {
+    return items.sort((one, other) => {
         if (one.order === undefined || other.order === undefined) {
             const isLater = Number(one.order === undefined) - Number(other.order === undefined)
             return isLater || compare(one.id, other.id)
         }
         return compare(one.order, other.order) || compare(one.id, other.id)
     })
-    return entries.map(({ id, item }) => [id, item])
 }
 
 /**
  * Puts an item into a map of a draft, before the one that is at `index` in its order; at the end if
- * `index` is left out. Several people may do so at once: all of their items are there.
+ * `index` is left out. Several people may do so at once: all of their items are there, and of those
+ * that they put at the same place, each may be between the others'.
+ *
+ * @param item plain data, or what a document shows, whose fixed strings are kept.
  */
 export function insertInOrder<T extends object>(
     map: Record<string, T>,
@@ -39,7 +57,8 @@ export function insertInOrder<T extends object>(
     item: Omit<NoInfer<T>, "order">,
     index = Infinity,
 ): void {
-    map[id] = { ...item } as T
+    // A draft stores a copy, with what is fixed in it.
+    map[id] = (entriesOf(map) ? item : { ...item }) as T
     moveInOrder(map, id, index)
 }
 
@@ -53,33 +72,38 @@ export function insertInOrder<T extends object>(
 export function moveInOrder<T extends object>(map: Record<string, T>, id: string, index: number): void {
     const item = map[id] as Ordered | undefined
     if (typeof item !== "object" || item === null) throw new RangeError(`there is no item ${id} to be put in order`)
-    if (Number.isNaN(index)) throw new RangeError("an index is a whole number")
-    const others = inOrder(map as Record<string, Ordered>).filter(([other]) => other !== id)
+    if (typeof index !== "number" || Number.isNaN(index)) throw new RangeError("an index is a whole number")
+    const others = placed(map).filter((other) => other.id !== id)
     const at = Math.max(0, Math.min(Math.trunc(index), others.length))
     // Those before it must have a place, for it to have one behind them; and of those that came to
-    // have the same one, as people inserted at once, the later ones make room.
-    const orders = others.map(([, other]) => orderOf(other))
+    // have the same one, as others wrote it, the later ones make room.
+    const orders = others.map(({ order }) => order)
     let first = at
     while (first > 0 && orders[first - 1] === undefined) first--
     let last = at
     while (last < orders.length && orders[last] === orders[at - 1] && orders[last] !== undefined) last++
-    const placed = [
-        ...others.slice(first, at).map(([, other]) => other),
-        item,
-        ...others.slice(at, last).map(([, other]) => other),
-    ]
+    const moved = [...others.slice(first, at), { id }, ...others.slice(at, last)]
     let before = orders[first - 1]
-    for (const each of placed) {
+    for (const each of moved) {
         before = between(before, orders[last])
-        each.order = new ImmutableString(before)
+        ;(map[each.id] as Ordered).order = new ImmutableString(before)
     }
+}
+
+function orderIn(item: Entry): string | undefined {
+    if (!isNode(item) || item.kind !== "map") return undefined
+    const order = item.entries.get("order")
+    return checked(isNode(order) && order.kind === "text" ? order.text : order)
 }
 
 /** Of anything else than what was made here, none. */
 function orderOf(item: unknown): string | undefined {
     if (typeof item !== "object" || item === null) return undefined
     const { order } = item as { order?: unknown }
-    const key = typeof order === "object" && order && isImmutableString(order) ? order.val : order
+    return checked(typeof order === "object" && order && isImmutableString(order) ? order.val : order)
+}
+
+function checked(key: unknown): string | undefined {
     return typeof key === "string" && isKey(key) ? key : undefined
 }
 
@@ -87,7 +111,8 @@ function orderOf(item: unknown): string | undefined {
  * A place is a number, written so that the order of strings is that of numbers: a letter for the
  * count of the digits before the point, these digits, and those behind the point. What is put last or
  * first gets the next whole number, so that long lists have short keys; what is put between two gets
- * a number between them.
+ * a number between them. Some digits by chance follow, as two people who put something at one place
+ * must not come to the same number: whoever puts a third between theirs would have to move one of them.
  */
 
 const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -108,17 +133,24 @@ function isKey(text: string): boolean {
 /** A place behind `before`, if there is one, and before `after`, if there is one. */
 function between(before: string | undefined, after: string | undefined): string {
     if (before === undefined) {
-        if (after === undefined) return "a0"
+        if (after === undefined) return `a0${chance()}`
         const whole = after.slice(0, wholeLength(after[0]!))
-        const less = whole < after ? whole : step(whole, -1)
+        const less = step(whole, -1)
+        if (isKey(less)) return less + chance()
         // Nobody gets to the ends by moving items, but anybody may write there; then some share a place.
-        return isKey(less) ? less : whole
+        return whole < after ? whole + fraction("", after.slice(whole.length)) + chance() : whole
     }
     const whole = before.slice(0, wholeLength(before[0]!))
     const next = step(whole, 1)
-    if (isKey(next) && (after === undefined || next < after)) return next
+    if (isKey(next) && (after === undefined || (next < after && !after.startsWith(next)))) return next + chance()
     const end = after?.startsWith(whole) ? after.slice(whole.length) : undefined
-    return whole + fraction(before.slice(whole.length), end)
+    return whole + fraction(before.slice(whole.length), end) + chance()
+}
+
+/** Three digits, the last of which is not 0. */
+function chance(): string {
+    const below = (n: number): number => Math.floor(Math.random() * n)
+    return DIGITS[below(BASE)]! + DIGITS[below(BASE)]! + DIGITS[1 + below(BASE - 1)]!
 }
 
 /** The next whole number, or the one before. */

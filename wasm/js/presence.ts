@@ -122,6 +122,8 @@ export class Presence<S extends object> {
      * @throws what `broadcast` throws for a state that is no plain data.
      */
     constructor(handle: PresenceChannel, options: PresenceOptions<S>) {
+        // Of what is no object there is no key to change.
+        if (!isObject(options?.state)) throw new TypeError("presence has a state, which is an object")
         plain(options.state)
         this.#handle = handle
         this.#local = options.state

@@ -93,6 +93,9 @@ export interface RepoEvents {
 
 const OPTIONS = ["relay", "token", "name", "storage", "peerId", "author", "worker"]
 
+/** A function that takes longer to give a token is asked again at the next attempt. */
+const TOKEN_MS_MAX = 15_000
+
 const AGAIN_MS = 5_000
 const AGAIN_MS_MAX = 60_000
 
@@ -130,6 +133,8 @@ export class Repo {
     #pauses = new Set<() => void>()
     #online = true
     #token: RepoOptions["token"]
+    /** Each ends the wait for a token that the function was asked for, so that it is asked again. */
+    #asked = new Set<() => void>()
     #link: Link
     #journal: Journal | undefined
     #owner: HandleOwner
@@ -248,7 +253,7 @@ export class Repo {
                 return repo.#journal
             },
         }
-        this.#unlisten = listen(this.#link)
+        this.#unlisten = listen(this.#link, () => this.#askAnew())
     }
 
     /**
@@ -279,8 +284,9 @@ export class Repo {
      * Finds a document by its url: here, or else at the relays. Waits until what some relay has of
      * it is here.
      *
-     * @throws RepoError with code `unavailable` when no relay that can be reached has it, unless it is
-     * to `wait` until it appears. The signal's reason when it is aborted.
+     * @throws RepoError with code `unavailable` when no relay that can be reached has it, or none can be
+     * reached, which the message tells, and `isConnected`; unless it is to `wait` until it appears. The
+     * signal's reason when it is aborted.
      */
     async find<T = unknown>(url: string, options: FindOptions = {}): Promise<DocHandle<T>> {
         const { wait, signal } = options
@@ -288,10 +294,16 @@ export class Repo {
             try {
                 return await this.#find<T>(url, signal)
             } catch (error) {
-                if (!wait || (error as RepoError).code !== "unavailable") throw error
+                if ((error as RepoError).code !== "unavailable") throw error
+                if (!wait) throw new RepoError("unavailable", `${url} is not here, and ${this.#whyNowhere()}`)
             }
             await this.#pause(ms, signal)
         }
+    }
+
+    #whyNowhere(): string {
+        if (this.isConnected) return "no relay that is connected has it"
+        return this.connections.length > 0 ? "no relay can be reached" : "there is no relay"
     }
 
     /** Until a relay is connected, or so long. */
@@ -374,6 +386,7 @@ export class Repo {
     async shutdown(): Promise<void> {
         for (const done of [...this.#pauses]) done()
         this.#unlisten()
+        this.#askAnew()
         // Whoever is present says goodbye.
         for (const { handle } of this.#handles.values()) handle.close("closed")
         await this.#link.close()
@@ -412,7 +425,15 @@ export class Repo {
         return [...this.#connections.values()]
     }
 
-    /** Cuts the connections of this origin to its relays, until {@link goOnline}. */
+    /**
+     * Whether there are no connections because of {@link goOffline}, which may have been called in another
+     * tab; else there is no network or no relay. The event `connection` comes after it changed.
+     */
+    get isOffline(): boolean {
+        return !this.#online
+    }
+
+    /** Cuts the connections of this origin to its relays, until {@link goOnline}, also for tabs that are opened later. */
     goOffline(): void {
         this.#setOnline(false)
     }
@@ -438,7 +459,13 @@ export class Repo {
 
     #setOnline(online: boolean): void {
         this.#online = online
+        this.#askAnew()
         this.#link.call("online", [online]).catch(() => {})
+    }
+
+    /** What was asked of a network that is gone may never be answered. */
+    #askAnew(): void {
+        for (const late of [...this.#asked]) late()
     }
 
     #opened<T>(opened: Opened): DocHandle<T> {
@@ -542,18 +569,24 @@ export class Repo {
         if (after !== before) for (const { handle } of [...this.#handles.values()]) handle.connected(after)
     }
 
-    /** Gives the host the token that it asked for. */
+    /** Gives the host the token that it asked for, or else lets it ask again. */
     async #give(relay: string): Promise<void> {
-        let token: string | undefined
-        let failure = ""
+        const tell = (token: string | undefined, failure = ""): void => {
+            clearTimeout(timer)
+            this.#asked.delete(late)
+            this.#link.post({ type: "token", relay, token, failure })
+        }
+        const late = (): void => tell(undefined, "it takes too long")
+        const timer = setTimeout(late, TOKEN_MS_MAX)
+        this.#asked.add(late)
         try {
             const given: unknown = typeof this.#token === "function" ? await this.#token(relay) : this.#token
-            if (typeof given === "string") token = given
-            else failure = "the function gave no string"
+            // What comes late may be just in time for another who asks; but that it failed is not.
+            if (typeof given === "string") tell(given)
+            else if (this.#asked.has(late)) tell(undefined, "the function gave no string")
         } catch (error) {
-            failure = words(error)
+            if (this.#asked.has(late)) tell(undefined, words(error))
         }
-        this.#link.post({ type: "token", relay, token, failure })
     }
 
     #connected(before: number): Said[] {
@@ -636,11 +669,15 @@ const unkept = (why: string): RepoError =>
     new RepoError("storage", `documents are in memory only, and gone when this page is: ${why}`)
 
 /** Hears when there is a network again, when somebody looks at the page, leaves it and comes back. */
-function listen(link: Link): () => void {
+function listen(link: Link, askAnew: () => void): () => void {
     if (typeof addEventListener !== "function") return () => {}
     const unlisten = new AbortController()
     const { signal } = unlisten
-    addEventListener("online", () => link.wake(true), { signal })
+    const online = (): void => {
+        askAnew()
+        link.wake(true)
+    }
+    addEventListener("online", online, { signal })
     if (typeof document === "object") {
         const visible = (): void => {
             if (document.visibilityState === "visible") link.wake(false)

@@ -166,6 +166,12 @@ impl Client {
         self.handle(now, Input::Closed(connection_of(connection), closed));
     }
 
+    /// Why a relay refused us, if it did so last.
+    #[must_use]
+    pub fn refusal(&self, relay: usize) -> Option<String> {
+        self.engine.refusal(RelayId(relay)).map(Into::into)
+    }
+
     /// There is a network again.
     #[wasm_bindgen(js_name = networkAvailable)]
     pub fn network_available(&mut self, now: f64) {

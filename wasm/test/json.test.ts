@@ -33,6 +33,7 @@ test("every kind of value goes round", () => {
         bytes: new Uint8Array([0, 1, 255]),
         none: new Uint8Array(),
         large: 2n ** 60n,
+        largest: [2n ** 64n - 1n, 2n ** 63n, -(2n ** 63n)],
         odd: [NaN, Infinity, -Infinity, 0.1, -1, 1e300],
         list: [null, true, [new ImmutableString("a"), "b", { deep: [] }], {}],
     })
@@ -44,6 +45,7 @@ test("every kind of value goes round", () => {
         bytes: { $bytes: "AAH/" },
         none: { $bytes: "" },
         large: { $int: "1152921504606846976" },
+        largest: [{ $int: "18446744073709551615" }, { $int: "9223372036854775808" }, { $int: "-9223372036854775808" }],
         odd: [{ $number: "NaN" }, { $number: "Infinity" }, { $number: "-Infinity" }, 0.1, -1, 1e300],
         list: [null, true, [{ $fixed: "a" }, "b", { deep: [] }], {}],
     })
@@ -74,8 +76,15 @@ test("what was not said by it is refused with its tag", () => {
         { $fixed: 1 },
         { $counter: 0.5 },
         { $date: "never" },
+        { $date: "2026-02-30T00:00:00.000Z" },
+        { $date: "2026-01-01T00:00:00" },
+        { $date: "Nov 30 2026" },
         { $bytes: "?" },
+        { $bytes: " AQ==" },
         { $int: "1e3" },
+        { $int: "007" },
+        { $int: "18446744073709551616" },
+        { $int: "-9223372036854775809" },
         { $number: "1" },
         { $map: [] },
         { $other: 1 },
@@ -85,8 +94,9 @@ test("what was not said by it is refused with its tag", () => {
         assert.throws(() => fromJSON([{ a: json }]), /TypeError: this is no \$/)
     }
     for (const value of [undefined, () => {}, Symbol("s"), new Map()]) {
-        assert.throws(() => toJSON({ a: value }), /TypeError: a document does not hold this/)
+        assert.throws(() => toJSON({ a: value }), /TypeError: a document does not hold this at \/a/)
     }
+    assert.throws(() => toJSON({ a: [1, new Date(NaN)] }), /TypeError: JSON cannot say the date at \/a\/1/)
 })
 
 function randomValue(r: Random, depth: number): unknown {

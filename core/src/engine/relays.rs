@@ -52,6 +52,15 @@ impl Engine {
         self.tick();
     }
 
+    /// Why a relay refused us, if it did so last.
+    #[must_use]
+    pub fn refusal(&self, relay: RelayId) -> Option<&str> {
+        match &self.relays.get(relay.0)?.state {
+            State::Refused(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// Tries a relay at once that waits for the next try, or that refused us: it may have changed its
     /// mind, or we come with another token.
     pub fn retry(&mut self, now: Duration, relay: RelayId) {

@@ -102,6 +102,8 @@ interface Asked {
 /** A connection, from when it is asked for. */
 interface Line {
     readonly relay: string
+    /** That it was made with. */
+    token?: string
     socket?: Socket
 }
 
@@ -726,6 +728,7 @@ export class Host {
         const line: Line = { relay }
         this.#lines.set(connection, line)
         this.#connection({ relay, state: "connecting" })
+        const isConnected = (): boolean => this.#connections.get(relay)?.state === "connected"
         const end = (status: ConnectionStatus): void => {
             if (this.#lines.get(connection) !== line) return
             this.#lines.delete(connection)
@@ -737,17 +740,20 @@ export class Host {
         const dial = ({ token, reason }: Found): void => {
             if (this.#lines.get(connection) !== line) return
             if (token === undefined) return end(refusal(relay, reason ?? ""))
+            line.token = token
             line.socket = new Socket(this.#webSocket, relay, token, {
                 opened: () => this.#heed(() => this.#client.connected(now(), connection)),
                 message: (bytes) => {
-                    if (this.#connections.get(relay)?.state !== "connected") {
-                        this.#forgetRenewal(relay)
-                        this.#connection({ relay, state: "connected" })
-                    }
                     this.#heed(() => this.#client.frame(now(), connection, bytes))
+                    // The word may be that it does not want us.
+                    if (this.#lines.get(connection) !== line || isConnected()) return
+                    this.#forgetRenewal(relay)
+                    this.#connection({ relay, state: "connected" })
                 },
-                closed: (refused) => {
-                    if (refused !== undefined) this.#wanted.refuse(relay, token, refused)
+                closed: (refused, isMild) => {
+                    if (refused !== undefined && !isMild) this.#wanted.refuse(relay, token, refused)
+                    // Somebody who is let in and put out again, and so on, waits all the same.
+                    if (isConnected()) this.#renewals.set(relay, { ms: RENEW_MS_MIN })
                     end(refusal(relay, refused))
                 },
             })
@@ -762,7 +768,13 @@ export class Host {
         if (line === undefined) return
         line.socket?.close()
         this.#lines.delete(connection)
-        this.#connection(refusal(line.relay, undefined))
+        const { relay, token } = line
+        // It may have answered so, instead of letting us in.
+        const reason = this.#client.refusal(this.#relays.indexOf(relay))
+        this.#connection(refusal(relay, reason))
+        if (reason === undefined) return
+        if (token !== undefined) this.#wanted.refuse(relay, token, reason)
+        this.#renew(relay)
     }
 
     #connection(connection: ConnectionStatus): void {
@@ -797,8 +809,8 @@ export class Host {
             return token
         } finally {
             clearTimeout(timer)
-            if (isLate) asked.given.then(() => this.#retry(relay)).catch(() => page.asked.delete(relay))
-            else page.asked.delete(relay)
+            if (isLate) asked.given.then(() => this.#retry(relay)).catch(() => {})
+            else if (page.asked.get(relay) === asked) page.asked.delete(relay)
         }
     }
 
@@ -989,8 +1001,13 @@ export class Host {
                 if (page.name === "") this.#attached(page)
                 page.port.post(this.#relaysNow)
                 return page.port.post({ type: "sum", status: this.#sum })
-            case "token":
-                return page.asked.get(message.relay)?.give(message.token, message.failure)
+            case "token": {
+                const { relay, token, failure } = message
+                const asked = page.asked.get(relay)
+                // It is asked again from now on, also before whoever waits hears that there is none.
+                if (token === undefined) page.asked.delete(relay)
+                return asked?.give(token, failure)
+            }
         }
     }
 

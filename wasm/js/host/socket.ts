@@ -4,8 +4,11 @@
 export interface SocketEvents {
     opened(): void
     message(bytes: Uint8Array): void
-    /** It ended, or did not come about. `refused` says why trying again is of no use. */
-    closed(refused?: string): void
+    /**
+     * It ended, or did not come about. `refused` says why trying again is of no use, at least with this
+     * token; if that is not sure, `isMild`.
+     */
+    closed(refused?: string, isMild?: boolean): void
 }
 
 export type MakeWebSocket = (url: string) => WebSocket
@@ -15,6 +18,12 @@ const BUFFERED_MAX = 1024 * 1024
 
 /** How often a socket that is full is looked at; browsers do not tell when it is not any more. */
 const LOOK_AGAIN_MS = 20
+
+/** With these a gate closes a connection that it does not want: they are registered, or HTTP's. */
+const REFUSING = [3000, 3003, 4401, 4403]
+
+/** A policy is violated: also by who is slow. */
+const VIOLATION = 1008
 
 export class Socket {
     #socket: WebSocket
@@ -33,15 +42,20 @@ export class Socket {
             this.#opened = true
             if (!this.#ended) events.opened()
         }
+        let isLetIn = false
+        let status: string | undefined
         this.#socket.onmessage = ({ data }: { data: unknown }) => {
+            isLetIn = true
             if (!this.#ended && data instanceof ArrayBuffer) events.message(new Uint8Array(data))
         }
-        this.#socket.onerror = () => {}
-        this.#socket.onclose = () => {
+        // Browsers do not say with which status a relay answered; the client of Node.js does.
+        this.#socket.onerror = (event) => (status = /: (40[13])$/.exec((event as ErrorEvent).message)?.[1])
+        this.#socket.onclose = ({ code, reason }) => {
             if (this.#ended) return
             this.close()
-            if (this.#opened) return events.closed()
-            void whyRefused(address).then((reason) => events.closed(reason))
+            if (!this.#opened) return void whyRefused(address, status).then((refused) => events.closed(refused))
+            const isMild = code === VIOLATION && !isLetIn
+            events.closed(isMild || REFUSING.includes(code) ? refusal(`${code}`, reason) : undefined, isMild)
         }
     }
 
@@ -87,7 +101,8 @@ export class Socket {
  * Why a relay refuses a connection for good. A WebSocket does not say; asked by plain HTTP, a
  * relay answers with the same status, and in words.
  */
-async function whyRefused(address: URL): Promise<string | undefined> {
+async function whyRefused(address: URL, known: string | undefined): Promise<string | undefined> {
+    const refused = known && refusal(`HTTP ${known}`)
     const plain = new URL(address)
     plain.protocol = address.protocol === "wss:" ? "https:" : "http:"
     try {
@@ -95,10 +110,13 @@ async function whyRefused(address: URL): Promise<string | undefined> {
         const { status } = answer
         // 426: it would take a WebSocket.
         const final = status >= 400 && status < 500 && ![404, 408, 425, 426, 429].includes(status)
-        if (!final) return undefined
-        const words = (await answer.text()).trim().slice(0, 256)
-        return `the relay refuses the connection (HTTP ${status})${words && `: ${words}`}`
+        return final ? refusal(`HTTP ${status}`, await answer.text()) : refused
     } catch {
-        return undefined
+        return refused
     }
+}
+
+function refusal(code: string, reason = ""): string {
+    const words = reason.trim().slice(0, 256)
+    return `the relay refuses the connection (${code})${words && `: ${words}`}`
 }
