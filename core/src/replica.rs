@@ -26,7 +26,7 @@ use automerge::transaction::{CommitOptions, Transactable, Transaction};
 use automerge::{ActorId, Author, Automerge, Change, ChangeHash, Patch, PatchLog, ReadDoc};
 use bytes::Bytes;
 
-use crate::contents::{self, NOBODY};
+use crate::contents;
 use crate::difference;
 use crate::history::chunk::{Chunk, ChunkKind};
 use crate::history::{
@@ -53,7 +53,7 @@ pub struct Replica {
     /// The actors of others who edited here before, this time.
     authors: Vec<(Option<String>, ActorId)>,
     /// Changes made here that the history has not got yet, in order.
-    own: VecDeque<Bytes>,
+    own: VecDeque<Change>,
     /// Changes below this index are in the contents, or on their way there.
     given: u32,
     /// Whether the document's record is in storage, or will be with what was taken.
@@ -512,11 +512,11 @@ impl Replica {
                 }
                 return Err(limit);
             }
-            self.own.push_back(contents::bytes_of(&change));
             if in_the_past {
-                let applied = document.apply_changes(vec![change]);
+                let applied = document.apply_changes(vec![change.clone()]);
                 applied.expect("all that it depends on is here");
             }
+            self.own.push_back(change);
         }
         if let Some(patches) = &mut self.patches {
             let noted = (!in_the_past).then(|| document.make_patches(&mut log));
@@ -548,13 +548,12 @@ impl Replica {
             let fits = self.history.has_room_for(change);
             fits.map_err(|limit| ContentsError::of(&limit))?;
         }
-        let bytes: Vec<Bytes> = new.iter().map(contents::bytes_of).collect();
-        let made = incoming::apply(document, new, self.patches.is_some())
+        let made = incoming::apply(document, new.clone(), self.patches.is_some())
             .map_err(|error| ContentsError::of(&error))?;
         if let Some(patches) = &mut self.patches {
             patches.list.extend(made);
         }
-        self.own.extend(bytes);
+        self.own.extend(new);
         Ok(true)
     }
 
@@ -569,7 +568,7 @@ impl Replica {
         let hash = document.empty_commit(CommitOptions::default().with_time(time_s));
         let change = document.get_change_by_hash(&hash);
         let change = change.expect("it was just made");
-        self.own.push_back(contents::bytes_of(&change));
+        self.own.push_back(change);
     }
 }
 
@@ -656,7 +655,7 @@ impl Replica {
         };
         let applied = contents::guard(|| document.apply_changes(after.to_vec()));
         applied.map_err(ContentsError)?;
-        replica.own = after.iter().map(contents::bytes_of).collect();
+        replica.own = after.to_vec().into();
         let entered = replica.enter_own().is_ok();
         if let Some(fault) = &replica.fault {
             return Err(ContentsError::of(fault));
@@ -856,16 +855,17 @@ impl Replica {
     /// # Errors
     /// [`NeedGraph`]: load it and call again.
     pub fn enter_own(&mut self) -> Result<(), NeedGraph> {
-        while let Some(bytes) = self.own.front() {
+        while let Some(change) = self.own.front() {
             let before = self.history.len();
-            let received = self
-                .history
-                .receive_unpacked(NOBODY, std::slice::from_ref(bytes))?;
+            // Automerge made it, or has applied it: it need not be hashed and parsed once more.
+            let received = self.history.receive_loaded(change)?;
             if let Some((_, refusal)) = received.refused.into_iter().next() {
                 self.fault = Some(refusal);
             }
             #[cfg(feature = "planted")]
-            if bytes.len() > 150 && crate::planted::is(crate::planted::Bug::LimitAfterShown) {
+            if change.raw_bytes().len() > 150
+                && crate::planted::is(crate::planted::Bug::LimitAfterShown)
+            {
                 self.fault = Some(ChangeError::TOO_MANY_OPERATIONS.into());
             }
             self.own.pop_front();
