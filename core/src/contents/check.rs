@@ -70,6 +70,13 @@ pub struct Check<'a> {
 /// Changes by hash, and the deps of each.
 type Graph = HashSet<(ChangeHash, Vec<ChangeHash>)>;
 
+/// A document before it is saved, and saved.
+struct Form {
+    shown: Option<Digest>,
+    graph: Graph,
+    saved: Vec<u8>,
+}
+
 /// A document that was applied and saved, and what it is when its saved form is loaded.
 struct Built {
     graph: Graph,
@@ -135,20 +142,41 @@ impl Check<'_> {
             };
             let changes: Vec<_> = changes.iter().map(|(_, change)| change.clone()).collect();
             document.apply_changes(changes).map_err(|e| e.to_string())?;
-            let shown = self.read(&document)?;
-            let graph = graph(&document);
-            let saved = document.save();
+            let form = self.form(&document)?;
             // Two documents in memory would be one too many for a large one.
             drop(document);
-            let loaded = Automerge::load(&saved).map_err(|e| e.to_string())?;
-            if self.read(&loaded)? != shown {
-                return Err("saved and loaded it has other contents".to_owned());
-            }
-            Ok(Built {
-                graph,
-                saved,
-                loaded,
-            })
+            self.load(form)
+        })
+    }
+
+    /// The new snapshot, made of a document to which all of it was applied before, which is most of
+    /// the work; `None` if it is not the same when it is loaded. [`Self::run`] tells why.
+    #[must_use]
+    pub fn run_on(&self, document: &Automerge) -> Option<Bytes> {
+        let built = guard(|| self.load(self.form(document)?)).ok()?;
+        match self.sound(built) {
+            Ok(Verdict::Sound(saved)) => saved,
+            Ok(Verdict::Unsound(_)) | Err(_) => None,
+        }
+    }
+
+    fn form(&self, document: &Automerge) -> Result<Form, String> {
+        Ok(Form {
+            shown: self.read(document)?,
+            graph: graph(document),
+            saved: document.save(),
+        })
+    }
+
+    fn load(&self, form: Form) -> Result<Built, String> {
+        let loaded = Automerge::load(&form.saved).map_err(|e| e.to_string())?;
+        if self.read(&loaded)? != form.shown {
+            return Err("saved and loaded it has other contents".to_owned());
+        }
+        Ok(Built {
+            graph: form.graph,
+            saved: form.saved,
+            loaded,
         })
     }
 

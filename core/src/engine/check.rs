@@ -1,8 +1,9 @@
 //! Folding a document's history, and what is done about changes that make no document.
 //!
-//! Both need the document built from what lies in storage, which is done where storage is read, not
-//! under the engine's lock. A fold is a check as in a relay: the snapshot that takes the place of
-//! changes was loaded again and compared.
+//! Both are done where storage is read, not under the engine's lock. A fold is a check as in a relay:
+//! the snapshot that takes the place of changes was loaded again and compared. It is made of the
+//! document that is in memory, which shares what it can with the one that is edited meanwhile. Only
+//! if something is found is the document built once more, from what lies in storage, to tell what.
 //!
 //! When Automerge does not take what a relay sent, or what was to be folded, all of it is put into
 //! local storage nevertheless, because something of ours may be among it. Then the document is read
@@ -11,7 +12,7 @@
 
 use std::collections::HashMap;
 
-use automerge::{ActorId, ChangeHash};
+use automerge::{ActorId, Automerge, ChangeHash};
 use bytes::Bytes;
 
 use super::document::{Document, Greeted, Opened, Phase};
@@ -33,6 +34,8 @@ pub struct Folding {
     generation: u32,
     fold: Fold,
     heads: Vec<ChangeHash>,
+    /// All that is folded, built.
+    document: Automerge,
 }
 
 /// What came of it.
@@ -56,6 +59,20 @@ enum Found {
 /// When reading fails.
 pub fn fold(storage: &dyn Storage, folding: &Folding) -> Result<Folded, StorageError> {
     let (fold, key) = (&folding.fold, folding.key);
+    let new = |snapshot| Found::New(Box::new(NewSnapshot::folded(fold, snapshot)));
+    let number = folding.number;
+    let check = Check {
+        snapshot: None,
+        changes: &[],
+        heads: &folding.heads,
+        len: fold.record.folded,
+        reading: contents::Reading::Contents,
+        wants_snapshot: true,
+    };
+    if let Some(snapshot) = check.run_on(&folding.document) {
+        let found = new(snapshot);
+        return Ok(Folded { number, found });
+    }
     let snapshot = match folding.generation {
         0 => None,
         generation => Some(storage.blob(key, Blob::Snapshot(generation))?),
@@ -64,22 +81,14 @@ pub fn fold(storage: &dyn Storage, folding: &Folding) -> Result<Folded, StorageE
     let check = Check {
         snapshot: snapshot.as_ref(),
         changes: &storage.changes(key, std::slice::from_ref(&range))?,
-        heads: &folding.heads,
-        len: range.end,
-        reading: contents::Reading::Contents,
-        wants_snapshot: true,
+        ..check
     };
     let found = match check.run() {
-        Ok(Verdict::Sound(Some(snapshot))) => {
-            Found::New(Box::new(NewSnapshot::folded(fold, snapshot)))
-        }
+        Ok(Verdict::Sound(Some(snapshot))) => new(snapshot),
         Ok(Verdict::Unsound(_)) => Found::Unsound,
         Ok(Verdict::Sound(None)) | Err(_) => Found::Nothing,
     };
-    Ok(Folded {
-        number: folding.number,
-        found,
-    })
+    Ok(Folded { number, found })
 }
 
 /// Most rounds of taking changes out of one document; each takes out as many as a check finds.
@@ -223,7 +232,7 @@ impl Engine {
         if document.folding.is_some() || replica.len() < document.fold_from_len {
             return;
         }
-        let Some(fold) = replica.begin_fold() else {
+        let (Some(fold), Some(built)) = (replica.begin_fold(), replica.document()) else {
             return;
         };
         self.foldings += 1;
@@ -236,6 +245,7 @@ impl Engine {
                 generation: replica.record().generation,
                 fold,
                 heads: replica.heads(),
+                document: built.clone(),
             }),
         ));
     }
