@@ -259,6 +259,35 @@ fn board(cards: usize) -> (Automerge, Vec<ObjId>) {
     (document, made.unwrap().result)
 }
 
+/// What is there now is read as it is, and must be the same as what Automerge finds to be different from
+/// nothing.
+#[test]
+fn all_that_there_is_differs_from_nothing() {
+    let (mut document, _) = board(20);
+    let mut other = document.fork().with_actor(ActorId::from([7; 16]));
+    for (at, edited) in [&mut document, &mut other].into_iter().enumerate() {
+        let put = edited.transact::<_, _, AutomergeError>(|tx| {
+            let list = tx.put_object(ROOT, "list", ObjType::List)?;
+            tx.insert(&list, 0, at as i64)?;
+            tx.put(ROOT, "counter", ScalarValue::counter(at as i64))
+        });
+        put.unwrap();
+    }
+    document.merge(&mut other).unwrap();
+    let mut heads = document.get_heads();
+    heads.reverse();
+    assert_eq!(heads.len(), 2);
+    let found = difference::between(&document, &[], &heads);
+    let expected = difference::mended(&document, document.diff(&[], &heads), &heads);
+    assert_eq!(found, expected);
+    // What came later is not in it.
+    let before = heads;
+    let put = document.transact::<_, _, AutomergeError>(|tx| tx.put(ROOT, "later", 1));
+    put.unwrap();
+    let found = difference::between(&document, &[], &before);
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn a_change_of_one_character_is_looked_for_in_one_text() {
     for cards in [1_000, 4_000] {
