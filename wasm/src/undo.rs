@@ -745,6 +745,16 @@ fn find_all(
 /// The elements that were just inserted.
 fn runs(document: &Transaction<'_>, object: &ObjId, range: Range<usize>) -> Vec<Run> {
     let id = |index: usize| id_at(document, object, index.into());
+    // Where each index has its operation, nothing of the text need be read.
+    if range.len() > LONG
+        && let (Some(first), Some(last)) = (id(range.start), id(range.end - 1))
+    {
+        let count = range.len();
+        let run = Run { first, count };
+        if run.name(count - 1) == last {
+            return vec![run];
+        }
+    }
     if range.len() > LONG
         && let Some(text) = plain_text(document, object, range.clone())
         && let Some(wide) = text.chars().next_back().map(char::len_utf16)
