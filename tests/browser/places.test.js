@@ -210,9 +210,16 @@ story("an element that changes the text is edited where it was", async world => 
   await place(bob, 6)
   await bob.keyboard.type("y")
   for (const page of [ann, bob]) await becomes(page, { text: "one\r\ntwoy\r\nxthree" })
+  // The caret stays where it is.
+  await place(bob, 7)
+  await place(ann, 9)
+  await ann.keyboard.type("z")
+  await becomes(bob, { text: "one\r\ntwoy\r\nzxthree" })
+  await bob.keyboard.type("!")
+  for (const page of [ann, bob]) await becomes(page, { text: "one\r\ntwoy!\r\nzxthree" })
   await place(ann, 4)
   await ann.keyboard.press("Backspace")
-  await becomes(bob, { text: "onetwoy\r\nxthree" })
+  await becomes(bob, { text: "onetwoy!\r\nzxthree" })
 })
 
 story("a field that is of no use, or whose form is reset, and one that was never there", async world => {

@@ -459,7 +459,10 @@ class Edit {
     /** What an object without a place holds when it is edited: from then on it is plain data. */
     loosen(node: MapNode | ListNode): object {
         // In plain JavaScript, this would be an edit of the copy.
-        if (this.#copied.has(node)) this.checkWritable(node)
+        if (this.#copied.has(node))
+            throw new TypeError(
+                "cannot edit an object that was removed after it was copied: edit the copy, in its place",
+            )
         if (node.kind === "list") return node.items.map((item) => this.show(item, node, ""))
         return Object.fromEntries([...node.entries].map(([key, entry]) => [key, this.show(entry, node, key)]))
     }

@@ -187,6 +187,11 @@ export class FileStorage implements Storage {
             try {
                 const file = await this.#open()
                 await this.#write(file, together)
+                // What was wiped is to be nowhere.
+                const isWiped = together.some(({ steps }) =>
+                    steps.some(([kind, key]) => kind === "range" && key.length === 0),
+                )
+                if (isWiped) await this.#compact(file, true)
                 for (const { resolve } of together) resolve()
                 if (file.end > file.compactAt) await this.#compact(file)
             } catch (error) {
@@ -318,10 +323,10 @@ export class FileStorage implements Storage {
     }
 
     /** What is of use goes to a new file. If that fails, the old one goes on. */
-    async #compact(file: Opened): Promise<void> {
+    async #compact(file: Opened, always = false): Promise<void> {
         const chunks = await file.index.loadRange([])
         file.compactAt = compactAtOf(chunks)
-        if (file.end <= file.compactAt) return
+        if (file.end <= file.compactAt && !always) return
         const path = `${file.path}.new`
         let handle: FileHandle | undefined
         try {

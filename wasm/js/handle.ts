@@ -87,6 +87,8 @@ export interface HandleOwner {
     readonly link: Link
     /** In whose name it edits. */
     readonly author: string | undefined
+    /** The last wipe that it heard of. */
+    readonly wiped: string | undefined
     readonly isConnected: boolean
     opened<T>(opened: Opened): DocHandle<T>
     release(handle: DocHandle<unknown>): void
@@ -607,8 +609,8 @@ export class DocHandle<T> {
         this.#isLost = false
         const edits = this.#unstored.filter(({ word }) => word < before).map(({ edit }) => edit)
         const unstored = this.#unstored[0]?.edit.seq
-        const { renamed } = this.#undos
-        const resume = { author: this.#author, base: this.#base, unstored, edits, renamed }
+        const [{ renamed }, { wiped }] = [this.#undos, this.#owner]
+        const resume = { author: this.#author, base: this.#base, unstored, edits, renamed, wiped }
         this.#owner.link.call("resume", [this.documentId, resume]).catch((error: RepoError) => {
             this.#isLost = true
             this.unserved(error)

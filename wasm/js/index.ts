@@ -28,7 +28,16 @@ export {
     type PresenceOptions,
     type PresencePeer,
 } from "./presence.js"
-export { Repo, type FileOptions, type FindOptions, type RepoEvents, type RepoOptions, type Token } from "./repo.js"
+export {
+    Repo,
+    type FileOptions,
+    type FindOptions,
+    type RepoEvents,
+    type RepoOptions,
+    type Token,
+    type Unfetched,
+    type WipeOptions,
+} from "./repo.js"
 export {
     StorageError,
     type Chunk,

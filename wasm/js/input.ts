@@ -201,10 +201,9 @@ class Binding {
         const edits = node && node === this.#node && patches.length <= PATCHES_MAX ? editsOf(node, patches) : undefined
         if (!edits) return this.#agree()
         if (edits.length === 0) return
-        if (this.#keeping && this.#map) {
+        if (this.#map) {
             for (const edit of edits) this.#map = movedAll(this.#map, edit)
-        } else if (this.#map) {
-            this.#agree()
+            if (!this.#keeping) this.#agree()
         } else {
             this.#show(edits)
             if (this.#shown !== this.place.text) this.#agree()
@@ -246,17 +245,16 @@ class Binding {
         let { selectionStart: start, selectionEnd: end } = element
         if (from < to || insert) element.setRangeText(insert, from, to, "preserve")
         const map = this.#map
-        if (map && start !== null && end !== null && element.value === text) {
-            const place = (at: number): number => map.slice(0, at).findLast((unit) => unit >= 0) ?? -1
-            this.#select(
-                (start = place(start) + 1),
-                Math.max(start, place(end) + 1),
-                element.selectionDirection ?? "none",
-            )
-        }
         this.#shown = element.value
         // Lines end by "\n" in it, and an input has but one.
-        this.#map = this.#shown === text ? undefined : aligned(this.#shown, text)
+        const now = (this.#map = this.#shown === text ? undefined : aligned(this.#shown, text))
+        if (!map || start === null || end === null) return
+        // Behind what it was behind: the browser places it as if line ends were shown.
+        const place = (at: number): number => {
+            const unit = map.slice(0, at).findLast((unit) => unit >= 0) ?? -1
+            return now ? now.filter((other) => other <= unit).length : unit + 1
+        }
+        this.#select((start = place(start)), Math.max(start, place(end)), element.selectionDirection ?? "none")
     }
 
     /** Of an element without the focus, it would take that in some browsers. */

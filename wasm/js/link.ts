@@ -14,7 +14,7 @@ import { channelPort, commonChannel, hostLock, pageLock, type Announcement } fro
 import { hex } from "./names.js"
 import { startHost, type Platform, type Running } from "./start.js"
 import type { Storage } from "./storage.js"
-import type { FailureCode } from "./types.js"
+import type { AutomergeUrl, FailureCode } from "./types.js"
 
 /** What could not be done. `code` tells the reasons apart; the message is for people. */
 export class RepoError extends Error {
@@ -26,6 +26,8 @@ export class RepoError extends Error {
         /** The reason. */
         readonly code: FailureCode,
         message: string,
+        /** The documents that it is about, where it may be about several. */
+        readonly urls: readonly AutomergeUrl[] = [],
     ) {
         super(message)
     }

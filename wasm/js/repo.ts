@@ -78,6 +78,22 @@ export interface FindOptions {
     signal?: AbortSignal
 }
 
+/** What is wiped. */
+export interface WipeOptions {
+    /** Whether changes may be lost that no relay has. */
+    evenUnsent?: boolean
+    /** Ends the waiting. */
+    signal?: AbortSignal
+}
+
+/** A document that could not be fetched. */
+export interface Unfetched {
+    /** As it was given. */
+    readonly url: string
+    /** Why. */
+    readonly error: RepoError
+}
+
 /** What a repo tells. */
 export interface RepoEvents {
     /** A connection to a relay changed. */
@@ -95,6 +111,9 @@ const OPTIONS = ["relay", "token", "name", "storage", "peerId", "author", "worke
 
 /** A function that takes longer to give a token is asked again at the next attempt. */
 const TOKEN_MS_MAX = 15_000
+
+/** So many documents are fetched at once: each is in memory meanwhile. */
+const FETCHED_AT_ONCE = 8
 
 const AGAIN_MS = 5_000
 const AGAIN_MS_MAX = 60_000
@@ -132,6 +151,7 @@ export class Repo {
     /** What ends the pauses of those who wait for a document to appear. */
     #pauses = new Set<() => void>()
     #online = true
+    #wiped: string | undefined
     #token: RepoOptions["token"]
     /** Each ends the wait for a token that the function was asked for, so that it is asked again. */
     #asked = new Set<() => void>()
@@ -239,6 +259,9 @@ export class Repo {
         this.#owner = {
             link: this.#link,
             author,
+            get wiped() {
+                return repo.#wiped
+            },
             get isConnected() {
                 return repo.isConnected
             },
@@ -368,6 +391,48 @@ export class Repo {
     /** Removes a document from this browser. Relays and other peers keep it. */
     async delete(url: string): Promise<void> {
         return this.#link.call("delete", [named(url)])
+    }
+
+    /**
+     * Fetches documents and keeps them here, without opening them, for when there is no network. Resolves
+     * when each is in local storage or cannot be had; gives those that cannot, with the reasons that
+     * {@link find} would have given.
+     */
+    async prefetch(urls: readonly string[], { signal }: { signal?: AbortSignal } = {}): Promise<Unfetched[]> {
+        if (!Array.isArray(urls)) throw new RepoError("failed", "prefetch takes an array of urls")
+        const left = [...new Set(urls)]
+        const unfetched: Unfetched[] = []
+        const fetch = async (): Promise<void> => {
+            for (let url; (url = left.shift()) !== undefined;) {
+                try {
+                    await this.#link.call("fetch", [named(url)], { signal })
+                } catch (error) {
+                    if (signal?.aborted || (error as RepoError).code === "closed") throw error
+                    unfetched.push({ url, error: error as RepoError })
+                }
+            }
+        }
+        await Promise.all(Array.from({ length: FETCHED_AT_ONCE }, fetch))
+        return unfetched
+    }
+
+    /**
+     * Removes all that is kept under this repo's name, as at sign-out: all documents with what can be
+     * taken back, in memory and in storage, for all tabs, whose handles are closed (`delete`). Relays and
+     * other peers keep theirs. The repo can be used on, and is empty.
+     *
+     * What is being sent is waited for, for 5 s at most. If some changes are on no relay's disk then,
+     * nothing is removed, unless it is to be wiped `evenUnsent`. Gives the documents that had such changes.
+     *
+     * @throws RepoError with code `unsent`, whose `urls` are those documents; with code `storage` if
+     * local storage fails.
+     */
+    async wipe(options: WipeOptions = {}): Promise<AutomergeUrl[]> {
+        const { evenUnsent = false, signal } = options
+        const { unsent, isWiped } = await this.#link.call("wipe", [evenUnsent === true], { signal })
+        const urls = unsent.map((document): AutomergeUrl => `automerge:${document}`)
+        if (isWiped) return urls
+        throw new RepoError("unsent", `nothing was wiped: no relay has all of ${urls.join(", ")}`, urls)
     }
 
     /**
@@ -518,6 +583,7 @@ export class Repo {
             this.#connection(message.connection)
         } else if (message.type === "relays") {
             this.#online = message.online
+            this.#wiped = message.wiped
             const relays = message.connections.map(({ relay }) => relay)
             for (const relay of [...this.#connections.keys()]) {
                 if (!relays.includes(relay)) this.#connection({ relay, state: "offline" }, true)

@@ -13,6 +13,11 @@ export class Tally {
         this.#documents[STATES.indexOf(state)]?.add(document)
     }
 
+    /** Those that are not saved. */
+    get unsaved(): string[] {
+        return this.#documents.flatMap((documents) => [...documents])
+    }
+
     get state(): SyncState {
         const at = this.#documents.findIndex(({ size }) => size > 0)
         return STATES.at(at)!

@@ -168,11 +168,12 @@ export interface Connection {
  *   together they make none that can be stored;
  * - `removed`: a part of an edit was left out, since somebody had removed what it was in, and emptied
  *   that;
+ * - `unsent`: what is kept here has changes that no relay has, so it was not wiped;
  * - `closed`: the repo was shut down;
  * - `failed`: an argument is of no use, or the engine failed. The message tells more.
  */
 export type FailureCode =
-    "unavailable" | "deleted" | "storage" | "damaged" | "quarantined" | "removed" | "closed" | "failed"
+    "unavailable" | "deleted" | "storage" | "damaged" | "quarantined" | "removed" | "unsent" | "closed" | "failed"
 
 /** A change that was taken out of a document, because together with its past it makes none. */
 export interface QuarantinedChange {

@@ -25,6 +25,7 @@ import {
     type Port,
     type Resume,
     type StoredEdits,
+    type Wiped,
 } from "./protocol.js"
 import { Socket, type MakeWebSocket } from "./socket.js"
 import { EngineError, View } from "./view.js"
@@ -164,6 +165,10 @@ export class Host {
     #work: (() => boolean)[] = []
     /** Everything else comes first now. */
     #isResting = false
+    /** All that is kept is being removed. */
+    #wiping: Promise<void> | undefined
+    /** Names the last time. A page that was kept by the browser meanwhile does not bring its documents back. */
+    #wiped: string | undefined
     /** What is stored of edits whose page needs it no more, and since when. */
     #partings: { author: string[]; key: string[]; at: number }[] = []
     /** What is stored with the commit that is under way, of who made the edits in it. */
@@ -201,12 +206,14 @@ export class Host {
         await nameRelays(storage, relays)
         await forgetUntold(storage, journal)
         const outbox = (await storage.keys(["outbox"])).map((key) => key[1] ?? "")
+        const wiped = await storage.load(WIPED)
         const session = hex()
         const client = new Client(options.peerId, storageId, session, [...options.relays], Math.random())
         const host = new Host(client, storage, options, webSocket)
         // Until they are read, nothing is known of them but that some relay lacks something.
         for (const document of outbox) host.#tally.set(document, "offline")
         host.#journal = journal
+        host.#wiped = wiped && decode(wiped)
         host.#setRelays(options.relays, away)
         storage.onlost = () => void host.#writeAgain(storageId)
         host.#run(() =>
@@ -315,7 +322,7 @@ export class Host {
     }
 
     /** What was edited in a document by pages that are gone is there after that. */
-    async #takenUp(document: string): Promise<void> {
+    async #takenUp(document = ""): Promise<void> {
         for (let known; known !== this.#known;) await (known = this.#known)
         await this.#makingIn.get(document)
     }
@@ -372,7 +379,8 @@ export class Host {
             if (!isHere) throw new CallError("deleted", DOCUMENT_GONE)
             const edits = entries.map(({ edit }) => edit).filter(({ seq }, i) => seq === first.seq + i)
             const { base } = entries.at(-1)!
-            await this.#calls.resume(page, NOBODY, document, { author, base, unstored: first.seq, edits, renamed: [] })
+            const resume = { author, base, unstored: first.seq, edits, renamed: [], wiped: this.#wiped }
+            await this.#calls.resume(page, NOBODY, document, resume)
             return true
         } catch (error) {
             if (!(error instanceof CallError)) return false
@@ -900,7 +908,12 @@ export class Host {
     }
 
     get #relaysNow(): HostMessage {
-        return { type: "relays", connections: [...this.#connections.values()], online: this.#online }
+        return {
+            type: "relays",
+            connections: [...this.#connections.values()],
+            online: this.#online,
+            wiped: this.#wiped,
+        }
     }
 
     #setOnline(online: boolean): void {
@@ -1118,6 +1131,7 @@ export class Host {
         let answer: { value?: unknown; failure?: Failure }
         try {
             if (this.#closed) throw new CallError("closed", "the repo was shut down")
+            if (this.#wiping && name !== "wipe") await this.#wiping
             // A page's edits are worth more than its presence.
             if (signal.aborted && name !== "resume") throw new CallError("failed", UNWANTED)
             const lost = documentsOf(name, args).map((document) => page.lost.get(document))
@@ -1150,6 +1164,8 @@ export class Host {
             try {
                 // Else what is made of it meanwhile would be made twice.
                 if (this.#pages.has(page)) await this.#making.get(page.name)
+                if (this.#wiped !== undefined && this.#wiped !== resume.wiped)
+                    return page.port.post({ type: "deleted", document })
                 const stored = await this.#storedEdits(document, resume)
                 // Also if the page goes meanwhile.
                 await this.#find(document, NOBODY)
@@ -1187,16 +1203,27 @@ export class Host {
                 if (!(error instanceof CallError) || !["unavailable", "damaged"].includes(error.code)) throw error
             })
             await found
-            await new Promise<void>((resolve, reject) => {
-                const tell = (failure?: CallError): void => (failure ? reject(failure) : resolve())
-                push(this.#deleters, id, tell)
-                this.#run(() => this.#client.delete(id))
-            })
+            await this.#delete(id)
         },
         merge: (page, signal, document, other) =>
             this.#act(page, signal, document, () => this.#client.merge(document, other)),
         flush: () => this.#flush(),
         documents: () => documentsIn(this.#storage),
+        fetch: async (_, signal, document) => {
+            const id = parse(document)
+            await this.#takenUp(id)
+            await this.#find(id, signal)
+            // It stays in memory until then.
+            await this.#until(() => {
+                const failure = this.#unstored.get(id)
+                if (failure !== undefined) throw new CallError("storage", failure)
+                return this.#client.isStored(id)
+            }, signal)
+        },
+        wipe: async (_, signal, evenUnsent) => {
+            await this.#wiping
+            return this.#wipe(evenUnsent, signal)
+        },
         synced: (page, signal, document, level) => {
             this.#view(page, document)
             // What is edited meanwhile is not waited for.
@@ -1277,6 +1304,57 @@ export class Host {
         shutdown: (page) => {
             queueMicrotask(() => this.#detach(page))
         },
+    }
+
+    #delete(document: string): Promise<void> {
+        return new Promise((resolve, reject) => {
+            const tell = (failure?: CallError): void => (failure ? reject(failure) : resolve())
+            push(this.#deleters, document, tell)
+            this.#run(() => this.#client.delete(document))
+        })
+    }
+
+    /** Removes all that is kept, in memory and in storage. */
+    async #wipe(evenUnsent: boolean, signal: AbortSignal): Promise<Wiped> {
+        // What pages that are gone left is made, and may be sent.
+        await this.#takenUp()
+        await Promise.all(this.#making.values())
+        const isOnItsWay = (): boolean => {
+            const isConnecting = [...this.#connections.values()].some(({ state }) => state === "connecting")
+            return this.#tally.state === "saving" || (this.#tally.state === "offline" && isConnecting)
+        }
+        if (!evenUnsent) await this.#until(() => !isOnItsWay(), AbortSignal.timeout(SEND_MS_MAX)).catch(() => {})
+        const left = (await this.#journal?.loadRange([ASIDE]).catch(() => [])) ?? []
+        const aside = left.map(({ data }) => (data as unknown as Entry).document)
+        const unsent = [...new Set([...this.#tally.unsaved, ...aside])]
+        if (signal.aborted) throw new CallError("failed", UNWANTED)
+        if (unsent.length > 0 && !evenUnsent) return { unsent, isWiped: false }
+        const wipe = async (): Promise<void> => {
+            // Of those that cannot be read, the storage knows.
+            await Promise.allSettled(this.#client.documents().map((document) => this.#delete(document)))
+            this.#wiped = hex()
+            const named = { put: WIPED, data: encode(this.#wiped) }
+            const writes: StorageWrite[] = [{ removeRange: [] }, namesOf(this.#relays), named]
+            if (this.#options.keeps) writes.push({ put: FORMAT, data: encode(`${VERSION}`) })
+            try {
+                await this.#journal?.commit([{ removeRange: [] }])
+                await this.#storage.commit(writes)
+            } catch (error) {
+                throw new CallError("storage", words(error))
+            }
+            this.#tally = new Tally()
+            this.#unstored.clear()
+            this.#tellRelays()
+            this.#tellSum()
+        }
+        const wiping = wipe()
+        this.#wiping = wiping.catch(() => {})
+        try {
+            await wiping
+        } finally {
+            this.#wiping = undefined
+        }
+        return { unsent, isWiped: true }
     }
 
     /** The changes of an object and of what is in it. */
@@ -1498,6 +1576,9 @@ const TOKEN_MS_MAX = 4_000
 const RENEW_MS_MIN = 1_000
 const RENEW_MS_MAX = 60_000
 
+/** What is being sent is waited for so long before it is told that no relay has it. */
+const SEND_MS_MAX = 5_000
+
 /** Nobody cancels it. */
 const NOBODY = new AbortController().signal
 
@@ -1628,6 +1709,7 @@ function decode(data: Uint8Array): string {
 const FORMAT = ["client", "format"]
 const STORAGE_ID = ["client", "id"]
 const RELAYS = ["client", "relays"]
+const WIPED = ["client", "wiped"]
 
 function namesOf(relays: readonly string[]): StorageWrite {
     return { put: RELAYS, data: encode(JSON.stringify(relays)) }

@@ -51,6 +51,8 @@ export interface Resume {
     readonly edits: readonly Edit[]
     /** What came back when edits were taken back, each as it was `Taken`. */
     readonly renamed: readonly Uint8Array[]
+    /** The last wipe that the page heard of. */
+    readonly wiped: string | undefined
 }
 
 /** The edits of a handle up to `seq` are in local storage; so is all that it showed after them. */
@@ -147,6 +149,8 @@ export interface Calls {
         ],
         Taken,
     ]
+    fetch: [[document: string], void]
+    wipe: [[evenUnsent: boolean], Wiped]
     online: [[online: boolean], void]
     shutdown: [[], void]
 }
@@ -160,6 +164,12 @@ export interface Opened {
     /** What makes its contents out of nothing. */
     readonly operations: readonly Operation[]
     readonly status: DocumentStatus
+}
+
+/** Documents that have what no relay has, and whether all was wiped. */
+export interface Wiped {
+    readonly unsent: readonly string[]
+    readonly isWiped: boolean
 }
 
 export interface DocumentStatus {
@@ -233,8 +243,13 @@ export type HostMessage =
     | { readonly type: "ephemeral"; readonly document: string; readonly sender: string; readonly message: unknown }
     | { readonly type: "deleted"; readonly document: string }
     | { readonly type: "connection"; readonly connection: ConnectionStatus }
-    /** All that there are, and whether any page said that there should be none. */
-    | { readonly type: "relays"; readonly connections: readonly ConnectionStatus[]; readonly online: boolean }
+    /** All that there are, whether any page said that there should be none, and what names the last wipe. */
+    | {
+          readonly type: "relays"
+          readonly connections: readonly ConnectionStatus[]
+          readonly online: boolean
+          readonly wiped: string | undefined
+      }
     /** Of all documents in sum. */
     | { readonly type: "sum"; readonly status: DocumentStatus }
     /** A connection is about to be made, with a token of this page. */

@@ -15,6 +15,8 @@ import {
     type RepoOptions,
     type Storage,
     type StorageFailure,
+    type Unfetched,
+    type WipeOptions,
 } from "reconverge"
 import { Repo as RepoOfBase64 } from "reconverge/base64"
 import { same } from "./same.js"
@@ -98,6 +100,21 @@ await repo.import("")
 same<Uint8Array>()(await repo.export(list.url))
 same<void>()(await repo.delete(list.url))
 same<void>()(await repo.flush())
+const unfetched = await repo.prefetch([list.url, "automerge:4NMNnkMhL8jXrdJ9jamS58PAVdXu"], {
+    signal: AbortSignal.timeout(1_000),
+})
+same<Unfetched[]>()(unfetched)
+for (const { url, error } of unfetched) {
+    same<string>()(url)
+    same<RepoError>()(error)
+}
+// @ts-expect-error It takes several.
+await repo.prefetch(list.url)
+const wipeOptions: WipeOptions = { evenUnsent: true, signal: AbortSignal.timeout(1_000) }
+same<AutomergeUrl[]>()(await repo.wipe(wipeOptions))
+same<AutomergeUrl[]>()(await repo.wipe())
+// @ts-expect-error There is no such option.
+await repo.wipe({ force: true })
 same<string>()(repo.peerId)
 
 same<ConnectionStatus[]>()(repo.connections)
@@ -117,6 +134,7 @@ try {
     await repo.find(list.url)
 } catch (error) {
     if (error instanceof RepoError) same<FailureCode>()(error.code)
+    if (error instanceof RepoError) same<readonly AutomergeUrl[]>()(error.urls)
     if (error instanceof StorageError) same<StorageFailure>()(error.failure)
 }
 same<Persistence>()(await requestPersistence())
