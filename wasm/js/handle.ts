@@ -45,6 +45,8 @@ export interface HandleEvents<T> {
     status: SyncStatus
     /** Whether any relay is connected changed. */
     connection: boolean
+    /** Another tab has come to run the engine: what was broadcast meanwhile is lost. */
+    moved: undefined
     /** Somebody broadcast something. */
     "ephemeral-message": EphemeralMessage
     /** Whether there is something to take back, or to do again, changed. */
@@ -618,6 +620,8 @@ export class DocHandle<T> {
             // It may be so for a moment only.
             if (error.code === "storage") setTimeout(() => this.#isLost && this.resume(), RESUME_MS)
         })
+        // Whoever broadcasts now is heard after that.
+        queueMicrotask(() => this.#events.emit("moved", undefined))
         return this.#unstored.slice(edits.length).map(({ word, edit }) => ({ word, say: () => this.#post(edit) }))
     }
 

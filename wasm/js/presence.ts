@@ -21,6 +21,8 @@ export interface PresenceChannel {
     on(event: "close", listener: () => void): () => void
     /** Tells whether there is a relay. */
     on(event: "connection", listener: (isConnected: boolean) => void): () => void
+    /** Tells that another tab has come to run the engine: what was sent meanwhile is lost. */
+    on(event: "moved", listener: () => void): () => void
 }
 
 /** How one is present. */
@@ -134,6 +136,7 @@ export class Presence<S extends object> {
         this.#ending.push(handle.on("close", () => this.stop()))
         // What was told while there was no relay reached nobody.
         this.#ending.push(handle.on("connection", (isConnected) => isConnected && this.#arrive()))
+        this.#ending.push(handle.on("moved", () => this.#here && this.#arrive()))
         if (typeof window !== "undefined") {
             // Before the repo hears it, which then may let go of what says it to others.
             this.#whenever(window, "pagehide", () => this.#leave(), true)
