@@ -417,6 +417,8 @@ class SharedPresence<S extends object> implements PresenceHandle<S> {
                 if (this.#users > 0) return
                 this.#presence?.stop()
                 this.#presence = undefined
+                // Whoever comes next begins anew.
+                if (presences.get(this.#handle) === this) presences.delete(this.#handle)
             })
         }
     }
