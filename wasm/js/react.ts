@@ -323,7 +323,9 @@ class Entry {
     #waitForUsers(): void {
         clearTimeout(this.#timer)
         if (this.#users > 0) return
-        const ms = this.state === "failed" ? ERROR_MS : RELEASE_MS
+        // Of one that was deleted here, relays may have a copy.
+        const errorMs = this.handle ? 0 : ERROR_MS
+        const ms = this.state === "failed" ? errorMs : RELEASE_MS
         this.#timer = setTimeout(() => {
             this.#end()
             this.handle?.release()
