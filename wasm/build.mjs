@@ -195,6 +195,8 @@ const { outputFiles } = await build({
     format: "esm",
     // What entries share is in one file, so that two of them in one app share one core.
     splitting: true,
+    // Node.js shows the line of an error that nobody caught, whole.
+    lineLimit: 500,
     chunkNames: "shared-[hash]",
     external: ["reconverge", "*.wasm", "node:*", "ws", "react", "svelte", "svelte/*", "vue", "@codemirror/*"],
 })

@@ -124,8 +124,13 @@ for (const name of ["React 19", "React 18"]) {
     await says(ann, "#picture", "ready 1 undefined")
     await bob.evaluate(() => window.picture.change(d => (d.n = 2)))
     await says(ann, "#picture", "ready 2 undefined")
+    await ann.evaluate(url => repo.delete(url), picture)
+    await says(ann, "#picture", "failed 2 undefined")
     await ann.evaluate(options => show(options), { url, name: "ann", picture: "nonsense" })
     await until("it to fail", async () => (await said(ann, "#picture")).startsWith("failed undefined"))
+    // What was deleted here is looked for anew.
+    await ann.evaluate(options => show(options), { url, name: "ann", picture })
+    await says(ann, "#picture", "ready 2 undefined")
     await titled(ann, "first")
     await ann.evaluate(() => unmount())
   })

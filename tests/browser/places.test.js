@@ -288,6 +288,26 @@ for (const kind of ["react", "vue", "svelte"]) {
   })
 }
 
+story("react: who leaves a document and comes back begins anew", async world => {
+  const [ann] = await pages(world, { text: "" }, 1)
+  const comes = async card => {
+    await ann.evaluate(card => {
+      window.local = undefined
+      join.react({ user: { name: "Ann" }, selection: null, card })
+    }, card)
+    await until("her state", () => ann.evaluate(() => window.local !== undefined))
+    // Both renders of strict mode, and the effects.
+    await ann.evaluate(() => new Promise(resolve => setTimeout(() => requestAnimationFrame(() => setTimeout(resolve)))))
+    return ann.evaluate(() => local.card)
+  }
+  assert.equal(await comes(5), 5)
+  await ann.evaluate(() => {
+    leave()
+    return new Promise(resolve => setTimeout(() => setTimeout(resolve)))
+  })
+  assert.equal(await comes(null), null)
+})
+
 story("the name at a caret is not cut off, in an editor of one line, too", async world => {
   const [ann, bob] = await pages(world, { text: "one two three" })
   await ann.evaluate(() => (window.user = { name: "Ann", color: "#0f766e" }))

@@ -20,7 +20,7 @@ import {
     TextNode,
     type Tree,
 } from "./tree.js"
-import type { Expand, Patch, Path, Prop, Scalar, View } from "./types.js"
+import type { Expand, Patch, Path, Prop, Scalar, TextPath, View } from "./types.js"
 
 /**
  * A document, writable. Its lists have `insertAt(index, ...values)` and `deleteAt(index, count?)`
@@ -48,6 +48,9 @@ export interface DraftList<E> extends Array<Draft<E>> {
     splice(start: number, deleted: number, ...values: (Draft<E> | View<E> | E)[]): Draft<E>[]
     fill(value: Draft<E> | View<E> | E, start?: number, end?: number): this
 }
+
+/** `P` if it leads to a text in a draft of type `D`, or may lead to one, as where nothing is known of it. */
+export type DraftPath<D, P extends Path> = object extends D ? P : TextPath<D, P>
 
 /** A range of a text, in UTF-16 code units, without `end`. */
 export interface MarkRange {
@@ -105,7 +108,13 @@ export function change<T>(
  * @param draft of a change, or an object in it: `path` begins there.
  * @throws RangeError if the text has no such index; TypeError if there is no text, or a fixed string.
  */
-export function splice(draft: object, path: Path, index: number, deleted: number, text = ""): void {
+export function splice<D extends object, const P extends Path>(
+    draft: D,
+    path: P & DraftPath<D, P>,
+    index: number,
+    deleted: number,
+    text = "",
+): void {
     const { edit, node, at } = textAt(draft, path)
     if (!(deleted >= 0)) throw new RangeError(`cannot delete ${deleted} characters at ${pointer(at())}`)
     if (typeof text !== "string")
@@ -122,7 +131,11 @@ export function splice(draft: object, path: Path, index: number, deleted: number
  *
  * @throws TypeError if there is no text at `path`, or a fixed string.
  */
-export function updateText(draft: object, path: Path, text: string): void {
+export function updateText<D extends object, const P extends Path>(
+    draft: D,
+    path: P & DraftPath<D, P>,
+    text: string,
+): void {
     const { edit, node, at } = textAt(draft, path)
     if (typeof text !== "string") throw new TypeError(`cannot store ${describe(text)} as the text at ${pointer(at())}`)
     for (const { index, deleted, inserted } of diff(node.text, wellFormed(text))) {
@@ -136,7 +149,13 @@ export function updateText(draft: object, path: Path, text: string): void {
  *
  * @param value no object but a Date or bytes.
  */
-export function mark(draft: object, path: Path, range: MarkRange, name: string, value: unknown): void {
+export function mark<D extends object, const P extends Path>(
+    draft: D,
+    path: P & DraftPath<D, P>,
+    range: MarkRange,
+    name: string,
+    value: unknown,
+): void {
     const { edit, node, at } = textAt(draft, path)
     const { start, end, expand = "after" } = range
     checkIndex(end, node.text.length, at)
@@ -155,25 +174,44 @@ export function mark(draft: object, path: Path, range: MarkRange, name: string, 
 const EXPANDS: readonly unknown[] = ["none", "before", "after", "both"] satisfies Expand[]
 
 /** Takes a mark away from a range of a text. */
-export function unmark(draft: object, path: Path, range: MarkRange, name: string): void {
-    mark(draft, path, range, name, null)
+export function unmark<D extends object, const P extends Path>(
+    draft: D,
+    path: P & DraftPath<D, P>,
+    range: MarkRange,
+    name: string,
+): void {
+    mark(draft as object, path as Path, range, name, null)
 }
 
 /** Begins a block, such as a paragraph, at an index of a text. It takes one place there. */
-export function splitBlock(draft: object, path: Path, index: number, block: object): void {
+export function splitBlock<D extends object, const P extends Path>(
+    draft: D,
+    path: P & DraftPath<D, P>,
+    index: number,
+    block: object,
+): void {
     const { edit, node, at } = textAt(draft, path)
     checkIndex(index, node.text.length, at)
     edit.insertBlock(node, snap(node.text, index), block, at)
 }
 
 /** Removes the block at an index of a text, so that what follows it belongs to the one before. */
-export function joinBlock(draft: object, path: Path, index: number): void {
+export function joinBlock<D extends object, const P extends Path>(
+    draft: D,
+    path: P & DraftPath<D, P>,
+    index: number,
+): void {
     const { edit, node } = blockAt(draft, path, index)
     edit.splice(node, index, 1, "")
 }
 
 /** Replaces the block at an index of a text. */
-export function updateBlock(draft: object, path: Path, index: number, block: object): void {
+export function updateBlock<D extends object, const P extends Path>(
+    draft: D,
+    path: P & DraftPath<D, P>,
+    index: number,
+    block: object,
+): void {
     const { edit, node, at } = blockAt(draft, path, index)
     edit.insertBlock(node, index, block, at, 1)
 }

@@ -12,8 +12,14 @@ export class Emitter<Events extends object> {
     #isTelling = false
     #isClosed = false
 
+    /** Only events with these names can be heard, if they are given. */
+    constructor(readonly names?: readonly (keyof Events)[]) {}
+
     /** Returns "off". A function that listens already is not called twice. */
     on<K extends keyof Events>(event: K, listener: Listener<Events[K]>): () => void {
+        if (this.names?.includes(event) === false) {
+            throw new TypeError(`there is no event "${String(event)}"; there are ${this.names.join(", ")}`)
+        }
         if (typeof listener !== "function") throw new TypeError("a listener is a function")
         const listeners = this.#listeners.get(event) ?? new Set()
         this.#listeners.set(event, listeners.add(listener))

@@ -59,6 +59,8 @@ export interface HandleEvents<T> {
     error: Error
 }
 
+const EVENTS = "change status connection ephemeral-message undoable delete close error".split(" ") as never[]
+
 /** What could not be read is tried again so much later. */
 const RESUME_MS = 10_000
 
@@ -115,7 +117,7 @@ export class DocHandle<T> {
     /** Names the document, for {@link Repo.find} here and elsewhere. */
     readonly url: AutomergeUrl
     #owner: HandleOwner
-    #events = new Emitter<HandleEvents<T>>()
+    #events = new Emitter<HandleEvents<T>>(EVENTS)
     #tree = new Tree()
     /** The one before, while names of its objects may still become real ones: places hold on to those. */
     #former: Tree | undefined

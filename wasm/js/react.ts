@@ -323,7 +323,9 @@ class Entry {
     #waitForUsers(): void {
         clearTimeout(this.#timer)
         if (this.#users > 0) return
-        const ms = this.state === "failed" ? ERROR_MS : RELEASE_MS
+        // Of one that was deleted here, relays may have a copy.
+        const errorMs = this.handle ? 0 : ERROR_MS
+        const ms = this.state === "failed" ? errorMs : RELEASE_MS
         this.#timer = setTimeout(() => {
             this.#end()
             this.handle?.release()
@@ -417,6 +419,8 @@ class SharedPresence<S extends object> implements PresenceHandle<S> {
                 if (this.#users > 0) return
                 this.#presence?.stop()
                 this.#presence = undefined
+                // Whoever comes next begins anew.
+                if (presences.get(this.#handle) === this) presences.delete(this.#handle)
             })
         }
     }

@@ -137,7 +137,7 @@ export function usePlatform(entry: Platform): void {
 export class Repo {
     /** This tab's name among peers, by which all tabs of the browser go while it runs the engine. */
     readonly peerId: string
-    #events = new Emitter<RepoEvents>()
+    #events = new Emitter<RepoEvents>(["connection", "status", "problem"])
     #handles = new Map<string, { handle: DocHandle<unknown>; uses: number }>()
     /** Let go of, but for what they edited: it is not stored yet. */
     #leaving = new Map<string, DocHandle<unknown>>()

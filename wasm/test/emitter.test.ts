@@ -25,6 +25,12 @@ test("listeners get what they asked for, until they are off", () => {
     assert.deepEqual(seen, [1, 10, 2])
 })
 
+test("what is no event is not listened to in vain", () => {
+    const emitter = new Emitter<Events>(["count", "end"])
+    emitter.on("count", () => {})
+    assert.throws(() => emitter.on("cuont" as "count", () => {}), /TypeError: there is no event "cuont"; .* count, end/)
+})
+
 test("a listener's error does not stop the others, and is reported", (t) => {
     const emitter = new Emitter<Events>()
     const reported = t.mock.method(console, "error", () => {})

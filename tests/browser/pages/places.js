@@ -78,13 +78,16 @@ const editor = (parent, presence) => {
 window.join = {
   react(state) {
     const App = () => {
-      const { peers, presence } = usePresence(doc, state)
+      const { local, peers, presence } = usePresence(doc, state)
       const place = useRef(null)
       useEffect(() => editor(place.current, presence), [presence])
       window.peers = () => [...peers.values()].map(({ state }) => state)
+      window.local = local
       return h("div", { ref: place })
     }
-    createRoot(document.body.appendChild(document.createElement("main"))).render(h(StrictMode, null, h(App)))
+    const root = createRoot(document.body.appendChild(document.createElement("main")))
+    root.render(h(StrictMode, null, h(App)))
+    window.leave = () => root.unmount()
   },
   vue(state) {
     const setup = () => {

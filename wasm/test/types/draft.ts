@@ -133,6 +133,21 @@ board.change((draft) => {
     updateText(draft, ["title"], "Plan")
     // @ts-expect-error A path is a list.
     updateText(draft, "title", "Plan")
+    // @ts-expect-error There is nothing.
+    splice(draft, ["titel"], 0, 1)
+    // @ts-expect-error It is a counter.
+    updateText(draft, ["votes"], "1")
+    // @ts-expect-error It is a column, not its name.
+    mark(draft, ["columns", 0], { start: 0, end: 1 }, "bold", true)
+    // @ts-expect-error Columns have numbers.
+    splitBlock(draft, ["columns", "first", "name"], 0, {})
+    splice(draft as object, ["titel"], 0, 1)
+    splice(draft as Record<string, unknown>, ["titel"], 0, 1)
+    const indexed = 0 as number
+    splice(draft, ["columns", indexed, "name"], 0, 1)
+    const anywhere = <T extends object>(handle: DocHandle<T>, at: Path): void =>
+        handle.change((whole) => splice(whole as object, at, 0, 0, "x"))
+    void anywhere
     // @ts-expect-error A text is not a draft.
     splice(draft.title, [], 0, 0, "x")
     // @ts-expect-error A text is inserted.
