@@ -12,7 +12,7 @@ import { usePresence, useTextInput } from "../../../wasm/dist/react.js"
 import { presenceStore, textInput } from "../../../wasm/dist/svelte.js"
 import { usePresence as useVuePresence, vTextInput } from "../../../wasm/dist/vue.js"
 
-Object.assign(window, { reconverge, bindText })
+Object.assign(window, { reconverge, bindText, textInput })
 window.gone = 0
 const onGone = () => void gone++
 
