@@ -347,6 +347,21 @@ for (const kind of ["input", "editor"]) {
   })
 }
 
+for (const kind of ["input", "textarea"]) {
+  story(`${kind}: two scribble and assign texts with line ends and emoji, and no key replaces anything`, async world => {
+    const seed = Number(process.env.RECONVERGE_SEED ?? Date.now() % 1e9)
+    world.tell(`RECONVERGE_SEED=${seed}`)
+    const all = await pages(world, { text: "The quick\r\nbrown 😀 fox\njumps" })
+    for (const page of all) await bind(page, kind, ["text"])
+    const wrong = await Promise.all(all.map((page, n) => page.evaluate(seed => scribbleCarets(120, seed), seed + n)))
+    assert.deepEqual(wrong, [[], []])
+    await until("the documents to be the same", async () => {
+      const [one, other] = await Promise.all(all.map(show))
+      return one.text === other.text
+    })
+  })
+}
+
 story("what is no input is refused, and nothing of it stays", async world => {
   const [ann] = await pages(world, { text: "kept" }, 1)
   const messages = await ann.evaluate(() =>
