@@ -2,67 +2,9 @@
 
 import assert from "node:assert/strict"
 import { until } from "../interop/lib/wait.js"
-import { bundle, codeMirror, developing } from "./lib/bundle.js"
-import { becomes, create, find, open, show, synced } from "./lib/doc.js"
-import { random } from "./lib/random.js"
+import { becomes, show } from "./lib/doc.js"
+import { bind, change, insert, pages, place, selection, shows, value } from "./lib/places.js"
 import { story } from "./lib/world.js"
-
-const PAGE = `<!doctype html>
-<meta charset="utf-8">
-<title>places</title>
-<link rel="icon" href="data:,">
-<script type="module" src="/package/dist/places.js"></script>
-`
-
-const own = new URL("node_modules/", import.meta.url).pathname
-const alias = { ...codeMirror, react: `${own}react`, vue: `${own}vue` }
-
-/** As many pages, in browsers of their own, that have one document as `doc`. */
-async function pages(world, initial, count = 2) {
-  const relay = await world.relay()
-  const script = await bundle("pages/places.js", { alias, define: developing })
-  const site = await world.site({ "/places.html": PAGE, "/package/dist/places.js": script })
-  const all = []
-  let url
-  for (let n = 0; n < count; n++) {
-    const page = await world.page(`${site.url}/places.html`)
-    await page.waitForFunction(() => window.bind !== undefined)
-    await open(page, { relay: relay.url })
-    if (url) await find(page, url)
-    else url = await create(page, initial)
-    await synced(page)
-    all.push(page)
-  }
-  return all
-}
-
-const bind = (page, kind, path) => page.evaluate(([kind, path]) => bind(kind, path), [kind, path])
-
-/** Puts the focus into the field, and the caret to an index or the selection to a range. */
-const place = (page, start, end = start) =>
-  page.evaluate(([start, end]) => {
-    window.field ??= document.querySelector("#typed")
-    if (field.setSelectionRange) {
-      field.focus()
-      field.setSelectionRange(start, end)
-    } else {
-      view.focus()
-      view.dispatch({ selection: { anchor: start, head: end } })
-    }
-  }, [start, end])
-
-const value = page => page.evaluate(() => field.value ?? view.state.doc.toString())
-const selection = page => page.evaluate(() => [field.selectionStart, field.selectionEnd])
-const change = (page, edit, arg) =>
-  page.evaluate(([edit, arg]) => doc.change(draft => (0, eval)(`(${edit})`)(draft, arg)), [String(edit), arg])
-const insert = (page, path, index, text) =>
-  page.evaluate(
-    ([path, index, text]) => doc.change(draft => reconverge.splice(draft, path, index, 0, text)),
-    [path, index, text]
-  )
-
-/** Waits until the field shows this. */
-const shows = (page, expected) => until(`the field to show ${JSON.stringify(expected)}`, async () => (await value(page)) === expected, { seen: () => value(page) })
 
 const CARDS = { cards: [{ text: "first" }, { text: "second" }, { text: "third" }] }
 const texts = async page => (await show(page)).cards.map(({ text }) => text)
@@ -180,8 +122,8 @@ for (const kind of ["input", "textarea"]) {
   })
 
   story(`${kind}: two scribble in one text, and see the same`, async world => {
-    const { seed } = random()
-    world.tell(`seed ${seed}`)
+    const seed = Number(process.env.RECONVERGE_SEED ?? Date.now() % 1e9)
+    world.tell(`RECONVERGE_SEED=${seed}`)
     const all = await pages(world, { text: "The quick brown fox", list: ["jumps over"] })
     for (const page of all) await bind(page, kind, ["list", 0])
     const run = (page, n) => page.evaluate(seed => scribble(150, seed, ["list", 0]), seed + n)

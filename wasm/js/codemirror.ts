@@ -41,7 +41,7 @@ import {
 import { splice } from "./draft.js"
 import type { DocHandle } from "./handle.js"
 import { Place } from "./place.js"
-import { HOLD_MS, PATCHES_MAX, difference, wholeCharacters } from "./text.js"
+import { HOLD_MS, PATCHES_MAX, difference, keepFocus, samePath, wholeCharacters } from "./text.js"
 import { type Node, editsOf } from "./tree.js"
 import type { ChangeEvent, Cursor, Patch, Path, TextPath } from "./types.js"
 
@@ -118,15 +118,16 @@ export function reconvergeText<T, const P extends Path>(
 ): Extension {
     const place = path instanceof Place ? path : handle.place(path)
     const binding = ViewPlugin.define((view) => new Binding(view, handle, place, options))
+    const isThere = (): boolean => !handle.isClosed && place.text !== undefined
     const undo = (view: EditorView): boolean => view.plugin(binding)?.step("undo") ?? false
     const redo = (view: EditorView): boolean => view.plugin(binding)?.step("redo") ?? false
     return [
         // A text is lines by "\n" only; else "\r\n" would count for one in the editor.
         EditorState.lineSeparator.of("\n"),
         EditorView.clipboardInputFilter.of((text) => text.replace(/\r\n?/g, "\n")),
-        EditorState.changeFilter.of(() => place.text !== undefined),
-        EditorView.editorAttributes.of(() => (place.text === undefined ? { class: "cm-noText" } : null)),
-        EditorView.contentAttributes.of(() => (place.text === undefined ? { "aria-readonly": "true" } : null)),
+        EditorState.changeFilter.of(isThere),
+        EditorView.editorAttributes.of(() => (isThere() ? null : { class: "cm-noText" })),
+        EditorView.contentAttributes.of(() => (isThere() ? null : { "aria-readonly": "true" })),
         binding,
         Prec.high(
             keymap.of([
@@ -186,8 +187,10 @@ class Binding<T> implements PluginValue {
         readonly place: Place,
         readonly options: TextOptions,
     ) {
-        this.#isThere = place.text !== undefined
+        this.#isThere = this.#look()
         this.#ending.push(handle.on("change", (event) => this.#receive(event)))
+        this.#ending.push(handle.on("close", () => this.#agree()))
+        this.#ending.push(keepFocus(view.contentDOM, () => view.focus()))
         const ended = (): void => this.#later("composed", AFTER_COMPOSITION_MS, () => this.#release())
         view.contentDOM.addEventListener("compositionend", ended)
         this.#ending.push(() => view.contentDOM.removeEventListener("compositionend", ended))
@@ -252,7 +255,7 @@ class Binding<T> implements PluginValue {
     /** Brings an edit of the user into the document. */
     #write(changes: ChangeSet): void {
         const { path } = this.place
-        if (!this.#agreed || !path) return this.#agreeSoon()
+        if (!this.#agreed || !path || this.handle.isClosed) return this.#agreeSoon()
         if (this.#held) {
             const held = this.#held
             this.#held = held.map(changes, true)
@@ -362,19 +365,23 @@ class Binding<T> implements PluginValue {
         const shown = this.view.state.doc
         this.#held = undefined
         this.#agreed = true
-        const node = this.place.text === undefined ? undefined : this.place.node()
-        if (node) this.#shown = node
-        if (this.#isThere !== (node !== undefined)) this.#turn(node !== undefined)
+        const node = this.place.node()
+        if (node?.kind === "text") this.#shown = node
+        if (this.#isThere !== this.#look()) this.#turn()
         const text = this.#text()
         if (equals(shown, text)) return
         this.#show(ChangeSet.of(difference(shown.toString(), text), shown.length, "\n"), "remote")
     }
 
     /** Whether there is a text turned; the editor asks for its attributes when it is updated. */
-    #turn(isThere: boolean): void {
-        this.#isThere = isThere
+    #turn(): void {
+        this.#isThere = this.#look()
         queueMicrotask(() => this.#destroyed || this.view.dispatch({}))
-        if (!isThere) this.options.onGone?.()
+        if (!this.#isThere) this.options.onGone?.()
+    }
+
+    #look(): boolean {
+        return !this.handle.isClosed && this.place.text !== undefined
     }
 
     #agreeSoon(): void {
@@ -698,10 +705,6 @@ function isSelection(value: unknown): value is TextSelection {
     if (typeof value !== "object" || value === null) return false
     const { path, anchor, head } = value as Partial<Record<keyof TextSelection, unknown>>
     return Array.isArray(path) && typeof anchor === "string" && typeof head === "string"
-}
-
-function samePath(one: Path, other: Path): boolean {
-    return one.length === other.length && one.every((prop, at) => prop === other[at])
 }
 
 function nameOf(user: TextUser | null | undefined): string {

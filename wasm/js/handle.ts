@@ -647,6 +647,11 @@ export class DocHandle<T> {
         return this.#isLost
     }
 
+    /** @internal Whether it is of no further use. */
+    get isClosed(): boolean {
+        return this.#gone !== undefined
+    }
+
     /** @internal */
     close(code: FailureCode = "deleted"): void {
         this.#gone ??= code

@@ -18,7 +18,7 @@ import {
     type PresencePeer,
 } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { Connection, Path, SyncStatus, View } from "./types.js"
+import type { Connection, Path, SyncStatus, TextPath, View } from "./types.js"
 
 /** The contract of a store that is only read. */
 export interface Readable<V> {
@@ -121,17 +121,17 @@ export function presenceStore<S extends object>(
 }
 
 /** What the action {@link textInput} shows. */
-export interface TextInput extends TextInputOptions {
-    /** The document; nothing is shown without one. */
-    readonly handle: DocHandle<never> | undefined
+export interface TextInput<T = unknown, P extends Path = Path> extends TextInputOptions {
+    /** The document; without one nothing is shown, and the element is read-only. */
+    readonly handle: DocHandle<T> | undefined
     /** Where the text is. */
-    readonly path: Path | Place
+    readonly path: (P & TextPath<T, P>) | Place
 }
 
 /** What an action returns. */
-export interface TextInputAction {
+export interface TextInputAction<T = unknown, P extends Path = Path> {
     /** Goes on with the same text, or another. */
-    update(shown: TextInput): void
+    update(shown: TextInput<T, P>): void
     /** Ends. */
     destroy(): void
 }
@@ -141,9 +141,12 @@ export interface TextInputAction {
  * `<input use:textInput={{ handle, path: ["title"] }} />`, without `bind:value`. It stays with the
  * text that was at `path` when that was given.
  */
-export function textInput(element: TextElement, shown: TextInput): TextInputAction {
+export function textInput<T, const P extends Path>(
+    element: TextElement,
+    shown: TextInput<T, P>,
+): TextInputAction<T, P> {
     const binding = new TextBinding(element)
-    const update = ({ handle, path, ...options }: TextInput): void => binding.bind(handle, path, options)
+    const update = ({ handle, path, ...options }: TextInput<T, P>): void => binding.bind(handle, path, options)
     update(shown)
     return { update, destroy: () => binding.end() }
 }

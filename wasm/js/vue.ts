@@ -11,7 +11,7 @@ import { onScopeDispose, shallowRef, toValue, watch, type MaybeRefOrGetter, type
 
 import type { Draft } from "./draft.js"
 import type { ChangeOptions, DocHandle } from "./handle.js"
-import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
+import { TextBinding, type AnyHandle, type TextElement, type TextInputOptions } from "./input.js"
 import type { Place } from "./place.js"
 import {
     Presence,
@@ -163,8 +163,8 @@ export function usePresence<S extends object>(
 
 /** What the directive {@link vTextInput} shows. */
 export interface TextInput extends TextInputOptions {
-    /** The document; nothing is shown without one. */
-    readonly handle: DocHandle<never> | undefined
+    /** The document; without one nothing is shown, and the element is read-only. */
+    readonly handle: AnyHandle | undefined
     /** Where the text is. */
     readonly path: Path | Place
 }

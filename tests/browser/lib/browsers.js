@@ -1,6 +1,6 @@
 // Chromium, Firefox and WebKitGTK behind one small interface, for what must hold in each: a browser
 // has `start()`, `tab()`, `kill()` and `dispose()`; a tab has `goto(url)`, `evaluate(fn, argument)`,
-// `reload()`, `back()` and `close()`. Tabs of a browser share what they store.
+// `press(text)`, which types, `reload()`, `back()` and `close()`. Tabs of a browser share what they store.
 
 import { until } from "../../interop/lib/wait.js"
 import { Profile } from "./chromium.js"
@@ -16,7 +16,8 @@ class Chromium extends Profile {
   async tab() {
     const page = await this.context.newPage()
     // The driver's own waits in vain for the "load" of a page that was kept.
-    return Object.assign(page, { back: () => page.evaluate(() => void setTimeout(() => history.back())) })
+    const back = () => page.evaluate(() => void setTimeout(() => history.back()))
+    return Object.assign(page, { back, press: text => page.keyboard.type(text) })
   }
 }
 

@@ -6,7 +6,7 @@ import WebSocket from "ws"
 import { within } from "../../interop/lib/wait.js"
 import { executable } from "./executable.js"
 import { Started } from "./started.js"
-import { inPage, outOfPage } from "./steered.js"
+import { inPage, keysOf, outOfPage } from "./steered.js"
 
 const CALL_MS = 60_000
 
@@ -105,6 +105,10 @@ class Tab {
 
   async back() {
     await this.#firefox.call("browsingContext.traverseHistory", { context: this.#context, delta: -1 })
+  }
+
+  async press(text) {
+    await this.#firefox.call("input.performActions", { context: this.#context, actions: keysOf(text) })
   }
 
   async evaluate(fn, argument) {

@@ -15,3 +15,8 @@ export function outOfPage(text) {
   if (error === undefined) return value
   throw new Error(`in the page: ${error}\n${stack}`)
 }
+
+/** The keys that type a text, as both protocols name them. */
+export const keysOf = text => [
+  { type: "key", id: "keyboard", actions: [...text].flatMap(value => [{ type: "keyDown", value }, { type: "keyUp", value }]) },
+]

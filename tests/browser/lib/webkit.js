@@ -4,7 +4,7 @@
 import { createServer } from "node:net"
 import { executable } from "./executable.js"
 import { Started } from "./started.js"
-import { inPage, outOfPage } from "./steered.js"
+import { inPage, keysOf, outOfPage } from "./steered.js"
 
 /** A port that is free now; the driver does not say which one it took. */
 const freePort = () =>
@@ -108,6 +108,10 @@ class Tab {
 
   async back() {
     await this.#call("POST", "/back", {})
+  }
+
+  async press(text) {
+    await this.#call("POST", "/actions", { actions: keysOf(text) })
   }
 
   async evaluate(fn, argument) {

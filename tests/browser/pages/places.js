@@ -12,7 +12,7 @@ import { usePresence, useTextInput } from "../../../wasm/dist/react.js"
 import { presenceStore, textInput } from "../../../wasm/dist/svelte.js"
 import { usePresence as useVuePresence, vTextInput } from "../../../wasm/dist/vue.js"
 
-Object.assign(window, { reconverge, bindText })
+Object.assign(window, { reconverge, bindText, textInput })
 window.gone = 0
 const onGone = () => void gone++
 
@@ -151,4 +151,38 @@ window.scribble = async (edits, seed, path) => {
     if (random(2) === 0) await pause()
   }
   return unlike
+}
+
+const TEXTS = ["a", "bc ", "\r\n", "\n", "\r", "😀", "😁", "👩‍👩‍👧", "é", ""]
+
+/**
+ * Puts the caret somewhere, lets others edit for a moment, and types there; now and then it edits the
+ * text itself, or assigns another one. Gives where a caret was none any more, or a key replaced something.
+ */
+window.scribbleCarets = async (edits, seed) => {
+  const random = below => {
+    seed = (seed * 1664525 + 1013904223) >>> 0
+    return Math.floor((seed / 2 ** 32) * below)
+  }
+  const whole = (text, at) => (/[\ud800-\udbff]$/.test(text.slice(0, at)) ? at - 1 : at)
+  const shown = text => (field.type === "textarea" ? text.replace(/\r\n?/g, "\n") : text.replace(/[\r\n]/g, ""))
+  const wrong = []
+  field.focus()
+  for (let edit = 0; edit < edits; edit++) {
+    const at = whole(field.value, random(field.value.length + 1))
+    field.setSelectionRange(at, at)
+    const piece = TEXTS[random(TEXTS.length)]
+    const [kind, { text }] = [random(12), doc.doc()]
+    if (kind === 0) doc.change(draft => void (draft.text = `${text.slice(0, whole(text, random(40)))}${piece}${text.slice(whole(text, 40)).slice(0, 200)}`.toWellFormed()))
+    else if (kind < 5) doc.change(draft => reconverge.splice(draft, ["text"], whole(text, random(text.length + 1)), 0, piece))
+    await new Promise(resolve => setTimeout(resolve, random(8)))
+    const { selectionStart: start, selectionEnd: end, value } = field
+    if (start !== end || start !== whole(value, start)) wrong.push(["selected", value, start, end])
+    const before = doc.doc().text
+    document.execCommand("insertText", false, "k")
+    const after = doc.doc().text
+    if (after.length !== before.length + 1 || after.replaceAll("k", "") !== before.replaceAll("k", "")) wrong.push(["replaced", before, after])
+    if (field.value !== shown(after) || !after.isWellFormed()) wrong.push(["shown", field.value, after])
+  }
+  return wrong
 }

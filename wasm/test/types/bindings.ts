@@ -21,10 +21,10 @@ import {
     useSyncStatus,
     type ChangeDocument,
 } from "reconverge/react"
-import { documentStore, presenceStore, statusStore, type Readable } from "reconverge/svelte"
+import { documentStore, presenceStore, statusStore, textInput, type Readable } from "reconverge/svelte"
 import * as vue from "reconverge/vue"
 import { createElement } from "react"
-import { ref, type ShallowRef } from "vue"
+import { ref, type ObjectDirective, type ShallowRef } from "vue"
 import { same } from "./same.js"
 
 interface List {
@@ -111,6 +111,20 @@ store.subscribe(({ peers, local }) => {
     same<ReadonlyMap<string, PresencePeer<{ name: string }>>>()(peers)
 })
 
+declare const element: HTMLInputElement
+declare const somewhere: (string | number)[]
+const action = textInput(element, { handle, path: ["tasks", 0, "text"] })
+action.update({ handle, path: ["tasks", 0, "text"] })
+textInput(element, { handle: undefined as DocHandle<List> | undefined, path: ["title"], onGone: () => {} })
+textInput(element, { handle, path: handle.place(["title"]) })
+textInput(element, { handle, path: somewhere })
+textInput(element, { handle: keyed, path: ["id"] })
+textInput(element, { handle: handle as DocHandle<any>, path: ["anything"] })
+// @ts-expect-error Not in the document.
+textInput(element, { handle, path: ["titel"] })
+// @ts-expect-error No text.
+textInput(element, { handle, path: ["tasks", 0, "done"] })
+
 // Vue.
 const used = vue.useDocument<List>(repo, ref(url))
 same<Readonly<ShallowRef<List | undefined>>>()(used.doc)
@@ -122,6 +136,16 @@ const others = vue.usePresence(used.handle, { state: { name: "Ann" } })
 same<{ name: string }>()(others.local.value)
 // @ts-expect-error Not in the state.
 others.set({ color: "red" })
+
+// As in a template.
+const directive: ObjectDirective<HTMLInputElement | HTMLTextAreaElement, vue.TextInput> = vue.vTextInput
+same<typeof directive>()(directive)
+const inTemplate = (_shown: vue.TextInput): void => {}
+inTemplate({ handle, path: ["tasks", 0, "text"] })
+inTemplate({ handle: used.handle.value, path: ["title"], onGone: () => {} })
+inTemplate({ handle: keyed, path: keyed.place(["id"]) })
+// @ts-expect-error No handle.
+inTemplate({ handle: repo, path: ["title"] })
 
 // CodeMirror.
 const presence = new Presence<TextPresenceState>(handle, { state: {} })
