@@ -59,7 +59,7 @@ export interface HandleEvents<T> {
     error: Error
 }
 
-const EVENTS = "change status connection ephemeral-message undoable delete close error".split(" ") as never[]
+const EVENTS = "change status connection moved ephemeral-message undoable delete close error".split(" ") as never[]
 
 /** What could not be read is tried again so much later. */
 const RESUME_MS = 10_000
