@@ -216,6 +216,14 @@ test("putting a part back is a step there, or none", async () => {
   await doc.restore(["card"], heads, { undo: false })
   assert.equal(await doc.undo(), "all")
   assert.deepEqual(doc.doc(), { n: 0, card: { text: "old" } })
+  // Taken back before it is done, it is done and taken back.
+  doc.change(d => (d.card.text = "newer"), { undo: false })
+  assert.deepEqual(await Promise.all([doc.restore(["card"], heads), doc.undo({ in: ["card"] })]), [undefined, "all"])
+  assert.equal(doc.doc().card.text, "newer")
+  assert.equal(await doc.redo({ in: ["card"] }), "all")
+  assert.equal(doc.doc().card.text, "old")
+  assert.equal(await doc.undo({ in: ["card"] }), "all")
+  await assert.rejects(doc.restore(["card"], [5]), /heads are/)
   // One that changes nothing is none.
   await doc.restore(["card"], await doc.heads())
   assert.deepEqual(can(doc), [true, true])

@@ -335,7 +335,7 @@ export class DocHandle<T> {
      */
     async restore(path: Path | Place, heads: Heads, options: ChangeOptions = {}): Promise<void> {
         const { undo, ...rest } = noteOf(options)
-        const note = this.#note(rest, undo)
+        const [note, past] = [this.#note(rest, undo), checked(heads)]
         const node = path instanceof Place ? path.node() : this.#tree.at(listed(path))
         const key = path instanceof Place ? undefined : path.at(-1)
         const around = isNode(node) ? node.parent : this.#tree.at((path as Path).slice(0, -1))
@@ -343,16 +343,16 @@ export class DocHandle<T> {
         const object = isNode(node) ? node.id : undefined
         if (!object && (!map || typeof key !== "string")) throw new RangeError(`there is nothing ${where(path)}`)
         const name = isNode(node) ? node.key : (key as string)
-        const made = undo !== false && this.#undos.makes(isNode(node) ? node : (around as Node), note.time, undo)
+        const as =
+            undo === false ? undefined : this.#undos.makes(isNode(node) ? node : (around as Node), note.time, undo)
         const then = (record?: Uint8Array): void => {
-            if (!made) return
-            this.#undos.hasMade(made, record)
+            if (as === undefined) return
+            this.#undos.hasMade(as, record)
             this.#tellUndoable()
         }
-        const called = this.#owner.link.call("restore", [this.documentId, checked(heads), note, object, map, name], {
-            then,
-        })
-        if (made) this.#tellUndoable()
+        const args = [this.documentId, past, note, as, object, map, name] as const
+        const called = this.#owner.link.call("restore", [...args], { then })
+        if (as !== undefined) this.#tellUndoable()
         return called.catch((error: unknown) => {
             then()
             throw error

@@ -68,8 +68,10 @@ export class Undos {
     /** The host did; without a record it changed nothing, or could not. */
     hasMade(key: number, record?: Uint8Array): void {
         const [step] = this.#awaited.get(key) ?? []
-        if (step && record?.length) this.#endRedo(step.around)
+        // Not what takes that back, if it is taken back by now.
+        if (step && record?.length && this.#steps.back.includes(step)) this.#endRedo(step.around)
         this.record(key, record)
+        this.told = Math.min(this.told, key)
     }
 
     #add(key: number, around: string[], at: number, text: string | undefined, name: string | undefined): boolean {

@@ -1256,7 +1256,7 @@ export class Host {
             const place = typeof prop === "number" ? view.place(object, prop) : prop
             return this.#client.conflicts(document, object, place) as Record<string, unknown> | undefined
         },
-        restore: (page, signal, document, heads, { time, message, by, isFinal = false }, ...place) => {
+        restore: (page, signal, document, heads, { time, message, by }, as, ...place) => {
             const make = (): Uint8Array => {
                 const view = this.#view(page, document)
                 const [object, map, key] = [
@@ -1265,8 +1265,8 @@ export class Host {
                     place[2],
                 ]
                 const operations = this.#client.restoring(document, object, map, key, [...heads])
-                this.#client.change(document, operations, new Map(), time, message, undefined, !isFinal, by)
-                return this.#client.record
+                this.#client.change(document, operations, new Map(), time, message, undefined, as !== undefined, by)
+                return as === undefined ? new Uint8Array() : view.taken(as, 2).record
             }
             return this.#act(page, signal, document, make)
         },

@@ -115,12 +115,13 @@ export interface Calls {
     history: [[document: string, object: string], ChangeInfo[]]
     actor: [[document: string, by?: string | undefined], string]
     conflicts: [[document: string, object: string, prop: Prop], Record<string, unknown> | undefined]
-    /** Of an object, or if that was not there, of a key of a map. */
+    /** Of an object, or if that was not there, of a key of a map. What takes it back is called `as`. */
     restore: [
         [
             document: string,
             heads: Heads,
             note: Omit<Edit, "seq" | "operations">,
+            as: number | undefined,
             object?: string | undefined,
             map?: string | undefined,
             key?: string,
