@@ -482,9 +482,14 @@ impl Replica {
         let past = at.map(|heads| {
             let past = document.fork_at(heads);
             let mut past = past.expect("who asks for the past knows these heads");
-            // Unlike any before: the heads are others after each change.
-            let name = before.first().map(|head| &head.0[..8]).unwrap_or_default();
-            let actor = ActorId::from([name, self.actor.to_bytes()].concat());
+            // Unlike any before: some head is another one after each change.
+            let mut name = [0; 8];
+            for head in &before {
+                name.iter_mut()
+                    .zip(head.0)
+                    .for_each(|(all, one)| *all ^= one);
+            }
+            let actor = ActorId::from([&name[..], self.actor.to_bytes()].concat());
             sign(&mut past, self.author.as_deref(), &actor);
             past
         });

@@ -388,6 +388,22 @@ test("a cursor is of one text or list, whoever says what", async () => {
   off()
 })
 
+test("one past is edited as often as one likes", async () => {
+  for (let round = 0; round < 20; round++) {
+    const doc = await repo.create({ n: 0 })
+    const before = await doc.heads()
+    doc.change(d => (d.n = 1))
+    let one = before
+    for (let i = 0; i < 6; i++) {
+      await doc.changeAt(before, d => (d[`from ${i}`] = i))
+      one = await doc.changeAt(one, d => (d[`on ${i}`] = i))
+    }
+    assert.deepEqual(Object.keys(doc.doc()).length, 13)
+    const saved = A.load(await bytesOf(doc))
+    assert.deepEqual(Object.keys(saved).length, 13)
+  }
+})
+
 test("an edit of the past has nothing to do with what was marked since", async () => {
   const acts = {
     ...Object.fromEntries(["before", "after", "both", "none"].map(expand => [expand, d => mark(d, ["t"], { start: 1, end: 4, expand }, "link", "x")])),

@@ -1170,6 +1170,7 @@ export class Host {
                 // Also if the page goes meanwhile.
                 await this.#find(document, NOBODY)
                 this.#resume(page, document, resume, stored)
+                page.lost.delete(document)
             } catch (error) {
                 page.lost.set(document, error instanceof CallError ? error : new CallError("failed", words(error)))
                 throw error
