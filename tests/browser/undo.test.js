@@ -229,6 +229,21 @@ test("putting a part back is a step there, or none", async () => {
   assert.deepEqual(can(doc), [true, true])
 })
 
+test("what is nested as deep as it may be is deleted, and comes back as far as the stack leads", async () => {
+  const nested = (depth, inner) => Array.from({ length: depth }).reduce(value => ({ in: value }), inner)
+  const depthOf = value => (value?.in === undefined ? 0 : 1 + depthOf(value.in))
+  for (const [depth, back] of [[150, 150], [900, 200]]) {
+    const doc = await repo.create({ deep: nested(depth, { end: 1 }), list: [[nested(depth, 1)]] })
+    doc.change(d => delete d.deep)
+    doc.change(d => d.list.splice(0, 1))
+    assert.deepEqual(doc.doc(), { list: [] })
+    for (let steps = 2; steps > 0; steps--) assert.equal(await doc.undo(), "all")
+    assert.equal(Math.min(depthOf(doc.doc().deep), 200), back - (depth > 200 ? 1 : 0))
+    for (let steps = 2; steps > 0; steps--) assert.equal(await doc.redo(), "all")
+    assert.deepEqual(doc.doc(), { list: [] })
+  }
+})
+
 test("the last thousand steps are kept", async () => {
   const doc = await repo.create({ n: 0 })
   for (let n = 1; n <= 1100; n++) doc.change(d => (d.n = n))

@@ -30,7 +30,7 @@ export interface Step {
     /** Its name, if the page gave it one. */
     readonly name?: string | undefined
     /** It was taken back by somebody who asked for what happened in this object. */
-    readonly within?: string | undefined
+    within?: string | undefined
 }
 
 export type Direction = "back" | "again"
@@ -123,6 +123,7 @@ export class Undos {
         for (const step of [...this.#steps.back, ...this.#steps.again]) {
             step.around = step.around.map((name) => names.get(name) ?? name)
             step.text &&= names.get(step.text) ?? step.text
+            step.within &&= names.get(step.within) ?? step.within
         }
     }
 

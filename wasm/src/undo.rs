@@ -25,6 +25,9 @@ use automerge::{
     ValueRef,
 };
 
+/// What lies deeper in what was deleted does not come back: the stack is not made for all depths.
+const DEPTH_MAX: usize = 200;
+
 /// Texts of more indexes than this are kept as a whole, because looking at each character of a
 /// pasted book takes seconds.
 const LONG: usize = 512;
@@ -161,7 +164,7 @@ impl Record {
         prop: &Prop,
     ) -> Option<Saved> {
         self.steps.as_ref()?;
-        save(document, object, prop.clone())
+        save(document, object, prop.clone(), DEPTH_MAX)
     }
 
     pub(crate) fn put(
@@ -220,7 +223,7 @@ impl Record {
         steps.push(Step::Deleted {
             object: object.clone(),
             after: after.and_then(|index| id_at(document, object, index.into())),
-            elements: save_range(document, object, range),
+            elements: save_range(document, object, range, DEPTH_MAX),
         });
     }
 
@@ -612,36 +615,46 @@ impl<'a> Taking<'a> {
     }
 }
 
-fn save(document: &Transaction<'_>, object: &ObjId, prop: Prop) -> Option<Saved> {
+fn save(document: &Transaction<'_>, object: &ObjId, prop: Prop, depth: usize) -> Option<Saved> {
     let (value, id) = document.get(object, prop).ok()??;
+    if value.is_object() && depth == 0 {
+        return None;
+    }
+    let inner = depth.saturating_sub(1);
     let content = match value {
         Value::Scalar(value) => Content::Scalar(value.into_owned()),
         Value::Object(ObjType::Map | ObjType::Table) => {
             let keys: Vec<String> = document.keys(&id).collect();
-            let entry = |key: String| Some((key.clone(), save(document, &id, Prop::Map(key))?));
+            let entry =
+                |key: String| Some((key.clone(), save(document, &id, Prop::Map(key), inner)?));
             Content::Map(keys.into_iter().filter_map(entry).collect())
         }
         Value::Object(ObjType::List) => {
-            Content::List(save_range(document, &id, 0..document.length(&id)))
+            Content::List(save_range(document, &id, 0..document.length(&id), inner))
         }
         Value::Object(ObjType::Text) => {
-            let elements = save_range(document, &id, 0..document.length(&id));
+            let elements = save_range(document, &id, 0..document.length(&id), inner);
             Content::Text(elements, document.marks(&id).unwrap_or_default())
         }
     };
     Some(Saved { id, content })
 }
 
-fn save_range(document: &Transaction<'_>, object: &ObjId, range: Range<usize>) -> Vec<Saved> {
+fn save_range(
+    document: &Transaction<'_>,
+    object: &ObjId,
+    range: Range<usize>,
+    depth: usize,
+) -> Vec<Saved> {
     if range.len() > LONG
-        && let Some(saved) = save_characters(document, object, range.clone())
+        && let Some(saved) = save_characters(document, object, range.clone(), depth)
     {
         return saved;
     }
     let mut saved = Vec::new();
     let in_text = is_text(document, object);
     for element in elements(document, object, range) {
-        let Some(next) = save(document, object, element.into()) else {
+        let Some(next) = save(document, object, element.into(), depth) else {
             continue;
         };
         match next.content {
@@ -657,6 +670,7 @@ fn save_characters(
     document: &Transaction<'_>,
     object: &ObjId,
     range: Range<usize>,
+    depth: usize,
 ) -> Option<Vec<Saved>> {
     if !is_text(document, object) {
         return None;
@@ -666,7 +680,7 @@ fn save_characters(
         if range.contains(&at.start) {
             match text {
                 Some(text) => add(&mut saved, id, text),
-                None => saved.extend(save(document, object, at.start.into())),
+                None => saved.extend(save(document, object, at.start.into(), depth)),
             }
         }
     })?;
