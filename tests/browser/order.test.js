@@ -334,6 +334,46 @@ test("an edit after a call is made once, when the host that stored it died befor
   }
 })
 
+for (const [what, act, expected] of [
+  ["undo", doc => doc.undo(), { ...BEGIN, n: 0 }],
+  ["restore", (doc, heads) => doc.restore(["list"], heads), { ...BEGIN, text: "", list: [1, 2, 3], n: 0 }],
+]) {
+  test(`${what} is done once, when the host that stored it died before it said so`, async () => {
+    const world = await new World().open()
+    const { doc, storage } = world
+    try {
+      const heads = await doc.heads()
+      doc.change(draft => (draft.n = 0))
+      if (what === "restore") doc.change(draft => (draft.list = [5]))
+      doc.change(draft => splice(draft, ["text"], 0, 5))
+      await world.repo.flush()
+      const { commit } = storage
+      let isStored
+      const stored = new Promise(resolve => (isStored = resolve))
+      storage.commit = async writes => {
+        await commit(writes)
+        isStored()
+        return new Promise(() => {})
+      }
+      const done = act(doc, heads)
+      await stored
+      storage.commit = commit
+      world.hold("start")
+      await world.endHost()
+      await world.letGo("start")
+      assert.equal(await done, what === "undo" ? "all" : undefined)
+      await doc.whenSynced({ level: "local" })
+      assert.deepEqual(doc.doc(), expected)
+      assert.deepEqual(await world.found(), expected)
+      // What takes it back is known, too.
+      assert.equal(await (what === "undo" ? doc.redo() : doc.undo()), "all")
+      assert.deepEqual(doc.doc(), what === "undo" ? { ...BEGIN, text: "", n: 0 } : { ...BEGIN, text: "", list: [5], n: 0 })
+    } finally {
+      await world.close()
+    }
+  })
+}
+
 test("a document with which the next host cannot go on answers nothing as if it had the edits", async () => {
   const world = await new World().open()
   const { doc, repo, storage } = world

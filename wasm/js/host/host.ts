@@ -1257,20 +1257,24 @@ export class Host {
             const place = typeof prop === "number" ? view.place(object, prop) : prop
             return this.#client.conflicts(document, object, place) as Record<string, unknown> | undefined
         },
-        restore: (page, signal, document, heads, { time, message, by }, as, ...place) => {
-            const make = (): Uint8Array => {
+        restore: (page, signal, document, heads, { time, message, by }, as, ...place) =>
+            this.#act(page, signal, document, () => {
                 const view = this.#view(page, document)
                 const [object, map, key] = [
                     place[0] && view.objectId(place[0]),
                     place[1] && view.objectId(place[1]),
                     place[2],
                 ]
-                const operations = this.#client.restoring(document, object, map, key, [...heads])
-                this.#client.change(document, operations, new Map(), time, message, undefined, as !== undefined, by)
-                return as === undefined ? new Uint8Array() : view.taken(as, 2).record
-            }
-            return this.#act(page, signal, document, make)
-        },
+                const make = (): number => {
+                    const operations = this.#client.restoring(document, object, map, key, [...heads])
+                    const isUndone = as !== undefined
+                    this.#client.change(document, operations, new Map(), time, message, undefined, isUndone, by)
+                    return 2
+                }
+                if (as !== undefined) return view.take(as, make).record
+                make()
+                return new Uint8Array()
+            }),
         quarantined: async (_, signal, document) => {
             // What was told a moment ago may be on its way to storage.
             await this.#until(() => this.#client.isStored(document), signal)
@@ -1299,7 +1303,8 @@ export class Host {
         take: (page, signal, document, records, as, told, time, by) =>
             this.#act(page, signal, document, () => {
                 const view = this.#view(page, document)
-                return view.taken(as, this.#client.takeBack(document, view.recorded(records, told), time, by))
+                const known = view.recorded(records, told)
+                return view.take(as, () => this.#client.takeBack(document, known, time, by))
             }),
         online: (_, __, online) => this.#setOnline(online),
         shutdown: (page) => {
@@ -1495,7 +1500,7 @@ export class Host {
             view.takeOver(earlier)
             this.#shown.get(document)?.views.delete(other)
         } else {
-            if (stored) view.tell(stored, stored.seq >= (unstored ?? 0))
+            if (stored) view.tell(stored, unstored !== undefined && stored.seq >= unstored)
             view.goOn(last, known)
             // What is not known was not stored, or wiped: all edits are tried on what there is.
             if (!known) view.processed = Math.max(stored?.seq ?? 0, (unstored ?? base.seq + 1) - 1)
@@ -1515,10 +1520,12 @@ export class Host {
      * What the last host stored of a page's edits: those that it did not tell must not be made again,
      * and others may name what they made.
      */
-    async #storedEdits(document: string, { author, unstored }: Resume): Promise<StoredEdits | undefined> {
-        const data = unstored && (await this.#storage.load(["views", document, author]))
+    async #storedEdits(document: string, { author }: Resume): Promise<StoredEdits | undefined> {
+        const data = await this.#storage.load(["views", document, author])
         // Earlier versions kept no records.
-        return data ? Object.assign({ records: [] }, (JSON.parse(decode(data), untagged) as Untold).stored) : undefined
+        return data
+            ? Object.assign({ records: [], taken: [] }, (JSON.parse(decode(data), untagged) as Untold).stored)
+            : undefined
     }
 }
 

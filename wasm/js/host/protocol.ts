@@ -61,6 +61,8 @@ export interface StoredEdits extends Base {
     readonly names: readonly (readonly [string, string])[]
     /** What takes edits back. */
     readonly records: readonly Recorded[]
+    /** What was taken back, as it was called. */
+    readonly taken: readonly (readonly [as: number, Taken])[]
 }
 
 /** What takes an edit back, by the number of the edit. */

@@ -52,8 +52,8 @@ export class View {
     #names = new Map<string, string>()
     /** The edits that made them, with what they are called and what takes them back, until the page knows. */
     #named: { seq: number; names: [string, string][]; records: readonly Recorded[] }[] = []
-    /** What takes back again what was taken back, until the page knows. */
-    #taken = new Map<number, Uint8Array>()
+    /** What was taken back, until the page knows. */
+    #taken = new Map<number, Taken>()
 
     constructor(
         readonly client: Client,
@@ -174,15 +174,24 @@ export class View {
     /** What was recorded, in order, as the engine takes it back. What nobody has any more is left out. */
     recorded(records: Calls["take"][0][1], told: number): Uint8Array[] {
         for (const key of this.#taken.keys()) if (key >= told) this.#taken.delete(key)
-        const own = new Map([...this.#named.flatMap(({ records }) => records), ...this.#taken])
+        const taken = Array.from(this.#taken, ([key, { record }]) => [key, record] as const)
+        const own = new Map([...this.#named.flatMap(({ records }) => records), ...taken])
         return records.flatMap(([key, record = own.get(key)]) => record ?? [])
     }
 
-    /** Keeps what takes back again what the engine has just done, until the page has it. */
-    taken(as: number, done: number): Taken {
+    /**
+     * What came of taking back, or of restoring, which `act` does unless an earlier host did it and did not
+     * come to tell. It is kept beside the edits that are stored until the page has it.
+     */
+    take(as: number, act: () => number): Taken {
+        const before = this.#taken.get(as)
+        if (before) return before
+        const done = act()
         const { record, renamed, renamedObjects: objects } = this.client
-        this.#taken.set(as, record)
-        return { done, record, renamed, objects }
+        const taken = { done, record, renamed, objects }
+        this.#taken.set(as, taken)
+        this.#unstored ??= this.processed
+        return taken
     }
 
     /** What the page is to be told once everything of the document is in local storage. */
@@ -193,7 +202,14 @@ export class View {
         const records = this.#named.flatMap(({ records }) => records)
         const forgets = this.#isWhole || this.#onItsWay?.whole
         const heads = forgets ? [] : (this.shown ?? this.#heads)
-        return { seq, names, records, heads, behind: forgets || this.shown ? [] : this.#between }
+        return {
+            seq,
+            names,
+            records,
+            taken: [...this.#taken],
+            heads,
+            behind: forgets || this.shown ? [] : this.#between,
+        }
     }
 
     /** Everything of the document is in local storage. */
@@ -218,6 +234,10 @@ export class View {
     tell(stored: StoredEdits, isNews: boolean): void {
         const names = stored.names.map(([name, real]): [string, string] => [name, real])
         for (const [name, real] of names) this.#names.set(name, real)
+        for (const [as, taken] of stored.taken) {
+            this.#taken.set(as, taken)
+            this.client.rename(this.document, taken.renamed)
+        }
         const { seq, records } = stored
         this.#named.push({ seq, names, records })
         if (isNews) this.post({ type: "stored", document: this.document, ...stored })
