@@ -199,6 +199,8 @@ story("a function that never answered once is asked again", async world => {
   const { gates: [gate], tab } = await setting(world, ["good"])
   const pages = [await tab(), await world.plain(await world.site())]
   for (const page of pages) await openWith(page, "n => n === 1 ? new Promise(() => {}) : 'good'", { relay: gate.url })
+  // Else it would be asked for the first time after that.
+  await until("it to be asked", async () => (await asked(pages[1])) === 1)
   await pages[1].evaluate(() => {
     repo.goOffline()
     repo.goOnline()
