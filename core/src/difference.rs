@@ -50,7 +50,8 @@ pub fn between(document: &Automerge, before: &[ChangeHash], after: &[ChangeHash]
     }
 }
 
-fn is_now(document: &Automerge, heads: &[ChangeHash]) -> bool {
+/// Whether these are the heads of the document, in whatever order.
+pub(crate) fn is_now(document: &Automerge, heads: &[ChangeHash]) -> bool {
     let now = document.get_heads();
     now.len() == heads.len() && now.iter().all(|head| heads.contains(head))
 }

@@ -476,7 +476,7 @@ impl Replica {
     fn past(&self, at: Option<&[ChangeHash]>) -> (Option<Automerge>, Vec<ChangeHash>) {
         let document = self.document().expect("only what is built is edited");
         let before = document.get_heads();
-        let at = at.filter(|heads| !is_same(heads, &before));
+        let at = at.filter(|heads| !difference::is_now(document, heads));
         // Not by `transaction_at`: in a text it may take a mark for a neighbour that was made later, and
         // a change that refers to what is not in its past breaks whoever has not heard of that.
         let past = at.map(|heads| {
@@ -578,10 +578,6 @@ impl Replica {
 }
 
 /// Automerge draws an actor for another author, which is not ours.
-fn is_same(one: &[ChangeHash], other: &[ChangeHash]) -> bool {
-    one.len() == other.len() && one.iter().all(|head| other.contains(head))
-}
-
 fn sign(document: &mut Automerge, author: Option<&str>, actor: &ActorId) {
     document.set_author(author.map(|author| Author::from(author.as_bytes().to_vec())));
     document.set_actor(actor.clone());
