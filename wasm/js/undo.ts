@@ -145,7 +145,7 @@ export class Undos {
     taken(as: number, { record, renamed, objects }: Taken): void {
         this.record(as, record)
         this.told = Math.min(this.told, as)
-        if (renamed.length > 0) this.renamed = latest([...this.renamed, renamed], STEPS_MAX, ({ length }) => length)
+        if (renamed.length > 0) this.renamed = latest([...this.renamed, renamed], ({ length }) => length)
         const names = new Map<string, string>()
         for (let i = 0; i < objects.length; i += 2) names.set(objects[i]!, objects[i + 1]!)
         if (names.size > 0) this.rename(names)
@@ -167,14 +167,14 @@ export class Undos {
 
     #limit(): void {
         const { back, again } = this.#steps
-        this.#steps = { back: latest(back, STEPS_MAX, sizeOf), again: latest(again, STEPS_MAX, sizeOf) }
+        this.#steps = { back: latest(back, sizeOf), again: latest(again, sizeOf) }
     }
 }
 
 /** Those at the end, up to so many, and up to so many bytes in all. */
-function latest<T>(all: T[], count: number, size: (one: T) => number): T[] {
+function latest<T>(all: T[], size: (one: T) => number): T[] {
     let bytes = 0
-    const from = all.findLastIndex((one, at) => (bytes += size(one)) > BYTES_MAX || at < all.length - count) + 1
+    const from = all.findLastIndex((one, at) => (bytes += size(one)) > BYTES_MAX || at < all.length - STEPS_MAX) + 1
     return from === 0 ? all : all.slice(from)
 }
 

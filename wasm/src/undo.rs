@@ -91,10 +91,7 @@ struct Run {
 
 impl Run {
     fn name(&self, at: usize) -> ObjId {
-        match &self.first {
-            ObjId::Id(counter, actor, hint) => ObjId::Id(counter + at as u64, actor.clone(), *hint),
-            ObjId::Root => ObjId::Root,
-        }
+        named(&self.first, at as u64)
     }
 
     fn has(&self, id: &ObjId) -> bool {
@@ -104,6 +101,14 @@ impl Run {
             }
             _ => false,
         }
+    }
+}
+
+/// What is called so many after the first.
+fn named(first: &ObjId, at: u64) -> ObjId {
+    match first {
+        ObjId::Id(counter, actor, hint) => ObjId::Id(counter + at, actor.clone(), *hint),
+        ObjId::Root => ObjId::Root,
     }
 }
 

@@ -86,28 +86,26 @@ impl Out {
         }
     }
 
-    fn step(&mut self, step: &Step) {
-        let (kind, object) = match step {
-            Step::Put { object, .. } => (0, object),
-            Step::Inserted { object, .. } => (1, object),
-            Step::Deleted { object, .. } => (2, object),
-            Step::Incremented { object, .. } => (3, object),
-            Step::Marked { object, .. } => (4, object),
-        };
+    fn begin(&mut self, kind: u64, object: &ObjId) {
         self.number(kind);
         self.id(object);
+    }
+
+    fn step(&mut self, step: &Step) {
         match step {
             Step::Put {
+                object,
                 key,
                 written,
                 before,
-                ..
             } => {
+                self.begin(0, object);
                 self.key(key);
                 self.option(written.as_ref());
                 self.saved(before.as_slice());
             }
-            Step::Inserted { elements, .. } => {
+            Step::Inserted { object, elements } => {
+                self.begin(1, object);
                 self.number(elements.len() as u64);
                 for run in elements {
                     self.id(&run.first);
@@ -115,22 +113,27 @@ impl Out {
                 }
             }
             Step::Deleted {
-                after, elements, ..
+                object,
+                after,
+                elements,
             } => {
+                self.begin(2, object);
                 self.option(after.as_ref());
                 self.saved(elements);
             }
-            Step::Incremented { key, by, .. } => {
+            Step::Incremented { object, key, by } => {
+                self.begin(3, object);
                 self.key(key);
                 self.number(*by as u64);
             }
             Step::Marked {
+                object,
                 first,
                 last,
                 name,
                 before,
-                ..
             } => {
+                self.begin(4, object);
                 self.id(first);
                 self.id(last);
                 self.bytes(name.as_bytes());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use automerge::{ActorId, ObjId};
 
-use super::Run;
+use super::{Run, named};
 
 /// Elements or values that came back together: their names follow each other, before and now.
 #[derive(Debug, Clone)]
@@ -99,12 +99,5 @@ fn counter(id: &ObjId) -> u64 {
     match id {
         ObjId::Id(counter, ..) => *counter,
         ObjId::Root => 0,
-    }
-}
-
-fn named(first: &ObjId, at: u64) -> ObjId {
-    match first {
-        ObjId::Id(counter, actor, hint) => ObjId::Id(counter + at, actor.clone(), *hint),
-        ObjId::Root => ObjId::Root,
     }
 }
