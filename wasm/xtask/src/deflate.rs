@@ -7,8 +7,10 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use walrus::ir::{Const, InstrLocId, Load, Store, Unreachable, Value, Visitor, dfs_in_order};
-use walrus::{ConstExpr, Data, DataKind, FunctionKind, Module};
+use walrus::ir::{Const, Load, Store, Unreachable, Value, Visitor, dfs_in_order};
+use walrus::{ConstExpr, Data, DataKind, Module};
+
+use crate::slim;
 
 /// Those of other levels, and of checksums.
 const UNUSED: [&str; 8] = [
@@ -28,16 +30,7 @@ const TABLES_MAX: usize = 32;
 /// Cuts these functions down to a trap, so that it is noticed if somebody asks for them after all,
 /// and empties the tables of which they were the only users.
 pub(crate) fn cut(module: &mut Module) {
-    for function in module.funcs.iter_mut() {
-        let is_unused = function.name.as_deref().is_some_and(is_unused);
-        if let FunctionKind::Local(function) = &mut function.kind
-            && is_unused
-        {
-            let entry = function.entry_block();
-            function.block_mut(entry).instrs = vec![(Unreachable {}.into(), InstrLocId::default())];
-        }
-    }
-    walrus::passes::gc::run(module);
+    slim::cut_to(module, is_unused, Unreachable {});
     empty_tables(module);
 }
 

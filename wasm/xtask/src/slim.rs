@@ -24,17 +24,26 @@ pub(crate) fn cut_panics(module: &mut Module) {
 /// only, of which nothing is left, but tables in the module's data name the functions that do it.
 /// Strings and our own values are printed as ever: they are in messages.
 pub(crate) fn cut_debug(module: &mut Module) {
+    // `Ok(())`.
+    let done = Const {
+        value: Value::I32(0),
+    };
+    cut_to(module, prints_foreign_value, done);
+}
+
+/// Leaves one instruction of the functions with such names, and nothing of what only they call.
+pub(crate) fn cut_to(
+    module: &mut Module,
+    has_name: fn(&str) -> bool,
+    left: impl Into<Instr> + Clone,
+) {
     for function in module.funcs.iter_mut() {
-        let is_foreign = function.name.as_deref().is_some_and(prints_foreign_value);
+        let is_cut = function.name.as_deref().is_some_and(has_name);
         if let FunctionKind::Local(function) = &mut function.kind
-            && is_foreign
+            && is_cut
         {
             let entry = function.entry_block();
-            // `Ok(())`.
-            let done = Const {
-                value: Value::I32(0),
-            };
-            function.block_mut(entry).instrs = vec![(done.into(), InstrLocId::default())];
+            function.block_mut(entry).instrs = vec![(left.clone().into(), InstrLocId::default())];
         }
     }
     walrus::passes::gc::run(module);
