@@ -96,6 +96,20 @@ class World {
     await turns()
   }
 
+  /** Resolves when the next commit is stored, of which the host never hears; later ones are as ever. */
+  silence() {
+    const { storage } = this
+    const { commit } = storage
+    return new Promise(resolve => {
+      storage.commit = async writes => {
+        await commit(writes)
+        storage.commit = commit
+        resolve()
+        return new Promise(() => {})
+      }
+    })
+  }
+
   /** What a page would find that opens now, if all others were gone. */
   async found(url = this.doc.url) {
     const storage = new MemoryStorage()
@@ -306,21 +320,13 @@ test("what is asked of three hosts, two of which end before they answer, is answ
 
 test("an edit after a call is made once, when the host that stored it died before it said so", async () => {
   const world = await new World().open()
-  const { doc, storage } = world
+  const { doc } = world
   try {
     // Stored, and the host ends while it hears of it.
-    const { commit } = storage
-    let isStored
-    const stored = new Promise(resolve => (isStored = resolve))
-    storage.commit = async writes => {
-      await commit(writes)
-      isStored()
-      return new Promise(() => {})
-    }
+    const stored = world.silence()
     const undone = doc.undo()
     doc.change(draft => draft.list.push(4))
     await stored
-    storage.commit = commit
     world.hold("start")
     await world.endHost()
     doc.change(draft => draft.list.push(5))
@@ -340,24 +346,16 @@ for (const [what, act, expected] of [
 ]) {
   test(`${what} is done once, when the host that stored it died before it said so`, async () => {
     const world = await new World().open()
-    const { doc, storage } = world
+    const { doc } = world
     try {
       const heads = await doc.heads()
       doc.change(draft => (draft.n = 0))
       if (what === "restore") doc.change(draft => (draft.list = [5]))
       doc.change(draft => splice(draft, ["text"], 0, 5))
       await world.repo.flush()
-      const { commit } = storage
-      let isStored
-      const stored = new Promise(resolve => (isStored = resolve))
-      storage.commit = async writes => {
-        await commit(writes)
-        isStored()
-        return new Promise(() => {})
-      }
+      const stored = world.silence()
       const done = act(doc, heads)
       await stored
-      storage.commit = commit
       world.hold("start")
       await world.endHost()
       await world.letGo("start")
