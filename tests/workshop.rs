@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use automerge::transaction::Transactable;
-use automerge::{AutoCommit, ChangeHash, ObjType, ROOT, ScalarValue};
+use automerge::{AutoCommit, ChangeHash};
 use bytes::Bytes;
 use reconverge::history::DOCUMENT_OPS_MAX;
 use reconverge::history::leb::push_unsigned;
@@ -18,7 +17,7 @@ use reconverge::storage::MemoryStorage;
 use reconverge_server::access::Open;
 use reconverge_server::config::Config;
 use reconverge_server::workshop::WorkshopConfig;
-use reconverge_tests::forge::chunk;
+use reconverge_tests::forge::{chunk, values};
 use reconverge_tests::light::{Client, Document};
 use reconverge_tests::process::{Relay, relay_executable};
 use reconverge_tests::socket::{Socket, sync_frame};
@@ -232,12 +231,9 @@ async fn an_endless_load_is_killed_at_its_deadline() {
     relay.stop().await;
 }
 
-/// A small chunk that is some 4 s of CPU time in the unpacking.
+/// A small chunk that takes some 9 s of CPU time to unpack, so that no machine is done within one.
 fn long_job() -> (Bytes, ChangeHash) {
-    let mut doc = AutoCommit::new();
-    let list = doc.put_object(ROOT, "list", ObjType::List).unwrap();
-    let values = std::iter::repeat_n(ScalarValue::Null, 1_500_000);
-    doc.splice(&list, 0, 0, values).unwrap();
+    let mut doc = AutoCommit::load(&chunk(1, &values(7, 8_000_000))).unwrap();
     let head = doc.get_heads()[0];
     (doc.save().into(), head)
 }
