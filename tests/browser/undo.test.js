@@ -326,6 +326,53 @@ test("all steps back and forth again come to the same, and those of a part chang
   }
 })
 
+test("very many elements come back where they were, among those of others", async () => {
+  const kinds = [i => i, i => `${i}`, i => ({ i, tags: [i] }), i => [i, [i]], i => new Counter(i), () => new Date(0)]
+  const all = Array.from({ length: 600 }, (_, i) => kinds[i % kinds.length](i))
+  const { ann, bob, merge } = await two({ list: all.slice(0, 400) })
+  // Of several changes, and of several people, so that their names do not all follow each other.
+  ann.change(d => d.list.push(...all.slice(400, 500)), { undo: false })
+  bob.change(d => d.list.push("bob's"))
+  await merge()
+  ann.change(d => d.list.push(...all.slice(500)), { undo: false })
+  const before = ann.doc()
+  for (let round = 0; round < 2; round++) {
+    ann.change(d => d.list.splice(0, d.list.length))
+    await bob.merge(ann)
+    bob.change(d => d.list.push("later"))
+    await merge()
+    assert.equal(await ann.undo(), "all")
+    const list = ann.doc().list.filter(value => value !== "later")
+    assert.deepEqual({ list }, before)
+    ann.change(d => d.list.splice(d.list.indexOf("later"), 1), { undo: false })
+  }
+  ann.change(d => (d.list[2].tags[0] = "x"))
+  assert.equal(await ann.undo({ in: ["list", 2] }), "all")
+  assert.deepEqual(ann.doc(), before)
+})
+
+test("a mark is taken away where it is one's own", async () => {
+  const { ann, bob, merge } = await two({ text: "0123456789" })
+  const bold = (value, start, end) => d => mark(d, ["text"], { start, end, expand: "none" }, "bold", value)
+  const marks = async () => (await ann.marks(["text"])).map(({ value, start, end }) => [value, start, end])
+  ann.change(bold("before", 0, 2), { undo: false })
+  ann.change(bold("ann's", 0, 6))
+  await bob.merge(ann)
+  bob.change(bold("bob's", 4, 8))
+  await merge()
+  assert.equal(await ann.undo(), "part")
+  assert.deepEqual(await marks(), [["before", 0, 2], ["bob's", 4, 8]])
+  assert.equal(await ann.redo(), "all")
+  assert.deepEqual(await marks(), [["ann's", 0, 4], ["bob's", 4, 8]])
+  // What was unmarked is marked again where nobody marked it since.
+  ann.change(d => mark(d, ["text"], { start: 0, end: 8 }, "bold", null))
+  await bob.merge(ann)
+  bob.change(bold("bob's", 1, 2))
+  await merge()
+  assert.equal(await ann.undo(), "part")
+  assert.deepEqual(await marks(), [["ann's", 0, 1], ["bob's", 1, 2], ["ann's", 2, 4], ["bob's", 4, 8]])
+})
+
 test("what others did stays, and only what one did goes", async t => {
   t.diagnostic(`RECONVERGE_SEED=${seed}`)
   const pick = random(seed ^ 1)

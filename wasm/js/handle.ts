@@ -446,7 +446,7 @@ export class DocHandle<T> {
             const records = step.parts.map(({ key, record }) => [key, record] as const)
             const { link, author } = this.#owner
             const then = (taken: Taken): number => {
-                this.#undos.taken(as, taken)
+                this.#undos.taken(step, as, taken)
                 if (taken.done === 0) this.#tellUndoable()
                 return taken.done
             }
@@ -455,7 +455,7 @@ export class DocHandle<T> {
             })
             this.#tellUndoable()
             const done = await call.catch((error: unknown) => {
-                this.#undos.failed(direction, step, as)
+                this.#undos.failed(step, as)
                 this.#tellUndoable()
                 throw error
             })

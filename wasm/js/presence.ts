@@ -35,7 +35,10 @@ export interface PresenceOptions<S extends object> {
     expireMs?: number
 }
 
-/** Another participant: one tab, or one program. */
+/**
+ * Another participant: one tab, or one program. What it says of itself nobody checks: whoever may
+ * edit the document can say anything here, also in the name of another tab.
+ */
 export interface PresencePeer<S extends object> {
     /** The peer as the protocol names it. All tabs of a browser have the same: that of the one that runs the engine. */
     readonly peerId: string

@@ -31,6 +31,10 @@ export interface Step {
     readonly name?: string | undefined
     /** It was taken back by somebody who asked for what happened in this object. */
     within?: string | undefined
+    /** How many bytes its records have. */
+    bytes: number
+    /** It is being taken back. It stays in its place until it is known that it was. */
+    isTaken?: boolean
 }
 
 export type Direction = "back" | "again"
@@ -47,7 +51,7 @@ export class Undos {
 
     /** Whether there is something, of what happened within an object. */
     can(direction: Direction, within?: string): boolean {
-        return this.#steps[direction].some(isWithin(within))
+        return this.#steps[direction].some(isOf(within))
     }
 
     /** This page edited. Gives whether something else can be taken back now. */
@@ -69,7 +73,7 @@ export class Undos {
     hasMade(key: number, record?: Uint8Array): void {
         const [step] = this.#awaited.get(key) ?? []
         // Not what takes that back, if it is taken back by now.
-        if (step && record?.length && this.#steps.back.includes(step)) this.#endRedo(step.around)
+        if (step && !step.isTaken && record?.length) this.#endRedo(step.around)
         this.record(key, record)
         this.told = Math.min(this.told, key)
     }
@@ -79,8 +83,10 @@ export class Undos {
         const last = back.at(-1)
         const part: Part = { key }
         const isSame = last?.name === name && (name !== undefined || (text !== undefined && text === last?.text))
-        const joins = last !== undefined && isSame && (name !== undefined || at - last.at < PAUSE_S)
-        const step = joins ? last : { parts: [], around, at, text, name }
+        // A clock may have been set back.
+        const isSoon = last !== undefined && Math.abs(at - last.at) < PAUSE_S
+        const joins = last !== undefined && !last.isTaken && isSame && (name !== undefined || isSoon)
+        const step = joins ? last : { parts: [], around, at, text, name, bytes: 0 }
         if (!joins) back.push(step)
         step.parts.push(part)
         step.at = at
@@ -111,8 +117,8 @@ export class Undos {
         if (!step || !part) return false
         if (record?.length) {
             part.record = record
-            this.#limit()
-            return false
+            step.bytes += record.length
+            return this.#limit()
         }
         step.parts = step.parts.filter((other) => other !== part)
         return step.parts.length === 0 && this.#remove(step)
@@ -129,20 +135,21 @@ export class Undos {
 
     /** Begins to take back the last step, or to do it again, of what happened within an object. */
     take(direction: Direction, within?: string): { step: Step; as: number } | undefined {
-        const step = this.#steps[direction].findLast(isWithin(within))
+        const step = this.#steps[direction].findLast(isOf(within))
         if (!step) return undefined
-        this.#remove(step)
+        step.isTaken = true
         const as = --this.#takings
         const part: Part = { key: as }
         // Long ago, so that nothing joins it.
-        const opposite = { parts: [part], around: step.around, at: 0, within }
+        const opposite = { parts: [part], around: step.around, at: 0, within, bytes: 0 }
         this.#awaited.set(as, [opposite, part])
         this.#steps[direction === "back" ? "again" : "back"].push(opposite)
         return { step, as }
     }
 
     /** What became of that. */
-    taken(as: number, { record, renamed, objects }: Taken): void {
+    taken(step: Step, as: number, { record, renamed, objects }: Taken): void {
+        this.#remove(step)
         this.record(as, record)
         this.told = Math.min(this.told, as)
         if (renamed.length > 0) this.renamed = latest([...this.renamed, renamed], ({ length }) => length)
@@ -152,9 +159,9 @@ export class Undos {
     }
 
     /** It could not be asked for. */
-    failed(direction: Direction, step: Step, as: number): void {
+    failed(step: Step, as: number): void {
         this.record(as)
-        this.#steps[direction].push(step)
+        step.isTaken = false
     }
 
     #remove(step: Step): boolean {
@@ -165,9 +172,12 @@ export class Undos {
         return at >= 0
     }
 
-    #limit(): void {
+    /** Gives whether there is less now. */
+    #limit(): boolean {
         const { back, again } = this.#steps
-        this.#steps = { back: latest(back, sizeOf), again: latest(again, sizeOf) }
+        const size = ({ bytes }: Step): number => bytes
+        this.#steps = { back: latest(back, size), again: latest(again, size) }
+        return this.#steps.back.length < back.length || this.#steps.again.length < again.length
     }
 }
 
@@ -178,12 +188,9 @@ function latest<T>(all: T[], size: (one: T) => number): T[] {
     return from === 0 ? all : all.slice(from)
 }
 
-function sizeOf({ parts }: Step): number {
-    return parts.reduce((sum, { record }) => sum + (record?.length ?? 0), 0)
-}
-
-function isWithin(object: string | undefined) {
-    return ({ around }: Step): boolean => object === undefined || around.includes(object)
+/** Whether it can be taken back by who asks for what happened within an object. */
+function isOf(within: string | undefined) {
+    return ({ around, isTaken }: Step): boolean => !isTaken && (within === undefined || around.includes(within))
 }
 
 function namesAround(node: Node | undefined): string[] {

@@ -1,13 +1,13 @@
 //! Edits of a page, carried out in a transaction. Their form is `Operation` of
 //! `wasm/js/operations.ts`.
 
-use automerge::marks::{ExpandMark, Mark};
+use automerge::marks::ExpandMark;
 use automerge::transaction::{Transactable, Transaction};
 use automerge::{ActorId, ObjId, ObjType, Prop, ROOT, ReadDoc, ScalarValue};
 use js_sys::{Array, Map};
 use wasm_bindgen::{JsCast, JsError, JsValue};
 
-use crate::undo::{Record, is_hidden};
+use crate::undo::{Record, id_at, is_hidden, mark};
 use crate::value::{New, fault, read_new, read_scalar};
 
 /// Carries out `operations` in order. `names` has the real names of objects that the page named
@@ -71,10 +71,8 @@ impl Edit<'_, '_> {
             "insert" => {
                 let index = index(&operation.get(2))?;
                 let values: Array = operation.get(3).unchecked_into();
-                for (at, value) in values.iter().enumerate() {
-                    self.insert(&object, index + at, &value)?;
-                }
                 let count = values.length() as usize;
+                self.insert_all(&object, index, &values)?;
                 self.record
                     .inserted(self.transaction, &object, index..index + count);
                 Ok(())
@@ -126,15 +124,8 @@ impl Edit<'_, '_> {
                 let value = read_scalar(&operation.get(5))?;
                 let expand = expand(&operation.get(6));
                 self.record
-                    .before_mark(self.transaction, &object, range.clone(), &name);
-                if value == ScalarValue::Null {
-                    self.transaction
-                        .unmark(object, &name, range.start, range.end, expand)
-                } else {
-                    let mark = Mark::new(name, value, range.start, range.end);
-                    self.transaction.mark(object, mark, expand)
-                }
-                .map_err(fault)
+                    .before_mark(self.transaction, &object, range.clone(), &name, &value);
+                mark(self.transaction, &object, range, &name, value, expand).map_err(fault)
             }
             other => Err(fault(format_args!("there is no operation \"{other}\""))),
         }
@@ -151,19 +142,40 @@ impl Edit<'_, '_> {
         };
         let end = self.transaction.length(object);
         for value in values.iter() {
-            if let New::Object { .. } = read_new(&value)? {
-                self.insert(object, end, &value)?;
+            let value = read_new(&value)?;
+            if matches!(value, New::Object { .. }) {
+                self.insert(object, end, value)?;
             }
         }
         Ok(())
     }
 
-    fn insert(&mut self, object: &ObjId, index: usize, value: &JsValue) -> Result<(), JsError> {
-        match read_new(value)? {
+    fn insert_all(&mut self, object: &ObjId, index: usize, values: &Array) -> Result<(), JsError> {
+        let new = values.iter().map(|value| read_new(&value));
+        let new = new.collect::<Result<Vec<_>, _>>()?;
+        if self.transaction.object_type(object).map_err(fault)? != ObjType::List {
+            let mut each = (index..).zip(new);
+            return each.try_for_each(|(at, value)| self.insert(object, at, value));
+        }
+        let blank: Vec<_> = new.iter().map(New::blank).collect();
+        let inserted = self.transaction.splice(object, index, 0, blank);
+        inserted.map_err(fault)?;
+        for (at, value) in (index..).zip(new) {
+            if let New::Object { name, text, .. } = value
+                && let Some(made) = id_at(self.transaction, object, at.into())
+            {
+                self.fill(&made, &name, text)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, object: &ObjId, index: usize, value: New) -> Result<(), JsError> {
+        match value {
             New::Scalar(value) => self.transaction.insert(object, index, value).map_err(fault),
             New::Object { kind, name, text } => {
-                let is_text = self.transaction.object_type(object).map_err(fault)? == ObjType::Text;
-                let made = if is_text {
+                let in_text = self.transaction.object_type(object).map_err(fault)? == ObjType::Text;
+                let made = if in_text {
                     self.transaction.split_block(object, index)
                 } else {
                     self.transaction.insert_object(object, index, kind)

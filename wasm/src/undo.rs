@@ -21,8 +21,8 @@ use std::ops::Range;
 use automerge::marks::{ExpandMark, Mark};
 use automerge::transaction::{Transactable, Transaction};
 use automerge::{
-    AutomergeError, Cursor, ObjId, ObjType, Prop, ReadDoc, ScalarValue, ScalarValueRef, Value,
-    ValueRef,
+    ActorId, AutomergeError, Cursor, ObjId, ObjType, Prop, ReadDoc, ScalarValue, ScalarValueRef,
+    Value, ValueRef,
 };
 
 /// What lies deeper in what was deleted does not come back: the stack is not made for all depths.
@@ -34,6 +34,7 @@ const LONG: usize = 512;
 
 mod renamed;
 
+use crate::value::blank;
 pub(crate) use renamed::{Moved, Renamed};
 
 /// Names that an earlier host gave; `None` if these are none.
@@ -77,6 +78,8 @@ enum Step {
         first: ObjId,
         last: ObjId,
         name: String,
+        /// Null if the mark was removed.
+        written: ScalarValue,
         before: Vec<(ObjId, ObjId, ScalarValue)>,
     },
 }
@@ -112,19 +115,6 @@ fn named(first: &ObjId, at: u64) -> ObjId {
     }
 }
 
-impl Saved {
-    /// How many indexes it takes where it was written back.
-    fn units(&self, document: &Transaction<'_>, object: &ObjId, index: usize) -> usize {
-        match &self.content {
-            Content::Run(text) => text.encode_utf16().count(),
-            Content::Scalar(ScalarValue::Str(text)) if is_text(document, object) => {
-                text.encode_utf16().count()
-            }
-            _ => width(document, object, index),
-        }
-    }
-}
-
 #[derive(Debug, Clone)]
 enum Key {
     Map(String),
@@ -147,6 +137,17 @@ enum Content {
     Map(Vec<(String, Saved)>),
     List(Vec<Saved>),
     Text(Vec<Saved>, Vec<Mark>),
+}
+
+impl Content {
+    /// Of what object it is.
+    fn kind(&self) -> ObjType {
+        match self {
+            Self::List(_) => ObjType::List,
+            Self::Text(..) => ObjType::Text,
+            Self::Scalar(_) | Self::Run(_) | Self::Map(_) => ObjType::Map,
+        }
+    }
 }
 
 impl Record {
@@ -260,6 +261,7 @@ impl Record {
         object: &ObjId,
         range: Range<usize>,
         name: &str,
+        written: &ScalarValue,
     ) {
         let Some(steps) = &mut self.steps else { return };
         let ends = |range: &Range<usize>| {
@@ -270,19 +272,19 @@ impl Record {
         let Some((first, last)) = ends(&range) else {
             return;
         };
-        let marks = document.marks(object).unwrap_or_default();
-        let before = marks.into_iter().filter(|mark| mark.name == name);
-        let before = before.filter_map(|mark| {
-            let overlap = mark.start.max(range.start)..mark.end.min(range.end);
-            let (first, last) = (!overlap.is_empty()).then(|| ends(&overlap))??;
-            Some((first, last, mark.value))
-        });
+        let before = marked(document, object, name)
+            .into_iter()
+            .filter_map(|(marked, value)| {
+                let (first, last) = ends(&overlap(&marked, &range)?)?;
+                Some((first, last, value))
+            });
         let before = before.collect();
         steps.push(Step::Marked {
             object: object.clone(),
             first,
             last,
             name: name.to_owned(),
+            written: written.clone(),
             before,
         });
     }
@@ -396,7 +398,7 @@ impl<'a> Taking<'a> {
                 }
                 let now = self.record.before_put(document, &object, &prop);
                 match before {
-                    Some(saved) => self.write(document, &object, prop.clone(), saved, false)?,
+                    Some(saved) => self.put(document, &object, prop.clone(), saved)?,
                     None => document.delete(&object, prop.clone())?,
                 }
                 self.record.put(document, &object, prop, now);
@@ -432,12 +434,8 @@ impl<'a> Taking<'a> {
                         None => return Ok(false),
                     },
                 };
-                let mut at = begin;
-                for element in elements {
-                    self.write(document, &object, at.into(), element, true)?;
-                    at += element.units(document, &object, at);
-                }
-                self.record.inserted(document, &object, begin..at);
+                let end = self.insert(document, &object, begin, elements)?;
+                self.record.inserted(document, &object, begin..end);
             }
             Step::Incremented { key, by, .. } => {
                 let Some(prop) = self.prop(document, &of, key) else {
@@ -456,6 +454,7 @@ impl<'a> Taking<'a> {
                 first,
                 last,
                 name,
+                written,
                 before,
                 ..
             } => {
@@ -467,15 +466,24 @@ impl<'a> Taking<'a> {
                 let Some(whole) = range(self, document, first, last) else {
                     return Ok(false);
                 };
-                self.record
-                    .before_mark(document, &object, whole.clone(), name);
-                document.unmark(&object, name, whole.start, whole.end, ExpandMark::None)?;
-                for (first, last, value) in before {
-                    if let Some(part) = range(self, document, first, last) {
-                        let mark = Mark::new(name.clone(), value.clone(), part.start, part.end);
-                        document.mark(&object, mark, ExpandMark::None)?;
+                let before = before.iter().filter_map(|(first, last, value)| {
+                    Some((range(self, document, first, last)?, value.clone()))
+                });
+                let before: Vec<_> = before.collect();
+                let mut some = false;
+                for (part, value) in cut(whole, &marked(document, &object, name)) {
+                    if value != *written {
+                        self.missed = true;
+                        continue;
+                    }
+                    some = true;
+                    for (part, value) in cut(part, &before) {
+                        let at = part.clone();
+                        self.record.before_mark(document, &object, at, name, &value);
+                        mark(document, &object, part, name, value, ExpandMark::None)?;
                     }
                 }
+                return Ok(some);
             }
         }
         Ok(true)
@@ -538,83 +546,113 @@ impl<'a> Taking<'a> {
     }
 
     /// Writes back what was saved, and remembers what it is called now.
-    fn write(
+    fn put(
         &mut self,
         document: &mut Transaction<'_>,
         object: &ObjId,
         prop: Prop,
         saved: &Saved,
-        insert: bool,
     ) -> Result<(), AutomergeError> {
-        let in_text = document.object_type(object)? == ObjType::Text;
-        let kind = match &saved.content {
-            Content::Scalar(_) | Content::Run(_) => None,
-            Content::Map(_) => Some(ObjType::Map),
-            Content::List(_) => Some(ObjType::List),
-            Content::Text(..) => Some(ObjType::Text),
+        let at = prop.clone();
+        match &saved.content {
+            Content::Scalar(value) => document.put(object, at, value.clone())?,
+            content => drop(document.put_object(object, at, content.kind())?),
+        }
+        self.filled(document, object, prop, saved)
+    }
+
+    /// Inserts elements at an index. Gives the index after them.
+    fn insert(
+        &mut self,
+        document: &mut Transaction<'_>,
+        object: &ObjId,
+        mut at: usize,
+        elements: &[Saved],
+    ) -> Result<usize, AutomergeError> {
+        if is_text(document, object) {
+            for element in elements {
+                at += self.insert_in_text(document, object, at, element)?;
+            }
+            return Ok(at);
+        }
+        let blanks = elements.iter().map(|element| match &element.content {
+            Content::Scalar(value) => value.clone().into(),
+            content => blank(content.kind()),
+        });
+        document.splice(object, at, 0, blanks)?;
+        for element in elements {
+            self.filled(document, object, at.into(), element)?;
+            at += 1;
+        }
+        Ok(at)
+    }
+
+    /// Gives how many indexes it takes.
+    fn insert_in_text(
+        &mut self,
+        document: &mut Transaction<'_>,
+        object: &ObjId,
+        at: usize,
+        saved: &Saved,
+    ) -> Result<usize, AutomergeError> {
+        match &saved.content {
+            Content::Run(text) => document.splice_text(object, at, 0, text)?,
+            Content::Scalar(ScalarValue::Str(text)) => document.splice_text(object, at, 0, text)?,
+            Content::Scalar(value) => document.insert(object, at, value.clone())?,
+            _ => drop(document.split_block(object, at)?),
+        }
+        self.filled(document, object, at.into(), saved)?;
+        Ok(match &saved.content {
+            Content::Run(text) => text.encode_utf16().count(),
+            Content::Scalar(ScalarValue::Str(text)) => text.encode_utf16().count(),
+            _ => width(document, object, at),
+        })
+    }
+
+    /// It was written; what is in it follows.
+    fn filled(
+        &mut self,
+        document: &mut Transaction<'_>,
+        object: &ObjId,
+        prop: Prop,
+        saved: &Saved,
+    ) -> Result<(), AutomergeError> {
+        let Some(made) = id_at(document, object, prop) else {
+            return Ok(());
         };
-        let made = match (kind, &saved.content, &prop) {
-            (None, Content::Run(text), Prop::Seq(at)) => {
-                document.splice_text(object, *at, 0, text)?;
-                id_at(document, object, prop)
-            }
-            (None, Content::Scalar(ScalarValue::Str(text)), Prop::Seq(at)) if in_text => {
-                document.splice_text(object, *at, 0, text)?;
-                id_at(document, object, prop)
-            }
-            (None, Content::Scalar(value), Prop::Seq(at)) if insert => {
-                document.insert(object, *at, value.clone())?;
-                id_at(document, object, prop)
-            }
-            (None, Content::Scalar(value), _) => {
-                document.put(object, prop.clone(), value.clone())?;
-                id_at(document, object, prop)
-            }
-            (Some(_), _, Prop::Seq(at)) if in_text => Some(document.split_block(object, *at)?),
-            (Some(kind), _, Prop::Seq(at)) if insert => {
-                Some(document.insert_object(object, *at, kind)?)
-            }
-            (Some(kind), ..) => Some(document.put_object(object, prop, kind)?),
-            (None, ..) => None,
-        };
-        let Some(made) = made else { return Ok(()) };
         let mut count = 1;
         match &saved.content {
             Content::Scalar(_) => {}
             Content::Run(text) => count = text.chars().count(),
             Content::Map(entries) => {
                 for (key, value) in entries {
-                    self.write(document, &made, Prop::Map(key.clone()), value, false)?;
+                    self.put(document, &made, Prop::Map(key.clone()), value)?;
                 }
             }
-            Content::List(elements) | Content::Text(elements, _) => {
-                let mut at = 0;
-                for element in elements {
-                    self.write(document, &made, at.into(), element, true)?;
-                    at += element.units(document, &made, at);
-                }
-                if let Content::Text(_, marks) = &saved.content {
-                    for mark in marks {
-                        document.mark(&made, mark.clone(), ExpandMark::None)?;
-                    }
+            Content::List(elements) => drop(self.insert(document, &made, 0, elements)?),
+            Content::Text(elements, marks) => {
+                self.insert(document, &made, 0, elements)?;
+                for mark in marks {
+                    document.mark(&made, mark.clone(), ExpandMark::None)?;
                 }
             }
         }
-        if made != saved.id {
-            if kind.is_some() {
-                self.objects
-                    .extend([saved.id.to_string(), made.to_string()]);
-            }
-            let moved = Moved {
-                before: Run {
-                    first: saved.id.clone(),
-                    count,
-                },
-                now: made,
-                object: object.clone(),
-            };
-            self.names.push(moved.clone());
-            self.renamed.insert(moved);
+        if made == saved.id {
+            return Ok(());
+        }
+        if !matches!(saved.content, Content::Scalar(_) | Content::Run(_)) {
+            self.objects
+                .extend([saved.id.to_string(), made.to_string()]);
+        }
+        let first = saved.id.clone();
+        let moved = Moved {
+            before: Run { first, count },
+            now: made,
+            object: object.clone(),
+        };
+        self.renamed.insert(moved.clone());
+        if !self.names.last_mut().is_some_and(|last| last.join(&moved)) {
+            self.names.push(moved);
         }
         Ok(())
     }
@@ -656,18 +694,18 @@ fn save_range(
     {
         return saved;
     }
-    let mut saved = Vec::new();
+    let mut saved = Elements::default();
     let in_text = is_text(document, object);
     for element in elements(document, object, range) {
         let Some(next) = save(document, object, element.into(), depth) else {
             continue;
         };
         match next.content {
-            Content::Scalar(ScalarValue::Str(text)) if in_text => add(&mut saved, next.id, &text),
-            _ => saved.push(next),
+            Content::Scalar(ScalarValue::Str(text)) if in_text => saved.add(next.id, &text),
+            _ => saved.all.push(next),
         }
     }
-    saved
+    saved.all
 }
 
 /// A part of a long text, by looking at all of it, once.
@@ -680,41 +718,48 @@ fn save_characters(
     if !is_text(document, object) {
         return None;
     }
-    let mut saved = Vec::new();
+    let mut saved = Elements::default();
     each(document, object, |at, id, text| {
         if range.contains(&at.start) {
             match text {
-                Some(text) => add(&mut saved, id, text),
-                None => saved.extend(save(document, object, at.start.into(), depth)),
+                Some(text) => saved.add(id, text),
+                None => (saved.all).extend(save(document, object, at.start.into(), depth)),
             }
         }
     })?;
-    Some(saved)
+    Some(saved.all)
 }
 
-/// Adds what an element of a text has, to the characters before it if it is one and is named like
-/// the next of them.
-fn add(saved: &mut Vec<Saved>, id: ObjId, text: &str) {
-    let is_character = text.chars().nth(1).is_none();
-    if is_character
-        && let Some(last) = saved.last_mut()
-        && let Content::Run(run) = &mut last.content
-    {
-        let before = Run {
-            first: last.id.clone(),
-            count: run.chars().count(),
-        };
-        if before.name(before.count) == id {
-            run.push_str(text);
-            return;
+/// Elements of a text that are being saved.
+#[derive(Default)]
+struct Elements {
+    all: Vec<Saved>,
+    /// What a character that belongs to the last run is called.
+    next: Option<ObjId>,
+}
+
+impl Elements {
+    /// Adds what an element has, to the characters before it if it is one and is named like the next
+    /// of them.
+    fn add(&mut self, id: ObjId, text: &str) {
+        let is_character = text.chars().nth(1).is_none();
+        let follows = is_character && self.next.as_ref() == Some(&id);
+        self.next = is_character.then(|| named(&id, 1));
+        match self.all.last_mut() {
+            Some(Saved {
+                content: Content::Run(run),
+                ..
+            }) if follows => run.push_str(text),
+            _ => {
+                let content = if is_character {
+                    Content::Run(text.to_owned())
+                } else {
+                    Content::Scalar(ScalarValue::Str(text.into()))
+                };
+                self.all.push(Saved { id, content });
+            }
         }
     }
-    let content = if is_character {
-        Content::Run(text.to_owned())
-    } else {
-        Content::Scalar(ScalarValue::Str(text.into()))
-    };
-    saved.push(Saved { id, content });
 }
 
 /// Tells of each element in turn where it is, what it is called and what text it has, if any. `None` if
@@ -746,10 +791,13 @@ fn find_all(
     object: &ObjId,
     runs: &[Run],
 ) -> Option<(Vec<Range<usize>>, usize)> {
+    let mut runs: Vec<&Run> = runs.iter().collect();
+    runs.sort_unstable_by(|a, b| by_actor(&a.first).cmp(&by_actor(&b.first)));
     let mut ranges = Vec::<Range<usize>>::new();
     let mut count = 0;
     each(document, object, |at, id, _| {
-        if !runs.iter().any(|run| run.has(&id)) {
+        let after = runs.partition_point(|run| by_actor(&run.first) <= by_actor(&id));
+        if !after.checked_sub(1).is_some_and(|at| runs[at].has(&id)) {
             return;
         }
         count += 1;
@@ -759,6 +807,69 @@ fn find_all(
         }
     })?;
     Some((ranges, count))
+}
+
+/// Sets a mark, or removes it if the value is null.
+pub(crate) fn mark(
+    document: &mut Transaction<'_>,
+    object: &ObjId,
+    range: Range<usize>,
+    name: &str,
+    value: ScalarValue,
+    expand: ExpandMark,
+) -> Result<(), AutomergeError> {
+    if value == ScalarValue::Null {
+        document.unmark(object, name, range.start, range.end, expand)
+    } else {
+        let mark = Mark::new(name.to_owned(), value, range.start, range.end);
+        document.mark(object, mark, expand)
+    }
+}
+
+/// Where a text has this mark, with which value.
+fn marked(
+    document: &Transaction<'_>,
+    object: &ObjId,
+    name: &str,
+) -> Vec<(Range<usize>, ScalarValue)> {
+    let marks = document.marks(object).unwrap_or_default().into_iter();
+    let marks = marks.filter(|mark| mark.name == name);
+    let mut marked: Vec<_> = marks
+        .map(|mark| (mark.start..mark.end, mark.value))
+        .collect();
+    marked.sort_by_key(|(range, _)| range.start);
+    marked
+}
+
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> Option<Range<usize>> {
+    let both = a.start.max(b.start)..a.end.min(b.end);
+    (!both.is_empty()).then_some(both)
+}
+
+/// The parts of a range by what they are marked with; null if with nothing.
+fn cut(
+    range: Range<usize>,
+    marked: &[(Range<usize>, ScalarValue)],
+) -> Vec<(Range<usize>, ScalarValue)> {
+    let mut parts = Vec::new();
+    let mut from = range.start;
+    let overlaps = |(at, value): &(_, ScalarValue)| Some((overlap(at, &range)?, value.clone()));
+    for (at, value) in marked.iter().filter_map(overlaps) {
+        parts.push((from..at.start, ScalarValue::Null));
+        from = at.end;
+        parts.push((at, value));
+    }
+    parts.push((from..range.end, ScalarValue::Null));
+    parts.retain(|(at, _)| !at.is_empty());
+    parts
+}
+
+/// In this order the names of a run stand together.
+fn by_actor(id: &ObjId) -> Option<(&ActorId, u64)> {
+    match id {
+        ObjId::Id(counter, actor, _) => Some((actor, *counter)),
+        ObjId::Root => None,
+    }
 }
 
 /// The elements that were just inserted.
@@ -785,14 +896,16 @@ fn runs(document: &Transaction<'_>, object: &ObjId, range: Range<usize>) -> Vec<
             return vec![run];
         }
     }
+    joined(elements(document, object, range).filter_map(id))
+}
+
+/// Names, as runs of those that follow each other.
+fn joined(ids: impl Iterator<Item = ObjId>) -> Vec<Run> {
     let mut runs = Vec::<Run>::new();
-    for id in elements(document, object, range).filter_map(id) {
+    for first in ids {
         match runs.last_mut() {
-            Some(last) if last.name(last.count) == id => last.count += 1,
-            _ => runs.push(Run {
-                first: id,
-                count: 1,
-            }),
+            Some(last) if last.name(last.count) == first => last.count += 1,
+            _ => runs.push(Run { first, count: 1 }),
         }
     }
     runs
@@ -839,7 +952,7 @@ pub(crate) fn is_hidden(document: &Transaction<'_>, object: &ObjId) -> bool {
     parents.is_ok_and(|mut parents| parents.any(|parent| !parent.visible))
 }
 
-fn id_at(document: &Transaction<'_>, object: &ObjId, prop: Prop) -> Option<ObjId> {
+pub(crate) fn id_at(document: &Transaction<'_>, object: &ObjId, prop: Prop) -> Option<ObjId> {
     Some(document.get(object, prop).ok()??.1)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use automerge::{ObjType, ScalarValue, hydrate};
+use automerge::{ObjType, ScalarValue, TextEncoding, hydrate};
 use js_sys::{Array, BigInt, Date, Number, Object, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsError, JsValue};
 
@@ -15,6 +15,26 @@ pub(crate) enum New {
         name: JsValue,
         text: Option<String>,
     },
+}
+
+impl New {
+    /// What is to be inserted, still with nothing in it.
+    pub(crate) fn blank(&self) -> hydrate::Value {
+        match self {
+            Self::Scalar(value) => value.clone().into(),
+            Self::Object { kind, .. } => blank(*kind),
+        }
+    }
+}
+
+/// An object with nothing in it. Such values are inserted as one, since the place is searched for each
+/// time.
+pub(crate) fn blank(kind: ObjType) -> hydrate::Value {
+    match kind {
+        ObjType::Map | ObjType::Table => hydrate::Value::Map(hydrate::Map::default()),
+        ObjType::List => hydrate::Value::List(hydrate::List::default()),
+        ObjType::Text => hydrate::Text::new(TextEncoding::Utf16CodeUnit, "").into(),
+    }
 }
 
 pub(crate) fn fault(what: impl Display) -> JsError {

@@ -131,12 +131,14 @@ impl Out {
                 first,
                 last,
                 name,
+                written,
                 before,
             } => {
                 self.begin(4, object);
                 self.id(first);
                 self.id(last);
                 self.bytes(name.as_bytes());
+                self.scalar(written);
                 self.number(before.len() as u64);
                 for (first, last, value) in before {
                     self.id(first);
@@ -279,6 +281,8 @@ impl<'a> In<'a> {
             _ => {
                 let (first, last) = (self.id()?, self.id()?);
                 let name = self.text()?.to_owned();
+                let kind = self.number()?;
+                let written = self.scalar(kind)?;
                 let mut before = Vec::new();
                 for _ in 0..self.count()? {
                     let (first, last) = (self.id()?, self.id()?);
@@ -290,6 +294,7 @@ impl<'a> In<'a> {
                     first,
                     last,
                     name,
+                    written,
                     before,
                 }
             }

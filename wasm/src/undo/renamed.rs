@@ -24,6 +24,18 @@ impl Moved {
     fn to(&self) -> u64 {
         self.from() + self.before.count as u64
     }
+
+    /// Takes in what came back after it, if its names follow.
+    pub(super) fn join(&mut self, next: &Self) -> bool {
+        let count = self.before.count as u64;
+        let follows = named(&self.before.first, count) == next.before.first
+            && named(&self.now, count) == next.now
+            && self.object == next.object;
+        if follows {
+            self.before.count += next.before.count;
+        }
+        follows
+    }
 }
 
 /// By who made it at first: what came back of it, in the order of its names before.
@@ -38,7 +50,11 @@ impl Renamed {
         };
         let known = self.0.entry(actor.clone()).or_default();
         let at = known.partition_point(|other| other.from() < moved.from());
-        if known.get(at).is_none_or(|next| next.from() >= moved.to()) {
+        if known.get(at).is_some_and(|next| next.from() < moved.to()) {
+            return;
+        }
+        let last = at.checked_sub(1).map(|at| &mut known[at]);
+        if !last.is_some_and(|last| last.join(&moved)) {
             known.insert(at, moved);
         }
     }
