@@ -7,7 +7,8 @@ use automerge::{ActorId, ObjId, ObjType, Prop, ROOT, ReadDoc, ScalarValue};
 use js_sys::{Array, Map};
 use wasm_bindgen::{JsCast, JsError, JsValue};
 
-use crate::undo::{Record, id_at, is_hidden, mark};
+use crate::gather::Gathered;
+use crate::undo::{Record, is_hidden, mark};
 use crate::value::{New, fault, read_new, read_scalar};
 
 /// Carries out `operations` in order. `names` has the real names of objects that the page named
@@ -25,20 +26,43 @@ pub(crate) fn apply(
         names,
         record,
     };
-    for operation in operations.iter() {
-        let operation: Array = operation
-            .dyn_into()
-            .map_err(|_| fault("an operation is an array"))?;
-        if let Err(error) = edit.operation(&operation) {
-            let object = edit.object(&operation.get(1))?;
-            if !is_hidden(edit.transaction, &object) {
-                return Err(error);
+    let all = operations.iter().map(|operation| {
+        let operation = operation.dyn_into::<Array>();
+        operation.map_err(|_| fault("an operation is an array"))
+    });
+    let all = all.collect::<Result<Vec<_>, _>>()?;
+    let mut rest = all.iter();
+    while let Some(operation) = rest.next() {
+        let mut after = rest.clone();
+        match edit.operation(operation, &mut after) {
+            Ok(()) => rest = after,
+            Err(error) => {
+                let object = edit.object(&operation.get(1))?;
+                if !is_hidden(edit.transaction, &object) {
+                    return Err(error);
+                }
+                edit.leave_out(&object, operation)?;
+                left_out += 1;
             }
-            edit.leave_out(&object, &operation)?;
-            left_out += 1;
         }
     }
     Ok(left_out)
+}
+
+type Operations<'a> = std::slice::Iter<'a, Array>;
+
+/// New values, and what the operations that follow put into them.
+fn gather(
+    new: impl IntoIterator<Item = New>,
+    after: &mut Operations<'_>,
+) -> Result<Gathered, JsError> {
+    let mut gathered = Gathered::new(new.into_iter());
+    while let Some(operation) = after.as_slice().first()
+        && gathered.take(operation)?
+    {
+        after.next();
+    }
+    Ok(gathered)
 }
 
 struct Edit<'a, 'b> {
@@ -48,7 +72,8 @@ struct Edit<'a, 'b> {
 }
 
 impl Edit<'_, '_> {
-    fn operation(&mut self, operation: &Array) -> Result<(), JsError> {
+    /// `after` are those that follow, which may be carried out with it.
+    fn operation(&mut self, operation: &Array, after: &mut Operations<'_>) -> Result<(), JsError> {
         let name = text(&operation.get(0))?;
         let object = self.object(&operation.get(1))?;
         match name.as_str() {
@@ -60,9 +85,15 @@ impl Edit<'_, '_> {
                         .transaction
                         .put(&object, prop.clone(), value)
                         .map_err(fault)?,
-                    New::Object { kind, name, text } => {
-                        let made = self.transaction.put_object(&object, prop.clone(), kind);
-                        self.fill(&made.map_err(fault)?, &name, text)?;
+                    new => {
+                        let mut gathered = gather([new], after)?;
+                        for value in gathered.values() {
+                            let transaction = &mut *self.transaction;
+                            transaction
+                                .batch_create_object(&object, prop.clone(), &value, false)
+                                .map_err(fault)?;
+                        }
+                        gathered.name(self.transaction, &object, |_| prop.clone(), self.names);
                     }
                 }
                 self.record.put(self.transaction, &object, prop, before);
@@ -72,7 +103,7 @@ impl Edit<'_, '_> {
                 let index = index(&operation.get(2))?;
                 let values: Array = operation.get(3).unchecked_into();
                 let count = values.length() as usize;
-                self.insert_all(&object, index, &values)?;
+                self.insert_all(&object, index, &values, after)?;
                 self.record
                     .inserted(self.transaction, &object, index..index + count);
                 Ok(())
@@ -150,23 +181,25 @@ impl Edit<'_, '_> {
         Ok(())
     }
 
-    fn insert_all(&mut self, object: &ObjId, index: usize, values: &Array) -> Result<(), JsError> {
+    fn insert_all(
+        &mut self,
+        object: &ObjId,
+        index: usize,
+        values: &Array,
+        after: &mut Operations<'_>,
+    ) -> Result<(), JsError> {
         let new = values.iter().map(|value| read_new(&value));
         let new = new.collect::<Result<Vec<_>, _>>()?;
         if self.transaction.object_type(object).map_err(fault)? != ObjType::List {
             let mut each = (index..).zip(new);
             return each.try_for_each(|(at, value)| self.insert(object, at, value));
         }
-        let blank: Vec<_> = new.iter().map(New::blank).collect();
-        let inserted = self.transaction.splice(object, index, 0, blank);
+        let mut gathered = gather(new, after)?;
+        let values = gathered.values();
+        let inserted = self.transaction.splice(object, index, 0, values);
         inserted.map_err(fault)?;
-        for (at, value) in (index..).zip(new) {
-            if let New::Object { name, text, .. } = value
-                && let Some(made) = id_at(self.transaction, object, at.into())
-            {
-                self.fill(&made, &name, text)?;
-            }
-        }
+        let at = |number| Prop::Seq(index + number);
+        gathered.name(self.transaction, object, at, self.names);
         Ok(())
     }
 
@@ -220,12 +253,12 @@ pub(crate) fn object_id(name: &str) -> Result<ObjId, JsError> {
     parse().ok_or_else(|| fault(format_args!("there is no object \"{name}\"")))
 }
 
-fn text(value: &JsValue) -> Result<String, JsError> {
+pub(crate) fn text(value: &JsValue) -> Result<String, JsError> {
     let text = value.as_string();
     text.ok_or_else(|| fault("a string is missing from an operation"))
 }
 
-fn index(value: &JsValue) -> Result<usize, JsError> {
+pub(crate) fn index(value: &JsValue) -> Result<usize, JsError> {
     match value.as_f64() {
         Some(number) if (0.0..=f64::from(u32::MAX)).contains(&number) => Ok(number as usize),
         _ => Err(fault("an index is missing from an operation")),

@@ -12,6 +12,7 @@
 mod cbor;
 mod client;
 mod edit;
+mod gather;
 mod keys;
 mod listing;
 mod patch;

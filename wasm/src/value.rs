@@ -17,16 +17,6 @@ pub(crate) enum New {
     },
 }
 
-impl New {
-    /// What is to be inserted, still with nothing in it.
-    pub(crate) fn blank(&self) -> hydrate::Value {
-        match self {
-            Self::Scalar(value) => value.clone().into(),
-            Self::Object { kind, .. } => blank(*kind),
-        }
-    }
-}
-
 /// An object with nothing in it. Such values are inserted as one, since the place is searched for each
 /// time.
 pub(crate) fn blank(kind: ObjType) -> hydrate::Value {
