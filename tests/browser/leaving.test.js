@@ -5,6 +5,7 @@ import assert from "node:assert/strict"
 import { until } from "../interop/lib/wait.js"
 import { BROWSERS, goBack, leave } from "./lib/browsers.js"
 import { bundle } from "./lib/bundle.js"
+import { create, find, open, show } from "./lib/doc.js"
 import { story } from "./lib/world.js"
 
 /** Edits for each way to go. */
@@ -239,3 +240,58 @@ for (const kind of BROWSERS) {
     }
   }, { ms: 120_000 })
 }
+
+story("an edit is kept while somebody is busy with what another tab left", async world => {
+  const site = await world.site()
+  const context = await world.context()
+  const [first, second] = [await world.plain(site, context), await world.plain(site, context)]
+  const busy = await context.newPage()
+  await busy.goto(`${site.url}/blank.html`)
+  await open(first)
+  const url = await create(first, { first: 0 })
+  // Each tab's entries are in an object store of its own, if there are enough; names are drawn.
+  const edited = async (page, key) => {
+    const before = await entries(busy)
+    await page.evaluate(key => void doc.change(d => (d[key] = 1)), key)
+    const news = async () => (await entries(busy)).find(entry => !before.includes(entry))
+    return JSON.parse(await until("an entry", news)).store
+  }
+  const ofFirst = await edited(first, "first")
+  for (let ofSecond = ofFirst; ofSecond === ofFirst; ) {
+    await second.reload()
+    await second.waitForFunction(() => window.reconverge)
+    await open(second)
+    await find(second, url)
+    ofSecond = await edited(second, "second")
+  }
+  await busy.evaluate(async store => {
+    const opening = indexedDB.open("reconverge:journal")
+    const database = await new Promise(resolve => (opening.onsuccess = () => resolve(opening.result)))
+    const reads = database.transaction(store).objectStore(store)
+    const next = () => (window.isDone ? database.close() : (reads.count().onsuccess = next))
+    next()
+  }, ofFirst)
+  await first.close()
+  await leave(second, () => doc.change(d => (d.last = "kept")), undefined, `${site.url}/blank.html`)
+  await busy.evaluate(() => (window.isDone = true))
+  await second.goto(`${site.url}/plain.html`)
+  await second.waitForFunction(() => window.reconverge)
+  await open(second)
+  await find(second, url)
+  assert.equal((await show(second)).last, "kept")
+})
+
+/** What is in the journal, each entry as a text. */
+const entries = page =>
+  page.evaluate(async () => {
+    const opening = indexedDB.open("reconverge:journal")
+    const database = await new Promise(resolve => (opening.onsuccess = () => resolve(opening.result)))
+    const all = []
+    for (const store of database.objectStoreNames) {
+      const reading = database.transaction(store).objectStore(store).getAllKeys()
+      const keys = await new Promise(resolve => (reading.onsuccess = () => resolve(reading.result)))
+      for (const key of keys) all.push(JSON.stringify({ store, key }))
+    }
+    database.close()
+    return all
+  })

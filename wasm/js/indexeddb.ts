@@ -1,13 +1,20 @@
 // Storage in the browser's IndexedDB, in a page or in a worker.
 //
-// One object store; a chunk's key is its array of strings, its value the bytes. IndexedDB orders
-// such keys as `Storage` asks.
+// A chunk's key is its array of strings, its value the bytes. IndexedDB orders such keys as `Storage`
+// asks. There is one object store, unless writers must not wait for each other.
 
 import { StorageError } from "./storage.js"
 import type { Chunk, Storage, StorageFailure, StorageKey, StorageWrite } from "./storage.js"
 
-const VERSION = 1
-const STORE = "chunks"
+/** Which object stores there are, in this version of the database, and in which one a key is. */
+export interface ObjectStores {
+    version: number
+    names: readonly string[]
+    /** By the first component of a key. */
+    of(first: string): string
+}
+
+const ONE_STORE: ObjectStores = { version: 1, names: ["chunks"], of: () => "chunks" }
 
 /** A database that is being deleted lets nobody in, and says nothing. */
 const OPEN_MS_MAX = 15_000
@@ -39,20 +46,28 @@ export class IndexedDbStorage implements Storage {
     readonly #name: string
     readonly #openMsMax: number
     readonly #durability: "strict" | "relaxed"
+    readonly #stores: ObjectStores
     #connection: Promise<IDBDatabase> | undefined
     #opened = false
     #closed = false
 
     /** Opens nothing yet. */
-    constructor({ name = "reconverge", openMsMax = OPEN_MS_MAX, durability = "strict" }: IndexedDbOptions = {}) {
+    constructor(options?: IndexedDbOptions)
+    /** @internal */
+    constructor(options: IndexedDbOptions | undefined, stores: ObjectStores)
+    constructor(
+        { name = "reconverge", openMsMax = OPEN_MS_MAX, durability = "strict" }: IndexedDbOptions = {},
+        stores: ObjectStores = ONE_STORE,
+    ) {
+        this.#stores = stores
         this.#name = name
         this.#openMsMax = openMsMax
         this.#durability = durability
     }
 
     load(key: StorageKey): Promise<Uint8Array | undefined> {
-        return this.#run("readonly", (store) => {
-            const data = store.get(key)
+        return this.#run("readonly", this.#named(key), (store) => {
+            const data = store(key).get(key)
             return () => data.result
         })
     }
@@ -68,9 +83,9 @@ export class IndexedDbStorage implements Storage {
     /** A value that is there and cannot be read any more comes as no bytes: no value that is whole has none. */
     async loadRange(prefix: StorageKey): Promise<Chunk[]> {
         try {
-            return await this.#run("readonly", (store) => {
-                const keys = store.getAllKeys(range(prefix))
-                const data = store.getAll(range(prefix))
+            return await this.#run("readonly", this.#named(prefix), (store) => {
+                const keys = store(prefix).getAllKeys(range(prefix))
+                const data = store(prefix).getAll(range(prefix))
                 return () => (keys.result as StorageKey[]).map((key, i) => ({ key, data: data.result[i] }))
             })
         } catch (error) {
@@ -93,30 +108,49 @@ export class IndexedDbStorage implements Storage {
         return this.commit([{ removeRange: prefix }])
     }
 
-    keys(prefix: StorageKey): Promise<StorageKey[]> {
-        return this.#run("readonly", (store) => {
-            const keys = store.getAllKeys(range(prefix))
-            return () => keys.result as StorageKey[]
-        })
+    async keys(prefix: StorageKey): Promise<StorageKey[]> {
+        // One after the other would wait for all who write.
+        const parts = this.#named(prefix).map((name) =>
+            this.#run("readonly", [name], (_, transaction) => {
+                const keys = transaction.objectStore(name).getAllKeys(range(prefix))
+                // Others would wait for as long as this thread is busy.
+                transaction.commit()
+                return () => keys.result as StorageKey[]
+            }),
+        )
+        return (await Promise.all(parts)).flat()
     }
 
     commit(writes: StorageWrite[]): Promise<void> {
-        return this.#run("readwrite", (store) => {
+        const key = (write: StorageWrite): StorageKey =>
+            "put" in write ? write.put : "remove" in write ? write.remove : write.removeRange
+        if (writes.length === 0) return Promise.resolve()
+        const names = new Set(writes.flatMap((write) => this.#named(key(write))))
+        return this.#run("readwrite", [...names], (store, transaction) => {
             for (const write of writes) {
                 if ("put" in write) {
-                    store.put(own(write.data), write.put)
+                    store(write.put).put(own(write.data), write.put)
                 } else if ("remove" in write) {
-                    store.delete(write.remove)
+                    store(write.remove).delete(write.remove)
                 } else {
                     const { removeRange, from = "", below } = write
                     // IndexedDB takes no range that is empty by its bounds.
-                    if (below === undefined || from < below) {
-                        store.delete(range(removeRange, write.from, below))
-                    }
+                    if (below !== undefined && from >= below) continue
+                    for (const name of this.#named(removeRange))
+                        transaction.objectStore(name).delete(range(removeRange, write.from, below))
                 }
             }
+            // The page may go, or be frozen, before it hears of its requests.
+            if (this.#durability === "relaxed") transaction.commit()
             return () => {}
         })
+    }
+
+    /** The object stores that have what begins with `prefix`. */
+    #named(prefix: StorageKey): readonly string[] {
+        // What is no key, IndexedDB refuses.
+        const first = (prefix as StorageKey | undefined)?.[0]
+        return first === undefined ? this.#stores.names : [this.#stores.of(first)]
     }
 
     close(): void {
@@ -129,7 +163,11 @@ export class IndexedDbStorage implements Storage {
     }
 
     /** One transaction. `work` makes its requests; what it returns reads their results. */
-    async #run<T>(mode: IDBTransactionMode, work: (store: IDBObjectStore) => () => T): Promise<T> {
+    async #run<T>(
+        mode: IDBTransactionMode,
+        names: readonly string[],
+        work: (store: (key: StorageKey) => IDBObjectStore, transaction: IDBTransaction) => () => T,
+    ): Promise<T> {
         if (this.#closed) throw new StorageError("closed", `the storage ${this.#name} was closed`)
         const connection = (this.#connection ??= this.#open())
         const database = await connection
@@ -145,12 +183,12 @@ export class IndexedDbStorage implements Storage {
         }
         let transaction: IDBTransaction
         try {
-            transaction = database.transaction(STORE, mode, { durability: this.#durability })
+            transaction = database.transaction(names, mode, { durability: this.#durability })
         } catch (error) {
             // The connection closed, and the event that says so may still be on its way.
             if ((error as Error).name !== "InvalidStateError") throw failed(error)
             if (this.#connection === connection) this.#connection = undefined
-            return this.#run(mode, work)
+            return this.#run(mode, names, work)
         }
         return new Promise((resolve, reject) => {
             let results: () => T
@@ -158,10 +196,8 @@ export class IndexedDbStorage implements Storage {
             transaction.oncomplete = () => resolve(results())
             transaction.onabort = () => reject(thrown ? this.#error(thrown) : failed(transaction.error))
             try {
-                results = work(transaction.objectStore(STORE))
-                // The page may go, or be frozen, before it hears of its requests. What only reads ends by
-                // itself: in Chromium it never does if it is told to while it reads a large value.
-                if (this.#durability === "relaxed" && mode === "readwrite") transaction.commit()
+                const store = (key: StorageKey): IDBObjectStore => transaction.objectStore(this.#named(key)[0]!)
+                results = work(store, transaction)
             } catch (error) {
                 thrown = error
                 transaction.abort()
@@ -173,12 +209,13 @@ export class IndexedDbStorage implements Storage {
         const opening = new Promise<IDBDatabase>((resolve, reject) => {
             // Some browsers have null in its place.
             if (!indexedDB) throw this.#error(undefined, "denied")
-            const request = indexedDB.open(this.#name, VERSION)
+            const request = indexedDB.open(this.#name, this.#stores.version)
             const blocked = () => reject(this.#error(undefined, "blocked"))
             const timer = setTimeout(blocked, this.#openMsMax)
             request.onblocked = blocked
             request.onupgradeneeded = () => {
-                request.result.createObjectStore(STORE)
+                const missing = this.#stores.names.filter((name) => !request.result.objectStoreNames.contains(name))
+                for (const name of missing) request.result.createObjectStore(name)
                 if (this.#opened) this.onlost?.()
             }
             request.onerror = () => {

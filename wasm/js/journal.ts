@@ -2,12 +2,15 @@
 // an edit, and then nobody hears what it posted. What is handed to IndexedDB before the task ends
 // that made the edit is kept.
 //
-// A database of its own, since the host's commits would be waited for in theirs. The key of an entry
-// is the page, the author and the number of the edit. The page removes it when the edit is stored; of
-// a page that is gone, the host makes the edits and removes the entries.
+// A database of its own, since the host's commits would be waited for in theirs, and what waits when
+// the page goes is lost. For the same reason pages have object stores of their own, as far as there are
+// enough: a host that reads what another page left may be busy for a while.
+//
+// The key of an entry is the page, the author and the number of the edit. The page removes it when the
+// edit is stored; of a page that is gone, the host makes the edits and removes the entries.
 
-import type { Base, PageMessage } from "./host/protocol.js"
-import { IndexedDbStorage } from "./indexeddb.js"
+import { ASIDE, type Base, type PageMessage } from "./host/protocol.js"
+import { IndexedDbStorage, type ObjectStores } from "./indexeddb.js"
 import type { StorageWrite } from "./storage.js"
 
 /** What the host was told, and what it must know if it is the next one that hears of it. */
@@ -26,8 +29,17 @@ const OPEN_MS_MAX = 2000
 /** After the name of the repo, in the name of its database. */
 export const JOURNAL = ":journal"
 
+const PAGES = Array.from({ length: 32 }, (_, i) => `pages ${i}`)
+
+const STORES: ObjectStores = {
+    version: 2,
+    names: [ASIDE, ...PAGES],
+    // Names of pages are drawn, as hexadecimal digits.
+    of: (page) => (page === ASIDE ? ASIDE : PAGES[Number.parseInt(page.slice(0, 4), 16) % PAGES.length]!),
+}
+
 export function journalStorage(name: string): IndexedDbStorage {
-    return new IndexedDbStorage({ name: name + JOURNAL, openMsMax: OPEN_MS_MAX, durability: "relaxed" })
+    return new IndexedDbStorage({ name: name + JOURNAL, openMsMax: OPEN_MS_MAX, durability: "relaxed" }, STORES)
 }
 
 export class Journal {

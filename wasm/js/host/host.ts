@@ -12,6 +12,7 @@ import type { Chunk, Storage, StorageWrite } from "../storage.js"
 import { isSame, Tally } from "../tally.js"
 import type { ChangeInfo, ConnectionStatus, FailureCode, Heads, Mark, Path, QuarantinedChange, Span } from "../types.js"
 import {
+    ASIDE,
     words,
     type CallName,
     type Calls,
@@ -128,9 +129,6 @@ const UNWANTED = "nobody waits for it"
 /** How long other things wait for what takes long, and how many changes are listed at once meanwhile. */
 const TURN_MS = 8
 const LISTED = 64
-
-/** Before the key of an entry of the journal that is not tried any more: no page has this name. */
-const ASIDE = "aside"
 
 let listings = 0
 

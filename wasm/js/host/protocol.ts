@@ -266,6 +266,9 @@ export interface Port<Out, In> {
     close(): void
 }
 
+/** Before the key of an entry of the journal that is not tried any more: no page has this name. */
+export const ASIDE = "aside"
+
 /** What an error says, in a form that crosses to another thread. */
 export function words(error: unknown): string {
     return error instanceof Error ? error.message : String(error)
