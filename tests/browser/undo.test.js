@@ -373,6 +373,33 @@ test("a mark is taken away where it is one's own", async () => {
   assert.deepEqual(await marks(), [["ann's", 0, 1], ["bob's", 1, 2], ["ann's", 2, 4], ["bob's", 4, 8]])
 })
 
+test("what comes back is where it was, whoever removed what was beside it", async () => {
+  const all = "abcdef"
+  for (let mine = 0; mine < 6; mine++) {
+    for (let my = 1; mine + my <= 6; my++) {
+      for (let theirs = 0; theirs < 6; theirs++) {
+        for (let their = 1; theirs + their <= 6; their++) {
+          const { ann, bob, merge } = await two({ text: all, list: [...all] })
+          ann.change(d => {
+            splice(d, ["text"], mine, my)
+            d.list.splice(mine, my)
+          })
+          bob.change(d => {
+            splice(d, ["text"], theirs, their)
+            d.list.splice(theirs, their)
+          })
+          await merge()
+          assert.notEqual(await ann.undo(), false)
+          const isLeft = at => (at >= mine && at < mine + my) || at < theirs || at >= theirs + their
+          const left = [...all].filter((_, at) => isLeft(at))
+          assert.deepEqual(ann.doc(), { text: left.join(""), list: left }, `${[mine, my, theirs, their]}`)
+          assert.ok(!ann.canUndo)
+        }
+      }
+    }
+  }
+})
+
 test("what others did stays, and only what one did goes", async t => {
   t.diagnostic(`RECONVERGE_SEED=${seed}`)
   const pick = random(seed ^ 1)

@@ -66,6 +66,8 @@ enum Step {
         object: ObjId,
         /// The element before; none at the beginning.
         after: Option<ObjId>,
+        /// The one behind; none at the end.
+        before: Option<ObjId>,
         elements: Vec<Saved>,
     },
     Incremented {
@@ -225,10 +227,11 @@ impl Record {
         if range.is_empty() {
             return;
         }
-        let after = range.start.checked_sub(1);
+        let id = |index: usize| id_at(document, object, index.into());
         steps.push(Step::Deleted {
             object: object.clone(),
-            after: after.and_then(|index| id_at(document, object, index.into())),
+            after: range.start.checked_sub(1).and_then(id),
+            before: id(range.end),
             elements: save_range(document, object, range, DEPTH_MAX),
         });
     }
@@ -425,14 +428,25 @@ impl<'a> Taking<'a> {
                 }
             }
             Step::Deleted {
-                after, elements, ..
+                after,
+                before,
+                elements,
+                ..
             } => {
-                let begin = match after {
-                    None => 0,
-                    Some(after) => match self.element(&of, after) {
-                        Some(after) => after_element(document, &object, &after),
-                        None => return Ok(false),
-                    },
+                let index = |id: &Option<ObjId>| {
+                    let now = self.element(&of, id.as_ref()?)?;
+                    index_of(document, &object, &now)
+                };
+                // Beside what was beside it, if that is there; else where it was, which is known for as
+                // long as the object is the same.
+                let begin = if let Some(index) = index(after) {
+                    index + width(document, &object, index)
+                } else if let Some(index) = index(before) {
+                    index
+                } else if let Some(first) = elements.first().filter(|_| of.before == of.now) {
+                    place_of(document, &object, &first.id).unwrap_or_default()
+                } else {
+                    0
                 };
                 let end = self.insert(document, &object, begin, elements)?;
                 self.record.inserted(document, &object, begin..end);
@@ -958,18 +972,13 @@ pub(crate) fn id_at(document: &Transaction<'_>, object: &ObjId, prop: Prop) -> O
 
 /// Where an element is, if it is still there.
 fn index_of(document: &Transaction<'_>, object: &ObjId, element: &ObjId) -> Option<usize> {
-    let index = position(document, object, &element.to_string())?;
+    let index = place_of(document, object, element)?;
     (id_at(document, object, index.into()).as_ref() == Some(element)).then_some(index)
 }
 
-/// The index after an element. If it is gone, the one after what was before it.
-fn after_element(document: &Transaction<'_>, object: &ObjId, element: &ObjId) -> usize {
-    let before = position(document, object, &format!("-{element}"));
-    before.map_or(0, |index| index + width(document, object, index))
-}
-
-fn position(document: &Transaction<'_>, object: &ObjId, cursor: &str) -> Option<usize> {
-    let cursor = Cursor::try_from(cursor).ok()?;
+/// Where an element of this object is or was: how many indexes are before it.
+fn place_of(document: &Transaction<'_>, object: &ObjId, element: &ObjId) -> Option<usize> {
+    let cursor = Cursor::try_from(element.to_string()).ok()?;
     document.get_cursor_position(object, &cursor, None).ok()
 }
 

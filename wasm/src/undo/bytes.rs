@@ -115,10 +115,12 @@ impl Out {
             Step::Deleted {
                 object,
                 after,
+                before,
                 elements,
             } => {
                 self.begin(2, object);
                 self.option(after.as_ref());
+                self.option(before.as_ref());
                 self.saved(elements);
             }
             Step::Incremented { object, key, by } => {
@@ -271,6 +273,7 @@ impl<'a> In<'a> {
             2 => Step::Deleted {
                 object,
                 after: self.option()?,
+                before: self.option()?,
                 elements: self.saved()?,
             },
             3 => Step::Incremented {
