@@ -281,6 +281,7 @@ impl Engine {
                 for relay in &mut self.relays {
                     if let State::Waiting(until) = &mut relay.state {
                         *until = self.now;
+                        relay.is_hoped_for = true;
                     }
                 }
             }

@@ -4,7 +4,9 @@
 import assert from "node:assert/strict"
 import { after, test } from "node:test"
 import * as A from "@automerge/automerge"
+import { until } from "../interop/lib/wait.js"
 import { random } from "./lib/random.js"
+import { story } from "./lib/world.js"
 
 const { Counter, ImmutableString, mark, Repo, splice, splitBlock, updateText } = await import("../../wasm/dist/node.js")
 
@@ -278,6 +280,36 @@ test("a part that is put back is what it was, for random edits", async t => {
       assert.deepEqual(doc.doc(), state)
     }
   }
+})
+
+story("of a value at the same place both hear, whichever is shown", async world => {
+  const { url: relay } = await world.relay()
+  const [one, other] = [await open({ relay }), await open({ relay })]
+  const ann = await one.create({ kind: "x", n: 0 })
+  await ann.whenSynced()
+  const bob = await other.find(ann.url)
+  one.goOffline()
+  ann.change(d => (d.n = 1))
+  bob.change(d => (d.n = 2))
+  await bob.whenSynced()
+  const heard = { ann: [], bob: [] }
+  ann.on("change", ({ patches, source }) => heard.ann.push([patches.length, source]))
+  bob.on("change", ({ patches, source }) => heard.bob.push([patches.length, source]))
+  one.goOnline()
+  await ann.whenSynced()
+  const both = async () => heard.ann.length + heard.bob.length === 2
+  await until("both to hear of it", both, { seen: () => heard })
+  assert.deepEqual([...heard.ann, ...heard.bob].sort(), [[0, "remote"], [1, "remote"]])
+  assert.deepEqual(ann.doc(), bob.doc())
+  for (const handle of [ann, bob]) assert.deepEqual(Object.values(await handle.conflicts(["n"])).sort(), [1, 2])
+  // The value that is shown is settled on by being set anew.
+  const { n } = ann.doc()
+  ann.change(d => {
+    delete d.n
+    d.n = n
+  })
+  assert.equal(await ann.conflicts(["n"]), undefined)
+  assert.equal(ann.doc().n, n)
 })
 
 test("concurrent values are all told", async () => {

@@ -97,6 +97,29 @@ for (const worker of [true, false]) {
   })
 }
 
+story("a tab that its browser keeps says goodbye, and is here again when somebody comes back", async world => {
+  const site = await world.site()
+  const context = await world.context()
+  const [first, second] = [await world.plain(site, context), await world.plain(site, context)]
+  await open(first)
+  const url = await create(first, {})
+  await open(second)
+  await find(second, url)
+  for (const page of [first, second]) {
+    await page.evaluate(() => {
+      window.presence = new reconverge.Presence(doc, { state: {} })
+    })
+  }
+  const peers = page => page.evaluate(() => presence.peers.size)
+  const see = count => until(`${count} others`, async () => (await peers(first)) === count, { seen: () => peers(first) })
+  const turns = type => second.evaluate(type => void dispatchEvent(new PageTransitionEvent(type, { persisted: true })), type)
+  await see(1)
+  await turns("pagehide")
+  await see(0)
+  await turns("pageshow")
+  await see(1)
+})
+
 story("three tabs go on when the host closes twice in a row", async world => {
   const site = await world.site()
   const context = await world.context()

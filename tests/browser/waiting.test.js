@@ -28,6 +28,23 @@ story("a document that nobody has is found when its owner comes", async world =>
   assert.deepEqual((await found).doc(), { n: 1 })
 })
 
+story("what is asked for at once when one is online again is asked for at the relay", async world => {
+  const relay = await world.relay()
+  const owner = world.adopt(disposed(await Repo.open({ relay: relay.url })))
+  const made = await Promise.all([1, 2].map(n => owner.create({ n })))
+  await Promise.all(made.map(doc => doc.whenSynced()))
+  const repo = world.adopt(disposed(await Repo.open({ relay: relay.url })))
+  const told = []
+  repo.on("offline", isOffline => told.push(isOffline))
+  for (const { url } of made) {
+    repo.goOffline()
+    await until("no connection", () => !repo.isConnected)
+    repo.goOnline()
+    assert.equal((await repo.find(url)).url, url)
+  }
+  assert.deepEqual(told, [true, false, true, false])
+})
+
 story("waiting ends with its signal and with the repo, and keeps no process", async world => {
   const relay = await world.relay()
   const repo = world.adopt(disposed(await Repo.open({ relay: relay.url })))

@@ -39,7 +39,10 @@ const SPANS_DEPTH_MAX = 101
 
 /** What a handle tells. */
 export interface HandleEvents<T> {
-    /** The document changed: by this page, which hears of it within `change()`, or by others. */
+    /**
+     * The document changed: by this page, which hears of it within `change()`, or by others. Without
+     * patches, others changed what is not shown: of two values at one place, the other one is.
+     */
     change: ChangeEvent<T>
     /** It is another status than before. */
     status: SyncStatus
@@ -47,6 +50,11 @@ export interface HandleEvents<T> {
     connection: boolean
     /** Another tab has come to run the engine: what was broadcast meanwhile is lost. */
     moved: undefined
+    /**
+     * The browser keeps this page for going back to it, and cuts it off from its documents until then.
+     * What is broadcast now may still be heard.
+     */
+    suspend: undefined
     /** Somebody broadcast something. */
     "ephemeral-message": EphemeralMessage
     /** Whether there is something to take back, or to do again, changed. */
@@ -59,7 +67,9 @@ export interface HandleEvents<T> {
     error: Error
 }
 
-const EVENTS = "change status connection moved ephemeral-message undoable delete close error".split(" ") as never[]
+const EVENTS = "change status connection moved suspend ephemeral-message undoable delete close error".split(
+    " ",
+) as never[]
 
 /** What could not be read is tried again so much later. */
 const RESUME_MS = 10_000
@@ -630,6 +640,11 @@ export class DocHandle<T> {
     /** @internal */
     connected(isConnected: boolean): void {
         this.#events.emit("connection", isConnected)
+    }
+
+    /** @internal */
+    suspended(): void {
+        this.#events.emit("suspend", undefined)
     }
 
     /** @internal There is no host: what is edited goes no further than this page until there is one. */

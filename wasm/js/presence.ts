@@ -23,6 +23,8 @@ export interface PresenceChannel {
     on(event: "connection", listener: (isConnected: boolean) => void): () => void
     /** Tells that another tab has come to run the engine: what was sent meanwhile is lost. */
     on(event: "moved", listener: () => void): () => void
+    /** Tells that the page is cut off from the others until somebody comes back to it. */
+    on(event: "suspend", listener: () => void): () => void
 }
 
 /** How one is present. */
@@ -140,9 +142,10 @@ export class Presence<S extends object> {
         // What was told while there was no relay reached nobody.
         this.#ending.push(handle.on("connection", (isConnected) => isConnected && this.#arrive()))
         this.#ending.push(handle.on("moved", () => this.#here && this.#arrive()))
+        // A repo says so before it lets go of what tells the others.
+        this.#ending.push(handle.on("suspend", () => this.#leave()))
         if (typeof window !== "undefined") {
-            // Before the repo hears it, which then may let go of what says it to others.
-            this.#whenever(window, "pagehide", () => this.#leave(), true)
+            this.#whenever(window, "pagehide", () => this.#leave())
             this.#whenever(window, "pageshow", () => this.#here || this.#arrive())
             this.#whenever(document, "visibilitychange", () => this.#tellVisibility())
         }
@@ -200,9 +203,9 @@ export class Presence<S extends object> {
         this.#listeners.clear()
     }
 
-    #whenever(target: EventTarget, event: string, listener: () => void, isFirst = false): void {
-        target.addEventListener(event, listener, isFirst)
-        this.#ending.push(() => target.removeEventListener(event, listener, isFirst))
+    #whenever(target: EventTarget, event: string, listener: () => void): void {
+        target.addEventListener(event, listener)
+        this.#ending.push(() => target.removeEventListener(event, listener))
     }
 
     #arrive(): void {

@@ -24,6 +24,7 @@ import {
     type ReactNode,
 } from "react"
 
+import { onConnection } from "./connection.js"
 import type { Draft } from "./draft.js"
 import type { ChangeOptions, DocHandle } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
@@ -186,10 +187,13 @@ export function useSyncStatus<T>(document?: string | DocHandle<T>): SyncStatus {
 /** Whether any relay is connected, and the state of the connection to each. */
 export function useConnection(): Connection {
     const repo = useRepo()
-    const subscribe = useCallback((listener: () => void) => repo.on("connection", listener), [repo])
+    const subscribe = useCallback((listener: () => void) => onConnection(repo, listener), [repo])
     const connections = useCallback(() => repo.connections, [repo])
     const now = useSelection<ConnectionStatus[], ConnectionStatus[]>(subscribe, connections, same, isShallowlyEqual)
-    return useMemo(() => ({ isConnected: now.some(({ state }) => state === "connected"), connections: now }), [now])
+    const offline = useCallback(() => repo.isOffline, [repo])
+    const isOffline = useSyncExternalStore(subscribe, offline, offline)
+    const isConnected = now.some(({ state }) => state === "connected")
+    return useMemo(() => ({ isConnected, isOffline, connections: now }), [isConnected, isOffline, now])
 }
 
 /**

@@ -98,6 +98,8 @@ export interface Unfetched {
 export interface RepoEvents {
     /** A connection to a relay changed. */
     connection: ConnectionStatus
+    /** {@link Repo.isOffline} changed. */
+    offline: boolean
     /** All documents together have another status than before. */
     status: SyncStatus
     /**
@@ -137,7 +139,7 @@ export function usePlatform(entry: Platform): void {
 export class Repo {
     /** This tab's name among peers, by which all tabs of the browser go while it runs the engine. */
     readonly peerId: string
-    #events = new Emitter<RepoEvents>(["connection", "status", "problem"])
+    #events = new Emitter<RepoEvents>(["connection", "offline", "status", "problem"])
     #handles = new Map<string, { handle: DocHandle<unknown>; uses: number }>()
     /** Let go of, but for what they edited: it is not stored yet. */
     #leaving = new Map<string, DocHandle<unknown>>()
@@ -276,7 +278,11 @@ export class Repo {
                 return repo.#journal
             },
         }
-        this.#unlisten = listen(this.#link, () => this.#askAnew())
+        this.#unlisten = listen(
+            this.#link,
+            () => this.#askAnew(),
+            () => this.#suspend(),
+        )
     }
 
     /**
@@ -492,13 +498,16 @@ export class Repo {
 
     /**
      * Whether there are no connections because of {@link goOffline}, which may have been called in another
-     * tab; else there is no network or no relay. The event `connection` comes after it changed.
+     * tab; else there is no network or no relay. The event `offline` tells of changes.
      */
     get isOffline(): boolean {
         return !this.#online
     }
 
-    /** Cuts the connections of this origin to its relays, until {@link goOnline}, also for tabs that are opened later. */
+    /**
+     * Cuts the connections of this origin to its relays, until {@link goOnline}, also for tabs that are
+     * opened later, for as long as one of them is open.
+     */
     goOffline(): void {
         this.#setOnline(false)
     }
@@ -523,9 +532,21 @@ export class Repo {
     }
 
     #setOnline(online: boolean): void {
-        this.#online = online
+        this.#isSet(online)
         this.#askAnew()
         this.#link.call("online", [online]).catch(() => {})
+    }
+
+    #isSet(online: boolean): void {
+        if (online === this.#online) return
+        this.#online = online
+        this.#events.emit("offline", !online)
+    }
+
+    /** The browser keeps this page, maybe to come back to it. */
+    #suspend(): void {
+        for (const { handle } of [...this.#handles.values()]) handle.suspended()
+        this.#link.suspend()
     }
 
     /** What was asked of a network that is gone may never be answered. */
@@ -582,7 +603,7 @@ export class Repo {
         if (message.type === "connection") {
             this.#connection(message.connection)
         } else if (message.type === "relays") {
-            this.#online = message.online
+            this.#isSet(message.online)
             this.#wiped = message.wiped
             const relays = message.connections.map(({ relay }) => relay)
             for (const relay of [...this.#connections.keys()]) {
@@ -735,7 +756,7 @@ const unkept = (why: string): RepoError =>
     new RepoError("storage", `documents are in memory only, and gone when this page is: ${why}`)
 
 /** Hears when there is a network again, when somebody looks at the page, leaves it and comes back. */
-function listen(link: Link, askAnew: () => void): () => void {
+function listen(link: Link, askAnew: () => void, suspend: () => void): () => void {
     if (typeof addEventListener !== "function") return () => {}
     const unlisten = new AbortController()
     const { signal } = unlisten
@@ -750,7 +771,7 @@ function listen(link: Link, askAnew: () => void): () => void {
         }
         document.addEventListener("visibilitychange", visible, { signal })
         // What an app edits after that, when it hears that it is hidden, is in the journal.
-        addEventListener("pagehide", (event) => event.persisted && link.suspend(), { signal })
+        addEventListener("pagehide", (event) => event.persisted && suspend(), { signal })
         addEventListener("pageshow", (event) => event.persisted && link.goOn(), { signal })
     }
     return () => unlisten.abort()

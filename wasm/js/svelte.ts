@@ -7,6 +7,7 @@
  * @module reconverge/svelte
  */
 
+import { connectionOf, onConnection } from "./connection.js"
 import type { DocHandle } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
 import type { Place } from "./place.js"
@@ -66,9 +67,9 @@ export function statusStore<T>(told: DocHandle<T> | Repo): Readable<SyncStatus> 
 export function connectionStore(repo: Repo): Readable<Connection> {
     return {
         subscribe(run) {
-            const tell = (): void => run({ isConnected: repo.isConnected, connections: repo.connections })
+            const tell = (): void => run(connectionOf(repo))
             tell()
-            return repo.on("connection", tell)
+            return onConnection(repo, tell)
         },
     }
 }

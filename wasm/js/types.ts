@@ -153,6 +153,8 @@ export interface ConnectionStatus {
 export interface Connection {
     /** Whether any is. */
     readonly isConnected: boolean
+    /** Whether none is because of `goOffline`. */
+    readonly isOffline: boolean
     /** Each of them. */
     readonly connections: readonly ConnectionStatus[]
 }

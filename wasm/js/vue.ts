@@ -9,6 +9,7 @@
 
 import { onScopeDispose, shallowRef, toValue, watch, type MaybeRefOrGetter, type ShallowRef } from "vue"
 
+import { connectionOf, onConnection } from "./connection.js"
 import type { Draft } from "./draft.js"
 import type { ChangeOptions, DocHandle } from "./handle.js"
 import { TextBinding, type AnyHandle, type TextElement, type TextInputOptions } from "./input.js"
@@ -112,9 +113,8 @@ export function useSyncStatus<T>(
 
 /** Whether any relay is connected, and the state of the connection to each. */
 export function useConnection(repo: Repo): Readonly<ShallowRef<Connection>> {
-    const now = (): Connection => ({ isConnected: repo.isConnected, connections: repo.connections })
-    const connection = shallowRef(now())
-    onScopeDispose(repo.on("connection", () => void (connection.value = now())))
+    const connection = shallowRef(connectionOf(repo))
+    onScopeDispose(onConnection(repo, () => void (connection.value = connectionOf(repo))))
     return connection
 }
 

@@ -36,6 +36,8 @@ pub(super) struct Relay {
     pub(super) state: State,
     /// Failures in a row.
     pub(super) failures: u32,
+    /// Something changed since the last of them, so that the next try may succeed.
+    pub(super) is_hoped_for: bool,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl Relay {
             name,
             state: State::Waiting(Duration::ZERO),
             failures: 0,
+            is_hoped_for: false,
         }
     }
 
@@ -123,9 +126,8 @@ impl Relay {
     /// Whether it will not answer soon, as far as is known: it was tried in vain.
     pub(super) fn is_out_of_reach(&self) -> bool {
         match &self.state {
-            State::Waiting(_) => self.failures > 0,
+            State::Waiting(_) | State::Connecting { .. } => self.failures > 0 && !self.is_hoped_for,
             State::Refused(_) | State::Away => true,
-            State::Connecting { .. } => self.failures > 0,
             State::Open(_) => false,
         }
     }
@@ -136,6 +138,7 @@ impl Relay {
             .link()
             .is_some_and(|link| now.saturating_sub(link.since) >= STABLE_AFTER);
         self.failures = if stable { 1 } else { self.failures + 1 };
+        self.is_hoped_for = false;
     }
 }
 

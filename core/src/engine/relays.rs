@@ -65,11 +65,12 @@ impl Engine {
     /// mind, or we come with another token.
     pub fn retry(&mut self, now: Duration, relay: RelayId) {
         self.now = self.now.max(now);
-        let Some(Relay { state, .. }) = self.relays.get_mut(relay.0) else {
+        let Some(relay) = self.relays.get_mut(relay.0) else {
             return;
         };
-        if matches!(state, State::Waiting(_) | State::Refused(_)) {
-            *state = State::Waiting(self.now);
+        if matches!(relay.state, State::Waiting(_) | State::Refused(_)) {
+            relay.state = State::Waiting(self.now);
+            relay.is_hoped_for = true;
             // It is not refused now.
             for id in self.documents.keys() {
                 self.due.insert(*id);

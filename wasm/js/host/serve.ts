@@ -12,6 +12,9 @@ import type { Wishes } from "./wanted.js"
 export const hostLock = (name: string): string => `reconverge:${name}`
 export const pageLock = (name: string, page: string): string => `reconverge:${name}:${page}`
 
+/** What a page says as it goes is heard this long. */
+const LAST_WORDS_MS = 100
+
 /** What is said on the channel of all pages. */
 export type Announcement =
     | { readonly type: "host" }
@@ -73,7 +76,8 @@ export function serveTabs(host: Host, name: string): () => void {
             detach.set(page, off)
             whenGone(page, () => {
                 if (detach.get(page) === off) detach.delete(page)
-                off()
+                // What it said as it went may be on its way, as when its browser keeps the page.
+                setTimeout(off, LAST_WORDS_MS)
             })
         }
         common.postMessage({ type: "host" } satisfies Announcement)

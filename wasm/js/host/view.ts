@@ -43,6 +43,8 @@ export class View {
     #seen = 0
     /** All that is unsent is what the page asked for. */
     #isOwn = false
+    /** Others changed what no page shows: of two who wrote at one place, the page shows the other's. */
+    #isHidden = false
     #onItsWay: { update: number; heads: Heads; operations: readonly Operation[]; whole: boolean } | undefined
     /** The last edit of the page that was carried out, or rejected. */
     processed = 0
@@ -105,7 +107,9 @@ export class View {
 
     /** Something changed, by others or because the page asked for it. */
     changed(operations: readonly Operation[], whole: boolean, isOwn = false): void {
-        this.#heads = this.client.heads(this.document)
+        const heads = this.client.heads(this.document)
+        this.#isHidden ||= !isOwn && operations.length === 0 && heads.join() !== this.#heads.join()
+        this.#heads = heads
         this.#isOwn = isOwn && (this.#isOwn || this.#unsent.length === 0)
         if (whole) this.replace()
         else if (!this.#isWhole) for (const operation of operations) this.#unsent.push(operation)
@@ -137,6 +141,7 @@ export class View {
         if (this.#onItsWay) {
             // The page had edited before it came.
             this.#unsent = this.#between
+            this.#isHidden ||= this.#unsent.length === 0
             if (this.#onItsWay.whole) this.replace()
             this.#onItsWay = undefined
         }
@@ -257,12 +262,12 @@ export class View {
 
     /** Sends what others changed, unless something is on its way. */
     update(): void {
-        if (this.#onItsWay || this.isCurrent) return
+        if (this.#onItsWay || (this.isCurrent && !this.#isHidden)) return
         const whole = this.#isWhole
         const heads = this.#heads
         const operations = whole ? (this.client.state(this.document) as Operation[]) : this.#unsent
         this.#unsent = []
-        this.#isWhole = false
+        this.#isWhole = this.#isHidden = false
         this.#onItsWay = { update: ++this.#updates, heads, operations, whole }
         const own = this.#isOwn
         this.#isOwn = false
