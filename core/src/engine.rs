@@ -27,6 +27,7 @@ mod backoff;
 mod check;
 mod document;
 mod due;
+mod fault;
 mod frame;
 mod link;
 mod load;
@@ -47,10 +48,12 @@ use bytes::Bytes;
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
 pub use check::{Folded, Folding, fold, kept_aside};
 pub use document::{FindError, MADE_AGAIN_MAX, Status};
+pub use fault::{Fault, FaultKind, RelayState};
 pub use frame::Frame;
 pub use link::{CONNECT_TIMEOUT, FRAMES_MAX, PING_AFTER, PRESENCE_MAX, SILENCE_MAX};
 pub use load::{Loaded, Reading, load, load_graph};
-pub use release::RELEASE_AFTER;
+pub use relays::HURRY_AFTER;
+pub use release::{FORGET_AFTER, RELEASE_AFTER};
 
 use backoff::Random;
 use document::{Document, Greeted, OfRelay, Opened, Phase, REFUSAL_BYTES_MAX};
@@ -138,10 +141,10 @@ pub enum Input {
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Closed {
-    /// The other side or the network; it is worth another try.
-    Lost,
+    /// By the other side or the network; it is worth another try.
+    Lost(Fault),
     /// The relay does not want us, for this reason, and will not another time.
-    Refused(String),
+    Refused(Fault),
 }
 
 /// What to do.
@@ -228,6 +231,8 @@ pub struct Engine {
     foldings: u64,
     /// Relays that sent a document what is no sync message.
     broken: Vec<RelayId>,
+    /// How often the connection to some relay changed.
+    relay_changes: u64,
     outputs: VecDeque<Output>,
     /// How many presence messages were sent in this run.
     presence_count: u64,
@@ -255,6 +260,7 @@ impl Engine {
             loads: 0,
             foldings: 0,
             broken: Vec::new(),
+            relay_changes: 0,
             outputs: VecDeque::new(),
             presence_count: 0,
             heard: HashMap::new(),
@@ -322,7 +328,8 @@ impl Engine {
             };
             self.turn(document);
             for relay in std::mem::take(&mut self.broken) {
-                self.give_up(relay);
+                let why = "it sent what is no sync message";
+                self.give_up(relay, FaultKind::Protocol, why);
             }
         }
     }
@@ -362,7 +369,9 @@ impl Engine {
                     let ping = Output::Ping(link.connection);
                     self.outputs.push_back(ping);
                 }
-                State::Open(_) | State::Connecting { .. } => self.give_up(RelayId(at)),
+                State::Open(_) | State::Connecting { .. } => {
+                    self.give_up(RelayId(at), FaultKind::Silence, "it did not answer in time");
+                }
                 State::Refused(_) | State::Away => {}
             }
         }
@@ -373,7 +382,39 @@ impl Engine {
 impl Engine {
     /// Looks for a document: here, then at the relays. [`Output::Found`] says how it went, also if
     /// it was there already. It stays in memory until [`Self::let_go`].
+    ///
+    /// Relays that cannot be reached are not waited for: [`FindError::Unreachable`].
     pub fn find(&mut self, document: DocumentId) {
+        self.search(document, false);
+    }
+
+    /// The same, and goes on while a relay may still be reached, until [`Self::stop_finding`].
+    pub fn find_patiently(&mut self, document: DocumentId) {
+        self.search(document, true);
+    }
+
+    /// Nobody waits for a search any more.
+    pub fn stop_finding(&mut self, document: &DocumentId) {
+        if let Some(found) = self.documents.get_mut(document) {
+            found.asked = false;
+            found.is_patient = false;
+            self.due.insert(*document);
+        }
+    }
+
+    /// Why a search has no result yet; `None` if it has.
+    #[must_use]
+    pub fn why_missing(&self, document: &DocumentId) -> Option<FindError> {
+        let found = self.documents.get(document).filter(|found| found.asked)?;
+        let unreached = self.unreached(found);
+        Some(match found.phase {
+            // What a relay that can be reached sends, or what is read, is on its way.
+            Phase::Unavailable => unreached.map_or(FindError::Late, FindError::Unreachable),
+            _ => FindError::Late,
+        })
+    }
+
+    fn search(&mut self, document: DocumentId, is_patient: bool) {
         if !self.documents.contains_key(&document) {
             self.load(document, Reading::Contents);
         }
@@ -383,6 +424,7 @@ impl Engine {
         found.wanted = true;
         found.held = true;
         found.asked = true;
+        found.is_patient |= is_patient;
         if let Phase::Unread(again_at, _) = &mut found.phase {
             *again_at = self.now;
         }
@@ -714,11 +756,14 @@ impl Engine {
             peer: self.config.peer.clone(),
             storage_id: self.config.storage_id.clone(),
         });
-        self.relays[relay.0].state = State::Connecting {
+        let tried = &mut self.relays[relay.0];
+        tried.tried_at = self.now;
+        tried.state = State::Connecting {
             connection,
             session: Box::new(session),
             deadline: self.now + CONNECT_TIMEOUT,
         };
+        self.relay_changes += 1;
         self.outputs.push_back(Output::Connect(relay, connection));
     }
 
@@ -775,10 +820,11 @@ impl Engine {
             }) => self.joined(relay, peer, reconverge >= protocol::PINGS_SINCE),
             Ok(ServerEvent::Rejected { reason, joining }) => {
                 self.outputs.push_back(Output::Disconnect(connection));
+                let fault = Fault::new(FaultKind::Rejected, reason);
                 let closed = if joining {
-                    Closed::Refused(reason.to_owned())
+                    Closed::Refused(fault)
                 } else {
-                    Closed::Lost
+                    Closed::Lost(fault)
                 };
                 self.closed(relay, closed);
             }
@@ -805,7 +851,8 @@ impl Engine {
                 found.inbox_bytes += data.len();
                 found.inbox.push_back((connection, data));
                 if found.inbox_bytes > INBOX_BYTES_MAX {
-                    self.give_up(relay);
+                    let why = "it sent more than can wait to be stored";
+                    self.give_up(relay, FaultKind::Storage, why);
                 }
                 self.due.insert(document);
             }
@@ -846,7 +893,7 @@ impl Engine {
             }
             Ok(ServerEvent::Ephemeral(ephemeral)) => self.ephemeral(frame, &ephemeral),
             Ok(ServerEvent::Ignored(_)) => {}
-            Err(_) => self.give_up(relay),
+            Err(error) => self.give_up(relay, FaultKind::Protocol, &error.to_string()),
         }
     }
 
@@ -891,6 +938,8 @@ impl Engine {
         else {
             unreachable!("a session lets us in once");
         };
+        self.relays[relay.0].fault = None;
+        self.relay_changes += 1;
         self.relays[relay.0].state = State::Open(Box::new(Link {
             connection,
             session,
@@ -913,10 +962,10 @@ impl Engine {
     }
 
     /// Closes a connection from this side.
-    fn give_up(&mut self, relay: RelayId) {
+    fn give_up(&mut self, relay: RelayId, kind: FaultKind, why: &str) {
         if let Some(connection) = self.relays[relay.0].connection() {
             self.outputs.push_back(Output::Disconnect(connection));
-            self.closed(relay, Closed::Lost);
+            self.closed(relay, Closed::Lost(Fault::new(kind, why)));
         }
     }
 
@@ -924,13 +973,16 @@ impl Engine {
         let gone = &mut self.relays[relay.0];
         let connection = gone.connection();
         gone.count_failure(self.now);
-        gone.state = match closed {
-            Closed::Lost => {
+        let (state, fault) = match closed {
+            Closed::Lost(fault) => {
                 let wait = backoff::wait(gone.failures, &mut self.random);
-                State::Waiting(self.now + wait)
+                (State::Waiting(self.now + wait), fault)
             }
-            Closed::Refused(reason) => State::Refused(reason),
+            Closed::Refused(fault) => (State::Refused(fault.message.clone()), fault),
         };
+        gone.state = state;
+        gone.fault = Some(fault);
+        self.relay_changes += 1;
         for (document, found) in &mut self.documents {
             let of_relay = &mut found.relays[relay.0];
             of_relay.greeted = Greeted::No;

@@ -3,21 +3,25 @@
 
 mod address;
 mod committer;
+mod connection;
 mod driver;
 mod folder;
 mod handle;
 mod pages;
 mod redb_storage;
 mod repo;
+mod search;
 mod socket;
 mod space;
 mod syncs;
 
 pub use address::AddressError;
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer, NotCommitted};
+pub use connection::Connection;
 pub use handle::{
     Broadcast, CHANGES_MAX, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry,
     SyncError, UpdateError,
 };
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};
 pub use repo::{BuildError, FLUSH_MAX, ImportError, Repo, RepoBuilder};
+pub use search::REACH_WITHIN;

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use automerge::{ActorId, ChangeHash};
-use reconverge::engine::{Closed, Folding, Frame, Input, Reading, fold, load, load_graph};
+use reconverge::engine::{Closed, Fault, Folding, Frame, Input, Reading, fold, load, load_graph};
 use reconverge::id::{Access, ConnectionId, DocumentId};
 use reconverge::protocol::SYNC_BYTES_MAX;
 use reconverge::storage::DocumentKey;
@@ -194,7 +194,10 @@ impl Simulation {
             Event::Connected(wire) => self.connected(wire),
             Event::NotConnected(client, life, connection) => {
                 if self.clients[client].life == life {
-                    self.feed(client, Input::Closed(connection, Closed::Lost));
+                    self.feed(
+                        client,
+                        Input::Closed(connection, Closed::Lost(Fault::lost())),
+                    );
                 }
             }
             Event::Leaves(wire, frame) => self.leaves(wire, frame),

@@ -14,7 +14,8 @@ use js_sys::{Array, Map, Object, Reflect, Uint8Array};
 use reconverge::cursor::Cursors;
 use reconverge::difference;
 use reconverge::engine::{
-    self, Closed, Config, Engine, FindError, Input, Output, Reading, RelayId, Status,
+    self, Closed, Config, Engine, Fault, FaultKind, FindError, Input, Output, Reading, RelayId,
+    Status,
 };
 use reconverge::history::Quarantined;
 use reconverge::id::{ConnectionId, DocumentId, PeerId};
@@ -162,7 +163,8 @@ impl Client {
 
     /// A connection ended, or did not come about; `refused` says why it will not another time.
     pub fn closed(&mut self, now: f64, connection: f64, refused: Option<String>) {
-        let closed = refused.map_or(Closed::Lost, Closed::Refused);
+        let refused = refused.map(|why| Closed::Refused(Fault::new(FaultKind::Rejected, why)));
+        let closed = refused.unwrap_or_else(|| Closed::Lost(Fault::lost()));
         self.handle(now, Input::Closed(connection_of(connection), closed));
     }
 
@@ -282,7 +284,8 @@ impl Client {
                     let reads = frame.reads().map(|document| document.to_string());
                     let Ok(bytes) = frame.encode(&self.storage) else {
                         // It counts as sent, so the connection must not go on.
-                        self.handle(now, Input::Closed(connection, Closed::Lost));
+                        let closed = Closed::Lost(Fault::lost());
+                        self.handle(now, Input::Closed(connection, closed));
                         return Ok(output("disconnect", [("connection", line(connection))]));
                     };
                     let bytes = Uint8Array::from(&*bytes).into();
@@ -1118,7 +1121,7 @@ fn found(document: DocumentId, result: Result<(), FindError>) -> JsValue {
         Ok(()) => (None, None),
         Err(error) => {
             let code = match error {
-                FindError::Unavailable => "unavailable",
+                FindError::Unavailable | FindError::Unreachable(_) => "unavailable",
                 FindError::Deleted => "deleted",
                 FindError::Storage(_) => "storage",
                 _ => "damaged",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use automerge::ChangeHash;
 use bytes::Bytes;
 
-use super::RelayId;
+use super::{Fault, RelayId};
 use crate::history::Record;
 use crate::id::{ConnectionId, DocumentIdError};
 use crate::replica::Replica;
@@ -52,9 +52,16 @@ impl fmt::Display for Status {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum FindError {
-    /// It is not stored here, and no relay that can be reached has it.
+    /// It does not exist, as far as all relays know: it is not stored here, and none of them has it.
     #[error("the document is unavailable")]
     Unavailable,
+    /// It is not stored here, and whether it exists is not known: a relay could not be asked, for this
+    /// reason.
+    #[error("the document is not here, and a relay cannot be asked for it: {0}")]
+    Unreachable(Fault),
+    /// It did not come in time. The relays that can be reached were asked.
+    #[error("the document did not come in time")]
+    Late,
     /// Local storage failed. It is tried again whenever the document is asked for.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -100,8 +107,10 @@ pub(super) struct Document {
     pub(super) idle_until: Option<Duration>,
     /// It was released, and what is known of it is not read again with it.
     pub(super) was_released: bool,
-    /// The application waits to hear whether it is there.
+    /// The application waits to hear whether it is there,
     pub(super) asked: bool,
+    /// and goes on waiting while a relay may still be reached.
+    pub(super) is_patient: bool,
     pub(super) opened: Option<Opened>,
     /// What relays sent and was not taken in yet.
     pub(super) inbox: VecDeque<(ConnectionId, Bytes)>,
@@ -220,6 +229,7 @@ impl Document {
             idle_until: None,
             was_released: false,
             asked: false,
+            is_patient: false,
             opened: None,
             inbox: VecDeque::new(),
             inbox_bytes: 0,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::document::OfRelay;
+use super::fault::{Fault, FaultKind};
 use crate::id::{ConnectionId, DocumentId, PeerId};
 use crate::session::ClientSession;
 
@@ -36,6 +37,10 @@ pub(super) struct Relay {
     pub(super) state: State,
     /// Failures in a row.
     pub(super) failures: u32,
+    /// The last of them.
+    pub(super) fault: Option<Fault>,
+    /// When it was tried last.
+    pub(super) tried_at: Duration,
     /// Something changed since the last of them, so that the next try may succeed.
     pub(super) is_hoped_for: bool,
 }
@@ -82,6 +87,8 @@ impl Relay {
             name,
             state: State::Waiting(Duration::ZERO),
             failures: 0,
+            fault: None,
+            tried_at: Duration::ZERO,
             is_hoped_for: false,
         }
     }
@@ -110,6 +117,12 @@ impl Relay {
 
     pub(super) fn is_away(&self) -> bool {
         matches!(self.state, State::Away)
+    }
+
+    /// Why it cannot be asked for anything now.
+    pub(super) fn why_unreached(&self) -> Fault {
+        let untried = || Fault::new(FaultKind::Untried, "it is not connected yet");
+        self.fault.clone().unwrap_or_else(untried)
     }
 
     /// When something is due.

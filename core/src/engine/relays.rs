@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fault::{Fault, FaultKind, RelayState};
 use super::link::{Relay, State};
 use super::{Engine, RelayId};
+
+/// How often a relay is tried for which somebody waits.
+pub const HURRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// From now on these are the relays, by their names, no name twice: first those that are `wanted`,
@@ -19,7 +23,7 @@ impl Engine {
         let wanted_len = wanted.len();
         for at in 0..self.relays.len() {
             if !wanted.contains(&self.relays[at].name) {
-                self.give_up(RelayId(at));
+                self.give_up(RelayId(at), FaultKind::Untried, "it is not wanted now");
                 self.relays[at].state = State::Away;
             }
         }
@@ -61,6 +65,37 @@ impl Engine {
         }
     }
 
+    /// How the connection to a relay is, and why it is not there, or was not the last time.
+    #[must_use]
+    pub fn connection(&self, relay: RelayId) -> Option<(RelayState, Option<&Fault>)> {
+        let relay = self.relays.get(relay.0)?;
+        let state = match &relay.state {
+            State::Open(_) => RelayState::Connected,
+            State::Connecting { .. } => RelayState::Connecting,
+            State::Waiting(_) => RelayState::Waiting,
+            State::Refused(_) => RelayState::Refused,
+            State::Away => RelayState::Away,
+        };
+        Some((state, relay.fault.as_ref()))
+    }
+
+    /// How often that changed, for any of them.
+    #[must_use]
+    pub fn relay_changes(&self) -> u64 {
+        self.relay_changes
+    }
+
+    /// Somebody waits for a relay: one that failed is tried again [`HURRY_AFTER`] its last try, however
+    /// long it was to be left alone.
+    pub fn hurry(&mut self) {
+        for relay in &mut self.relays {
+            if let State::Waiting(until) = &mut relay.state {
+                *until = (*until).min(self.now.max(relay.tried_at + HURRY_AFTER));
+            }
+        }
+        self.tick();
+    }
+
     /// Tries a relay at once that waits for the next try, or that refused us: it may have changed its
     /// mind, or we come with another token.
     pub fn retry(&mut self, now: Duration, relay: RelayId) {
@@ -71,6 +106,7 @@ impl Engine {
         if matches!(relay.state, State::Waiting(_) | State::Refused(_)) {
             relay.state = State::Waiting(self.now);
             relay.is_hoped_for = true;
+            self.relay_changes += 1;
             // It is not refused now.
             for id in self.documents.keys() {
                 self.due.insert(*id);

@@ -227,7 +227,7 @@ impl World {
             for (connection, to) in lines {
                 if to == relay {
                     self.relays[relay].leave((client, connection));
-                    let closed = Input::Closed(connection, Closed::Lost);
+                    let closed = Input::Closed(connection, Closed::Lost(Fault::lost()));
                     self.clients[client].engine.handle(self.now, closed);
                 } else {
                     self.clients[client].lines.insert(connection, to);
@@ -288,7 +288,7 @@ impl World {
                 let relay_is = &self.relays[relay.0];
                 let away = relay_is.down || relay_is.only.is_some_and(|only| only != at);
                 let input = if away {
-                    Input::Closed(connection, Closed::Lost)
+                    Input::Closed(connection, Closed::Lost(Fault::lost()))
                 } else {
                     client.lines.insert(connection, relay.0);
                     let session = Session::new(Local {

@@ -13,7 +13,8 @@ use crate::protocol::SyncMessage;
 use crate::replica::Replica;
 use crate::storage::{Batch, Refused, StorageError, Write, damaged};
 
-use super::document::{Document, Greeted, MADE_AGAIN_MAX, Opened, Phase, Storing};
+use super::document::{Document, Greeted, MADE_AGAIN_MAX, OfRelay, Opened, Phase, Storing};
+use super::fault::Fault;
 use super::frame::SyncFrame;
 use super::link::{Link, Relay, State};
 use super::release::Released;
@@ -662,22 +663,53 @@ impl Engine {
         }
         let gave_up = |(relay, unavailable): (&Relay, bool)| unavailable || relay.is_out_of_reach();
         let unavailable = document.relays.iter().map(|relay| relay.unavailable);
-        if self.relays.iter().zip(unavailable).all(gave_up) {
-            document.phase = Phase::Unavailable;
-        }
+        // One that came back may have it.
+        document.phase = if self.relays.iter().zip(unavailable).all(gave_up) {
+            Phase::Unavailable
+        } else {
+            Phase::Searching
+        };
     }
 
     fn answer(&mut self, id: DocumentId, document: &mut Document) {
         let answer = match &document.phase {
             _ if document.deleting => Err(FindError::Deleted),
             Phase::Ready => Ok(()),
-            Phase::Unavailable => Err(FindError::Unavailable),
+            Phase::Unavailable => match self.unreached(document) {
+                None => Err(FindError::Unavailable),
+                Some(_) if document.is_patient && self.may_be_reached(document) => return,
+                Some(fault) => Err(FindError::Unreachable(fault)),
+            },
             Phase::Unread(_, error) => Err(FindError::Storage(error.clone())),
             Phase::Failed(reason) => Err(FindError::Damaged(reason.clone())),
             Phase::Loading | Phase::Searching | Phase::Released(_) => return,
         };
         document.asked = false;
+        document.is_patient = false;
         self.outputs.push_back(Output::Found(id, answer));
+    }
+
+    /// Why a relay did not say whether it has a document; `None` if all did.
+    pub(super) fn unreached(&self, document: &Document) -> Option<Fault> {
+        let (relay, _) = self.unasked(document).next()?;
+        Some(relay.why_unreached())
+    }
+
+    /// Whether one of those will be tried again.
+    fn may_be_reached(&self, document: &Document) -> bool {
+        let is_refused = |relay: &Relay| matches!(relay.state, State::Refused(_));
+        self.unasked(document).any(|(relay, _)| !is_refused(relay))
+    }
+
+    /// The relays that are not connected and did not say whether they have a document.
+    fn unasked<'a>(
+        &'a self,
+        document: &'a Document,
+    ) -> impl Iterator<Item = (&'a Relay, &'a OfRelay)> {
+        let relays = self.relays.iter().zip(&document.relays);
+        relays.filter(|(relay, of_relay)| {
+            !relay.is_away() && !of_relay.unavailable && relay.link().is_none()
+        })
     }
 
     pub(super) fn update_status(&mut self, id: DocumentId) {

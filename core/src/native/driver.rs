@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::address::Address;
+use super::connection::Connections;
 use super::handle::{Broadcast, CHANGES_MAX, Changed, EPHEMERAL_MAX};
 use super::socket::{self, FAREWELL, Order};
 use super::{COMMIT_BATCHES_MAX, Committer};
@@ -46,6 +47,9 @@ pub(super) struct State {
     pub(super) deleters: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), StorageError>>>>,
     watchers: HashMap<DocumentId, Watchers>,
     uses: HashMap<DocumentId, Weak<Use>>,
+    pub(super) connections: Connections,
+    /// How many wait for a relay to acknowledge something.
+    pub(super) syncers: usize,
     /// `None` after the client was shut down: nothing is taken in any more, and the file is free.
     pub(super) storage: Option<Arc<dyn Storage>>,
     /// The driver has ended: nothing that is not stored will be.
@@ -97,9 +101,11 @@ impl Watchers {
 }
 
 impl Shared {
-    pub(super) fn new(engine: Engine, storage: Arc<dyn Storage>) -> Self {
+    pub(super) fn new(engine: Engine, storage: Arc<dyn Storage>, relays: Vec<Arc<str>>) -> Self {
         Self {
             state: Mutex::new(State {
+                connections: Connections::new(relays, &engine),
+                syncers: 0,
                 engine,
                 finders: HashMap::new(),
                 deleters: HashMap::new(),
@@ -119,12 +125,28 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
     fn dropped(&self) -> MutexGuard<'_, Vec<DocumentId>> {
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody does not wait for a document any more. If nobody else does, it is not looked for, and
+    /// what is not there leaves memory.
+    pub(super) fn stop_searching(&self, document: DocumentId) {
+        let mut state = self.state();
+        let Some(finders) = state.finders.get_mut(&document) else {
+            return;
+        };
+        finders.retain(|finder| !finder.is_closed());
+        if finders.is_empty() {
+            state.finders.remove(&document);
+            state.engine.stop_finding(&document);
+            state.let_go(vec![document]);
+            self.wake.notify_one();
+        }
     }
 
     /// Keeps a document that is ready in memory.
@@ -234,7 +256,10 @@ impl State {
         let mut outputs = Vec::new();
         loop {
             match self.engine.poll_output() {
-                Output::Idle { wake_at } => return (outputs, wake_at),
+                Output::Idle { wake_at } => {
+                    self.connections.publish(&self.engine);
+                    return (outputs, wake_at);
+                }
                 Output::Found(id, result) => {
                     let finders = self.finders.remove(&id).unwrap_or_default();
                     let tell = |finder: oneshot::Sender<_>| finder.send(result.clone()).is_ok();
@@ -317,6 +342,9 @@ pub(super) async fn drive(
             // All that came is taken in before anything is decided.
             for input in batch.drain(..) {
                 state.engine.handle(now, input);
+            }
+            if !state.finders.is_empty() || state.syncers > 0 {
+                state.engine.hurry();
             }
             state.poll()
         };

@@ -386,6 +386,8 @@ impl DocHandle {
     /// When no relay takes it, or the document was deleted.
     pub async fn when_synced(&self) -> Result<(), SyncError> {
         let mut watched = self.status();
+        // Relays that cannot be reached are tried more often meanwhile.
+        let _waiting = Waiting::new(self.repo.shared());
         loop {
             watched.mark_unchanged();
             {
@@ -401,6 +403,23 @@ impl DocHandle {
             }
             watched.changed().await.map_err(|_| Gone)?;
         }
+    }
+}
+
+/// Somebody waits for a relay.
+struct Waiting(Arc<Shared>);
+
+impl Waiting {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.state().syncers += 1;
+        shared.wake.notify_one();
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.state().syncers -= 1;
     }
 }
 

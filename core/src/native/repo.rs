@@ -7,14 +7,16 @@ use std::thread;
 use std::time::Duration;
 
 use automerge::transaction::Transaction;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::address::{Address, AddressError, without_token};
+use super::connection::Connection;
 use super::driver::{self, Shared, new_actor};
 use super::handle::{ChangeError, DocHandle, Gone};
+use super::search::{Patience, REACH_WITHIN, search};
 use super::{CACHE_BYTES_DEFAULT, Committer, RedbStorage};
-use crate::engine::{Config, Engine, FindError, Input, RELEASE_AFTER, kept_aside};
+use crate::engine::{Config, Engine, FindError, Input, RELEASE_AFTER, RelayId, kept_aside};
 use crate::history::Quarantined;
 use crate::id::{DocumentId, PeerId};
 use crate::replica::{ChangeOptions, ContentsError, Replica};
@@ -56,6 +58,7 @@ pub struct Repo {
 struct Running {
     shared: Arc<Shared>,
     peer: PeerId,
+    reach_within: Duration,
     /// Taken by whoever ends the client. Dropping the first ends the driver.
     tasks: Mutex<Option<Tasks>>,
 }
@@ -79,6 +82,7 @@ pub struct RepoBuilder {
     /// In PEM.
     roots: Vec<Vec<u8>>,
     release_after: Option<Duration>,
+    reach_within: Option<Duration>,
 }
 
 /// What a client shows to relays.
@@ -139,6 +143,12 @@ impl RepoBuilder {
         self
     }
 
+    /// How long [`Repo::find`] waits for relays that cannot be reached; [`REACH_WITHIN`] unless set.
+    pub fn reach_within(mut self, time: Duration) -> Self {
+        self.reach_within = Some(time);
+        self
+    }
+
     /// Opens the storage and starts to sync, in tasks of the tokio runtime that this runs in.
     /// Relays need not be there.
     ///
@@ -188,12 +198,12 @@ impl RepoBuilder {
                 "".into()
             },
             session: uuid::Uuid::new_v4().to_string(),
-            relays: names,
+            relays: names.clone(),
             seed: random.as_u64_pair().1,
         });
         engine.release_after(self.release_after.unwrap_or(RELEASE_AFTER));
         engine.handle(Duration::ZERO, Input::Outbox(outbox));
-        let shared = Arc::new(Shared::new(engine, storage.clone()));
+        let shared = Arc::new(Shared::new(engine, storage.clone(), names));
         let (stop, stopped) = oneshot::channel();
         let driver = driver::drive(shared.clone(), storage, addresses, committer, stopped);
         let driver = tokio::spawn(driver);
@@ -207,6 +217,7 @@ impl RepoBuilder {
                 shared,
                 peer,
                 tasks,
+                reach_within: self.reach_within.unwrap_or(REACH_WITHIN),
             }),
         })
     }
@@ -290,25 +301,50 @@ impl Repo {
     /// Waits until what some relay has of it is here.
     ///
     /// # Errors
-    /// [`FindError::Unavailable`] when no relay that can be reached has it. It may appear later:
-    /// ask again.
+    /// [`FindError::Unavailable`] when all relays were asked, and none has it: to a service's client
+    /// that is 404. It may appear later: ask again. [`FindError::Unreachable`] when a relay could not
+    /// be asked for as long as [`RepoBuilder::reach_within`] says, or refuses us: 503.
     ///
     /// # Cancel safety
-    /// A search goes on when nobody waits for it, and the next one joins it.
+    /// Nothing is lost. When nobody waits any more, the search ends.
     pub async fn find(&self, url: &str) -> Result<DocHandle, FindError> {
+        self.search(url, Patience::ToReach(self.running.reach_within))
+            .await
+    }
+
+    /// The same, within this time in all.
+    ///
+    /// # Errors
+    /// As for [`Self::find`]; and [`FindError::Late`] if the document was on its way when the time was
+    /// over.
+    pub async fn find_within(&self, url: &str, time: Duration) -> Result<DocHandle, FindError> {
+        self.search(url, Patience::InAll(time)).await
+    }
+
+    async fn search(&self, url: &str, patience: Patience) -> Result<DocHandle, FindError> {
         let id: DocumentId = url.parse()?;
-        let (finder, found) = oneshot::channel();
+        search(self.shared(), id, patience).await?;
+        Ok(DocHandle::new(self.clone(), id))
+    }
+
+    /// The connections to the relays, in the order in which they were given, now and whenever one of
+    /// them changes.
+    #[must_use]
+    pub fn connections(&self) -> watch::Receiver<Arc<[Connection]>> {
+        self.shared().state().connections.watch()
+    }
+
+    /// Tries all relays at once that are not connected, also those that refused us: when the network
+    /// is back, or somebody gave us access.
+    pub fn reconnect(&self) {
+        let now = self.shared().now();
         {
             let mut state = self.shared().state();
-            if state.storage.is_none() {
-                return Err(FindError::Closed);
+            for relay in 0..state.connections.watch().borrow().len() {
+                state.engine.retry(now, RelayId(relay));
             }
-            state.finders.entry(id).or_default().push(finder);
-            state.engine.find(id);
         }
         self.shared().wake.notify_one();
-        found.await.unwrap_or(Err(FindError::Closed))?;
-        Ok(DocHandle::new(self.clone(), id))
     }
 
     /// Makes a new document out of a saved one, with its history. Large documents take a while,
@@ -364,9 +400,11 @@ impl Repo {
     pub async fn delete(&self, url: &str) -> Result<(), FindError> {
         let id: DocumentId = url.parse()?;
         // It may be stored and not open.
-        match self.find(url).await {
-            Ok(_) | Err(FindError::Damaged(_)) => {}
-            Err(FindError::Unavailable | FindError::Deleted) => return Ok(()),
+        match search(self.shared(), id, Patience::None).await {
+            Ok(()) | Err(FindError::Damaged(_)) => {}
+            Err(FindError::Unavailable | FindError::Unreachable(_) | FindError::Deleted) => {
+                return Ok(());
+            }
             Err(error) => return Err(error),
         }
         let (deleter, deleted) = oneshot::channel();

@@ -1,5 +1,6 @@
 //! One WebSocket to a relay: connects, then reads and writes without either waiting for the other.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use futures::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::http::StatusCode;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 
 use super::address::{Address, distrust};
-use crate::engine::{CONNECT_TIMEOUT, Closed, Frame, Input};
+use crate::engine::{CONNECT_TIMEOUT, Closed, Fault, FaultKind, Frame, Input};
 use crate::id::ConnectionId;
 use crate::protocol::MESSAGE_BYTES_MAX;
 use crate::storage::Storage;
@@ -38,16 +39,17 @@ pub(super) async fn run(
     inputs: mpsc::Sender<Input>,
 ) {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(&address)).await;
-    let closed = match connected.unwrap_or(Err(Closed::Lost)) {
+    let late = || Err(lost(FaultKind::Silence, "it did not answer in time"));
+    let closed = match connected.unwrap_or_else(|_| late()) {
         Ok(socket) => {
             // The driver may be gone; then nobody listens any more, here and below.
             let _ = inputs.send(Input::Connected(connection)).await;
             let (sink, stream) = socket.split();
-            tokio::select! {
-                () = read(connection, stream, &inputs) => {}
-                () = write(connection, sink, storage, orders, &inputs) => {}
-            }
-            Closed::Lost
+            let fault = tokio::select! {
+                fault = read(connection, stream, &inputs) => fault,
+                fault = write(connection, sink, storage, orders, &inputs) => fault,
+            };
+            Closed::Lost(fault)
         }
         Err(closed) => closed,
     };
@@ -65,23 +67,57 @@ async fn connect(address: &Address) -> Result<Socket, Closed> {
     match connecting.await {
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::Error::Http(response)) => Err(refusal(response.status())),
-        Err(tungstenite::Error::Io(error)) => {
-            Err(distrust(&error).map_or(Closed::Lost, Closed::Refused))
-        }
-        Err(_) => Err(Closed::Lost),
+        Err(tungstenite::Error::Io(error)) => Err(match distrust(&error) {
+            Some(why) => Closed::Refused(Fault::new(FaultKind::Tls, why)),
+            None => Closed::Lost(unconnected(&error)),
+        }),
+        Err(error) => Err(Closed::Lost(broken(&error))),
+    }
+}
+
+fn lost(kind: FaultKind, message: &str) -> Closed {
+    Closed::Lost(Fault::new(kind, message))
+}
+
+fn unconnected(error: &io::Error) -> Fault {
+    let message = error.to_string();
+    // The resolver's errors have no kind of their own.
+    let kind = if message.starts_with("failed to lookup address") {
+        FaultKind::Dns
+    } else if error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<rustls::Error>())
+    {
+        FaultKind::Tls
+    } else {
+        FaultKind::Network
+    };
+    Fault::new(kind, message)
+}
+
+fn broken(error: &tungstenite::Error) -> Fault {
+    match error {
+        tungstenite::Error::Io(error) => unconnected(error),
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => Fault::lost(),
+        tungstenite::Error::Tls(_) => Fault::new(FaultKind::Tls, error.to_string()),
+        _ => Fault::new(FaultKind::Protocol, error.to_string()),
     }
 }
 
 /// What an answer other than the upgrade means.
 fn refusal(status: StatusCode) -> Closed {
+    let fault = Fault::new(
+        FaultKind::Http(status.as_u16()),
+        format!("the relay answered {status}"),
+    );
     let passes = matches!(
         status,
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
     );
     if status.is_client_error() && !passes {
-        Closed::Refused(format!("the relay answered {status}"))
+        Closed::Refused(fault)
     } else {
-        Closed::Lost
+        Closed::Lost(fault)
     }
 }
 
@@ -89,18 +125,32 @@ async fn read(
     connection: ConnectionId,
     mut stream: SplitStream<Socket>,
     inputs: &mpsc::Sender<Input>,
-) {
-    while let Some(Ok(message)) = stream.next().await {
+) -> Fault {
+    while let Some(message) = stream.next().await {
         let input = match message {
-            Message::Binary(frame) => Input::Frame(connection, frame),
-            Message::Ping(_) | Message::Pong(_) => Input::Pong(connection),
-            Message::Close(_) => return,
-            Message::Text(_) | Message::Frame(_) => continue,
+            Ok(Message::Binary(frame)) => Input::Frame(connection, frame),
+            Ok(Message::Ping(_) | Message::Pong(_)) => Input::Pong(connection),
+            Ok(Message::Close(close)) => return closed(close),
+            Ok(Message::Text(_) | Message::Frame(_)) => continue,
+            Err(error) => return broken(&error),
         };
         if inputs.send(input).await.is_err() {
-            return;
+            break;
         }
     }
+    Fault::lost()
+}
+
+fn closed(close: Option<CloseFrame>) -> Fault {
+    let Some(CloseFrame { code, reason }) = close else {
+        return Fault::new(FaultKind::Closed(None), "the relay closed the connection");
+    };
+    let message = if reason.is_empty() {
+        format!("the relay closed the connection with code {code}")
+    } else {
+        format!("the relay closed the connection with code {code}: {reason}")
+    };
+    Fault::new(FaultKind::Closed(Some(code.into())), message)
 }
 
 async fn write(
@@ -109,13 +159,14 @@ async fn write(
     storage: Arc<dyn Storage>,
     mut orders: mpsc::Receiver<Order>,
     inputs: &mpsc::Sender<Input>,
-) {
+) -> Fault {
+    let unread = || Fault::new(FaultKind::Storage, "what was to be sent could not be read");
     while let Some(order) = orders.recv().await {
         let frame = match order {
             Order::Send(frame) => frame,
             Order::Ping => {
-                if sink.send(Message::Ping(Default::default())).await.is_err() {
-                    return;
+                if let Err(error) = sink.send(Message::Ping(Default::default())).await {
+                    return broken(&error);
                 }
                 continue;
             }
@@ -127,20 +178,21 @@ async fn write(
             match read.await {
                 Ok(Ok(bytes)) => bytes,
                 // The engine counts it as sent, so the connection must end.
-                Ok(Err(_)) | Err(_) => return,
+                Ok(Err(_)) | Err(_) => return unread(),
             }
         } else {
             match frame.encode(&*storage) {
                 Ok(bytes) => bytes,
-                Err(_) => return,
+                Err(_) => return unread(),
             }
         };
-        if sink.send(Message::Binary(bytes)).await.is_err() {
-            return;
+        if let Err(error) = sink.send(Message::Binary(bytes)).await {
+            return broken(&error);
         }
         if inputs.send(Input::Sent(connection, reads)).await.is_err() {
-            return;
+            return Fault::lost();
         }
     }
     let _ = tokio::time::timeout(FAREWELL, sink.close()).await;
+    Fault::lost()
 }

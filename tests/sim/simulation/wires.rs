@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reconverge::engine::{Closed, Frame, Input};
+use reconverge::engine::{Closed, Fault, Frame, Input};
 use reconverge::id::{Access, ConnectionId};
 use reconverge::protocol::{self, Message};
 
@@ -159,7 +159,10 @@ impl Simulation {
     pub(super) fn client_notices(&mut self, id: WireId) {
         if let Some((client, connection)) = self.owner(id) {
             self.client_closes(id);
-            self.feed(client, Input::Closed(connection, Closed::Lost));
+            self.feed(
+                client,
+                Input::Closed(connection, Closed::Lost(Fault::lost())),
+            );
         } else {
             self.client_closes(id);
         }

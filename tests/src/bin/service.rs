@@ -50,7 +50,9 @@ async fn find(repo: &Repo, url: &str) -> DocHandle {
     const AGAIN: Duration = Duration::from_millis(100);
     loop {
         match repo.find(url).await {
-            Err(FindError::Unavailable) => tokio::time::sleep(AGAIN).await,
+            Err(FindError::Unavailable | FindError::Unreachable(_)) => {
+                tokio::time::sleep(AGAIN).await
+            }
             found => return found.unwrap(),
         }
     }

@@ -1,0 +1,67 @@
+//! The connections to relays, as the application sees them.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::engine::{Engine, Fault, RelayId, RelayState};
+
+/// How the connection to one relay is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// The relay's url, without its token.
+    pub relay: Arc<str>,
+    /// What is so now.
+    pub state: RelayState,
+    /// Why the last attempt failed or the last connection ended; `None` while it is connected, and
+    /// before the first attempt failed.
+    pub fault: Option<Fault>,
+}
+
+/// Tells of the connections whenever one of them changed.
+#[derive(Debug)]
+pub(super) struct Connections {
+    names: Vec<Arc<str>>,
+    /// What the engine counted when they were told last.
+    told: Option<u64>,
+    watchers: watch::Sender<Arc<[Connection]>>,
+}
+
+impl Connections {
+    pub(super) fn new(names: Vec<Arc<str>>, engine: &Engine) -> Self {
+        let mut connections = Self {
+            names,
+            told: None,
+            watchers: watch::Sender::new(Arc::from([])),
+        };
+        connections.publish(engine);
+        connections
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<[Connection]>> {
+        self.watchers.subscribe()
+    }
+
+    pub(super) fn publish(&mut self, engine: &Engine) {
+        let changes = Some(engine.relay_changes());
+        if self.told == changes {
+            return;
+        }
+        self.told = changes;
+        let connection = |(at, relay): (usize, &Arc<str>)| {
+            let (state, fault) = engine.connection(RelayId(at))?;
+            Some(Connection {
+                relay: relay.clone(),
+                state,
+                fault: fault.cloned(),
+            })
+        };
+        let now: Arc<[_]> = self
+            .names
+            .iter()
+            .enumerate()
+            .filter_map(connection)
+            .collect();
+        self.watchers.send_replace(now);
+    }
+}
