@@ -15,7 +15,8 @@ use futures::{SinkExt, StreamExt};
 use reconverge::engine::{FindError, Status};
 use reconverge::id::{DocumentId, PeerId};
 use reconverge::native::{
-    AddressError, BuildError, CHANGES_MAX, Changed, DocHandle, Gone, Repo, SyncError,
+    AddressError, BuildError, CHANGES_MAX, ChangeError, Changed, DocHandle, Gone, PastError, Repo,
+    SyncError,
 };
 use reconverge::protocol::{
     self, Message, NEED_MAX, PeerMetadata, SyncEnvelope, Version, encode_sync,
@@ -621,8 +622,60 @@ async fn nothing_is_heard_after_the_end() {
             in_time("the end", ended).await;
         }
         let synced = in_time("the end", document.when_synced()).await;
-        assert_eq!(synced, Err(SyncError::Gone(Gone)));
+        let why = if deletes { Gone::Deleted } else { Gone::Closed };
+        assert_eq!(synced, Err(SyncError::Gone(why)));
+        let changed = document.change(|tx| tx.put(ROOT, "n", 2));
+        assert_eq!(changed, Err(ChangeError::Gone(why)));
     }
+}
+
+/// Whoever shuts down a client that is being shut down waits for the end, too: the file is free then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_shut_down_once_for_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client.redb");
+    for round in 0..20 {
+        let repo = Repo::builder().file(&file).build().await.unwrap();
+        let document = repo.create().unwrap();
+        for n in 0..50 {
+            put(&document, "n", n);
+        }
+        let (first, second) = (repo.clone(), repo);
+        if round % 2 == 0 {
+            // Nobody waits for the first one.
+            let polled = tokio::time::timeout(Duration::ZERO, first.shutdown()).await;
+            assert!(polled.is_err() || polled.unwrap().is_ok());
+        } else {
+            tokio::spawn(async move { first.shutdown().await });
+        }
+        in_time("shutdown", second.shutdown()).await.unwrap();
+        let again = Repo::builder().file(&file).build().await.unwrap();
+        let kept = again.find(&document.url()).await.unwrap();
+        assert_eq!(get(&kept, "n"), Some(49));
+        again.shutdown().await.unwrap();
+        again.shutdown().await.unwrap();
+    }
+}
+
+/// A cursor that leads to changes which nobody stored, or which did not come yet, is no cursor.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_are_not_known_are_an_error() {
+    let repo = Repo::builder().build().await.unwrap();
+    let (document, other) = (repo.create().unwrap(), repo.create().unwrap());
+    put(&document, "n", 1);
+    put(&other, "n", 1);
+    let (known, unknown) = (document.heads().unwrap(), other.heads().unwrap());
+    let told = PastError::Unknown(unknown[0]);
+    let both = [known.as_slice(), &unknown].concat();
+    assert_eq!(document.diff(&unknown, &known), Err(told));
+    assert_eq!(document.diff(&known, &both), Err(told));
+    assert_eq!(document.view(&both).err(), Some(told));
+    assert_eq!(document.diff(&[], &known).unwrap().len(), 1);
+    assert_eq!(document.diff(&known, &[]).unwrap().len(), 1);
+    assert_eq!(document.view(&known).unwrap().get_heads(), known);
+    repo.delete(&document.url()).await.unwrap();
+    let gone = PastError::Gone(Gone::Deleted);
+    assert_eq!(document.diff(&known, &known), Err(gone));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer, NotCommitte
 pub use connection::Connection;
 pub use handle::{
     Broadcast, CHANGES_MAX, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry,
-    SyncError, UpdateError,
+    PastError, SyncError, UpdateError,
 };
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};
 pub use repo::{BuildError, FLUSH_MAX, ImportError, Repo, RepoBuilder};

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::address::Address;
 use super::connection::Connections;
-use super::handle::{Broadcast, CHANGES_MAX, Changed, EPHEMERAL_MAX};
+use super::handle::{Broadcast, CHANGES_MAX, Changed, EPHEMERAL_MAX, Gone};
 use super::socket::{self, FAREWELL, Order};
 use super::{COMMIT_BATCHES_MAX, Committer};
 use crate::engine::{self, Engine, FRAMES_MAX, FindError, Input, Output, Status};
@@ -177,6 +177,17 @@ fn tell<T: PartialEq>(watchers: &watch::Sender<T>, now: T) {
 impl State {
     pub(super) fn document(&self, id: &DocumentId) -> Option<&Automerge> {
         self.engine.document(id)
+    }
+
+    /// Why a document that was found cannot be used.
+    pub(super) fn why_gone(&self, id: &DocumentId) -> Gone {
+        if !self.engine.is_open(id) {
+            Gone::Deleted
+        } else if self.storage.is_none() {
+            Gone::Closed
+        } else {
+            Gone::Unusable
+        }
     }
 
     /// Looks at those who want to hear of a document. Of one that is not here any more there is

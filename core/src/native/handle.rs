@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use automerge::transaction::Transaction;
-use automerge::{ActorId, Automerge, AutomergeError, ChangeHash, Patch};
+use automerge::{ActorId, Automerge, ChangeHash, Patch};
 use autosurgeon::{Hydrate, HydrateError, Reconcile, ReconcileError};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -52,17 +52,41 @@ pub struct DocHandle {
     used: Arc<Use>,
 }
 
-/// The document was deleted, or the client was shut down. Or, for a moment, it is being read again
-/// without a change that made no document; [`DocHandle::changes`] tells when it is there.
+/// Why a document cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Gone {
+    /// It was deleted.
+    #[error("the document was deleted")]
+    Deleted,
+    /// The client was shut down.
+    #[error("the client is shut down")]
+    Closed,
+    /// It is being read again without a change that made no document, which takes a moment;
+    /// [`DocHandle::changes`] tells when it is there. Or it cannot be used at all, and its
+    /// [status](DocHandle::status) says why.
+    #[error("the document cannot be used now: its status tells whether it ever can")]
+    Unusable,
+}
+
+/// Why the past of a document is not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the document is gone: it was deleted, or its contents cannot be used")]
-pub struct Gone;
+#[non_exhaustive]
+pub enum PastError {
+    /// The document cannot be used.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// There is no such change in the document here: it did not come yet, or it was never stored before
+    /// its process ended.
+    #[error("the document has no change {0} here")]
+    Unknown(ChangeHash),
+}
 
 /// Why a change was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeError<E> {
-    /// The document was deleted, or the client was shut down.
+    /// The document cannot be used any more, or the client was shut down.
     #[error(transparent)]
     Gone(Gone),
     /// What the edit returned; nothing happened.
@@ -173,7 +197,8 @@ impl DocHandle {
     /// When the document was deleted.
     pub fn read<T>(&self, read: impl FnOnce(&Automerge) -> T) -> Result<T, Gone> {
         let state = self.repo.shared().state();
-        state.document(&self.id).map(read).ok_or(Gone)
+        let document = state.document(&self.id);
+        document.map(read).ok_or_else(|| state.why_gone(&self.id))
     }
 
     /// Edits the document, as one change. It shows at once, is stored next, and then sent. What
@@ -202,11 +227,11 @@ impl DocHandle {
         let result = {
             let mut state = self.repo.shared().state();
             if state.storage.is_none() {
-                return Err(ChangeError::Gone(Gone));
+                return Err(ChangeError::Gone(Gone::Closed));
             }
             let options = ChangeOptions::made_at(unix_seconds());
             let changed = state.engine.change(&self.id, options, edit);
-            let result = changed.ok_or(ChangeError::Gone(Gone))?;
+            let result = changed.ok_or_else(|| ChangeError::Gone(state.why_gone(&self.id)))?;
             // Whoever looks at the status next must not see that of before.
             state.publish(self.id);
             result
@@ -275,9 +300,11 @@ impl DocHandle {
     ///
     /// # Errors
     /// When some head is not known here; when the document was deleted.
-    pub fn view(&self, heads: &[ChangeHash]) -> Result<Automerge, ChangeError<AutomergeError>> {
-        let view = self.read(|document| document.fork_at(heads));
-        view.map_err(ChangeError::Gone)?.map_err(ChangeError::Edit)
+    pub fn view(&self, heads: &[ChangeHash]) -> Result<Automerge, PastError> {
+        self.read(|document| {
+            are_known(document, heads)?;
+            Ok(document.fork_at(heads).expect("all of them are known"))
+        })?
     }
 
     /// All changes, each after those it was made on top of.
@@ -298,12 +325,20 @@ impl DocHandle {
         })
     }
 
-    /// What changed in the contents between two sets of heads.
+    /// What changed in the contents between two sets of heads; no heads are an empty document.
     ///
     /// # Errors
-    /// When the document was deleted.
-    pub fn diff(&self, before: &[ChangeHash], after: &[ChangeHash]) -> Result<Vec<Patch>, Gone> {
-        self.read(|document| difference::between(document, before, after))
+    /// When some head is not known here; when the document was deleted.
+    pub fn diff(
+        &self,
+        before: &[ChangeHash],
+        after: &[ChangeHash],
+    ) -> Result<Vec<Patch>, PastError> {
+        self.read(|document| {
+            are_known(document, before)?;
+            are_known(document, after)?;
+            Ok(difference::between(document, before, after))
+        })?
     }
 
     /// Changes from now on, made here or elsewhere, in the order in which the contents took them:
@@ -397,12 +432,22 @@ impl DocHandle {
                     Some(Status::Refused(reason)) => {
                         return Err(SyncError::Refused(reason.clone()));
                     }
-                    _ if state.ended => return Err(Gone.into()),
+                    _ if state.ended => return Err(Gone::Closed.into()),
                     _ => {}
                 }
             }
-            watched.changed().await.map_err(|_| Gone)?;
+            let why_gone = |_| self.repo.shared().state().why_gone(&self.id);
+            watched.changed().await.map_err(why_gone)?;
         }
+    }
+}
+
+/// Automerge takes heads that it does not know as those of an empty document.
+fn are_known(document: &Automerge, heads: &[ChangeHash]) -> Result<(), PastError> {
+    let is_unknown = |head: &&ChangeHash| document.get_change_meta_by_hash(head).is_none();
+    match heads.iter().find(is_unknown) {
+        Some(head) => Err(PastError::Unknown(*head)),
+        None => Ok(()),
     }
 }
 

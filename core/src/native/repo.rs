@@ -61,6 +61,8 @@ struct Running {
     reach_within: Duration,
     /// Taken by whoever ends the client. Dropping the first ends the driver.
     tasks: Mutex<Option<Tasks>>,
+    /// How that ended.
+    ended: watch::Sender<Option<Result<(), StorageError>>>,
 }
 
 #[derive(Debug)]
@@ -217,6 +219,7 @@ impl RepoBuilder {
                 shared,
                 peer,
                 tasks,
+                ended: watch::Sender::new(None),
                 reach_within: self.reach_within.unwrap_or(REACH_WITHIN),
             }),
         })
@@ -294,7 +297,7 @@ impl Repo {
         if changed?.1.is_none() {
             replica.begin(unix_seconds());
         }
-        self.insert(replica).ok_or(ChangeError::Gone(Gone))
+        self.insert(replica).ok_or(ChangeError::Gone(Gone::Closed))
     }
 
     /// Finds a document by its url (or its bare id): in local storage, or else at the relays.
@@ -465,18 +468,35 @@ impl Repo {
     /// client; its file is free then. What relays did not acknowledge is sent by the next run on
     /// the same storage. Waits for no relay, and at most [`FLUSH_MAX`] for what is not stored.
     ///
+    /// Whoever else calls it waits for the same end, and is told the same.
+    ///
     /// # Errors
     /// When storage fails or takes too long; the client is ended all the same.
+    ///
+    /// # Cancel safety
+    /// It goes on when nobody waits for it.
     pub async fn shutdown(&self) -> Result<(), StorageError> {
+        let mut ended = self.running.ended.subscribe();
         let tasks = self
             .running
             .tasks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(tasks) = tasks else {
-            return Ok(());
-        };
+        if let Some(tasks) = tasks {
+            let repo = self.clone();
+            tokio::spawn(async move {
+                let flushed = repo.end(tasks).await;
+                repo.running.ended.send_replace(Some(flushed));
+            });
+        }
+        let ended = ended.wait_for(Option::is_some).await;
+        // The client is not dropped meanwhile; its runtime may be.
+        let ended = ended.map_or(None, |ended| ended.clone());
+        ended.unwrap_or(Err(StorageError::Closed))
+    }
+
+    async fn end(&self, tasks: Tasks) -> Result<(), StorageError> {
         {
             let mut state = self.shared().state();
             state.storage = None;
