@@ -576,6 +576,14 @@ impl Engine {
         self.documents.get(document)?.status.as_ref()
     }
 
+    /// The heads of what is in local storage of a document that is open, in order.
+    #[must_use]
+    pub fn durable_heads(&self, document: &DocumentId) -> Vec<ChangeHash> {
+        let found = self.documents.get(document);
+        let opened = found.and_then(|found| found.opened.as_ref());
+        opened.map_or_else(Vec::new, |opened| opened.replica.durable_heads().to_vec())
+    }
+
     /// Whether everything that was made or received of a document is in local storage.
     #[must_use]
     pub fn is_stored(&self, document: &DocumentId) -> bool {

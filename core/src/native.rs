@@ -6,6 +6,7 @@ mod committer;
 mod connection;
 mod driver;
 mod folder;
+mod follow;
 mod handle;
 mod pages;
 mod redb_storage;

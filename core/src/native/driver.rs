@@ -80,6 +80,8 @@ pub(super) struct Watchers {
     pub(super) heads: Vec<ChangeHash>,
     pub(super) status: watch::Sender<Status>,
     pub(super) quarantined: watch::Sender<Arc<[ChangeHash]>>,
+    /// The heads of what is stored, once somebody follows that.
+    durable: watch::Sender<Vec<ChangeHash>>,
     pub(super) ephemeral: broadcast::Sender<Broadcast>,
     /// How often everything was stored, and the last failure since.
     pub(super) stored: watch::Sender<(u64, Option<StorageError>)>,
@@ -94,6 +96,7 @@ impl Watchers {
             heads: heads.unwrap_or_default(),
             status: watch::Sender::new(status),
             quarantined: watch::Sender::new(engine.quarantined(&id)),
+            durable: watch::Sender::new(engine.durable_heads(&id)),
             ephemeral: broadcast::Sender::new(EPHEMERAL_MAX),
             stored: watch::Sender::new((0, None)),
         }
@@ -198,6 +201,24 @@ impl State {
             return look(&new());
         }
         look(self.watchers.entry(id).or_insert_with(new))
+    }
+
+    /// The heads of what is stored of a document, now and from now on.
+    pub(super) fn watch_durable(&mut self, id: DocumentId) -> watch::Receiver<Vec<ChangeHash>> {
+        let now = self.engine.durable_heads(&id);
+        self.watch(id, |watchers| {
+            tell(&watchers.durable, now);
+            watchers.durable.subscribe()
+        })
+    }
+
+    /// Something of a document was stored.
+    fn stored(&mut self, id: DocumentId) {
+        if let Some(watchers) = self.watchers.get(&id)
+            && watchers.durable.receiver_count() > 0
+        {
+            tell(&watchers.durable, self.engine.durable_heads(&id));
+        }
     }
 
     /// Begins to remember what changes in a document, and gives the heads from which on.
@@ -352,7 +373,14 @@ pub(super) async fn drive(
             }
             // All that came is taken in before anything is decided.
             for input in batch.drain(..) {
+                let stored = match &input {
+                    Input::Stored(id, Ok(())) => Some(*id),
+                    _ => None,
+                };
                 state.engine.handle(now, input);
+                if let Some(id) = stored {
+                    state.stored(id);
+                }
             }
             if !state.finders.is_empty() || state.syncers > 0 {
                 state.engine.hurry();

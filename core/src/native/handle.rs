@@ -178,6 +178,14 @@ impl DocHandle {
         Self { repo, id, used }
     }
 
+    pub(super) fn repo(&self) -> &Repo {
+        &self.repo
+    }
+
+    pub(super) fn used(&self) -> Arc<Use> {
+        self.used.clone()
+    }
+
     /// The document's url, by which other peers find it.
     #[must_use]
     pub fn url(&self) -> String {
@@ -443,7 +451,7 @@ impl DocHandle {
 }
 
 /// Automerge takes heads that it does not know as those of an empty document.
-fn are_known(document: &Automerge, heads: &[ChangeHash]) -> Result<(), PastError> {
+pub(super) fn are_known(document: &Automerge, heads: &[ChangeHash]) -> Result<(), PastError> {
     let is_unknown = |head: &&ChangeHash| document.get_change_meta_by_hash(head).is_none();
     match heads.iter().find(is_unknown) {
         Some(head) => Err(PastError::Unknown(*head)),
