@@ -28,8 +28,8 @@ async function site(world, name) {
 }
 
 /** A browser with a repo, whose documents that are found and released are counted. */
-async function user(world, site, relay) {
-  const page = await world.page(`${site.url}/app.html`)
+async function user(world, site, relay, context) {
+  const page = await world.page(`${site.url}/app.html`, context)
   await page.waitForFunction(() => window.show !== undefined)
   await page.evaluate(async relay => {
     window.repo = await reconverge.Repo.open({ relay })
@@ -125,7 +125,7 @@ for (const name of ["React 19", "React 18"]) {
     await bob.evaluate(() => window.picture.change(d => (d.n = 2)))
     await says(ann, "#picture", "ready 2 undefined")
     await ann.evaluate(url => repo.delete(url), picture)
-    await says(ann, "#picture", "failed 2 undefined")
+    await says(ann, "#picture", "failed undefined deleted")
     await ann.evaluate(options => show(options), { url, name: "ann", picture: "nonsense" })
     await until("it to fail", async () => (await said(ann, "#picture")).startsWith("failed undefined"))
     // What was deleted here is looked for anew.
@@ -133,6 +133,26 @@ for (const name of ["React 19", "React 18"]) {
     await says(ann, "#picture", "ready 2 undefined")
     await titled(ann, "first")
     await ann.evaluate(() => unmount())
+  })
+}
+
+for (const name of Object.keys(APPS)) {
+  story(`${name}: a document that is deleted, or wiped in another tab, is not shown any more, and told as deleted`, async world => {
+    const relay = await world.relay()
+    const app = await site(world, name)
+    const context = await world.context()
+    const [ann, tab] = [await user(world, app, relay, context), await user(world, app, relay, context)]
+    if (name.startsWith("React")) world.expect(/deleted|error occurred/i)
+    for (const remove of [url => repo.delete(url), () => repo.wipe()]) {
+      const url = await make(tab)
+      await ann.evaluate(url => show({ url, name: "ann" }), url)
+      await titled(ann, "first")
+      await tab.evaluate(remove, url)
+      await says(ann, "#error", "deleted")
+      assert.equal(await title(ann), undefined)
+      if (name.startsWith("React")) assert.ok(await ann.evaluate(() => failure instanceof reconverge.RepoError))
+      if (name === "Svelte") await ann.evaluate(() => unmount())
+    }
   })
 }
 

@@ -143,8 +143,7 @@ export class DocHandle<T> {
     /** Names of objects up to this edit are real ones. */
     #named = 0
     #objects = 0
-    /** Why it is of no further use. */
-    #gone: FailureCode | undefined
+    #failure: RepoError | undefined
     #isLost = false
     #undos = new Undos()
 
@@ -609,6 +608,7 @@ export class DocHandle<T> {
                 return this.#events.emit("ephemeral-message", { senderId: message.sender, message: message.message })
             case "deleted":
                 this.#forget(Infinity)
+                this.#failure ??= new RepoError("deleted", `the document ${this.url} was deleted`)
                 this.#events.emit("delete", undefined)
                 this.close()
         }
@@ -664,12 +664,17 @@ export class DocHandle<T> {
 
     /** @internal Whether it is of no further use. */
     get isClosed(): boolean {
-        return this.#gone !== undefined
+        return this.#failure !== undefined
+    }
+
+    /** @internal Why it is of no further use. */
+    get failure(): RepoError | undefined {
+        return this.#failure
     }
 
     /** @internal */
     close(code: FailureCode = "deleted"): void {
-        this.#gone ??= code
+        this.#failure ??= new RepoError(code, `the document ${this.url} is not open any more`)
         this.#events.emit("close", undefined)
         this.#events.close()
     }
@@ -744,7 +749,8 @@ export class DocHandle<T> {
     }
 
     #checkOpen(): void {
-        if (this.#gone) throw new RepoError(this.#gone, `the document ${this.url} is not open any more`)
+        // With the stack of who asks.
+        if (this.#failure) throw new RepoError(this.#failure.code, this.#failure.message)
     }
 
     /** What goes with an edit, besides what it does. */

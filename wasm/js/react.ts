@@ -242,9 +242,9 @@ export interface DocumentState<T> {
      * the `error`: its url is none, it was deleted or cannot be read.
      */
     readonly state: "pending" | "unavailable" | "ready" | "failed"
-    /** The document, once it is ready. */
+    /** The document, while it is ready. */
     readonly doc: View<T> | undefined
-    /** Its handle, once it is ready. */
+    /** Its handle, while it is ready. */
     readonly handle: DocHandle<T> | undefined
     /** Why it is not there. */
     readonly error: unknown
@@ -258,7 +258,7 @@ export function useDocumentState<T>(url: string): DocumentState<T> {
     const entry = entryOf(useRepo(), url, true)
     useEntry(entry)
     const state = useSyncExternalStore(entry.subscribe, entry.stateNow, entry.stateNow)
-    const handle = entry.handle as DocHandle<T> | undefined
+    const handle = state === "ready" ? (entry.handle as DocHandle<T>) : undefined
     const subscribe = useCallback((listener: () => void) => handle?.on("change", listener) ?? nothing, [handle])
     const now = useCallback(() => handle?.doc(), [handle])
     const doc = useSyncExternalStore(subscribe, now, now)
@@ -296,7 +296,7 @@ class Entry {
                 if (this.state === "gone") return handle.release()
                 this.handle = handle
                 this.error = undefined
-                handle.on("delete", () => this.#fail(new Error(`${url} was deleted`)))
+                handle.on("delete", () => this.#fail(handle.failure))
                 handle.on("close", () => this.#end())
                 this.#become("ready")
                 this.#waitForUsers()

@@ -10,6 +10,7 @@
 import { connectionOf, onConnection } from "./connection.js"
 import type { DocHandle } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
+import type { RepoError } from "./link.js"
 import type { Place } from "./place.js"
 import {
     Presence,
@@ -49,6 +50,22 @@ export function documentStore<T>(handle: DocHandle<T>): Readable<View<T>> {
         subscribe(run) {
             run(handle.doc())
             return handle.on("change", ({ doc }) => run(doc))
+        },
+    }
+}
+
+/**
+ * Undefined while the document can be used, then why it cannot any more: with code `deleted` if it was
+ * deleted, as by `Repo.wipe`, or its handle let go of; with `closed` if the repo was shut down.
+ *
+ * The stores of the document keep what they showed, so show this instead:
+ * `{#if $gone}<p>It was deleted.</p>{:else}…{/if}`.
+ */
+export function goneStore<T>(handle: DocHandle<T>): Readable<RepoError | undefined> {
+    return {
+        subscribe(run) {
+            run(handle.failure)
+            return handle.on("close", () => run(handle.failure))
         },
     }
 }

@@ -26,11 +26,11 @@ import type { Connection, Path, SyncStatus, Synchronous, View } from "./types.js
 
 /** A document on its way, or found, or not. */
 export interface UsedDocument<T> {
-    /** The document; undefined until it is found. */
+    /** The document; undefined until it is found, and when it was deleted. */
     readonly doc: Readonly<ShallowRef<View<T> | undefined>>
-    /** Its handle; undefined until it is found. */
+    /** Its handle; undefined until it is found, and when it was deleted. */
     readonly handle: Readonly<ShallowRef<DocHandle<T> | undefined>>
-    /** Why it was not found. */
+    /** Why it was not found; a `RepoError` with code `deleted` if it was deleted since, as by `Repo.wipe`. */
     readonly error: Readonly<ShallowRef<Error | undefined>>
     /** Edits the document; all edits of `fn` are one change. Throws while the document is not there. */
     readonly change: <R>(fn: (draft: Draft<T>) => Synchronous<R>, options?: ChangeOptions) => void
@@ -66,9 +66,15 @@ export function useDocument<T>(repo: Repo, url: MaybeRefOrGetter<string | undefi
                     if (ended.signal.aborted) return found.release()
                     handle.value = found
                     doc.value = found.doc()
-                    const off = found.on("change", (event) => void (doc.value = event.doc))
+                    const offs = [
+                        found.on("change", (event) => void (doc.value = event.doc)),
+                        found.on("delete", () => {
+                            error.value = found.failure
+                            doc.value = handle.value = undefined
+                        }),
+                    ]
                     ended.signal.addEventListener("abort", () => {
-                        off()
+                        for (const off of offs) off()
                         found.release()
                     })
                 },
@@ -85,7 +91,7 @@ export function useDocument<T>(repo: Repo, url: MaybeRefOrGetter<string | undefi
         handle,
         error,
         change(fn, options) {
-            if (!handle.value) throw new Error("the document is not there yet")
+            if (!handle.value) throw error.value ?? new Error("the document is not there yet")
             handle.value.change(fn, options)
         },
     }

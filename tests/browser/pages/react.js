@@ -12,6 +12,7 @@ class Boundary extends Component {
   state = {}
 
   static getDerivedStateFromError(error) {
+    window.failure = error
     return { error }
   }
 

@@ -8,6 +8,7 @@ import {
     type ImmutableString,
     type PresencePeer,
     type Repo,
+    type RepoError,
     type SyncStatus,
     type View,
 } from "reconverge"
@@ -21,7 +22,7 @@ import {
     useSyncStatus,
     type ChangeDocument,
 } from "reconverge/react"
-import { documentStore, presenceStore, statusStore, textInput, type Readable } from "reconverge/svelte"
+import { documentStore, goneStore, presenceStore, statusStore, textInput, type Readable } from "reconverge/svelte"
 import * as vue from "reconverge/vue"
 import { createElement } from "react"
 import { ref, type ObjectDirective, type ShallowRef } from "vue"
@@ -103,6 +104,7 @@ createElement(RepoProvider, { relay: 5 })
 same<Readable<List>>()(documentStore(handle))
 documentStore(handle).subscribe((list) => same<List>()(list))
 same<Readable<{ readonly id: string }>>()(documentStore(keyed))
+same<Readable<RepoError | undefined>>()(goneStore(handle))
 statusStore(handle).subscribe((status) => same<SyncStatus>()(status))
 const store = presenceStore(handle, { state: { name: "Ann" } })
 store.set({ name: "Bob" })
