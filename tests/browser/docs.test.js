@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { readFile } from "node:fs/promises"
 import { join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
+import { compile } from "svelte/compiler"
 import { compileScript, parse } from "vue/compiler-sfc"
 import { until } from "../interop/lib/wait.js"
 import { bundle, codeMirror, developing, svelte } from "./lib/bundle.js"
@@ -90,6 +91,13 @@ for (const app of ["react", "vue", "svelte"]) {
     for (const page of pages) await says(page, "the status", page => page.textContent("#status"), "saved; 1 others here")
   })
 }
+
+story("the component of the docs in Svelte compiles without a warning", async () => {
+  for (const [filename, text] of apps.get("svelte").filter(([file]) => file.endsWith(".svelte"))) {
+    const { warnings } = compile(text, { filename, generate: "client" })
+    assert.deepEqual(warnings.map(({ code }) => code), [])
+  }
+})
 
 story("the app of the docs in CodeMirror shows what two people write, and their carets", async world => {
   const pages = await two(world, "codemirror", ".cm-content")

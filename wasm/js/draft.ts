@@ -20,7 +20,7 @@ import {
     TextNode,
     type Tree,
 } from "./tree.js"
-import type { Expand, Patch, Path, Prop, Scalar, TextPath, View } from "./types.js"
+import type { DraftPath, Expand, Patch, Path, Prop, Scalar, View } from "./types.js"
 
 /**
  * A document, writable. Its lists have `insertAt(index, ...values)` and `deleteAt(index, count?)`
@@ -48,9 +48,6 @@ export interface DraftList<E> extends Array<Draft<E>> {
     splice(start: number, deleted: number, ...values: (Draft<E> | View<E> | E)[]): Draft<E>[]
     fill(value: Draft<E> | View<E> | E, start?: number, end?: number): this
 }
-
-/** `P` if it leads to a text in a draft of type `D`, or may lead to one, as where nothing is known of it. */
-export type DraftPath<D, P extends Path> = object extends D ? P : TextPath<D, P>
 
 /** A range of a text, in UTF-16 code units, without `end`. */
 export interface MarkRange {

@@ -25,6 +25,7 @@ import type {
     Mark,
     Patch,
     Path,
+    PathIn,
     QuarantinedChange,
     Span,
     SyncStatus,
@@ -91,9 +92,9 @@ export interface ChangeOptions {
 }
 
 /** Of what is taken back, and done again. */
-export interface UndoOptions {
+export interface UndoOptions<In extends Path | Place = Path | Place> {
     /** Only what happened in the map, list or text there, and in what is in it: in what an editor shows, or a card. */
-    in?: Path | Place
+    in?: In
 }
 
 /** @internal What a handle needs of its repo. */
@@ -322,7 +323,7 @@ export class DocHandle<T> {
      *
      * @throws RangeError if there is no map or list that the last part of the path could be in.
      */
-    async conflicts(path: Path): Promise<Record<string, unknown> | undefined> {
+    async conflicts<const P extends Path>(path: P & PathIn<T, P>): Promise<Record<string, unknown> | undefined> {
         const prop = listed(path).at(-1)
         const parent = this.#tree.at(path.slice(0, -1))
         const kind = isNode(parent) && parent.kind
@@ -342,7 +343,11 @@ export class DocHandle<T> {
      * @throws RangeError if there is nothing at the path that could be restored; RepoError if it was
      * not there.
      */
-    async restore(path: Path | Place, heads: Heads, options: ChangeOptions = {}): Promise<void> {
+    async restore<const P extends Path>(
+        path: (P & PathIn<T, P>) | Place,
+        heads: Heads,
+        options: ChangeOptions = {},
+    ): Promise<void> {
         const { undo, ...rest } = noteOf(options)
         const [note, past] = [this.#note(rest, undo), checked(heads)]
         const node = path instanceof Place ? path.node() : this.#tree.at(listed(path))
@@ -419,17 +424,17 @@ export class DocHandle<T> {
      * The last 1,000 steps are kept in this page's memory, with up to 64 MiB of what they deleted, until
      * it is closed or lets go of the document.
      */
-    undo(options?: UndoOptions): Promise<"all" | "part" | false> {
+    undo<const P extends Path>(options?: UndoOptions<(P & PathIn<T, P>) | Place>): Promise<"all" | "part" | false> {
         return this.#take("back", options)
     }
 
     /** Does again what `undo` took back last, unless this handle has changed something since. */
-    redo(options?: UndoOptions): Promise<"all" | "part" | false> {
+    redo<const P extends Path>(options?: UndoOptions<(P & PathIn<T, P>) | Place>): Promise<"all" | "part" | false> {
         return this.#take("again", options)
     }
 
     /** Whether there is something to take back, and to do again. The event `undoable` tells of changes. */
-    undoable(options: UndoOptions = {}): Undoable {
+    undoable<const P extends Path>(options: UndoOptions<(P & PathIn<T, P>) | Place> = {}): Undoable {
         const within = this.#within(options.in)
         const can = (direction: Direction): boolean => within !== null && this.#undos.can(direction, within)
         return { canUndo: can("back"), canRedo: can("again") }

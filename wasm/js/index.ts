@@ -14,7 +14,6 @@ export {
     updateText,
     type Draft,
     type DraftList,
-    type DraftPath,
     type MarkRange,
 } from "./draft.js"
 export { DocHandle, type ChangeOptions, type HandleEvents, type UndoOptions } from "./handle.js"

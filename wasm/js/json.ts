@@ -69,15 +69,20 @@ function said(shown: unknown, path: string): Json {
 
 /**
  * What was said by {@link toJSON}, as it is stored: for `Repo.create`, or to be assigned in a change.
+ * Nothing checks that it is a `T`.
  *
  * @throws TypeError for what that does not say, with what it is.
  */
-export function fromJSON(json: Json): unknown {
+export function fromJSON<T = Record<string, unknown>>(json: Json): T {
+    return stored(json) as T
+}
+
+function stored(json: Json): unknown {
     if (typeof json !== "object" || json === null) return json
-    if (Array.isArray(json)) return json.map(fromJSON)
+    if (Array.isArray(json)) return json.map(stored)
     const entries = Object.entries(json as { readonly [key: string]: Json })
     const [tag] = entries.find(([key]) => key.startsWith("$")) ?? []
-    if (tag === undefined) return Object.fromEntries(entries.map(([key, inner]) => [key, fromJSON(inner)]))
+    if (tag === undefined) return Object.fromEntries(entries.map(([key, inner]) => [key, stored(inner)]))
     const read = entries.length === 1 ? TAGS[tag] : undefined
     const value = read?.(entries[0]![1])
     if (value === undefined) throw new TypeError(`this is no ${tag}: ${JSON.stringify(json).slice(0, 100)}`)
@@ -108,7 +113,7 @@ const TAGS: Record<string, ((json: Json) => unknown) | undefined> = {
     $number: (json) => (["NaN", "Infinity", "-Infinity"].includes(json as string) ? Number(json) : undefined),
     $map(json) {
         if (typeof json !== "object" || json === null || Array.isArray(json)) return undefined
-        return Object.fromEntries(Object.entries(json).map(([key, inner]) => [key, fromJSON(inner)]))
+        return Object.fromEntries(Object.entries(json).map(([key, inner]) => [key, stored(inner)]))
     },
 }
 

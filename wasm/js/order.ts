@@ -7,6 +7,7 @@
 import { ImmutableString, isImmutableString } from "./counter.js"
 import { entriesOf } from "./draft.js"
 import { type Entry, isNode } from "./tree.js"
+import type { View } from "./types.js"
 
 /** An item of a map that is in order: a map, as are all of them. */
 export interface Ordered {
@@ -54,7 +55,7 @@ function placed<T>(map: Readonly<Record<string, T>>): Placed<T>[] {
 export function insertInOrder<T extends object>(
     map: Record<string, T>,
     id: string,
-    item: Omit<NoInfer<T>, "order">,
+    item: Omit<NoInfer<T>, "order"> | Omit<View<NoInfer<T>>, "order">,
     index = Infinity,
 ): void {
     // A draft stores a copy, with what is fixed in it.

@@ -139,7 +139,16 @@ function useEntry(entry: Entry | undefined): void {
     }, [entry])
 }
 
-/** The document, and what edits it. Renders again when the document changed. */
+/**
+ * The document, and what edits it. Renders again when the document changed.
+ *
+ * A function that takes what is shown takes a `View<T>`, in which fixed strings are plain ones:
+ *
+ * ```tsx
+ * const [plan, change] = useDocument<Plan>(url)
+ * const [count] = useDocument(url, (plan: View<Plan>) => plan.tasks.length)
+ * ```
+ */
 export function useDocument<T>(url: string): [doc: View<T>, change: ChangeDocument<T>]
 /**
  * What `selector` takes from the document, and what edits it. Renders again only when that changed:

@@ -71,13 +71,39 @@ export type Selector<T, V> = {
 /** What a function returns that edits: anything but a promise, as it must not be asynchronous. */
 export type Synchronous<R> = R extends PromiseLike<unknown> ? never : R
 
-/** `P` if it leads to a text in a document of type `T`, or may lead to one; else `never`. */
-export type TextPath<T, P extends Path> = [Extract<At<T, P>, string | ImmutableString>] extends [never]
-    ? unknown extends At<T, P>
-        ? P
-        : never
-    : P
+/**
+ * `P` if it leads to a text in a document of type `T`, or may lead to one; else what no path is. An
+ * `ImmutableString` is no text.
+ */
+export type TextPath<T, P extends Path> = number extends P["length"]
+    ? P
+    : [Extract<At<T, P>, string>] extends [never]
+      ? unknown extends At<T, P>
+          ? P
+          : "there is no text at this path"
+      : P
 
+/**
+ * `P` if it leads to a text in a draft of type `D`, or may lead to one, as where nothing is known of it;
+ * else what no path is.
+ */
+export type DraftPath<D, P extends Path> = object extends D
+    ? P
+    : unknown extends At<D, P>
+      ? P
+      : // What is fixed may be assigned as a string, too.
+        [Extract<At<D, P>, ImmutableString>] extends [never]
+        ? TextPath<D, P>
+        : "there is no text at this path"
+
+/** `P` if it leads to something in a document of type `T`, or may lead to something; else what no path is. */
+export type PathIn<T, P extends Path> = number extends P["length"]
+    ? P
+    : [At<T, P>] extends [never]
+      ? "there is nothing at this path"
+      : P
+
+/** Never, if it leads to nothing. */
 type At<T, P extends Path> = unknown extends T
     ? unknown
     : P extends readonly []

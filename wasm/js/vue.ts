@@ -12,7 +12,7 @@ import { onScopeDispose, shallowRef, toValue, watch, type MaybeRefOrGetter, type
 import { connectionOf, onConnection } from "./connection.js"
 import type { Draft } from "./draft.js"
 import type { ChangeOptions, DocHandle } from "./handle.js"
-import { TextBinding, type AnyHandle, type TextElement, type TextInputOptions } from "./input.js"
+import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
 import type { Place } from "./place.js"
 import {
     Presence,
@@ -22,7 +22,7 @@ import {
     type PresencePeer,
 } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { Connection, Path, SyncStatus, Synchronous, View } from "./types.js"
+import type { Connection, Path, SyncStatus, Synchronous, TextPath, View } from "./types.js"
 
 /** A document on its way, or found, or not. */
 export interface UsedDocument<T> {
@@ -168,16 +168,16 @@ export function usePresence<S extends object>(
 }
 
 /** What the directive {@link vTextInput} shows. */
-export interface TextInput extends TextInputOptions {
+export interface TextInput<T = unknown, P extends Path = Path> extends TextInputOptions {
     /** The document; without one nothing is shown, and the element is read-only. */
-    readonly handle: AnyHandle | undefined
+    readonly handle: DocHandle<T> | undefined
     /** Where the text is. */
-    readonly path: Path | Place
+    readonly path: (P & TextPath<T, P>) | Place
 }
 
 const inputs = new WeakMap<TextElement, TextBinding>()
 
-function show(element: TextElement, { value }: { value: TextInput }): void {
+function show<T, const P extends Path>(element: TextElement, { value }: { value: TextInput<T, P> }): void {
     let binding = inputs.get(element)
     if (!binding) inputs.set(element, (binding = new TextBinding(element)))
     const { handle, path, ...options } = value

@@ -120,7 +120,6 @@ action.update({ handle, path: ["tasks", 0, "text"] })
 textInput(element, { handle: undefined as DocHandle<List> | undefined, path: ["title"], onGone: () => {} })
 textInput(element, { handle, path: handle.place(["title"]) })
 textInput(element, { handle, path: somewhere })
-textInput(element, { handle: keyed, path: ["id"] })
 textInput(element, { handle: handle as DocHandle<any>, path: ["anything"] })
 // @ts-expect-error Not in the document.
 textInput(element, { handle, path: ["titel"] })
