@@ -384,6 +384,10 @@ test("odd requests", async () => {
   await assert.rejects(doc.restore(["list", 0], heads), RangeError)
   doc.change(draft => draft.list.push({ x: 1 }))
   await assert.rejects(doc.restore(["list", 2], heads), /was not there/)
+  for (const options of [{}, { undo: false }]) {
+    await assert.rejects(doc.restore(["never"], heads, options), { name: "RangeError", message: /nothing at \/never/ })
+    await assert.rejects(doc.restore(["list", 2, "y"], await doc.heads(), options), RangeError)
+  }
   await doc.restore(["a"], heads)
   assert.deepEqual(doc.doc().a, { text: "x" })
   doc.change(draft => (draft.later = { x: 1 }))

@@ -376,3 +376,48 @@ story("what is no input is refused, and nothing of it stays", async world => {
   for (const message of messages) assert.match(message, /^TypeError: a text can be shown in an <input> or a <textarea> only/)
   await insert(ann, ["text"], 0, "still ")
 })
+
+story("what is no text is refused, and told in the console where that would take down a page", async world => {
+  const [ann] = await pages(world, { kept: "kept" }, 1)
+  await ann.evaluate(() =>
+    doc.change(draft => Object.assign(draft, { kind: new reconverge.ImmutableString("k"), votes: new reconverge.Counter(), list: [new reconverge.ImmutableString("k")], none: null }))
+  )
+  const why = {
+    "/kind": /the string at \/kind is fixed: it can only be replaced/,
+    "/votes": /there is no text at \/votes/,
+    "/list": /there is no text at \/list/,
+    "/list/0": /the string at \/list\/0 is fixed/,
+  }
+  const paths = [["kind"], ["votes"], ["list"], ["list", 0]]
+  for (const path of paths) {
+    for (const kind of ["input", "editor"]) {
+      const failure = await ann.evaluate(([kind, path]) => {
+        try {
+          bind(kind, path)
+        } catch (error) {
+          return `${error.name}: ${error.message}`
+        }
+      }, [kind, path])
+      assert.match(failure, /^TypeError: /)
+      assert.match(failure, why[`/${path.join("/")}`])
+    }
+  }
+  world.expect(/nobody can write in this input/)
+  const warnings = []
+  ann.on("console", message => message.type() === "warning" && warnings.push(message.text()))
+  for (const kind of ["svelte", "react", "vue"]) {
+    for (const path of paths) {
+      warnings.length = 0
+      await bind(ann, kind, path)
+      await until("a warning", () => warnings.some(text => why[`/${path.join("/")}`].test(text)), { seen: () => warnings })
+      assert.equal(await ann.evaluate(() => (document.querySelector("#typed") ?? field).readOnly), true)
+      await ann.evaluate(() => end())
+    }
+  }
+  // Where a text may come, there is nothing to say.
+  for (const path of [["none"], ["later"]]) {
+    await bind(ann, "input", path)
+    await ann.evaluate(key => doc.change(draft => void (draft[key] = "text")), path[0])
+    await shows(ann, "text")
+  }
+})

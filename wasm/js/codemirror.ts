@@ -110,6 +110,8 @@ export interface TextOptions {
  * take back what one wrote in this text, by whatever. Carets and selections
  * can be styled: `.cm-peerSelection`, `.cm-peerCaret` and `.cm-peerName`, with the peer's colour in
  * `--peer` and one that reads on it in `--peer-text`.
+ *
+ * @throws TypeError if what is at `path` is no text, but a fixed string, a counter or the like.
  */
 export function reconvergeText<T, const P extends Path>(
     handle: DocHandle<T>,
@@ -117,6 +119,7 @@ export function reconvergeText<T, const P extends Path>(
     options: TextOptions = {},
 ): Extension {
     const place = path instanceof Place ? path : handle.place(path)
+    if (place.whyNoText) throw new TypeError(place.whyNoText)
     const binding = ViewPlugin.define((view) => new Binding(view, handle, place, options))
     const isThere = (): boolean => !handle.isClosed && place.text !== undefined
     const undo = (view: EditorView): boolean => view.plugin(binding)?.step("undo") ?? false

@@ -340,8 +340,8 @@ export class DocHandle<T> {
      * is made again. An index leads to the element that is there now, wherever it was then. If there is
      * something else at a key of a map than there was, or nothing, the key gets what it had.
      *
-     * @throws RangeError if there is nothing at the path that could be restored; RepoError if it was
-     * not there.
+     * @throws RangeError if there is nothing at the path that could be restored, nor was at the key of a
+     * map; RepoError if it was not there.
      */
     async restore<const P extends Path>(
         path: (P & PathIn<T, P>) | Place,
@@ -359,18 +359,22 @@ export class DocHandle<T> {
         const name = isNode(node) ? node.key : (key as string)
         const as =
             undo === false ? undefined : this.#undos.makes(isNode(node) ? node : (around as Node), note.time, undo)
-        const then = (record?: Uint8Array): void => {
-            if (as === undefined) return
-            this.#undos.hasMade(as, record)
-            this.#tellUndoable()
+        const then = (record?: Uint8Array): boolean => {
+            if (as !== undefined) {
+                this.#undos.hasMade(as, record)
+                this.#tellUndoable()
+            }
+            return record !== undefined
         }
         const args = [this.documentId, past, note, as, object, map, name] as const
         const called = this.#owner.link.call("restore", [...args], { then })
         if (as !== undefined) this.#tellUndoable()
-        return called.catch((error: unknown) => {
+        const isDone = await called.catch((error: unknown) => {
             then()
             throw error
         })
+        if (isDone || object || this.#tree.at(path as Path) !== undefined) return
+        throw new RangeError(`there is nothing ${where(path)}, and there was nothing`)
     }
 
     /** What is different at the heads `after` from the heads `before`, as patches to the document at `before`. */

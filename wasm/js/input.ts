@@ -33,7 +33,8 @@ export interface TextInputOptions {
  * of a text that was deleted it shows what it was. Do not set its value otherwise: leave out `value`
  * in React, `v-model` and `bind:value`. The keys for undo and redo are the document's, for what one wrote in this text.
  *
- * @throws TypeError for an input that has no caret, as those of type `number` and `email`.
+ * @throws TypeError for an input that has no caret, as those of type `number` and `email`; if what is at
+ * `path` is no text, but a fixed string, a counter or the like.
  */
 export function bindText<T, const P extends Path>(
     element: TextElement,
@@ -41,7 +42,9 @@ export function bindText<T, const P extends Path>(
     path: (P & TextPath<T, P>) | Place,
     options: TextInputOptions = {},
 ): () => void {
-    const binding = new Binding(element, handle as DocHandle<unknown>, placeOf(handle, path), options)
+    const place = placeOf(handle, path)
+    if (place.whyNoText) throw new TypeError(place.whyNoText)
+    const binding = new Binding(element, handle as DocHandle<unknown>, place, options)
     return () => binding.end()
 }
 
@@ -72,6 +75,8 @@ export class TextBinding {
         this.#path = path
         // What is typed before there is a document would be lost.
         this.#lock(!place)
+        // To throw would take down all that is rendered with it, for what somebody else may have stored.
+        if (place?.whyNoText) console.warn(`nobody can write in this input: ${place.whyNoText}`, this.#element)
         if (place) this.#binding = new Binding(this.#element, this.#handle!, place, options)
     }
 

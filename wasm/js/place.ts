@@ -1,4 +1,4 @@
-import { isNode, type Node, type Tree } from "./tree.js"
+import { type Entry, isNode, type Node, type Tree } from "./tree.js"
 import type { Path, Prop } from "./types.js"
 
 /**
@@ -11,15 +11,16 @@ import type { Path, Prop } from "./types.js"
 export class Place {
     readonly #tree: () => Tree
     /** What the last index led to, or the root. */
-    #held: Node | undefined
+    #held: Entry | undefined
+    readonly #path: Path
     readonly #keys: readonly Prop[]
 
     /** @internal */
     constructor(tree: () => Tree, path: Path) {
         this.#tree = tree
         const fixed = path.findLastIndex((prop) => typeof prop === "number") + 1
-        const held = fixed === 0 ? tree().root : tree().at(path.slice(0, fixed))
-        this.#held = isNode(held) ? held : undefined
+        this.#held = fixed === 0 ? tree().root : tree().at(path.slice(0, fixed))
+        this.#path = path
         this.#keys = path.slice(fixed)
     }
 
@@ -52,13 +53,27 @@ export class Place {
         return id?.startsWith("~") ? undefined : id
     }
 
+    /** @internal Why nobody can write here; undefined if there is a text, or nothing, where one may come. */
+    get whyNoText(): string | undefined {
+        const entry = this.#entry() ?? undefined
+        if (entry === undefined || (isNode(entry) && entry.kind === "text")) return undefined
+        const at = `at /${this.#path.join("/")}`
+        return typeof entry === "string"
+            ? `the string ${at} is fixed: it can only be replaced`
+            : `there is no text ${at}`
+    }
+
     /** @internal */
     node(): Node | undefined {
-        const tree = this.#tree()
-        // The whole tree may be another one, with the same objects.
-        if (this.#held && !tree.has(this.#held)) this.#held = tree.node(this.#held.id) ?? this.#held
-        if (!this.#held || !tree.has(this.#held)) return undefined
-        const entry = tree.at(this.#keys, this.#held)
+        const entry = this.#entry()
         return isNode(entry) ? entry : undefined
+    }
+
+    #entry(): Entry | undefined {
+        const tree = this.#tree()
+        if (!isNode(this.#held)) return this.#held
+        // The whole tree may be another one, with the same objects.
+        if (!tree.has(this.#held)) this.#held = tree.node(this.#held.id) ?? this.#held
+        return tree.has(this.#held) ? tree.at(this.#keys, this.#held) : undefined
     }
 }

@@ -220,7 +220,8 @@ export function usePresence<S extends object>(handle: PresenceChannel, initialSt
 /**
  * Shows a text in an `<input>` or `<textarea>`, and lets several people edit it: give what this
  * returns as its `ref`, and neither `value` nor `onChange`. It stays with the text that was at `path`
- * when that was rendered.
+ * when that was rendered. If what is there is no text, but a fixed string, a counter or the like, the
+ * element is read-only and the console has a warning. A page that a server renders shows it empty.
  *
  * ```tsx
  * const title = useTextInput(useHandle(url), ["cards", index, "title"])

@@ -157,7 +157,8 @@ export interface TextInputAction<T = unknown, P extends Path = Path> {
 /**
  * An action that shows a text in an `<input>` or `<textarea>`, and lets several people edit it:
  * `<input use:textInput={{ handle, path: ["title"] }} />`, without `bind:value`. It stays with the
- * text that was at `path` when that was given.
+ * text that was at `path` when that was given. If what is there is no text, but a fixed string,
+ * a counter or the like, the element is read-only and the console has a warning.
  */
 export function textInput<T, const P extends Path>(
     element: TextElement,

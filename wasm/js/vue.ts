@@ -187,7 +187,8 @@ function show<T, const P extends Path>(element: TextElement, { value }: { value:
 /**
  * A directive that shows a text in an `<input>` or `<textarea>`, and lets several people edit it:
  * `<input v-text-input="{ handle, path: ['title'] }" />`, without `v-model`. It stays with the text
- * that was at `path` when that was given.
+ * that was at `path` when that was given. If what is there is no text, but a fixed string,
+ * a counter or the like, the element is read-only and the console has a warning.
  */
 export const vTextInput = {
     /** Begins. */

@@ -1267,11 +1267,11 @@ export class Host {
                     const operations = this.#client.restoring(document, object, map, key, [...heads])
                     const isUndone = as !== undefined
                     this.#client.change(document, operations, new Map(), time, message, undefined, isUndone, by)
-                    return 2
+                    return operations.length
                 }
-                if (as !== undefined) return view.take(as, make).record
-                make()
-                return new Uint8Array()
+                if (as === undefined) return make() > 0 ? new Uint8Array() : undefined
+                const { done, record } = view.take(as, make)
+                return done > 0 ? record : undefined
             }),
         quarantined: async (_, signal, document) => {
             // What was told a moment ago may be on its way to storage.

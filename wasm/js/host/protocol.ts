@@ -117,7 +117,10 @@ export interface Calls {
     history: [[document: string, object: string], ChangeInfo[]]
     actor: [[document: string, by?: string | undefined], string]
     conflicts: [[document: string, object: string, prop: Prop], Record<string, unknown> | undefined]
-    /** Of an object, or if that was not there, of a key of a map. What takes it back is called `as`. */
+    /**
+     * Of an object, or if that was not there, of a key of a map. What takes it back is called `as`.
+     * Undefined if there was nothing to do.
+     */
     restore: [
         [
             document: string,
@@ -128,7 +131,7 @@ export interface Calls {
             map?: string | undefined,
             key?: string,
         ],
-        Uint8Array,
+        Uint8Array | undefined,
     ]
     quarantined: [[document: string], QuarantinedChange[]]
     changeAt: [[document: string, heads: Heads, edit: Omit<Edit, "seq">], Heads]
