@@ -172,10 +172,14 @@ story("documents that are fetched before are there without a network", async wor
   const page = await world.plain(site)
   await open(page, { relay: relay.url })
   const unfetched = await page.evaluate(
-    async urls => (await repo.prefetch(urls)).map(({ url, error }) => [url, error.code]),
-    [...urls, urls[0], UNKNOWN, "nonsense"]
+    async urls => (await repo.prefetch(urls)).map(({ url, error }) => [url, error.code, error.message]),
+    [...urls, urls[0], UNKNOWN, "automerge:nonsense"]
   )
-  assert.deepEqual(unfetched.sort(), [[UNKNOWN, "unavailable"], ["nonsense", "failed"]].sort())
+  const messages = [
+    [UNKNOWN, "unavailable", `${UNKNOWN} is not here, and no relay that is connected has it`],
+    ["automerge:nonsense", "failed", '"automerge:nonsense" is no url of a document'],
+  ]
+  assert.deepEqual(unfetched.sort(), messages.sort(), "as find says it")
   assert.deepEqual((await page.evaluate(() => repo.documents())).sort(), [...urls].sort())
   await relay.kill()
   await page.reload()

@@ -48,9 +48,11 @@ function placed<T>(map: Readonly<Record<string, T>>): Placed<T>[] {
 /**
  * Puts an item into a map of a draft, before the one that is at `index` in its order; at the end if
  * `index` is left out. Several people may do so at once: all of their items are there, and of those
- * that they put at the same place, each may be between the others'.
+ * that they put at the same place, each may be between the others'. To replace an item, delete it first.
  *
  * @param item plain data, or what a document shows, whose fixed strings are kept.
+ * @throws TypeError if there is no map; RangeError if there is an item with this key, or `index` is no
+ * number from 0 on.
  */
 export function insertInOrder<T extends object>(
     map: Record<string, T>,
@@ -58,6 +60,9 @@ export function insertInOrder<T extends object>(
     item: Omit<NoInfer<T>, "order"> | Omit<View<NoInfer<T>>, "order">,
     index = Infinity,
 ): void {
+    checkMap(map)
+    checkIndex(index)
+    if (Object.hasOwn(map, id)) throw new RangeError(`there is an item ${id} already`)
     // A draft stores a copy, with what is fixed in it.
     map[id] = (entriesOf(map) ? item : { ...item }) as T
     moveInOrder(map, id, index)
@@ -68,14 +73,16 @@ export function insertInOrder<T extends object>(
  * afterwards: what others edit in it meanwhile is kept, and if several move it at once, it ends where
  * one of them moved it. One that somebody deleted meanwhile stays deleted.
  *
- * @throws RangeError if there is no such item, or `index` is no number.
+ * @throws TypeError if there is no map; RangeError if there is no such item, or `index` is no number from 0
+ * on.
  */
 export function moveInOrder<T extends object>(map: Record<string, T>, id: string, index: number): void {
+    checkMap(map)
     const item = map[id] as Ordered | undefined
     if (typeof item !== "object" || item === null) throw new RangeError(`there is no item ${id} to be put in order`)
-    if (typeof index !== "number" || Number.isNaN(index)) throw new RangeError("an index is a whole number")
+    checkIndex(index)
     const others = placed(map).filter((other) => other.id !== id)
-    const at = Math.max(0, Math.min(Math.trunc(index), others.length))
+    const at = Math.min(Math.trunc(index), others.length)
     // Those before it must have a place, for it to have one behind them; and of those that came to
     // have the same one, as others wrote it, the later ones make room.
     const orders = others.map(({ order }) => order)
@@ -89,6 +96,16 @@ export function moveInOrder<T extends object>(map: Record<string, T>, id: string
         before = between(before, orders[last])
         ;(map[each.id] as Ordered).order = new ImmutableString(before)
     }
+}
+
+function checkMap(map: unknown): void {
+    if (typeof map !== "object" || map === null)
+        throw new TypeError(`items are put in order in a map, not in ${String(map)}: store one first, such as {}`)
+}
+
+function checkIndex(index: number): void {
+    // What is left of 0 is no place, and -1 the last one elsewhere.
+    if (!(typeof index === "number" && index >= 0)) throw new RangeError("an index is a number from 0 on")
 }
 
 function orderIn(item: Entry): string | undefined {

@@ -324,15 +324,16 @@ export class Repo {
                 return await this.#find<T>(url, signal)
             } catch (error) {
                 if ((error as RepoError).code !== "unavailable") throw error
-                if (!wait) throw new RepoError("unavailable", `${url} is not here, and ${this.#whyNowhere()}`)
+                if (!wait) throw this.#unavailable(url)
             }
             await this.#pause(ms, signal)
         }
     }
 
-    #whyNowhere(): string {
-        if (this.isConnected) return "no relay that is connected has it"
-        return this.connections.length > 0 ? "no relay can be reached" : "there is no relay"
+    #unavailable(url: string): RepoError {
+        const nowhere = this.connections.length > 0 ? "no relay can be reached" : "there is no relay"
+        const why = this.isConnected ? "no relay that is connected has it" : nowhere
+        return new RepoError("unavailable", `${url} is not here, and ${why}`)
     }
 
     /** Until a relay is connected, or so long. */
@@ -411,10 +412,15 @@ export class Repo {
         const fetch = async (): Promise<void> => {
             for (let url; (url = left.shift()) !== undefined;) {
                 try {
-                    await this.#link.call("fetch", [named(url)], { signal })
+                    named(url)
+                    await this.#link.call("fetch", [url], { signal })
                 } catch (error) {
-                    if (signal?.aborted || (error as RepoError).code === "closed") throw error
-                    unfetched.push({ url, error: error as RepoError })
+                    const { code } = error as RepoError
+                    if (signal?.aborted || code === "closed") throw error
+                    unfetched.push({
+                        url,
+                        error: code === "unavailable" ? this.#unavailable(url) : (error as RepoError),
+                    })
                 }
             }
         }

@@ -170,8 +170,15 @@ test("items that others put there without a place, or with one of no use, come l
     page.change((d) => moveInOrder(d.cards, "d", 0))
     assert.deepEqual(ids(page.doc), ["d", "a", "b", "c", "x"])
     page.refuses((d) => moveInOrder(d.cards, "none", 0), /no item none/)
-    for (const index of [NaN, undefined, "1", {}, null] as number[]) {
+    for (const index of [NaN, -1, -Infinity, undefined, "1", {}, null] as number[]) {
         page.refuses((d) => moveInOrder(d.cards, "a", index), /RangeError: an index/)
+        if (index !== undefined) page.refuses((d) => insertInOrder(d.cards, "new", {}, index), /RangeError: an index/)
+    }
+    page.refuses((d) => insertInOrder(d.cards, "a", {}), /RangeError: there is an item a/)
+    page.change((d) => insertInOrder(d.cards, "constructor", {}))
+    for (const map of [undefined, null, "text"] as never[]) {
+        page.refuses(() => insertInOrder(map, "a", {}), /TypeError: items are put in order in a map/)
+        page.refuses(() => moveInOrder(map, "a", 0), /TypeError: items are put in order in a map/)
     }
     assert.deepEqual(inOrder(undefined), [])
 })
@@ -179,8 +186,8 @@ test("items that others put there without a place, or with one of no use, come l
 test("nobody is kept from moving by a place at the very end", () => {
     for (const order of [`z${"z".repeat(26)}`, `A${"0".repeat(26)}`, `A${"0".repeat(26)}1`, `z${"z".repeat(26)}z`]) {
         const page = new Page<any>({ cards: { hers: { order: new ImmutableString(order) } } })
-        for (const at of [1, 0, 1, 2]) {
-            page.change((d) => insertInOrder(d.cards, `${at}`, {}, at))
+        for (const [step, at] of [1, 0, 1, 2].entries()) {
+            page.change((d) => insertInOrder(d.cards, `${step}`, {}, at))
             page.change((d) => moveInOrder(d.cards, "hers", at))
             assert.equal(ids(page.doc).length, Object.keys(page.doc.cards).length)
         }
