@@ -100,6 +100,24 @@ for (const name of Object.keys(APPS)) {
   })
 }
 
+for (const name of Object.keys(APPS)) {
+  story(`${name}: what can be taken back in a part of the document is shown, and taken back`, async world => {
+    const page = await user(world, await site(world, name), await world.relay())
+    const url = await make(page)
+    await page.evaluate(url => show({ url, name: "ann" }), url)
+    await says(page, "#undo", "false false")
+    await page.evaluate(() => made.change(d => (d.other = 1)))
+    await page.evaluate(() => made.change(d => d.items.push("b")))
+    await says(page, "#undo", "true false")
+    assert.equal(await page.evaluate(() => made.undoable() === made.undoable()), true)
+    assert.equal(await page.evaluate(() => step.undo()), "all")
+    await says(page, "#undo", "false true")
+    await says(page, "#count", "1 a")
+    assert.equal(await page.evaluate(() => step.redo()), "all")
+    await says(page, "#undo", "true false")
+  })
+}
+
 for (const name of ["React 19", "React 18"]) {
   story(`${name}: what is not there yet is shown when it comes, and takes nothing else down`, async world => {
     const relay = await world.relay()

@@ -75,6 +75,9 @@ const EVENTS = "change status connection moved suspend ephemeral-message undoabl
 /** What could not be read is tried again so much later. */
 const RESUME_MS = 10_000
 
+/** The same objects each time, as what React renders of them is compared. */
+const UNDOABLE = [0, 1, 2, 3].map((bits): Undoable => Object.freeze({ canUndo: bits % 2 > 0, canRedo: bits > 1 }))
+
 const LEVELS: readonly unknown[] = ["local", "durable", "replicated"] satisfies Level[]
 
 const LEFT_OUT = "a part of an edit was left out: somebody had removed what it was in, and emptied it"
@@ -437,11 +440,14 @@ export class DocHandle<T> {
         return this.#take("again", options)
     }
 
-    /** Whether there is something to take back, and to do again. The event `undoable` tells of changes. */
+    /**
+     * Whether there is something to take back, and to do again. The event `undoable` tells of changes. It
+     * is the same object as before while it says the same.
+     */
     undoable<const P extends Path>(options: UndoOptions<(P & PathIn<T, P>) | Place> = {}): Undoable {
         const within = this.#within(options.in)
         const can = (direction: Direction): boolean => within !== null && this.#undos.can(direction, within)
-        return { canUndo: can("back"), canRedo: can("again") }
+        return UNDOABLE[Number(can("back")) + 2 * Number(can("again"))]!
     }
 
     /** Whether there is something to take back. The event `undoable` tells of changes. */
@@ -771,7 +777,7 @@ export class DocHandle<T> {
 
     #object(path: Path | Place): string {
         const node = path instanceof Place ? path.node() : this.#tree.at(listed(path))
-        if (!isNode(node)) throw new RangeError(`there is no text or list ${where(path)}`)
+        if (!isNode(node)) throw new RangeError(`there is no map, list or text ${where(path)}`)
         return node.id
     }
 

@@ -26,12 +26,23 @@ import {
 
 import { onConnection } from "./connection.js"
 import type { Draft } from "./draft.js"
-import type { ChangeOptions, DocHandle } from "./handle.js"
+import type { ChangeOptions, DocHandle, UndoOptions } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
 import type { Place } from "./place.js"
 import { Presence, type PresenceChannel, type PresenceHandle, type PresencePeer } from "./presence.js"
 import type { Repo, RepoOptions } from "./repo.js"
-import type { Connection, ConnectionStatus, Path, Selector, SyncStatus, Synchronous, TextPath, View } from "./types.js"
+import type {
+    Connection,
+    ConnectionStatus,
+    Path,
+    PathIn,
+    Selector,
+    SyncStatus,
+    Synchronous,
+    TextPath,
+    Undoable,
+    View,
+} from "./types.js"
 
 /** Edits a document; all edits of `fn` are one change. */
 export type ChangeDocument<T> = <R>(fn: (draft: Draft<T>) => Synchronous<R>, options?: ChangeOptions) => void
@@ -203,6 +214,34 @@ export function useConnection(): Connection {
     const isOffline = useSyncExternalStore(subscribe, offline, offline)
     const isConnected = now.some(({ state }) => state === "connected")
     return useMemo(() => ({ isConnected, isOffline, connections: now }), [isConnected, isOffline, now])
+}
+
+/** What {@link useUndoable} returns. */
+export interface UsedUndoable extends Undoable {
+    /** As {@link DocHandle.undo}. */
+    readonly undo: () => Promise<"all" | "part" | false>
+    /** As {@link DocHandle.redo}. */
+    readonly redo: () => Promise<"all" | "part" | false>
+}
+
+/**
+ * What of this handle can be taken back and done again, and what does that; with `in`, only what happened
+ * at that path or place.
+ *
+ * ```tsx
+ * const { canUndo, undo } = useUndoable(useHandle(url), { in: ["cards", id] })
+ * return <button disabled={!canUndo} onClick={undo}>Undo</button>
+ * ```
+ */
+export function useUndoable<T, const P extends Path>(
+    handle: DocHandle<T>,
+    options?: UndoOptions<(P & PathIn<T, P>) | Place>,
+): UsedUndoable {
+    const subscribe = useCallback((listener: () => void) => handle.on("undoable", listener), [handle])
+    const within: UndoOptions | undefined = options
+    const now = (): Undoable => handle.undoable(within)
+    const undoable = useSyncExternalStore(subscribe, now, now)
+    return { ...undoable, undo: () => handle.undo(within), redo: () => handle.redo(within) }
 }
 
 /**

@@ -8,7 +8,7 @@
  */
 
 import { connectionOf, onConnection } from "./connection.js"
-import type { DocHandle } from "./handle.js"
+import type { DocHandle, UndoOptions } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
 import type { RepoError } from "./link.js"
 import type { Place } from "./place.js"
@@ -20,7 +20,7 @@ import {
     type PresencePeer,
 } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { Connection, Path, SyncStatus, TextPath, View } from "./types.js"
+import type { Connection, Path, PathIn, SyncStatus, TextPath, Undoable, View } from "./types.js"
 
 /** The contract of a store that is only read. */
 export interface Readable<V> {
@@ -76,6 +76,24 @@ export function statusStore<T>(told: DocHandle<T> | Repo): Readable<SyncStatus> 
         subscribe(run) {
             run(told.status)
             return "doc" in told ? told.on("status", run) : told.on("status", run)
+        },
+    }
+}
+
+/**
+ * Whether there is something to take back by `handle.undo`, and to do again; with `in`, of what happened at
+ * that path or place.
+ */
+export function undoableStore<T, const P extends Path>(
+    handle: DocHandle<T>,
+    options?: UndoOptions<(P & PathIn<T, P>) | Place>,
+): Readable<Undoable> {
+    const within: UndoOptions | undefined = options
+    return {
+        subscribe(run) {
+            const tell = (): void => run(handle.undoable(within))
+            tell()
+            return handle.on("undoable", tell)
         },
     }
 }

@@ -11,7 +11,7 @@ import { onScopeDispose, shallowRef, toValue, watch, type MaybeRefOrGetter, type
 
 import { connectionOf, onConnection } from "./connection.js"
 import type { Draft } from "./draft.js"
-import type { ChangeOptions, DocHandle } from "./handle.js"
+import type { ChangeOptions, DocHandle, UndoOptions } from "./handle.js"
 import { TextBinding, type TextElement, type TextInputOptions } from "./input.js"
 import type { Place } from "./place.js"
 import {
@@ -22,7 +22,7 @@ import {
     type PresencePeer,
 } from "./presence.js"
 import type { Repo } from "./repo.js"
-import type { Connection, Path, SyncStatus, Synchronous, TextPath, View } from "./types.js"
+import type { Connection, Path, PathIn, SyncStatus, Synchronous, TextPath, Undoable, View } from "./types.js"
 
 /** A document on its way, or found, or not. */
 export interface UsedDocument<T> {
@@ -115,6 +115,28 @@ export function useSyncStatus<T>(
         { immediate: true },
     )
     return status
+}
+
+/**
+ * Whether there is something to take back by `undo` of the handle, and to do again; with `in`, of what
+ * happened at that path or place.
+ */
+export function useUndoable<T, const P extends Path>(
+    handle: MaybeRefOrGetter<DocHandle<T> | undefined>,
+    options?: UndoOptions<(P & PathIn<T, P>) | Place>,
+): Readonly<ShallowRef<Undoable>> {
+    const within: UndoOptions | undefined = options
+    const undoable = shallowRef<Undoable>({ canUndo: false, canRedo: false })
+    watch(
+        () => toValue(handle),
+        (now, _before, onCleanup) => {
+            const tell = (): void => void (undoable.value = now?.undoable(within) ?? { canUndo: false, canRedo: false })
+            tell()
+            if (now) onCleanup(now.on("undoable", tell))
+        },
+        { immediate: true },
+    )
+    return undoable
 }
 
 /** Whether any relay is connected, and the state of the connection to each. */

@@ -3,7 +3,7 @@
 import { Component, StrictMode, Suspense, createElement as h } from "react"
 import { createRoot } from "react-dom/client"
 import * as reconverge from "../../../wasm/dist/browser.js"
-import { RepoProvider, useConnection, useDocument, useDocumentState, useHandle, usePresence, useSyncStatus } from "../../../wasm/dist/react.js"
+import { RepoProvider, useConnection, useDocument, useDocumentState, useHandle, usePresence, useSyncStatus, useUndoable } from "../../../wasm/dist/react.js"
 
 window.reconverge = reconverge
 window.renders = { title: 0, count: 0 }
@@ -48,6 +48,12 @@ function All() {
   return h("p", { id: "all" }, `${state}, ${isConnected}, ${connections.map(({ state }) => state)}`)
 }
 
+function Undo({ url }) {
+  const { canUndo, canRedo, undo, redo } = useUndoable(useHandle(url), { in: ["items"] })
+  window.step = { undo, redo }
+  return h("p", { id: "undo" }, `${canUndo} ${canRedo}`)
+}
+
 function Picture({ url }) {
   const { state, doc, error } = useDocumentState(url)
   return h("p", { id: "picture" }, `${state} ${doc?.n} ${error?.code}`)
@@ -57,7 +63,7 @@ let root
 
 window.show = ({ url, name, picture, strict = true }) => {
   root ??= createRoot(document.body.appendChild(document.createElement("main")))
-  const parts = url ? [Title, Count, People, All].map((part, key) => h(part, { url, name, key })) : []
+  const parts = url ? [Title, Count, People, All, Undo].map((part, key) => h(part, { url, name, key })) : []
   if (picture) parts.push(h(Picture, { url: picture, key: "picture" }))
   const app = h(RepoProvider, { repo }, h(Boundary, { key: url }, h(Suspense, { fallback: h("p", { id: "wait" }, "wait") }, parts)))
   root.render(strict ? h(StrictMode, null, app) : app)

@@ -2,7 +2,7 @@
 
 import { createApp, h, ref } from "vue"
 import * as reconverge from "../../../wasm/dist/browser.js"
-import { useConnection, useDocument, usePresence, useSyncStatus } from "../../../wasm/dist/vue.js"
+import { useConnection, useDocument, usePresence, useSyncStatus, useUndoable } from "../../../wasm/dist/vue.js"
 
 window.reconverge = reconverge
 let app
@@ -17,6 +17,9 @@ window.show = ({ url, name }) => {
       const [all, connection] = [useSyncStatus(repo), useConnection(repo)]
       const { peers, set } = usePresence(handle, { state: { name, at: 0 } })
       window.present = set
+      const within = { in: ["items"] }
+      const undoable = useUndoable(handle, within)
+      window.step = { undo: () => handle.value.undo(within), redo: () => handle.value.redo(within) }
       return () => {
         if (error.value) return h("p", { id: "error" }, error.value.code)
         if (!doc.value) return h("p", { id: "wait" }, "wait")
@@ -24,6 +27,7 @@ window.show = ({ url, name }) => {
         return [
           h("input", { id: "title", value: doc.value.title, onInput: ({ target }) => change(d => (d.title = target.value)) }),
           h("p", { id: "count" }, `${doc.value.items.length} ${doc.value.items.at(-1)}`),
+          h("p", { id: "undo" }, `${undoable.value.canUndo} ${undoable.value.canRedo}`),
           h("p", { id: "all" }, `${all.value.state}, ${connection.value.isConnected}, ${connection.value.connections.map(({ state }) => state)}`),
           h("p", { id: "people" }, `${status.value.state}: ${names.join(", ")}`),
         ]

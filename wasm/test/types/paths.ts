@@ -17,9 +17,9 @@ import { reconvergeText } from "reconverge/codemirror"
 import { bindText } from "reconverge/input"
 import { fromJSON, toJSON } from "reconverge/json"
 import { inOrder, insertInOrder, moveInOrder, type Ordered } from "reconverge/order"
-import { useTextInput } from "reconverge/react"
-import { textInput } from "reconverge/svelte"
-import { vTextInput } from "reconverge/vue"
+import { useTextInput, useUndoable } from "reconverge/react"
+import { textInput, undoableStore } from "reconverge/svelte"
+import * as vue from "reconverge/vue"
 import { same } from "./same.js"
 
 interface Card {
@@ -84,7 +84,7 @@ textInput(input, { handle: plan, path: ["kind"] })
 EditorState.create({ extensions: reconvergeText(plan, ["kind"]) })
 
 // As Vue's compiler calls the directive: there is no other type of what it is given.
-const shows = vTextInput.mounted
+const shows = vue.vTextInput.mounted
 shows(input, { value: { handle: plan, path: ["title"] } })
 shows(input, { value: { handle: plan as DocHandle<Plan> | undefined, path: ["list", 0, "title"], onGone() {} } })
 shows(input, { value: { handle: undefined, path: ["title"] } })
@@ -137,6 +137,18 @@ await plan.conflicts(["kindd"])
 await plan.undo({ in: ["itemz"] })
 // @ts-expect-error Not in the document.
 plan.undoable({ in: ["list", "first"] })
+
+same<boolean>()(useUndoable(plan).canUndo)
+same<Promise<"all" | "part" | false>>()(useUndoable(plan, { in: ["items", id] }).undo())
+useUndoable(plan, { in: plan.place(["title"]) })
+undoableStore(plan, { in: ["title"] })
+same<boolean>()(vue.useUndoable(() => plan, { in: ["title"] }).value.canRedo)
+// @ts-expect-error Not in the document.
+useUndoable(plan, { in: ["itemz"] })
+// @ts-expect-error Not in the document.
+undoableStore(plan, { in: ["itemz"] })
+// @ts-expect-error Not in the document.
+vue.useUndoable(() => plan, { in: ["itemz"] })
 
 // Where the type does not matter.
 export const title = (handle: DocHandle<unknown>): Promise<void> => handle.restore(["title"], heads)
