@@ -33,7 +33,7 @@ const vue = {
 }
 
 const dist = name => fileURLToPath(new URL(`../../wasm/dist/${name}.js`, import.meta.url))
-const bindings = ["react", "vue", "svelte", "codemirror"].map(name => [`reconverge/${name}`, dist(name)])
+const bindings = ["react", "vue", "svelte", "codemirror", "order"].map(name => [`reconverge/${name}`, dist(name)])
 const own = ["react", "react-dom", "vue"].map(name => [name, join(here, "node_modules", name)])
 const options = {
   alias: { ...codeMirror, ...Object.fromEntries([...own, ...bindings]), reconverge: dist("browser") },
@@ -52,8 +52,8 @@ const PAGE = `<!doctype html>
 `
 
 /** Two browsers that show one document in this app. */
-async function two(world, app, selector) {
-  const relay = await world.relay()
+async function two(world, app, selector, given) {
+  const relay = given ?? (await world.relay())
   const folder = mkdtempSync(join(here, ".docs-"))
   world.adopt({ dispose: async () => rmSync(folder, { recursive: true }) })
   for (const [file, text] of apps.get(app)) writeFileSync(join(folder, file), text.replace("ws://127.0.0.1:3030", relay.url))
@@ -91,6 +91,46 @@ for (const app of ["react", "vue", "svelte"]) {
     for (const page of pages) await says(page, "the status", page => page.textContent("#status"), "saved; 1 others here")
   })
 }
+
+story("the app of the docs in TypeScript shows an order and undo, and lets people sign out", async world => {
+  const relay = await world.relay()
+  const pages = await two(world, "typed", "#title", relay)
+  const [ann, bob] = pages
+  const items = page => page.$$eval(".item .text", all => all.map(({ value }) => value))
+  for (const text of ["tent", "map"]) {
+    const count = await ann.locator(".item").count()
+    await ann.click("#add")
+    await ann.locator(".item .text").nth(count).fill(text)
+  }
+  for (const page of pages) await says(page, "the items", items, ["tent", "map"])
+  await ann.locator(".up").nth(1).click()
+  for (const page of pages) await says(page, "the items", items, ["map", "tent"])
+  await ann.locator(".item [type=checkbox]").nth(1).click()
+  for (const page of pages) await says(page, "the status", page => page.textContent("#status"), "saved; 1 done")
+  await ann.click("#undo")
+  for (const page of pages) await says(page, "the status", page => page.textContent("#status"), "saved; 0 done")
+  await ann.locator(".item .text").nth(0).focus()
+  await until("bob to see where ann is", () => bob.$$eval(".item", ([item]) => /Guest \d+/.test(item.textContent)))
+
+  // Out in one tab is out in the other one of this browser.
+  const other = await world.page(ann.url(), ann.context())
+  await other.waitForSelector(".item")
+  world.expect(/deleted|error occurred/i)
+  await ann.click("#leave")
+  await ann.waitForSelector("#out")
+  await other.waitForSelector("#gone")
+  assert.match(await other.textContent("#gone"), /^It was deleted/)
+  // What no relay has is not lost unasked.
+  world.expect(/WebSocket/)
+  await relay.kill()
+  await bob.click("#add")
+  await bob.click("#leave")
+  await bob.click("#back")
+  await says(bob, "the items", items, ["map", "tent", ""])
+  await bob.click("#leave")
+  await bob.click("#anyway")
+  await bob.waitForSelector("#out")
+})
 
 story("the component of the docs in Svelte compiles without a warning", async () => {
   for (const [filename, text] of apps.get("svelte").filter(([file]) => file.endsWith(".svelte"))) {
@@ -142,6 +182,6 @@ story("a page with the service worker of the docs loads without a network", asyn
 })
 
 story("all code of that page is in an app", async () => {
-  assert.deepEqual([...apps.keys()], ["react", "vue", "svelte", "codemirror"])
+  assert.deepEqual([...apps.keys()], ["react", "typed", "vue", "svelte", "codemirror"])
   assert.equal(DOCS.match(/^```\w/gm).length, [...apps.values()].flat().length)
 })

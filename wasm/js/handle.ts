@@ -288,7 +288,9 @@ export class DocHandle<T> {
     /**
      * What {@link history} lists otherwise, in groups: changes of one author that follow each other within
      * so many seconds, whatever others do meanwhile; in the order in which they begin. Where no author is
-     * named, the actor is taken for one.
+     * named, the actor is taken for one. To put a part back to what it was after a group, `restore` it at
+     * the hash of the last of its `changes`; what others did meanwhile is in that only as far as the one who
+     * made it had it.
      *
      * @throws RangeError if `group` is no number from 0 on.
      */
@@ -296,7 +298,8 @@ export class DocHandle<T> {
     /**
      * All changes, each after those it depends on; or those of what is at a path. A long history is told
      * in parts, between which edits are made as ever. To look for the changes of a path takes about
-     * ten times as long as to list as many.
+     * ten times as long as to list as many. Of what was deleted there is none: look at the history of the
+     * map or list that it was in, and bring it back by `restore`.
      *
      * @throws RangeError if there is no map, list or text at the path; the signal's reason.
      */

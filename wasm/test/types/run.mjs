@@ -27,8 +27,9 @@ const OPTIONS = {
     noEmit: true,
 }
 const RESOLUTIONS = [
-    { module: "NodeNext", moduleResolution: "NodeNext" },
-    { module: "ESNext", moduleResolution: "Bundler" },
+    { files: "*.ts", module: "NodeNext", moduleResolution: "NodeNext" },
+    { files: "*.ts", module: "ESNext", moduleResolution: "Bundler" },
+    { files: "*.tsx", module: "ESNext", moduleResolution: "Bundler", jsx: "react-jsx" },
 ]
 
 const failures = []
@@ -52,12 +53,19 @@ for (const { path } of files) {
 
 for (const name of readdirSync(here)) if (name.endsWith(".ts")) cpSync(join(here, name), join(out, name))
 writeFileSync(join(out, "package.json"), '{ "type": "module" }\n')
-for (const resolution of RESOLUTIONS) {
-    const config = join(out, `tsconfig.${resolution.moduleResolution}.json`)
-    writeFileSync(config, JSON.stringify({ compilerOptions: { ...OPTIONS, ...resolution }, include: ["*.ts"] }))
+
+// The app in TypeScript of the docs, but for its first file, which needs the types of react-dom.
+const docs = readFileSync(join(root, "../docs/frameworks.md"), "utf8")
+for (const [, name, text] of docs.matchAll(/^```tsx typed (\S+)\n([^]*?)^```$/gm)) {
+    if (name !== "main.tsx") writeFileSync(join(out, name), text)
+}
+for (const { files, ...compilerOptions } of RESOLUTIONS) {
+    const { moduleResolution } = compilerOptions
+    const config = join(out, `tsconfig.${moduleResolution}.${files.slice(2)}.json`)
+    writeFileSync(config, JSON.stringify({ compilerOptions: { ...OPTIONS, ...compilerOptions }, include: [files] }))
     const tsc = join(root, "node_modules/typescript/bin/tsc")
     const { status } = spawnSync(process.execPath, [tsc, "--project", config], { stdio: "inherit" })
-    if (status !== 0) failures.push(`the tests do not compile with the resolution ${resolution.moduleResolution}`)
+    if (status !== 0) failures.push(`the tests do not compile with the resolution ${moduleResolution} of ${files}`)
 }
 
 for (const failure of failures) console.error(`wasm/test/types: ${failure}`)
