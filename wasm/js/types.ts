@@ -36,7 +36,10 @@ type Tuple = readonly [] | readonly [unknown, ...unknown[]]
 /** First of all, as a branded one is an object, too. */
 type Primitive = string | number | boolean | bigint | symbol | null | undefined
 
-/** What a document can hold: of `T`, where that has a function, a `Map` or the like, `never`. */
+/**
+ * What a document can hold: of `T`, where that has a function, a `Map` or the like, `never`; and no
+ * `undefined` in a list.
+ */
 export type Storable<T> = T extends symbol
     ? never
     : T extends Primitive | Date | Uint8Array | Counter | ImmutableString
@@ -46,7 +49,7 @@ export type Storable<T> = T extends symbol
         : T extends Tuple
           ? { [K in keyof T]: Storable<T[K]> }
           : T extends readonly (infer E)[]
-            ? readonly Storable<E>[]
+            ? readonly Storable<Exclude<E, undefined>>[]
             : T extends object
               ? { [K in keyof T]: Storable<T[K]> }
               : T

@@ -65,6 +65,16 @@ await repo.create<List>({ title: "Groceries" })
 await repo.create<List>({ title: 1, tasks: [] })
 // @ts-expect-error A document is an object.
 await repo.create("Groceries")
+// @ts-expect-error A list has no holes.
+await repo.create({ list: [undefined] })
+// @ts-expect-error A list has no holes.
+await repo.create({ list: ["a", undefined] })
+await repo.create({
+    list: ["a", null],
+    any: [] as any[],
+    unknown: [] as unknown[],
+    maybe: [{ note: undefined as string | undefined }],
+})
 // or unknown.
 const empty = await repo.create()
 same<DocHandle<Record<string, unknown>>>()(empty)
