@@ -34,11 +34,13 @@ story("in Node.js: what no relay has is named and kept, unless it is to be wiped
 
   const told = []
   for (const event of ["delete", "close"]) left.on(event, () => told.push(event))
+  repo.on("offline", () => told.push("offline"))
   assert.ok((await repo.wipe({ evenUnsent: true })).includes(unsent.url))
   assert.deepEqual(told, ["delete", "close"])
   assert.throws(() => left.change(draft => (draft.n = 4)), { code: "deleted" })
   assert.deepEqual(await repo.documents(), [])
   assert.equal(repo.status.state, "saved")
+  assert.deepEqual([repo.isOffline, repo.isConnected], [true, false])
   assert.ok((await storage.keys([])).every(([part]) => part === "client"))
   await assert.rejects(repo.find(unsent.url), { code: "unavailable" })
 
@@ -67,6 +69,187 @@ story("in a file: nothing of what was wiped is in it", async world => {
   await repo.shutdown()
   const next = world.adopt(disposed(await Repo.open({ storage: { file } })))
   assert.deepEqual(await next.documents(), [made.url])
+})
+
+class Holding extends MemoryStorage {
+  /** How many documents were kept after each commit. */
+  numbers = []
+
+  #holds = []
+
+  /** Holds back the first call that `isHeld`, from when it has `come` until it is let go or refused. */
+  hold(isHeld) {
+    const hold = { isHeld }
+    hold.come = new Promise(resolve => (hold.comes = resolve))
+    hold.gone = new Promise((letGo, refuse) => Object.assign(hold, { letGo, refuse }))
+    this.#holds.push(hold)
+    return hold
+  }
+
+  async #wait(...call) {
+    const at = this.#holds.findIndex(({ isHeld }) => isHeld(...call))
+    if (at < 0) return
+    const [hold] = this.#holds.splice(at, 1)
+    hold.comes()
+    await hold.gone
+  }
+
+  async keys(prefix) {
+    await this.#wait("keys", prefix)
+    return super.keys(prefix)
+  }
+
+  async commit(writes) {
+    await this.#wait("commit", writes)
+    await super.commit(writes)
+    const names = (await super.keys(["documents"])).map(([, name]) => name)
+    this.numbers.push(new Set(names).size)
+  }
+
+  /** What a process that begins anew finds. */
+  async copy() {
+    const copy = new MemoryStorage()
+    await copy.commit((await this.loadRange([])).map(({ key, data }) => ({ put: key, data })))
+    return copy
+  }
+}
+
+const isWipe = (name, writes) => name === "commit" && writes.some(({ removeRange }) => removeRange?.length === 0)
+
+const isLook = (name, prefix) => name === "keys" && prefix.length === 2
+
+for (const name of ["create", "import"]) {
+  const begun = async world => {
+    const storage = new Holding()
+    const repo = world.adopt(disposed(await Repo.open({ storage })))
+    const before = await repo.create({ n: 0 })
+    const bytes = await repo.export(before.url)
+    const make = () => (name === "create" ? repo.create({ n: 1 }) : repo.import(bytes))
+    return { storage, repo, before, make }
+  }
+  const isWhole = async (world, { storage, repo }, doc) => {
+    doc.change(draft => (draft.n = 5))
+    await doc.whenSynced({ level: "local" })
+    assert.deepEqual(await repo.documents(), [doc.url])
+    const next = world.adopt(disposed(await Repo.open({ storage: await storage.copy() })))
+    assert.equal((await next.find(doc.url)).doc().n, 5)
+  }
+
+  story(`${name}: what was begun before a wipe and ends after it is kept whole`, async world => {
+    const { storage, repo, before, make } = await begun(world)
+    const look = storage.hold(isLook)
+    const made = make()
+    await look.come
+    assert.deepEqual(await repo.wipe({ evenUnsent: true }), [before.url])
+    look.letGo()
+    await isWhole(world, { storage, repo }, await made)
+  })
+
+  story(`${name}: what goes on while the wipe is stored is kept whole`, async world => {
+    const { storage, repo, before, make } = await begun(world)
+    const [look, wipe] = [storage.hold(isLook), storage.hold(isWipe)]
+    const made = make()
+    await look.come
+    const wiped = repo.wipe({ evenUnsent: true })
+    await wipe.come
+    look.letGo()
+    // It goes as far as it can.
+    await new Promise(setImmediate)
+    wipe.letGo()
+    assert.deepEqual(await wiped, [before.url])
+    await isWhole(world, { storage, repo }, await made)
+  })
+
+  story(`${name}: what is begun while the wipe is stored is kept whole`, async world => {
+    const { storage, repo, before, make } = await begun(world)
+    const wipe = storage.hold(isWipe)
+    const wiped = repo.wipe({ evenUnsent: true })
+    await wipe.come
+    const made = make()
+    wipe.letGo()
+    assert.deepEqual(await wiped, [before.url])
+    await isWhole(world, { storage, repo }, await made)
+  })
+}
+
+story("an edit in the very moment of a wipe is told to be lost, and never shown as saved", async world => {
+  const relay = await world.relay()
+  const storage = new Holding()
+  const repo = world.adopt(disposed(await Repo.open({ relay: relay.url, storage })))
+  const doc = await repo.create({ n: 1 })
+  await doc.whenSynced()
+  const told = []
+  doc.on("error", ({ code }) => told.push(code))
+  for (const event of ["delete", "close"]) doc.on(event, () => told.push(event))
+  const wipe = storage.hold(isWipe)
+  const wiped = repo.wipe()
+  await wipe.come
+  doc.change(draft => (draft.n = 2))
+  const [history, synced] = [doc.history(), doc.whenSynced()].map(call => call.catch(({ code }) => code))
+  wipe.letGo()
+  assert.deepEqual(await wiped, [])
+  assert.equal(await synced, "deleted")
+  await history
+  assert.deepEqual(told, ["deleted", "delete", "close"])
+  assert.equal(doc.status.state, "offline")
+  assert.deepEqual([doc.canUndo, doc.canRedo], [false, false])
+  assert.equal((await repo.find(doc.url)).doc().n, 1)
+})
+
+story("a wipe that the storage refuses removes nothing, and what was made meanwhile is kept", async world => {
+  const storage = new Holding()
+  const repo = world.adopt(disposed(await Repo.open({ storage })))
+  const doc = await repo.create({ n: 1 })
+  const wipe = storage.hold(isWipe)
+  const wiped = repo.wipe({ evenUnsent: true })
+  await wipe.come
+  doc.change(draft => (draft.n = 2))
+  const made = repo.create({ n: 3 })
+  wipe.refuse(new Error("the disk is full"))
+  await assert.rejects(wiped, { code: "storage" })
+  await Promise.all([made, doc.whenSynced({ level: "local" })])
+  assert.equal((await repo.documents()).length, 2)
+  const next = world.adopt(disposed(await Repo.open({ storage: await storage.copy() })))
+  assert.equal((await next.find(doc.url)).doc().n, 2)
+  assert.equal((await repo.wipe({ evenUnsent: true })).length, 2)
+})
+
+story("a wipe removes all at once, and says so to whoever shuts the repo down meanwhile", async world => {
+  for (const when of ["at once", "when told"]) {
+    const storage = new Holding()
+    const repo = world.adopt(disposed(await Repo.open({ storage })))
+    const docs = await Promise.all(Array.from({ length: 5 }, (_, n) => repo.create({ n })))
+    docs[0].release()
+    storage.numbers = []
+    docs[1].on("delete", () => void repo.shutdown())
+    const wiped = repo.wipe({ evenUnsent: true })
+    if (when === "at once") void repo.shutdown()
+    assert.equal((await wiped).length, 5)
+    assert.ok(storage.numbers.every(number => number === 5 || number === 0), `${storage.numbers}`)
+    assert.deepEqual(await (await storage.copy()).keys(["documents"]), [])
+  }
+})
+
+story("what waits for a document waits on, and what was to be fetched is not", async world => {
+  const relay = await world.relay()
+  const owner = world.adopt(disposed(await Repo.open({ relay: relay.url })))
+  const fetched = await Promise.all(Array.from({ length: 20 }, (_, n) => owner.create({ n })))
+  await Promise.all(fetched.map(doc => doc.whenSynced()))
+  const repo = world.adopt(disposed(await Repo.open({ relay: relay.url })))
+  await until("a connection", () => repo.isConnected)
+  owner.goOffline()
+  await until("no connection", () => !owner.isConnected)
+  const late = await owner.create({ n: 2 })
+  const awaited = repo.find(late.url, { wait: true })
+  await assert.rejects(repo.find(late.url), { code: "unavailable" })
+  owner.goOnline()
+  await late.whenSynced()
+  // No answer of the relay comes before the wipe.
+  const unfetched = repo.prefetch([UNKNOWN, undefined, ...fetched.map(({ url }) => url)])
+  await repo.wipe({ evenUnsent: true })
+  assert.deepEqual((await unfetched).map(({ error }) => error.code).sort(), ["deleted", ...fetched.map(() => "deleted"), "failed"])
+  assert.equal((await awaited).doc().n, 2)
+  assert.deepEqual(await repo.documents(), [late.url])
 })
 
 /** All keys of the databases of a page's origin. */
@@ -136,6 +319,80 @@ for (const leader of ["first", "second"]) {
     assert.deepEqual(await third.evaluate(() => repo.documents()), [])
   })
 }
+
+/** A tab that can be kept from finding the next host: `release()` lets it. */
+async function shy(world, site, context) {
+  const page = await world.plain(site, context)
+  await page.evaluate(() => {
+    const { postMessage } = BroadcastChannel.prototype
+    let held
+    BroadcastChannel.prototype.postMessage = function (message) {
+      if (held && message.type === "hello" && message.page) held.push(() => postMessage.call(this, message))
+      else postMessage.call(this, message)
+    }
+    window.hide = () => (held = [])
+    window.release = () => {
+      for (const say of held) say()
+      held = undefined
+    }
+  })
+  return page
+}
+
+/** A host, and two tabs that have its document open, of which the second one is hidden when the host goes. */
+async function withoutHost(world) {
+  const relay = await world.relay()
+  const site = await world.site()
+  const host = await world.plain(site)
+  await open(host, { relay: relay.url })
+  const url = await create(host, { n: 1 })
+  await host.evaluate(() => doc.whenSynced())
+  const next = await world.plain(site, host.context())
+  const hidden = await shy(world, site, host.context())
+  for (const page of [next, hidden]) {
+    await open(page, { relay: relay.url })
+    await page.evaluate(async url => {
+      window.doc = await repo.find(url)
+      window.told = []
+      doc.on("error", ({ code }) => told.push(code))
+      for (const event of ["delete", "close"]) doc.on(event, () => told.push(event))
+    }, url)
+  }
+  await hidden.evaluate(() => hide())
+  await host.close()
+  return { relay, url, next, hidden }
+}
+
+story("tabs: what one edited that the next host did not hear yet is not wiped", async world => {
+  const { relay, url, next, hidden } = await withoutHost(world)
+  await hidden.evaluate(() => doc.change(draft => (draft.n = 2)))
+  const refused = await next.evaluate(() => repo.wipe().catch(({ code, urls }) => ({ code, urls })))
+  assert.deepEqual(refused, { code: "unsent", urls: [url] })
+  const wiped = next.evaluate(() => repo.wipe())
+  await hidden.evaluate(() => release())
+  assert.deepEqual(await wiped, [], "it is waited for")
+  await until("the tab to be told", () => hidden.evaluate(() => told.includes("close")))
+  assert.deepEqual(await hidden.evaluate(() => told), ["delete", "close"])
+  const owner = world.adopt(disposed(await Repo.open({ relay: relay.url })))
+  assert.equal((await owner.find(url)).doc().n, 2)
+})
+
+story("tabs: one that comes to the next host after a wipe has no dead handles", async world => {
+  const { url, next, hidden } = await withoutHost(world)
+  assert.deepEqual(await next.evaluate(() => repo.wipe()), [])
+  await hidden.evaluate(() => doc.change(draft => (draft.n = 2)))
+  await hidden.evaluate(() => release())
+  await until("the tab to be told", () => hidden.evaluate(() => told.includes("close")))
+  assert.deepEqual(await hidden.evaluate(() => told), ["deleted", "delete", "close"])
+  const code = await hidden.evaluate(() => {
+    try { doc.change(draft => (draft.n = 3)) } catch (error) { return error.code }
+  })
+  assert.equal(code, "deleted")
+  assert.deepEqual(await hidden.evaluate(async url => {
+    const found = await repo.find(url)
+    return [found === doc, found.doc().n]
+  }, url), [false, 1])
+})
 
 story("a page that the browser kept meanwhile does not bring back what was wiped", async world => {
   const relay = await world.relay()

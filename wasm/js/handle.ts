@@ -82,6 +82,8 @@ const LEVELS: readonly unknown[] = ["local", "durable", "replicated"] satisfies 
 
 const LEFT_OUT = "a part of an edit was left out: somebody had removed what it was in, and emptied it"
 
+const WIPED = "the last edits were made while all was wiped, and may be lost"
+
 /** What goes with a change. */
 export interface ChangeOptions {
     /** A note for the history, for good. */
@@ -105,8 +107,6 @@ export interface HandleOwner {
     readonly link: Link
     /** In whose name it edits. */
     readonly author: string | undefined
-    /** The last wipe that it heard of. */
-    readonly wiped: string | undefined
     readonly isConnected: boolean
     opened<T>(opened: Opened): DocHandle<T>
     release(handle: DocHandle<unknown>): void
@@ -215,7 +215,8 @@ export class DocHandle<T> {
         this.#post(edit)
         if (this.#unstored.length <= JOURNAL_EDITS_MAX) {
             const { seq, heads, behind } = this.#base
-            this.#owner.journal?.put({ ...this.#told(edit), base: { seq, heads, behind } })
+            const { wiped } = this.#owner.link
+            this.#owner.journal?.put({ ...this.#told(edit), base: { seq, heads, behind }, wiped })
         }
         if (this.#status.state === "saved") {
             this.#setStatus({ state: this.#owner.isConnected ? "saving" : "offline" })
@@ -627,6 +628,9 @@ export class DocHandle<T> {
             case "deleted":
                 this.#forget(Infinity)
                 this.#failure ??= new RepoError("deleted", `the document ${this.url} was deleted`)
+                this.#undos = new Undos()
+                // Nobody will say more.
+                if (this.#status.state === "saving") this.#setStatus({ state: "offline" })
                 this.#events.emit("delete", undefined)
                 this.close()
         }
@@ -641,8 +645,8 @@ export class DocHandle<T> {
         this.#isLost = false
         const edits = this.#unstored.filter(({ word }) => word < before).map(({ edit }) => edit)
         const unstored = this.#unstored[0]?.edit.seq
-        const [{ renamed }, { wiped }] = [this.#undos, this.#owner]
-        const resume = { author: this.#author, base: this.#base, unstored, edits, renamed, wiped }
+        const { renamed } = this.#undos
+        const resume = { author: this.#author, base: this.#base, unstored, edits, renamed }
         this.#owner.link.call("resume", [this.documentId, resume]).catch((error: RepoError) => {
             this.#isLost = true
             this.unserved(error)
@@ -653,6 +657,12 @@ export class DocHandle<T> {
         // Whoever broadcasts now is heard after that.
         queueMicrotask(() => this.#events.emit("moved", undefined))
         return this.#unstored.slice(edits.length).map(({ word, edit }) => ({ word, say: () => this.#post(edit) }))
+    }
+
+    /** @internal All was wiped, and what no host had stored with it. */
+    wiped(): void {
+        if (this.isNeeded) this.#events.emit("error", new RepoError("deleted", WIPED))
+        this.handle({ type: "deleted", document: this.documentId })
     }
 
     /** @internal */
@@ -706,7 +716,7 @@ export class DocHandle<T> {
         this.#owner.link.post(this.#told(edit))
     }
 
-    #told(edit: Edit): Omit<Entry, "base"> {
+    #told(edit: Edit): Omit<Entry, "base" | "wiped"> {
         const { documentId: document } = this
         return { type: "edit", document, author: this.#author, edit, seen: this.#seen, named: this.#named }
     }

@@ -1,13 +1,23 @@
 // Starts a host in the caller's thread, which is a page's or the Worker's.
 
 import { Host } from "./host/host.js"
-import { words, type HostMessage, type HostOptions, type PageMessage, type Port } from "./host/protocol.js"
+import {
+    words,
+    type HostMessage,
+    type HostOptions,
+    type PageMessage,
+    type Port,
+    type Welcome,
+} from "./host/protocol.js"
 import { EngineError } from "./host/view.js"
 import type { Parts } from "./parts.js"
 import type { OnTrap, Platform, Running } from "./start.js"
 import type { Storage } from "./storage.js"
 
-/** A host that serves its page at `port`, and the other tabs if they share its storage. */
+/**
+ * A host that serves its page at `port`, and the other tabs if they share its storage. When it has wiped
+ * all, the next one serves them: nothing that was begun before goes on.
+ */
 export async function runHost(
     { module, webSocket }: Platform,
     { IndexedDbStorage, MemoryStorage, journalStorage, serveTabs }: Parts,
@@ -15,27 +25,43 @@ export async function runHost(
     given: Storage | undefined,
     port: Port<HostMessage, PageMessage>,
     onTrap: OnTrap,
-): Promise<Omit<Running, "port">> {
+): Promise<Omit<Running, "port" | "welcome">> {
     const storage = given ?? (options.keeps ? new IndexedDbStorage({ name: options.name }) : new MemoryStorage())
     const isShared = options.keeps && given === undefined
     const journal = isShared ? journalStorage(options.name) : undefined
-    const host = await Host.start({ options, storage, journal, webSocket, module }).catch((error: unknown) => {
-        if (given === undefined) storage.close()
+    const close = (): void => {
+        if (storage instanceof IndexedDbStorage && given === undefined) storage.close()
         journal?.close()
+    }
+    let host: Host
+    let end = (): void => {}
+    let isStopped = false
+    const serve = async (unsent: readonly string[] = [], online = true): Promise<void> => {
+        host = await Host.start({ options, storage, journal, webSocket, module, unsent, online })
+        host.ontrap = (document, error) => {
+            end()
+            close()
+            onTrap(document, String(error))
+        }
+        host.onwiped = (...left) => {
+            end()
+            if (!isStopped) next = serve(...left).catch((error: unknown) => (close(), onTrap(undefined, words(error))))
+        }
+        host.attach(port, "", options)
+        if (isShared) end = serveTabs(host, options.name)
+    }
+    /** After a wipe. */
+    let next: Promise<unknown> = serve().catch((error: unknown) => {
+        close()
         if (error instanceof EngineError) onTrap(undefined, words(error))
         throw error
     })
-    host.attach(port, "", options)
-    const end = isShared ? serveTabs(host, options.name) : () => {}
-    host.ontrap = (document, error) => {
-        end()
-        journal?.close()
-        if (storage instanceof IndexedDbStorage && given === undefined) storage.close()
-        onTrap(document, String(error))
-    }
+    await next
     return {
         ...(storage instanceof MemoryStorage && { memory: storage }),
         stop: async () => {
+            isStopped = true
+            await next
             end()
             await host.close()
             journal?.close()
@@ -51,5 +77,7 @@ export async function startHere(
     onTrap: OnTrap,
 ): Promise<Running> {
     const [port, far] = parts.localPorts<PageMessage, HostMessage>()
-    return { port, ...(await runHost(platform, parts, options, given, far, onTrap)) }
+    const welcome = new Promise<Welcome>((resolve) => (port.onmessage = (message) => resolve(message as Welcome)))
+    const running = await runHost(platform, parts, options, given, far, onTrap)
+    return { port, welcome: await welcome, ...running }
 }

@@ -16,6 +16,8 @@ import type { StorageWrite } from "./storage.js"
 /** What the host was told, and what it must know if it is the next one that hears of it. */
 export interface Entry extends Extract<PageMessage, { type: "edit" }> {
     readonly base: Base
+    /** The last wipe that the page had heard of. */
+    readonly wiped: string | undefined
     /** When the engine trapped at it for the first time, in milliseconds since 1970. */
     readonly triedAt?: number
 }

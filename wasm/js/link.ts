@@ -9,6 +9,7 @@ import {
     type HostOptions,
     type PageMessage,
     type Port,
+    type Welcome,
 } from "./host/protocol.js"
 import { channelPort, commonChannel, hostLock, pageLock, type Announcement } from "./host/serve.js"
 import { hex } from "./names.js"
@@ -42,6 +43,8 @@ export interface LinkEvents {
      * the calls that are not answered.
      */
     connected(before: number): Said[]
+    /** All was wiped since there was a host. */
+    wiped(): void
     trapped(document: string | undefined, message: string): void
     /** There is no host, and this tab cannot start one; it tries again. */
     unserved(error: Error): void
@@ -68,6 +71,9 @@ const TRAPS_MS = 60_000
 /** Before a tab tries again to start a host, or earlier: that doubles each time, up to the second. */
 const PAUSE_MS_MIN = 250
 const PAUSE_MS_MAX = 30_000
+
+/** Calls that may go on after a wipe; all others are about what is gone. */
+const LASTING = "create open import export delete flush documents online resume".split(" ")
 
 const UNSERVED = "the document engine cannot be started in this tab, which tries again"
 
@@ -124,6 +130,8 @@ export class Link {
     #memory: Storage | undefined
     /** Before the next try to start a host; none while there is one. */
     #pauseMs = 0
+    /** The last wipe that this page heard of; null before it heard of any host. */
+    #wiped: string | undefined | null = null
     /** Ends that. */
     #hurry: () => void = () => {}
     /** Documents at which the engine trapped, and when it did. */
@@ -165,6 +173,11 @@ export class Link {
 
     get name(): string {
         return this.#options.name
+    }
+
+    /** Names the last wipe, if there was one. */
+    get wiped(): string | undefined {
+        return this.#wiped ?? undefined
     }
 
     /** All tabs have the same documents. */
@@ -322,7 +335,7 @@ export class Link {
         }
         this.#running = running
         this.#memory = running.memory
-        this.#use(running.port)
+        this.#use(running.port, running.welcome)
         const isNext = await Promise.race([trapped, part.over.then(() => false)])
         if (part.killed.aborted) await running.stop()
         return isNext
@@ -363,7 +376,7 @@ export class Link {
             const port = channelPort<PageMessage, HostMessage>(name, channel)
             this.#greeting = port
             port.onmessage = (message) => {
-                if (message.type === "welcome") this.#use(port)
+                if (message.type === "welcome") this.#use(port, message)
             }
             common.postMessage({ type: "hello", page: this.page, channel, wishes } satisfies Announcement)
         }
@@ -383,21 +396,36 @@ export class Link {
         this.#greeting = this.#port = undefined
     }
 
-    #use(port: Port<PageMessage, HostMessage>): void {
+    #use(port: Port<PageMessage, HostMessage>, { wiped, unsent }: Welcome): void {
+        const isWiped = this.#wiped !== null && wiped !== undefined && wiped !== this.#wiped
+        this.#wiped = wiped
         this.#port = port
         this.#pauseMs = 0
         port.onmessage = (message) => {
             if (message.type === "result") this.#calls.get(message.call)?.settle(message.value, message.failure)
-            else if (message.type !== "welcome") this.#events.message(message)
+            else if (message.type === "welcome") this.#use(port, message)
+            else this.#events.message(message)
         }
         // What was said before this page listened is lost.
-        port.post({ type: "hello" })
+        port.post({ type: "hello", wiped })
+        if (isWiped) {
+            // Whoever hears of it may end the repo.
+            for (const { name, settle } of [...this.#calls.values()]) {
+                if (name === "wipe") settle({ unsent, isWiped })
+                else if (!LASTING.includes(name)) settle(undefined, { code: "deleted", message: "all was wiped" })
+            }
+        }
         const calls: Said[] = []
         for (const [call, { name, args, signal }] of this.#calls) {
             // Each host is told anew with what it goes on.
             if (signal?.aborted || name === "resume") this.#calls.delete(call)
-            else calls.push({ word: call, say: () => port.post({ type: "call", call, name, args }) })
+            else
+                calls.push({
+                    word: call,
+                    say: () => this.#calls.has(call) && port.post({ type: "call", call, name, args }),
+                })
         }
+        if (isWiped) this.#events.wiped()
         const edits = this.#events.connected(calls[0]?.word ?? Infinity)
         for (const { say } of [...calls, ...edits].sort((a, b) => a.word - b.word)) say()
     }

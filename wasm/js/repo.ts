@@ -114,6 +114,9 @@ const OPTIONS = ["relay", "token", "name", "storage", "peerId", "author", "worke
 /** A function that takes longer to give a token is asked again at the next attempt. */
 const TOKEN_MS_MAX = 15_000
 
+/** One that takes longer does not keep the repo from being shut down. */
+const WIPE_MS_MAX = 10_000
+
 /** So many documents are fetched at once: each is in memory meanwhile. */
 const FETCHED_AT_ONCE = 8
 
@@ -153,7 +156,8 @@ export class Repo {
     /** What ends the pauses of those who wait for a document to appear. */
     #pauses = new Set<() => void>()
     #online = true
-    #wiped: string | undefined
+    /** Wipes that were asked for, until they are done. */
+    #wiping: Promise<unknown> | undefined
     #token: RepoOptions["token"]
     /** Each ends the wait for a token that the function was asked for, so that it is asked again. */
     #asked = new Set<() => void>()
@@ -253,6 +257,7 @@ export class Repo {
         this.#link = new Link(worker ? platform : here, hostOptions, own, {
             message: (message) => this.#message(message),
             connected: (before) => this.#connected(before),
+            wiped: () => this.#wiped(),
             trapped: (document, message) => this.#trapped(document, message),
             unserved: (error) => this.#unserved(error),
             failed: (error) => this.#events.emit("problem", error),
@@ -261,9 +266,6 @@ export class Repo {
         this.#owner = {
             link: this.#link,
             author,
-            get wiped() {
-                return repo.#wiped
-            },
             get isConnected() {
                 return repo.isConnected
             },
@@ -403,15 +405,19 @@ export class Repo {
     /**
      * Fetches documents and keeps them here, without opening them, for when there is no network. Resolves
      * when each is in local storage or cannot be had; gives those that cannot, with the reasons that
-     * {@link find} would have given.
+     * {@link find} would have given; after a wipe all that were not stored before, with code `deleted`.
      */
     async prefetch(urls: readonly string[], { signal }: { signal?: AbortSignal } = {}): Promise<Unfetched[]> {
         if (!Array.isArray(urls)) throw new RepoError("failed", "prefetch takes an array of urls")
         const left = [...new Set(urls)]
+        const { wiped } = this.#link
         const unfetched: Unfetched[] = []
         const fetch = async (): Promise<void> => {
-            for (let url; (url = left.shift()) !== undefined;) {
+            while (left.length > 0) {
+                const url = left.shift()!
                 try {
+                    // It was for whoever was here before.
+                    if (this.#link.wiped !== wiped) throw new RepoError("deleted", "all was wiped")
                     named(url)
                     await this.#link.call("fetch", [url], { signal })
                 } catch (error) {
@@ -435,13 +441,16 @@ export class Repo {
      *
      * What is being sent is waited for, for 5 s at most. If some changes are on no relay's disk then,
      * nothing is removed, unless it is to be wiped `evenUnsent`. Gives the documents that had such changes.
+     * An edit that is made in the very moment is lost, and its handle tells an `error` with code `deleted`.
      *
      * @throws RepoError with code `unsent`, whose `urls` are those documents; with code `storage` if
      * local storage fails.
      */
     async wipe(options: WipeOptions = {}): Promise<AutomergeUrl[]> {
         const { evenUnsent = false, signal } = options
-        const { unsent, isWiped } = await this.#link.call("wipe", [evenUnsent === true], { signal })
+        const wiping = this.#link.call("wipe", [evenUnsent === true], { signal })
+        this.#wiping = Promise.allSettled([this.#wiping, wiping])
+        const { unsent, isWiped } = await wiping
         const urls = unsent.map((document): AutomergeUrl => `automerge:${document}`)
         if (isWiped) return urls
         throw new RepoError("unsent", `nothing was wiped: no relay has all of ${urls.join(", ")}`, urls)
@@ -466,6 +475,10 @@ export class Repo {
         this.#askAnew()
         // Whoever is present says goodbye.
         for (const { handle } of this.#handles.values()) handle.close("closed")
+        // What is wiped all the same is to be told so.
+        let timer: ReturnType<typeof setTimeout> | undefined
+        await Promise.race([this.#wiping, new Promise((late) => (timer = setTimeout(late, WIPE_MS_MAX)))])
+        clearTimeout(timer)
         await this.#link.close()
         await this.#file?.close()
         this.#journal?.close()
@@ -610,7 +623,6 @@ export class Repo {
             this.#connection(message.connection)
         } else if (message.type === "relays") {
             this.#isSet(message.online)
-            this.#wiped = message.wiped
             const relays = message.connections.map(({ relay }) => relay)
             for (const relay of [...this.#connections.keys()]) {
                 if (!relays.includes(relay)) this.#connection({ relay, state: "offline" }, true)
@@ -680,6 +692,18 @@ export class Repo {
         } catch (error) {
             if (this.#asked.has(late)) tell(undefined, words(error))
         }
+    }
+
+    #wiped(): void {
+        const gone = [...[...this.#handles.values()].map(({ handle }) => handle), ...this.#leaving.values()]
+        // Who is told may open others.
+        this.#handles.clear()
+        this.#leaving.clear()
+        for (const handle of gone) handle.wiped()
+        this.#journal?.flush()
+        this.#unsaved.clear()
+        this.#sum = { state: "saved" }
+        this.#updateStatus()
     }
 
     #connected(before: number): Said[] {

@@ -1,6 +1,6 @@
 // Where a host runs: in a Worker if the page may start one, else here.
 
-import type { HostMessage, HostOptions, PageMessage, Port } from "./host/protocol.js"
+import type { HostMessage, HostOptions, PageMessage, Port, Welcome } from "./host/protocol.js"
 import type { MakeWebSocket } from "./host/socket.js"
 import { parts } from "./parts.js"
 import type { Storage } from "./storage.js"
@@ -22,7 +22,6 @@ export type ToWorker =
     | { readonly type: "stop" }
 
 export type FromWorker =
-    | { readonly type: "started" }
     | { readonly type: "failed"; readonly message: string }
     | { readonly type: "port"; readonly message: HostMessage }
     | { readonly type: "trapped"; readonly document: string | undefined; readonly message: string }
@@ -31,6 +30,8 @@ export type FromWorker =
 /** A host that runs, as the page that started it sees it. */
 export interface Running {
     readonly port: Port<PageMessage, HostMessage>
+    /** Its first word. */
+    readonly welcome: Welcome
     /** What the next host must be given, if this one ends by itself. */
     readonly memory?: Storage
     /** Stores what is not stored, and ends the host. */
@@ -113,9 +114,9 @@ function startWorker(
             close: () => {},
         }
         let stopped = (): void => {}
-        const running: Running = {
+        const running = {
             port,
-            stop: () =>
+            stop: (): Promise<void> =>
                 new Promise((done) => {
                     stopped = () => {
                         worker.terminate()
@@ -138,14 +139,13 @@ function startWorker(
         }
         worker.onmessage = ({ data }: { data: FromWorker }) => {
             switch (data.type) {
-                case "started":
-                    worker.onerror = null
-                    return resolve(running)
                 case "failed":
                     worker.terminate()
                     return reject(new Error(data.message))
                 case "port":
-                    return port.onmessage?.(data.message)
+                    if (port.onmessage) return port.onmessage(data.message)
+                    worker.onerror = null
+                    return resolve({ ...running, welcome: data.message as Welcome })
                 case "trapped":
                     worker.terminate()
                     onTrap(data.document, data.message)

@@ -31,7 +31,6 @@ async function start({ options, module }: Extract<ToWorker, { type: "start" }>):
             worker.postMessage({ type: "trapped", document, message })
         })
         stop = running.stop
-        worker.postMessage({ type: "started" })
     } catch (error) {
         worker.postMessage({ type: "failed", message: words(error) })
     }

@@ -41,6 +41,10 @@ export interface Surroundings {
     readonly webSocket: MakeWebSocket
     /** The core's module, compiled or to be. */
     readonly module: unknown
+    /** Of what the host before it wiped, that which no relay has. */
+    readonly unsent: readonly string[]
+    /** Whether there are to be connections. */
+    readonly online: boolean
 }
 
 type IsAlive = (page: string) => boolean
@@ -163,10 +167,12 @@ export class Host {
     #work: (() => boolean)[] = []
     /** Everything else comes first now. */
     #isResting = false
-    /** All that is kept is being removed. */
+    /** All that is kept is being removed: what is to be written waits, and is not if that succeeds. */
     #wiping: Promise<void> | undefined
-    /** Names the last time. A page that was kept by the browser meanwhile does not bring its documents back. */
+    /** Names the last time. */
     #wiped: string | undefined
+    /** What no relay has of what was removed then. */
+    #unsent: readonly string[]
     /** What is stored of edits whose page needs it no more, and since when. */
     #partings: { author: string[]; key: string[]; at: number }[] = []
     /** What is stored with the commit that is under way, of who made the edits in it. */
@@ -193,8 +199,11 @@ export class Host {
      * did, if that is known.
      */
     ontrap: ((document: string | undefined, error: unknown) => void) | undefined
+    /** Called when all was wiped; this host is of no further use, and the next one tells the pages. */
+    onwiped: ((unsent: readonly string[], online: boolean) => void) | undefined
 
-    static async start({ options, storage, journal, webSocket, module }: Surroundings): Promise<Host> {
+    static async start(surroundings: Surroundings): Promise<Host> {
+        const { options, storage, journal, webSocket, module, unsent, online } = surroundings
         await start(module)
         if (options.keeps) await checkFormat(storage)
         const storageId = options.keeps ? await named(storage, STORAGE_ID) : ""
@@ -207,10 +216,11 @@ export class Host {
         const wiped = await storage.load(WIPED)
         const session = hex()
         const client = new Client(options.peerId, storageId, session, [...options.relays], Math.random())
-        const host = new Host(client, storage, options, webSocket)
+        const host = new Host(client, storage, options, webSocket, unsent)
         // Until they are read, nothing is known of them but that some relay lacks something.
         for (const document of outbox) host.#tally.set(document, "offline")
         host.#journal = journal
+        host.#online = online
         host.#wiped = wiped && decode(wiped)
         host.#setRelays(options.relays, away)
         storage.onlost = () => void host.#writeAgain(storageId)
@@ -223,12 +233,19 @@ export class Host {
         return host
     }
 
-    private constructor(client: Client, storage: Storage, options: HostOptions, webSocket: MakeWebSocket) {
+    private constructor(
+        client: Client,
+        storage: Storage,
+        options: HostOptions,
+        webSocket: MakeWebSocket,
+        unsent: readonly string[],
+    ) {
         this.#client = this.#watched(client)
         hosts.add(this)
         this.#storage = storage
         this.#options = options
         this.#webSocket = webSocket
+        this.#unsent = unsent
         this.#relays = [...options.relays]
         // It can be asked when it listens.
         const own = new Promise<Page>((resolve) => (this.#attached = resolve))
@@ -239,8 +256,14 @@ export class Host {
     attach(port: Port<HostMessage, PageMessage>, name = "", wishes?: Wishes): () => void {
         const page = newPage(name, port)
         this.#pages.add(page)
-        port.onmessage = (message) => this.#heed(() => this.#message(page, message))
-        port.post({ type: "welcome" })
+        const wiped = this.#wiped
+        // On the same port as to the host before, to which it speaks until it hears of this one.
+        let isHeard = name !== ""
+        port.onmessage = (message) => {
+            isHeard ||= message.type === "hello" && message.wiped === wiped
+            if (isHeard) this.#heed(() => this.#message(page, message))
+        }
+        port.post({ type: "welcome", wiped, unsent: this.#unsent })
         if (wishes !== undefined && name !== "") {
             this.#wanted.add(page, wishes, (relay) => this.#ask(page, relay))
             this.#want()
@@ -260,8 +283,8 @@ export class Host {
 
     /** Ends the host. What is not stored is tried to be. */
     async close(): Promise<void> {
-        if (this.#closed) return
-        await this.#flush().catch(() => {})
+        await this.#wiping
+        if (!this.#closed) await this.#flush().catch(() => {})
         this.#stop()
         const closed = new CallError("closed", "the repo was shut down")
         for (const waiting of this.#waiting) waiting.reject(closed)
@@ -361,7 +384,8 @@ export class Host {
     /** Makes the edits of a handle. Gives whether nobody needs their entries any more. */
     async #makeOf(page: Page, author: string, entries: Entry[]): Promise<boolean> {
         entries.sort((a, b) => a.edit.seq - b.edit.seq)
-        const { document, edit: first } = entries[0]!
+        const { document, edit: first, wiped } = entries[0]!
+        if (this.#isGone(wiped)) return true
         const view = this.#shown.get(document)?.views.get(page)
         if (view && (view.author ?? author) === author) {
             for (const entry of entries) {
@@ -377,7 +401,7 @@ export class Host {
             if (!isHere) throw new CallError("deleted", DOCUMENT_GONE)
             const edits = entries.map(({ edit }) => edit).filter(({ seq }, i) => seq === first.seq + i)
             const { base } = entries.at(-1)!
-            const resume = { author, base, unstored: first.seq, edits, renamed: [], wiped: this.#wiped }
+            const resume = { author, base, unstored: first.seq, edits, renamed: [] }
             await this.#calls.resume(page, NOBODY, document, resume)
             return true
         } catch (error) {
@@ -661,7 +685,7 @@ export class Host {
         this.#untold.set(document, untold)
         let failure: string | undefined
         try {
-            await this.#storage.commit([...writes, ...untold])
+            await this.#commit([...writes, ...untold])
             this.#untold.delete(document)
             const shown = this.#shown.get(document)
             if (shown) shown.commits++
@@ -679,11 +703,22 @@ export class Host {
         const ours = [{ put: STORAGE_ID, data: encode(storageId) }, namesOf(this.#relays)]
         const lost = "local storage was deleted, by the browser or its user"
         try {
-            await this.#storage.commit([...ours, ...kept])
+            await this.#commit([...ours, ...kept])
             this.#tell({ type: "problem", message: `${lost}; the documents that are open were written again` })
         } catch (error) {
             this.#tell({ type: "problem", message: `${lost}, and cannot be written again: ${words(error)}` })
         }
+    }
+
+    /** During a wipe, waits; after it, for ever: what was begun before does not go on. */
+    async #unlessWiped(): Promise<void> {
+        await this.#wiping
+        if (this.#wiping) await new Promise(() => {})
+    }
+
+    async #commit(writes: StorageWrite[]): Promise<void> {
+        if (this.#wiping) await this.#unlessWiped()
+        return this.#storage.commit(writes)
     }
 
     #flush(): Promise<void> {
@@ -874,7 +909,7 @@ export class Host {
     async #nameNow(isForgetting: boolean): Promise<void> {
         const { relays } = this.#wanted
         const away = isForgetting ? [] : this.#relays.filter(isNoneOf(relays))
-        const added = await nameRelays(this.#storage, [...relays, ...away])
+        const added = await nameRelays(this.#storage, [...relays, ...away], (writes) => this.#commit(writes))
         if (this.#closed) return
         const now = this.#wanted.relays
         const names = [...relays, ...away]
@@ -910,7 +945,6 @@ export class Host {
             type: "relays",
             connections: [...this.#connections.values()],
             online: this.#online,
-            wiped: this.#wiped,
         }
     }
 
@@ -945,7 +979,8 @@ export class Host {
             const controller = new AbortController()
             page.calls.set(call, controller)
             const answer = (): Promise<void> => this.#answer(page, controller.signal, call, name, args)
-            const documents = name === "flush" ? page.resuming.keys() : documentsOf(name, args)
+            const isOfAll = name === "flush" || name === "wipe"
+            const documents = isOfAll ? page.resuming.keys() : documentsOf(name, args)
             return this.#inOrder(page, [...documents], answer, name === "resume")
         }
         const documents = "document" in message ? [message.document] : []
@@ -1129,7 +1164,6 @@ export class Host {
         let answer: { value?: unknown; failure?: Failure }
         try {
             if (this.#closed) throw new CallError("closed", "the repo was shut down")
-            if (this.#wiping && name !== "wipe") await this.#wiping
             // A page's edits are worth more than its presence.
             if (signal.aborted && name !== "resume") throw new CallError("failed", UNWANTED)
             const lost = documentsOf(name, args).map((document) => page.lost.get(document))
@@ -1162,8 +1196,6 @@ export class Host {
             try {
                 // Else what is made of it meanwhile would be made twice.
                 if (this.#pages.has(page)) await this.#making.get(page.name)
-                if (this.#wiped !== undefined && this.#wiped !== resume.wiped)
-                    return page.port.post({ type: "deleted", document })
                 const stored = await this.#storedEdits(document, resume)
                 // Also if the page goes meanwhile.
                 await this.#find(document, NOBODY)
@@ -1219,10 +1251,7 @@ export class Host {
                 return this.#client.isStored(id)
             }, signal)
         },
-        wipe: async (_, signal, evenUnsent) => {
-            await this.#wiping
-            return this.#wipe(evenUnsent, signal)
-        },
+        wipe: (_, signal, evenUnsent) => this.#wipe(evenUnsent, signal),
         synced: (page, signal, document, level) => {
             this.#view(page, document)
             // What is edited meanwhile is not waited for.
@@ -1318,47 +1347,82 @@ export class Host {
         })
     }
 
-    /** Removes all that is kept, in memory and in storage. */
+    /**
+     * Removes all that is kept, in memory and in storage. Only a failure is answered, and that there is
+     * something that no relay has: the next host's first word tells all pages that it is done.
+     */
     async #wipe(evenUnsent: boolean, signal: AbortSignal): Promise<Wiped> {
-        // What pages that are gone left is made, and may be sent.
-        await this.#takenUp()
-        await Promise.all(this.#making.values())
-        const isOnItsWay = (): boolean => {
-            const isConnecting = [...this.#connections.values()].some(({ state }) => state === "connecting")
-            return this.#tally.state === "saving" || (this.#tally.state === "offline" && isConnecting)
+        const late = AbortSignal.timeout(SEND_MS_MAX)
+        let unsent: string[]
+        for (;;) {
+            await this.#unlessWiped()
+            // What pages that are gone left is made, and may be sent.
+            await this.#takenUp()
+            await Promise.all(this.#making.values())
+            if (!evenUnsent && !late.aborted) await this.#until(() => !this.#isSending, late).catch(() => {})
+            const unheard = await this.#unheard()
+            if (this.#wiping) continue
+            unsent = [...new Set([...this.#tally.unsaved, ...unheard])]
+            if (evenUnsent || unsent.length === 0 || late.aborted) break
+            if (unheard.length === 0 && !this.#isSending) break
+            await new Promise((resume) => setTimeout(resume, UNHEARD_MS))
         }
-        if (!evenUnsent) await this.#until(() => !isOnItsWay(), AbortSignal.timeout(SEND_MS_MAX)).catch(() => {})
-        const left = (await this.#journal?.loadRange([ASIDE]).catch(() => [])) ?? []
-        const aside = left.map(({ data }) => (data as unknown as Entry).document)
-        const unsent = [...new Set([...this.#tally.unsaved, ...aside])]
         if (signal.aborted) throw new CallError("failed", UNWANTED)
         if (unsent.length > 0 && !evenUnsent) return { unsent, isWiped: false }
-        const wipe = async (): Promise<void> => {
-            // Of those that cannot be read, the storage knows.
-            await Promise.allSettled(this.#client.documents().map((document) => this.#delete(document)))
-            this.#wiped = hex()
-            const named = { put: WIPED, data: encode(this.#wiped) }
-            const writes: StorageWrite[] = [{ removeRange: [] }, namesOf(this.#relays), named]
-            if (this.#options.keeps) writes.push({ put: FORMAT, data: encode(`${VERSION}`) })
-            try {
-                await this.#journal?.commit([{ removeRange: [] }])
-                await this.#storage.commit(writes)
-            } catch (error) {
-                throw new CallError("storage", words(error))
-            }
-            this.#tally = new Tally()
-            this.#unstored.clear()
-            this.#tellRelays()
-            this.#tellSum()
+        // In one commit, begun in the task that looked: it happens, or it does not.
+        const wiping = this.#storage.commit([{ removeRange: [] }, { put: WIPED, data: encode(hex()) }])
+        this.#wiping = wiping.then(
+            () => this.#end(unsent),
+            () => (this.#wiping = undefined),
+        )
+        await wiping.catch((error: unknown) => {
+            throw new CallError("storage", words(error))
+        })
+        return new Promise(() => {})
+    }
+
+    /** The next host is to begin with nothing. */
+    async #end(unsent: readonly string[]): Promise<void> {
+        if (this.#closed) return
+        this.#client.free()
+        this.#stop()
+        for (const { name, port } of this.#pages) if (name !== "") port.close()
+        this.#pages.clear()
+        // What stays of it, no host makes.
+        await this.#journal?.commit([{ removeRange: [] }]).catch(() => {})
+        this.onwiped?.(unsent, this.#online)
+    }
+
+    /** Whether some relay is about to have what it lacks. */
+    get #isSending(): boolean {
+        const isConnecting = [...this.#connections.values()].some(({ state }) => state === "connecting")
+        return this.#tally.state === "saving" || (this.#tally.state === "offline" && isConnecting)
+    }
+
+    /** Documents with edits in the journal that are not made: their pages did not come to tell, or cannot. */
+    async #unheard(): Promise<string[]> {
+        const last = new Map<string, string[]>()
+        for (const key of (await this.#journal?.keys([]).catch(() => [])) ?? []) {
+            const [author, seq] = key.slice(-2) as [string, string]
+            const before = last.get(author)
+            if (Number(before?.at(-1) ?? 0) < Number(seq)) last.set(author, key)
         }
-        const wiping = wipe()
-        this.#wiping = wiping.catch(() => {})
-        try {
-            await wiping
-        } finally {
-            this.#wiping = undefined
-        }
-        return { unsent, isWiped: true }
+        const views = [...this.#shown.values()].flatMap(({ views }) => [...views.values()])
+        const isHeard = ([name, key]: [string, string[]]): boolean =>
+            views.some(({ author, processed }) => author === name && processed >= Number(key.at(-1)))
+        const unheard = [...last].filter((entry) => !isHeard(entry))
+        const documents = unheard.map(async ([author, key]) => {
+            const entry = (await this.#journal?.load(key)) as unknown as Entry | undefined
+            if (entry === undefined || this.#isGone(entry.wiped)) return []
+            const stored = await this.#storedEdits(entry.document, { author })
+            return stored && stored.seq >= entry.edit.seq ? [] : [entry.document]
+        })
+        return (await Promise.all(documents)).flat()
+    }
+
+    /** Whether a page that had heard of this wipe last was wiped since, with what it edited. */
+    #isGone(wiped: string | undefined): boolean {
+        return this.#wiped !== undefined && this.#wiped !== wiped
     }
 
     /** The changes of an object and of what is in it. */
@@ -1518,7 +1582,7 @@ export class Host {
      * What the last host stored of a page's edits: those that it did not tell must not be made again,
      * and others may name what they made.
      */
-    async #storedEdits(document: string, { author }: Resume): Promise<StoredEdits | undefined> {
+    async #storedEdits(document: string, { author }: Pick<Resume, "author">): Promise<StoredEdits | undefined> {
         const data = await this.#storage.load(["views", document, author])
         // Earlier versions kept no records.
         return data
@@ -1584,6 +1648,9 @@ const RENEW_MS_MAX = 60_000
 
 /** What is being sent is waited for so long before it is told that no relay has it. */
 const SEND_MS_MAX = 5_000
+
+/** Before a wipe looks again for what pages did not come to tell. */
+const UNHEARD_MS = 50
 
 /** Nobody cancels it. */
 const NOBODY = new AbortController().signal
@@ -1747,14 +1814,18 @@ async function named(storage: Storage, key: string[]): Promise<string> {
  * The outbox speaks for the relays that were named. What another one has is not known, so all
  * documents are put into the outbox for it, and their names given.
  */
-async function nameRelays(storage: Storage, relays: readonly string[]): Promise<string[]> {
+async function nameRelays(
+    storage: Storage,
+    relays: readonly string[],
+    commit = (writes: StorageWrite[]): Promise<void> => storage.commit(writes),
+): Promise<string[]> {
     const before = await namedRelays(storage)
     const isNew = relays.some(isNoneOf(before))
     if (!isNew && before.length === relays.length) return []
     const writes = [namesOf(relays)]
     const ids = isNew ? await documentsIn(storage) : []
     for (const id of ids) writes.push({ put: ["outbox", id], data: new Uint8Array() })
-    await storage.commit(writes)
+    await commit(writes)
     return ids
 }
 

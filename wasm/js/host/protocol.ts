@@ -51,8 +51,6 @@ export interface Resume {
     readonly edits: readonly Edit[]
     /** What came back when edits were taken back, each as it was `Taken`. */
     readonly renamed: readonly Uint8Array[]
-    /** The last wipe that the page heard of. */
-    readonly wiped: string | undefined
 }
 
 /** The edits of a handle up to `seq` are in local storage; so is all that it showed after them. */
@@ -191,8 +189,11 @@ export interface Failure {
 }
 
 export type PageMessage =
-    /** It wants to know what is so, before anything changes. */
-    | { readonly type: "hello" }
+    /**
+     * It wants to know what is so, before anything changes, and has heard of this wipe. What it said
+     * before that is said again.
+     */
+    | { readonly type: "hello"; readonly wiped: string | undefined }
     /** The token that it was asked for, or why it gives none. */
     | { readonly type: "token"; readonly relay: string; readonly token: string | undefined; readonly failure: string }
     | { readonly type: "bye" }
@@ -214,8 +215,17 @@ export type PageMessage =
     | { readonly type: "broadcast"; readonly document: string; readonly message: unknown }
     | { readonly type: "release"; readonly document: string }
 
+/** A host is there. */
+export interface Welcome {
+    readonly type: "welcome"
+    /** Names the last wipe, if there was one. Another one than before has ended all that was begun. */
+    readonly wiped: string | undefined
+    /** Of what it wiped, that which no relay has, as far as that is known. */
+    readonly unsent: readonly string[]
+}
+
 export type HostMessage =
-    | { readonly type: "welcome" }
+    | Welcome
     | { readonly type: "result"; readonly call: number; readonly value?: unknown; readonly failure?: Failure }
     /**
      * What others changed, or the host for the page, as `own`. A page whose last edit is not `processed` drops it, and gets another after
@@ -249,12 +259,11 @@ export type HostMessage =
     | { readonly type: "ephemeral"; readonly document: string; readonly sender: string; readonly message: unknown }
     | { readonly type: "deleted"; readonly document: string }
     | { readonly type: "connection"; readonly connection: ConnectionStatus }
-    /** All that there are, whether any page said that there should be none, and what names the last wipe. */
+    /** All that there are, and whether any page said that there should be none. */
     | {
           readonly type: "relays"
           readonly connections: readonly ConnectionStatus[]
           readonly online: boolean
-          readonly wiped: string | undefined
       }
     /** Of all documents in sum. */
     | { readonly type: "sum"; readonly status: DocumentStatus }
