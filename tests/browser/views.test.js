@@ -86,6 +86,7 @@ class Page {
     }
     this.#port = port
     this.close = host.attach(port)
+    this.post({ type: "hello", wiped: undefined })
     const calls = [...this.#calls].filter(([, { name }]) => name !== "resume")
     this.#calls = new Map(calls)
     const said = calls.map(([word, { name, args }]) => ({

@@ -36,7 +36,7 @@ export async function runHost(
     let host: Host
     let end = (): void => {}
     let isStopped = false
-    const serve = async (unsent: readonly string[] = [], online = true): Promise<void> => {
+    const serve = async (unsent?: readonly string[], online?: boolean): Promise<void> => {
         host = await Host.start({ options, storage, journal, webSocket, module, unsent, online })
         host.ontrap = (document, error) => {
             end()

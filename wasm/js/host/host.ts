@@ -42,9 +42,9 @@ export interface Surroundings {
     /** The core's module, compiled or to be. */
     readonly module: unknown
     /** Of what the host before it wiped, that which no relay has. */
-    readonly unsent: readonly string[]
+    readonly unsent?: readonly string[] | undefined
     /** Whether there are to be connections. */
-    readonly online: boolean
+    readonly online?: boolean | undefined
 }
 
 type IsAlive = (page: string) => boolean
@@ -203,7 +203,7 @@ export class Host {
     onwiped: ((unsent: readonly string[], online: boolean) => void) | undefined
 
     static async start(surroundings: Surroundings): Promise<Host> {
-        const { options, storage, journal, webSocket, module, unsent, online } = surroundings
+        const { options, storage, journal, webSocket, module, unsent = [], online = true } = surroundings
         await start(module)
         if (options.keeps) await checkFormat(storage)
         const storageId = options.keeps ? await named(storage, STORAGE_ID) : ""
