@@ -252,6 +252,29 @@ story("what waits for a document waits on, and what was to be fetched is not", a
   assert.deepEqual(await repo.documents(), [late.url])
 })
 
+story("what is asked of a handle that a wipe closed is rejected with `deleted`", async world => {
+  const repo = world.adopt(disposed(await Repo.open()))
+  const doc = await repo.create({ text: "a" })
+  const heads = await doc.heads()
+  await repo.wipe({ evenUnsent: true })
+  const asked = {
+    heads: () => doc.heads(),
+    view: () => doc.view(heads),
+    diff: () => doc.diff(heads, heads),
+    history: () => doc.history(),
+    actor: () => doc.actor(),
+    quarantined: () => doc.quarantined(),
+    changeAt: () => doc.changeAt(heads, draft => (draft.n = 1)),
+    restore: () => doc.restore(["text"], heads),
+    cursor: () => doc.cursor(["text"], 0),
+    spans: () => doc.spans(["text"]),
+    clone: () => doc.clone(),
+    undo: () => doc.undo(),
+    whenSynced: () => doc.whenSynced(),
+  }
+  for (const [name, ask] of Object.entries(asked)) await assert.rejects(ask, { code: "deleted" }, name)
+})
+
 /** All keys of the databases of a page's origin. */
 const kept = page =>
   page.evaluate(async () => {

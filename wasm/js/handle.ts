@@ -420,7 +420,8 @@ export class DocHandle<T> {
     }
 
     /** A new document with the same content and history. */
-    clone(): Promise<DocHandle<T>> {
+    async clone(): Promise<DocHandle<T>> {
+        this.#checkOpen()
         const then = (opened: Opened): DocHandle<T> => this.#owner.opened<T>(opened)
         return this.#owner.link.call("clone", [uuid(), this.documentId, seconds()], { then })
     }

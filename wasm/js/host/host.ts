@@ -1166,8 +1166,10 @@ export class Host {
             if (this.#closed) throw new CallError("closed", "the repo was shut down")
             // A page's edits are worth more than its presence.
             if (signal.aborted && name !== "resume") throw new CallError("failed", UNWANTED)
-            const lost = documentsOf(name, args).map((document) => page.lost.get(document))
+            const documents = documentsOf(name, args)
+            const lost = documents.map((document) => page.lost.get(document))
             if (!["resume", "open", "delete"].includes(name)) for (const failure of lost) if (failure) throw failure
+            if (!UNOPENED.includes(name)) for (const document of documents) this.#view(page, document)
             const method = this.#calls[name] as (page: Page, signal: AbortSignal, ...args: unknown[]) => unknown
             answer = { value: await method(page, signal, ...args) }
         } catch (error) {
@@ -1202,6 +1204,8 @@ export class Host {
                 this.#resume(page, document, resume, stored)
                 page.lost.delete(document)
             } catch (error) {
+                if (error instanceof CallError && error.code === "deleted" && this.#pages.has(page))
+                    return page.port.post({ type: "deleted", document })
                 page.lost.set(document, error instanceof CallError ? error : new CallError("failed", words(error)))
                 throw error
             }
@@ -1712,6 +1716,9 @@ function status({ state, reason }: { state: DocumentStatus["state"]; reason?: st
 function refusal(relay: string, reason: string | undefined): ConnectionStatus {
     return reason === undefined ? { relay, state: "offline" } : { relay, state: "refused", reason }
 }
+
+/** Calls about documents that the page need not have open. */
+const UNOPENED = "create open resume import clone export delete fetch".split(" ")
 
 /** The documents that a call is about, as far as the page that calls may have them open. */
 function documentsOf(name: CallName, [first, second]: readonly unknown[]): string[] {
