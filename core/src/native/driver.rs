@@ -213,7 +213,7 @@ impl State {
     }
 
     /// Something of a document was stored.
-    fn stored(&mut self, id: DocumentId) {
+    fn stored(&self, id: DocumentId) {
         if let Some(watchers) = self.watchers.get(&id)
             && watchers.durable.receiver_count() > 0
         {
