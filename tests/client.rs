@@ -629,6 +629,68 @@ async fn nothing_is_heard_after_the_end() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_client_cannot_be_built_names_the_file_and_who_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, link) = (folder.path().join("one.redb"), folder.path().join("link"));
+    let repo = Repo::builder().file(&file).build().await.unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for path in [&file, &link] {
+        let error = Repo::builder().file(path).build().await.unwrap_err();
+        assert!(
+            matches!(error, BuildError::InUse { here: true, .. }),
+            "{error:?}"
+        );
+        let said = error.to_string();
+        assert!(said.starts_with(path.to_str().unwrap()), "{said}");
+        assert!(said.contains("another client of this process"), "{said}");
+    }
+    repo.shutdown().await.unwrap();
+    let again = Repo::builder().file(&link).build().await.unwrap();
+    again.shutdown().await.unwrap();
+    for path in [
+        folder.path().join("no/such/folder"),
+        folder.path().to_owned(),
+    ] {
+        let error = Repo::builder().file(&path).build().await.unwrap_err();
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
+    }
+    let outside = std::thread::spawn(|| futures::executor::block_on(Repo::builder().build()));
+    let outside = outside.join().unwrap();
+    assert!(matches!(outside, Err(BuildError::NoRuntime)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_have_messages_and_results_and_any_error() -> Result<(), Box<dyn std::error::Error>> {
+    #[derive(Debug, autosurgeon::Hydrate, autosurgeon::Reconcile)]
+    struct Stock {
+        lamps: u64,
+    }
+    let repo = Repo::builder().build().await?;
+    let document = repo.create_with(|tx| tx.put(ROOT, "lamps", 3_u64))?;
+    let left = document.update(|stock: &mut Stock| {
+        stock.lamps -= 1;
+        stock.lamps
+    })?;
+    assert_eq!(left, 2);
+    document.change_with_message("a gift", |tx| tx.put(ROOT, "lamps", 1_u64))?;
+    let history = document.history()?;
+    assert_eq!(history.last().unwrap().message.as_deref(), Some("a gift"));
+    document.when_stored().await?;
+    // What is no error itself goes on by `?` all the same.
+    let refused = || -> Result<(), Box<dyn std::error::Error>> {
+        document
+            .change(|_| Err::<(), Box<dyn std::error::Error + Send + Sync>>("no lamps".into()))?;
+        Ok(())
+    };
+    assert_eq!(refused().unwrap_err().to_string(), "no lamps");
+    repo.shutdown().await?;
+    Ok(())
+}
+
 /// Whoever shuts down a client that is being shut down waits for the end, too: the file is free then.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_is_shut_down_once_for_all() {

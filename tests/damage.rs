@@ -857,12 +857,17 @@ async fn a_client_on_a_damaged_file_goes_on_or_says_what_to_do() {
         let what = format!("RECONVERGE_DAMAGE_SEED={seed}: {}, {done}", file.name);
         std::fs::write(&path, bytes).unwrap();
         match open().await {
-            Err(BuildError::Storage(error)) => {
-                says_what_to_do(&error);
-                assert!(error.to_string().contains("client.redb"), "{what}: {error}");
+            Err(error) => {
+                let said = error.to_string();
+                match error {
+                    BuildError::Storage(error) | BuildError::File { error, .. } => {
+                        says_what_to_do(&error);
+                    }
+                    _ => panic!("{what}: {said}"),
+                }
+                assert!(said.contains("client.redb"), "{what}: {said}");
                 refused += 1;
             }
-            Err(error) => panic!("{what}: {error}"),
             Ok(repo) => {
                 for (id, heads) in file
                     .ids

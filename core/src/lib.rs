@@ -41,6 +41,10 @@ pub mod history;
 pub mod id;
 #[cfg(feature = "native")]
 pub mod native;
+
+pub use automerge;
+#[cfg(feature = "native")]
+pub use autosurgeon;
 #[cfg(feature = "planted")]
 pub mod planted;
 pub mod protocol;

@@ -5,6 +5,7 @@ mod address;
 mod committer;
 mod connection;
 mod driver;
+mod files;
 mod folder;
 mod follow;
 mod handle;
@@ -16,6 +17,7 @@ mod socket;
 mod space;
 mod syncs;
 
+pub use crate::engine::{Fault, FaultKind, FindError, RelayState, Status};
 pub use address::AddressError;
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer, NotCommitted};
 pub use connection::Connection;

@@ -96,6 +96,9 @@ pub(super) fn without_token(url: &str) -> String {
     }
 }
 
+/// What a relay reads of the query of its url.
+const PARAMETERS: [&str; 2] = ["space", "token"];
+
 fn parse(url: &str) -> Result<Uri, AddressError> {
     let error = |reason| AddressError::Url {
         url: without_token(url),
@@ -111,6 +114,12 @@ fn parse(url: &str) -> Result<Uri, AddressError> {
         .is_some_and(|place| place.as_str().contains('@'))
     {
         return Err(error("it must not name a user; give a token"));
+    }
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let mut names = pairs.map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    // A space that is misspelt would be the default one.
+    if !names.all(|name| name.is_empty() || PARAMETERS.contains(&name)) {
+        return Err(error("its query may have space= and token= only"));
     }
     match uri.clone().into_client_request() {
         Ok(_) => Ok(uri),
@@ -208,6 +217,8 @@ mod tests {
             "ws://a b/",
             "http://a/?token=secret",
             "ws://ann:pass@a/",
+            "ws://a/?Space=x",
+            "ws://a/?spaces=x&token=secret",
         ] {
             let error = parse(url).expect_err(url).to_string();
             assert!(!error.contains("secret"), "{error}");

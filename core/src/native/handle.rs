@@ -1,5 +1,6 @@
 //! One open document.
 
+use std::fmt;
 use std::sync::{Arc, Weak};
 
 use automerge::transaction::Transaction;
@@ -17,6 +18,7 @@ use crate::engine::Status;
 use crate::history::Refusal;
 use crate::id::{DocumentId, PeerId};
 use crate::replica::{ChangeOptions, EditError};
+use crate::storage::StorageError;
 
 /// Presence messages that wait for a slow listener; when there are more, the oldest are lost.
 pub const EPHEMERAL_MAX: usize = 64;
@@ -83,20 +85,31 @@ pub enum PastError {
 }
 
 /// Why a change was not made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChangeError<E> {
     /// The document cannot be used any more, or the client was shut down.
-    #[error(transparent)]
     Gone(Gone),
     /// What the edit returned; nothing happened.
-    #[error(transparent)]
     Edit(E),
     /// It is more than one change, or this document, may have; nothing happened. Make it in several
     /// changes, where that helps.
-    #[error("too much for one change: {0}")]
     Limit(Refusal),
 }
+
+impl<E: fmt::Display> fmt::Display for ChangeError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone(gone) => gone.fmt(f),
+            Self::Edit(error) => error.fmt(f),
+            Self::Limit(limit) => write!(f, "too much for one change: {limit}"),
+        }
+    }
+}
+
+/// For any `E` that says what it is, as `Box<dyn Error>` and `anyhow::Error` do, which are no errors
+/// themselves.
+impl<E: fmt::Debug + fmt::Display> std::error::Error for ChangeError<E> {}
 
 impl<E> From<EditError<E>> for ChangeError<E> {
     fn from(error: EditError<E>) -> Self {
@@ -232,12 +245,35 @@ impl DocHandle {
         &self,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, ChangeError<E>> {
+        self.change_noted(None, edit)
+    }
+
+    /// The same, with a message of the author, which [`history`](Self::history) shows.
+    ///
+    /// # Errors
+    /// As for [`Self::change`].
+    pub fn change_with_message<T, E>(
+        &self,
+        message: &str,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, ChangeError<E>> {
+        self.change_noted(Some(message), edit)
+    }
+
+    fn change_noted<T, E>(
+        &self,
+        message: Option<&str>,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, ChangeError<E>> {
         let result = {
             let mut state = self.repo.shared().state();
             if state.storage.is_none() {
                 return Err(ChangeError::Gone(Gone::Closed));
             }
-            let options = ChangeOptions::made_at(unix_seconds());
+            let options = ChangeOptions {
+                message,
+                ..ChangeOptions::made_at(unix_seconds())
+            };
             let changed = state.engine.change(&self.id, options, edit);
             let result = changed.ok_or_else(|| ChangeError::Gone(state.why_gone(&self.id)))?;
             // Whoever looks at the status next must not see that of before.
@@ -258,7 +294,7 @@ impl DocHandle {
     }
 
     /// Edits the document as a value of a type, as one change: what is different afterwards is
-    /// written. Nothing that others write comes in between.
+    /// written. Nothing that others write comes in between. Gives what `edit` gives.
     ///
     /// ```no_run
     /// use autosurgeon::{Hydrate, Reconcile};
@@ -281,16 +317,17 @@ impl DocHandle {
     /// # Errors
     /// When the document is not of this type, or cannot be made so; when it was deleted. Then
     /// nothing happened.
-    pub fn update<T: Hydrate + Reconcile>(
+    pub fn update<T: Hydrate + Reconcile, R>(
         &self,
-        edit: impl FnOnce(&mut T),
-    ) -> Result<(), ChangeError<UpdateError>> {
+        edit: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, ChangeError<UpdateError>> {
         self.change(|tx| {
             let hydrated = autosurgeon::hydrate(tx);
             let mut value = hydrated.map_err(|error| UpdateError::Hydrate(Box::new(error)))?;
-            edit(&mut value);
+            let result = edit(&mut value);
             let reconciled = autosurgeon::reconcile(tx, &value);
-            reconciled.map_err(|error| UpdateError::Reconcile(Box::new(error)))
+            reconciled.map_err(|error| UpdateError::Reconcile(Box::new(error)))?;
+            Ok(result)
         })
     }
 
@@ -419,8 +456,17 @@ impl DocHandle {
     /// it is. Own changes on top of a damaged one are made again when the document is opened another
     /// time and that one is here by then.
     #[must_use]
-    pub fn damage(&self) -> Option<crate::storage::StorageError> {
+    pub fn damage(&self) -> Option<StorageError> {
         self.repo.shared().state().engine.damage(&self.id).cloned()
+    }
+
+    /// Waits until everything that the document has here is in local storage; without
+    /// [`file`](super::RepoBuilder::file) or [`storage`](super::RepoBuilder::storage) that is memory.
+    ///
+    /// # Errors
+    /// When storage fails. The client tries again by itself.
+    pub async fn when_stored(&self) -> Result<(), StorageError> {
+        self.repo.stored(self.id).await
     }
 
     /// Waits until some relay has on its disk everything that the document has here.

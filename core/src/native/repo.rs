@@ -15,7 +15,7 @@ use super::connection::Connection;
 use super::driver::{self, Shared, new_actor};
 use super::handle::{ChangeError, DocHandle, Gone};
 use super::search::{Patience, REACH_WITHIN, search};
-use super::{CACHE_BYTES_DEFAULT, Committer, RedbStorage};
+use super::{Committer, files};
 use crate::engine::{Config, Engine, FindError, Input, RELEASE_AFTER, RelayId, kept_aside};
 use crate::history::Quarantined;
 use crate::id::{DocumentId, PeerId};
@@ -156,8 +156,9 @@ impl RepoBuilder {
     ///
     /// # Errors
     /// When the urls, the token or the certificates are of no use; when the storage cannot be
-    /// opened or read.
+    /// opened or read; outside a tokio runtime.
     pub async fn build(self) -> Result<Repo, BuildError> {
+        tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let (storage, file) = (self.storage, self.file);
         let names: Vec<Arc<str>> = self
             .relays
@@ -166,12 +167,14 @@ impl RepoBuilder {
             .collect();
         let named = names.clone();
         let keeps = storage.is_some() || file.is_some();
-        let open = move || -> Result<_, StorageError> {
-            let id = uuid::Uuid::new_v4().to_string();
-            let storage: Arc<dyn Storage> = match (storage, file) {
+        let open = move || -> Result<_, BuildError> {
+            let storage = match (storage, file) {
                 (Some(storage), _) => storage,
-                (None, Some(path)) => Arc::new(RedbStorage::open(&path, CACHE_BYTES_DEFAULT, &id)?),
-                (None, None) => Arc::new(MemoryStorage::new(&id)),
+                (None, Some(path)) => files::open(path)?,
+                (None, None) => {
+                    let id = uuid::Uuid::new_v4().to_string();
+                    Arc::new(MemoryStorage::new(&id))
+                }
             };
             storage.name_relays(&named)?;
             let outbox = storage.outbox()?;
@@ -233,9 +236,28 @@ pub enum BuildError {
     /// It cannot speak to the relays that it was given.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// The storage cannot be opened or read.
+    /// The storage cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The file cannot be opened.
+    #[error("{}: {error}", file.display())]
+    File {
+        /// As it was given.
+        file: PathBuf,
+        /// Why.
+        error: StorageError,
+    },
+    /// Somebody has the file open.
+    #[error("{} is in use by {}, which must be shut down first", file.display(), if *here { "another client of this process" } else { "another process" })]
+    InUse {
+        /// As it was given.
+        file: PathBuf,
+        /// Whether it is a client of this process.
+        here: bool,
+    },
+    /// It was not called in a tokio runtime.
+    #[error("a client is built in a tokio runtime, as with #[tokio::main]")]
+    NoRuntime,
 }
 
 /// Why bytes were not imported.
@@ -441,7 +463,7 @@ impl Repo {
         result
     }
 
-    async fn stored(&self, id: DocumentId) -> Result<(), StorageError> {
+    pub(super) async fn stored(&self, id: DocumentId) -> Result<(), StorageError> {
         loop {
             let mut stored = {
                 let mut state = self.shared().state();
