@@ -4,14 +4,18 @@
 #![allow(clippy::unwrap_used, reason = "a test says where it broke")]
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use automerge::transaction::Transactable;
 use automerge::{Automerge, ROOT, ReadDoc};
 use futures::StreamExt;
-use reconverge::native::{DocHandle, Gone, PastError, Repo};
+use reconverge::native::{CACHE_BYTES_DEFAULT, DocHandle, Gone, PastError, RedbStorage, Repo};
 use reconverge_tests::Random;
+use reconverge_tests::faults::{FaultyFile, SyncFaults};
 use reconverge_tests::process::Relay;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -144,5 +148,48 @@ async fn items_follow_each_other_and_lead_to_what_is_stored() {
     repo.delete(&document.url()).await.unwrap();
     assert!(in_time("the end", changes.next()).await.is_none());
     assert_eq!(document.heads(), Err(Gone::Deleted));
+    repo.shutdown().await.unwrap();
+}
+
+/// A store on a disk whose syncs can be held.
+fn faulty(folder: &Path, faults: &SyncFaults) -> Arc<RedbStorage> {
+    let path = folder.join("client.redb");
+    let (file, faults) = (path.clone(), faults.clone());
+    let open = move || {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&file);
+        FaultyFile::new(file.unwrap(), faults.clone())
+    };
+    let size = move || Ok(std::fs::metadata(&path)?.len());
+    Arc::new(RedbStorage::with_backend(open, size, CACHE_BYTES_DEFAULT, "follow").unwrap())
+}
+
+/// What shows is not told before it is stored: it might be gone after a kill, and the cursor with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_before_it_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = SyncFaults::default();
+    let repo = Repo::builder().storage(faulty(folder.path(), &faults));
+    let repo = repo.build().await.unwrap();
+    let document = repo.create().unwrap();
+    set(&document, "stored");
+    in_time("stored", document.when_stored()).await.unwrap();
+    let cursor = document.heads().unwrap();
+    faults.hold();
+    set(&document, "shown");
+    assert!(keys(&document).contains(&"shown".to_owned()));
+    let mut changes = document.follow(&cursor);
+    assert!(futures::poll!(changes.next()).is_pending());
+    let mut all = document.follow(&[]);
+    let first = in_time("what is stored", all.next()).await.unwrap();
+    assert_eq!(first.unwrap().after, cursor);
+    faults.release();
+    let told = in_time("the rest", changes.next()).await.unwrap().unwrap();
+    assert_eq!(told.before, cursor);
+    assert_eq!(told.after, document.heads().unwrap());
     repo.shutdown().await.unwrap();
 }

@@ -53,7 +53,7 @@ pub use frame::Frame;
 pub use link::{CONNECT_TIMEOUT, FRAMES_MAX, PING_AFTER, PRESENCE_MAX, SILENCE_MAX};
 pub use load::{Loaded, Reading, load, load_graph};
 pub use relays::HURRY_AFTER;
-pub use release::{FORGET_AFTER, RELEASE_AFTER};
+pub use release::RELEASE_AFTER;
 
 use backoff::Random;
 use document::{Document, Greeted, OfRelay, Opened, Phase, REFUSAL_BYTES_MAX};

@@ -395,13 +395,14 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
     let relay = Relay::start(config, peer_id.clone(), Arc::new(storage), Arc::new(Open));
     let relay = relay.await.map_err(|e| e.to_string())?;
     let address = relay.address();
-    // For people and for scripts that asked for port 0; the log goes to standard error.
-    println!("listening on {address}");
     // Apps that ask what a certain storage has must be told its id.
     let [memory_mib, message_mib_max, sending_mib] = chosen.map(|bytes| bytes / MIB);
     let cache_mib = serve.cache_mib;
     info!(%address, data = %serve.data.display(), %peer_id, %storage_id, memory_mib,
         message_mib_max, sending_mib, cache_mib, "serving");
+    // For people and for scripts that asked for port 0. The log goes to standard error, and says what it
+    // says of the start by now.
+    println!("listening on {address}");
     if serve.demo {
         info!("the demo is at http://{address}/");
     }

@@ -23,10 +23,6 @@ use crate::storage::DocumentKey;
 /// A document that nobody uses stays in memory this long, unless told otherwise.
 pub const RELEASE_AFTER: Duration = Duration::from_secs(60);
 
-/// One that nobody has is forgotten after this long, if not sooner: whoever asks a service for
-/// documents may ask for any number that do not exist.
-pub const FORGET_AFTER: Duration = Duration::from_secs(1);
-
 /// What becomes of a document after a turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Released {
@@ -79,13 +75,8 @@ impl Engine {
             document.idle_until = None;
             return Released::Kept;
         }
-        let idle = if nowhere {
-            self.release_after.min(FORGET_AFTER)
-        } else {
-            self.release_after
-        };
         let due = *document.idle_until.get_or_insert_with(|| {
-            let due = self.now + idle;
+            let due = self.now + self.release_after;
             self.due.insert_at(due, id);
             due
         });
