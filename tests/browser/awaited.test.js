@@ -80,6 +80,8 @@ story("what another does is told as another's", async world => {
     doc.on("change", ({ source }) => sources.push(source))
   })
   await ann.evaluate(() => doc.change(draft => (draft.n = 1)))
+  // Else both may come at once, as one.
+  await until("the first at Bob", () => bob.evaluate(() => doc.doc().n === 1))
   await ann.evaluate(() => doc.undo())
   await until("both at Bob", () => bob.evaluate(() => sources.length === 2 && doc.doc().n === 0))
   assert.deepEqual(await bob.evaluate(() => sources), ["remote", "remote"])
