@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use automerge::transaction::Transaction;
-use automerge::{ActorId, Automerge, Change, ChangeHash};
+use automerge::{ActorId, Change, ChangeHash};
 use bytes::Bytes;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
@@ -60,10 +60,13 @@ use document::{Document, Greeted, OfRelay, Opened, Phase, REFUSAL_BYTES_MAX};
 use due::Due;
 use link::{Link, Relay, State};
 
-use crate::history::UNSOUND;
+use crate::history::{Refusal, UNSOUND};
 use crate::id::{ConnectionId, DocumentId, PeerId};
 use crate::protocol::{self, Ephemeral, Message};
-use crate::replica::{ChangeOptions, ContentsError, Edited, Patches, Replica};
+use crate::replica::{
+    ChangeOptions, ContentsError, DocumentRef, Edited, LiveDocument, Made, Patches, Replica,
+    Settling,
+};
 use crate::session::{ClientSession, Local, ServerEvent};
 use crate::storage::{Batch, DocumentKey, Refused, StorageError};
 
@@ -102,6 +105,10 @@ pub struct Config {
     pub relays: Vec<Arc<str>>,
     /// Makes the jitter of this client differ from that of others.
     pub seed: u64,
+    /// Most bytes of received changes that are brought into a document's contents at once, if that
+    /// takes little; others by [`Output::Settle`]. With `usize::MAX` all are: for a process of one
+    /// thread.
+    pub settle_at_once: usize,
 }
 
 /// A relay's place in [`Config::relays`].
@@ -176,6 +183,10 @@ pub enum Output {
     },
     /// Fold a document's history by [`fold`].
     Fold(DocumentId, Box<Folding>),
+    /// Bring a document's contents up to what was received, or unpack what was, by [`Settling::run`], and
+    /// hand in what comes of it by [`Engine::settled`]. It may take long, and waits for those who use the
+    /// document.
+    Settle(DocumentId, Box<Settling>),
     /// Commit this.
     Store(Batch),
     /// Committing failed and is tried again: the document's changes are in memory only.
@@ -453,16 +464,21 @@ impl Engine {
 
     /// The contents of a document that is ready.
     #[must_use]
-    pub fn document(&self, document: &DocumentId) -> Option<&Automerge> {
-        let found = self.documents.get(document)?;
-        match &found.phase {
-            Phase::Ready | Phase::Failed(_) => found.opened.as_ref()?.replica.document(),
-            Phase::Loading
-            | Phase::Searching
-            | Phase::Unavailable
-            | Phase::Released(_)
-            | Phase::Unread(..) => None,
-        }
+    pub fn document(&self, document: &DocumentId) -> Option<DocumentRef<'_>> {
+        self.replica(document)?.document()
+    }
+
+    /// The same, to be read and edited without the engine, by several threads: see [`Self::keep`].
+    #[must_use]
+    pub fn live(&self, document: &DocumentId) -> Option<Arc<LiveDocument>> {
+        self.replica(document)?.live()
+    }
+
+    /// The heads of the contents of a document that is ready, those of edits included that are not
+    /// stored yet.
+    #[must_use]
+    pub fn contents_heads(&self, document: &DocumentId) -> Option<&[ChangeHash]> {
+        self.replica(document)?.contents_heads()
     }
 
     /// The changes that were taken out of a document that was read, because together with their past
@@ -497,6 +513,39 @@ impl Engine {
         Some(result)
     }
 
+    /// The contents of a document that is ready, to be [edited](LiveDocument::write) without the
+    /// engine; [`Self::keep`] what was made. `None` if it is not ready, or was deleted.
+    #[must_use]
+    pub fn editable_live(&self, document: &DocumentId) -> Option<Arc<LiveDocument>> {
+        let found = self.documents.get(document)?;
+        if !matches!(found.phase, Phase::Ready) || found.deleting {
+            return None;
+        }
+        found.opened.as_ref()?.replica.live()
+    }
+
+    /// Takes what was made in the contents of a document: it is stored and sent. The last change, if
+    /// there is any. `None` if the document is not ready any more, or was deleted; what was made is
+    /// taken back then.
+    ///
+    /// # Errors
+    /// As for [`Replica::keep`]; it is taken back then, too.
+    pub fn keep(
+        &mut self,
+        document: &DocumentId,
+        made: Made<'_>,
+    ) -> Option<Result<Option<ChangeHash>, Refusal>> {
+        let replica = self.editable(document)?;
+        if !replica.live().is_some_and(|live| made.is_of(&live)) {
+            return None;
+        }
+        let kept = replica.keep(made);
+        if let Ok(Some(_)) = &kept {
+            self.edited(document);
+        }
+        Some(kept)
+    }
+
     /// From now on, what is edited in a document is edited in the name of this author; see
     /// [`Replica::write_as`].
     pub fn write_as(
@@ -513,8 +562,10 @@ impl Engine {
     /// A document that is ready, with what is known of it here.
     #[must_use]
     pub fn replica(&self, document: &DocumentId) -> Option<&Replica> {
-        self.document(document)?;
-        Some(&self.documents.get(document)?.opened.as_ref()?.replica)
+        let found = self.documents.get(document)?;
+        let is_ready = matches!(found.phase, Phase::Ready | Phase::Failed(_));
+        let opened = found.opened.as_ref().filter(|_| is_ready)?;
+        opened.replica.is_built().then_some(&opened.replica)
     }
 
     /// Takes changes of another document into one that is ready, as if they were made here; `None`
@@ -537,8 +588,7 @@ impl Engine {
             return None;
         }
         let replica = &mut found.opened.as_mut()?.replica;
-        replica.document()?;
-        Some(replica)
+        replica.is_built().then_some(replica)
     }
 
     fn edited(&mut self, document: &DocumentId) {

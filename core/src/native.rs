@@ -5,6 +5,7 @@ mod address;
 mod committer;
 mod connection;
 mod driver;
+mod editing;
 mod files;
 mod folder;
 mod follow;
@@ -16,6 +17,7 @@ mod search;
 mod socket;
 mod space;
 mod syncs;
+mod using;
 
 pub use crate::engine::{Fault, FaultKind, FindError, RelayState, Status};
 pub use address::AddressError;

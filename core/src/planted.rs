@@ -31,6 +31,8 @@ pub enum Bug {
     ComparedByValue,
     /// A client finds out that a change is above a limit when it shows already.
     LimitAfterShown,
+    /// A document is found while what came of it is still being brought into its contents.
+    FoundBeforeItShows,
     /// What was read from the file is not checked. The simulation has no bytes in a file; damage at
     /// random to real ones finds it (`tests/damage.rs`).
     DamagePassedOn,
@@ -43,7 +45,7 @@ pub enum Bug {
 
 impl Bug {
     /// All that the simulation has to find.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AcknowledgeBeforeSync,
         Self::DropOnFullQueue,
         Self::LostDirtyFlag,
@@ -54,6 +56,7 @@ impl Bug {
         Self::OutboxForgotten,
         Self::ComparedByValue,
         Self::LimitAfterShown,
+        Self::FoundBeforeItShows,
     ];
 }
 

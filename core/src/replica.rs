@@ -17,25 +17,34 @@
 
 mod again;
 mod incoming;
+mod live;
 mod replay;
+mod settling;
+mod unpacking;
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 
-use automerge::transaction::{CommitOptions, Transactable, Transaction};
-use automerge::{ActorId, Author, Automerge, Change, ChangeHash, Patch, PatchLog, ReadDoc};
+use automerge::transaction::Transaction;
+use automerge::{ActorId, Author, Automerge, Change, ChangeHash, Patch};
 use bytes::Bytes;
 
+pub use live::{DocumentRef, LiveDocument, Made, Writing};
+pub use settling::{Settled, Settling};
+pub use unpacking::Unpacked;
+
+use live::{Owned, sign};
+use unpacking::Adopted;
+
 use crate::contents;
-use crate::difference;
 use crate::history::chunk::{Chunk, ChunkKind};
 use crate::history::{
-    CHANGE_OPS_MAX, ChangeError, Documents, Fold, History, NeedGraph, Outgoing, Quarantined,
-    Received, Record, Refusal,
+    Documents, Fold, History, NeedGraph, Outgoing, Quarantined, Received, Record, Refusal,
 };
 use crate::id::{Access, ConnectionId, Space};
 use crate::protocol::SyncMessage;
-use crate::storage::{Blob, NewSnapshot, Salvaged, Stored, Write};
+use crate::storage::{Blob, Salvaged, Stored, Write};
 
 /// Most document chunks of one message that are unpacked; peers send one.
 const UNPACKS_MAX: u32 = 4;
@@ -109,9 +118,22 @@ enum Contents {
         changes: Vec<Bytes>,
     },
     Built {
-        document: Box<Automerge>,
+        live: Owned,
+        /// Its heads, which need no lock.
+        heads: Vec<ChangeHash>,
+        /// What is not in it yet.
         pending: Vec<Bytes>,
     },
+}
+
+impl Contents {
+    fn built(document: Automerge, is_observed: bool) -> Self {
+        Self::Built {
+            heads: document.get_heads(),
+            live: Owned::new(document, is_observed),
+            pending: Vec::new(),
+        }
+    }
 }
 
 /// Why an edit was not made; nothing happened then.
@@ -139,6 +161,15 @@ impl ContentsError {
     }
 }
 
+/// What becomes of a message.
+#[derive(Debug)]
+pub enum Incoming {
+    /// It was taken in.
+    Received(Received),
+    /// This must be done first, and the message received again then.
+    Unpack(Settling),
+}
+
 /// A part of what is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
@@ -157,10 +188,7 @@ impl Replica {
         let document = Automerge::new().with_actor(actor.clone());
         Self {
             history: History::new(Space::default()),
-            contents: Contents::Built {
-                document: Box::new(document),
-                pending: Vec::new(),
-            },
+            contents: Contents::built(document, false),
             actor,
             author: None,
             authors: Vec::new(),
@@ -222,7 +250,8 @@ impl Replica {
             document.save().into()
         };
         if !document.get_heads().is_empty() {
-            replica.adopt(document, chunk)?;
+            let adopted = Adopted::new(document, chunk, replica.history.record())?;
+            replica.adopt(adopted);
         }
         Ok(replica)
     }
@@ -292,67 +321,82 @@ impl Replica {
 
 /// The contents.
 impl Replica {
+    /// Whether the contents are built.
+    #[must_use]
+    pub fn is_built(&self) -> bool {
+        matches!(self.contents, Contents::Built { .. })
+    }
+
     /// Builds the contents, if that was not done.
     ///
     /// # Errors
     /// When what was stored cannot be built, or has other heads than the history.
     pub fn build(&mut self) -> Result<(), ContentsError> {
-        let Contents::Unbuilt { snapshot, changes } = &mut self.contents else {
-            return Ok(());
-        };
-        let mut document = match snapshot {
-            Some(snapshot) => contents::load(snapshot).map_err(ContentsError)?,
-            None => Automerge::new(),
-        };
-        sign(&mut document, self.author.as_deref(), &self.actor);
-        let pending = std::mem::take(changes);
-        self.contents = Contents::Built {
-            document: Box::new(document),
-            pending,
-        };
-        self.settle()?;
+        if !self.is_built() {
+            let settling = self.begin_settling();
+            self.settled(settling.run()).1?;
+        }
         Ok(())
     }
 
-    /// Brings the contents up to all that was received, at once. Whether that changed them.
+    /// Brings the contents up to all that was received, at once. Whether that changed them. Waits for
+    /// those who read or edit them.
     ///
     /// # Errors
     /// When Automerge does not take it. Do not store what is unsaved then, and use the replica no
     /// more.
     pub fn settle(&mut self) -> Result<bool, ContentsError> {
-        let Contents::Built { document, pending } = &mut self.contents else {
-            return Ok(false);
-        };
-        if pending.is_empty() {
+        if !self.has_pending() || !self.is_built() {
             return Ok(false);
         }
-        let changes = pending
-            .drain(..)
-            .map(|bytes| Change::try_from(bytes.as_ref()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| ContentsError::of(&error))?;
-        let observed = self.patches.is_some();
-        // What a relay sent must not end the client.
-        let applied = contents::guard(|| {
-            incoming::bring_in(document, changes, observed, &mut self.may_replay)
-        });
-        let made = applied.map_err(ContentsError)?;
-        if let Some(patches) = &mut self.patches {
-            patches.list.extend(made);
-        }
-        let mut heads = document.get_heads();
-        heads.sort_unstable();
-        if self.own.is_empty() && heads != self.history.heads() {
-            return Err(ContentsError("other heads than its history".into()));
-        }
-        Ok(true)
+        let settling = self.begin_settling();
+        self.settled(settling.run()).1
     }
 
-    /// The contents, once they are built; what was received since [`Self::settle`] is not in.
+    /// Whether something was received that is not in the contents.
     #[must_use]
-    pub fn document(&self) -> Option<&Automerge> {
+    pub fn has_pending(&self) -> bool {
+        let (Contents::Unbuilt { changes, .. }
+        | Contents::Built {
+            pending: changes, ..
+        }) = &self.contents;
+        !changes.is_empty()
+    }
+
+    /// The contents, once they are built; what was received since [`Self::settle`] is not in. Waits for
+    /// an edit.
+    #[must_use]
+    pub fn document(&self) -> Option<DocumentRef<'_>> {
         match &self.contents {
-            Contents::Built { document, .. } => Some(document),
+            Contents::Built { live, .. } => Some(live.read(true)),
+            Contents::Unbuilt { .. } => None,
+        }
+    }
+
+    /// The same, if no edit need be waited for.
+    #[must_use]
+    pub fn try_document(&self) -> Option<DocumentRef<'_>> {
+        self.owned()?.try_read()
+    }
+
+    /// The contents, once they are built, to be read and edited without the replica.
+    #[must_use]
+    pub fn live(&self) -> Option<Arc<LiveDocument>> {
+        self.owned().map(Owned::share)
+    }
+
+    /// The heads of the contents, once they are built.
+    #[must_use]
+    pub fn contents_heads(&self) -> Option<&[ChangeHash]> {
+        match &self.contents {
+            Contents::Built { heads, .. } => Some(heads),
+            Contents::Unbuilt { .. } => None,
+        }
+    }
+
+    fn owned(&self) -> Option<&Owned> {
+        match &self.contents {
+            Contents::Built { live, .. } => Some(live),
             Contents::Unbuilt { .. } => None,
         }
     }
@@ -365,15 +409,21 @@ impl Replica {
             (Some(_), false) => self.patches = None,
             _ => {}
         }
+        if let Some(live) = self.owned() {
+            live.observe(observed);
+        }
     }
 
     /// Begins to remember what changes, with all that there is in the place of what was before.
     pub fn observe_anew(&mut self) {
-        let state = self.document().map(Automerge::current_state);
+        let state = self.document().map(|document| document.current_state());
         self.patches = Some(Patches {
             list: state.unwrap_or_default(),
             whole: true,
         });
+        if let Some(live) = self.owned() {
+            live.observe(true);
+        }
     }
 
     /// Whether [`Self::take_patches`] gives what changed.
@@ -406,9 +456,14 @@ impl Replica {
         let earlier = std::mem::replace(&mut self.actor, actor);
         let author = std::mem::replace(&mut self.author, author);
         self.authors.push((author, earlier));
-        if let Contents::Built { document, .. } = &mut self.contents {
-            sign(document, self.author.as_deref(), &self.actor);
+        if let Some(mut writing) = self.owned().and_then(|live| live.write()) {
+            sign(&mut writing.document, self.signed_author(), &self.actor);
         }
+    }
+
+    fn signed_author(&self) -> Option<Author<'static>> {
+        let author = self.author.as_ref();
+        author.map(|author| Author::from(author.as_bytes().to_vec()))
     }
 
     /// Whether an actor has edited here, this time.
@@ -439,97 +494,9 @@ impl Replica {
         options: ChangeOptions<'_>,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Edited<T, E> {
-        let (mut past, before) = self.past(options.at);
-        let Contents::Built { document, .. } = &mut self.contents else {
-            panic!("only what is built is edited");
-        };
-        let in_the_past = past.is_some();
-        // An edit of the past notes what it changes there, and not what it changes now.
-        let log = PatchLog::new(self.patches.is_some() && !in_the_past);
-        let edited = past.as_mut().unwrap_or(document);
-        let mut transaction = edited
-            .transaction_log_patches(log)
-            .expect("an empty log fits every document");
-        let result = match edit(&mut transaction) {
-            Ok(result) => result,
-            Err(error) => {
-                transaction.rollback();
-                return Err(EditError::Edit(error));
-            }
-        };
-        // Taken back like this it costs nothing; what only its bytes tell costs more, below.
-        if transaction.pending_ops() as u64 > CHANGE_OPS_MAX {
-            transaction.rollback();
-            return Err(EditError::Limit(ChangeError::TOO_MANY_OPERATIONS.into()));
-        }
-        let mut commit = CommitOptions::default().with_time(options.time_s);
-        if let Some(message) = options.message {
-            commit = commit.with_message(message);
-        }
-        let (made, log) = transaction.commit_with(commit);
-        let made = made.and_then(|hash| edited.get_change_by_hash(&hash));
-        let made = self.made(made, log, &before, in_the_past);
-        Ok((result, made.map_err(EditError::Limit)?))
-    }
-
-    /// The document as it was at these heads, if that is not now; and its heads now.
-    fn past(&self, at: Option<&[ChangeHash]>) -> (Option<Automerge>, Vec<ChangeHash>) {
-        let document = self.document().expect("only what is built is edited");
-        let before = document.get_heads();
-        let at = at.filter(|heads| !difference::is_now(document, heads));
-        // Not by `transaction_at`: in a text it may take a mark for a neighbour that was made later, and
-        // a change that refers to what is not in its past breaks whoever has not heard of that.
-        let past = at.map(|heads| {
-            let past = document.fork_at(heads);
-            let mut past = past.expect("who asks for the past knows these heads");
-            // Unlike any before: some head is another one after each change.
-            let mut name = [0; 8];
-            for head in &before {
-                name.iter_mut()
-                    .zip(head.0)
-                    .for_each(|(all, one)| *all ^= one);
-            }
-            let actor = ActorId::from([&name[..], self.actor.to_bytes()].concat());
-            sign(&mut past, self.author.as_deref(), &actor);
-            past
-        });
-        (past, before)
-    }
-
-    /// Keeps the change that was made, if there was anything to change and it is within limits.
-    fn made(
-        &mut self,
-        made: Option<Change>,
-        mut log: PatchLog,
-        before: &[ChangeHash],
-        in_the_past: bool,
-    ) -> Result<Option<ChangeHash>, Refusal> {
-        let Contents::Built { document, .. } = &mut self.contents else {
-            return Ok(None);
-        };
-        let hash = made.as_ref().map(Change::hash);
-        if let Some(change) = made {
-            if let Err(limit) = self.history.has_room_for(&change) {
-                if !in_the_past {
-                    let without = document.fork_at(before);
-                    **document = without.expect("these were its heads just now");
-                    sign(document, self.author.as_deref(), &self.actor);
-                }
-                return Err(limit);
-            }
-            if in_the_past {
-                let applied = document.apply_changes(vec![change.clone()]);
-                applied.expect("all that it depends on is here");
-            }
-            self.own.push_back(change);
-        }
-        if let Some(patches) = &mut self.patches {
-            let noted = (!in_the_past).then(|| document.make_patches(&mut log));
-            let right = noted.filter(|noted| !difference::may_miscount(document, noted));
-            let all = || difference::between(document, before, &document.get_heads());
-            patches.list.extend(right.unwrap_or_else(all));
-        }
-        Ok(hash)
+        let live = self.editable();
+        let (result, made) = write(&live).edit(options, edit)?;
+        Ok((result, self.keep(made).map_err(EditError::Limit)?))
     }
 
     /// Takes in changes of another document, as if they were made here. They may be here already;
@@ -541,25 +508,40 @@ impl Replica {
     /// # Panics
     /// Unless the contents are built.
     pub fn merge(&mut self, changes: Vec<Change>) -> Result<bool, ContentsError> {
-        let Contents::Built { document, .. } = &mut self.contents else {
+        let live = self.editable();
+        let made = write(&live).merge(changes)?;
+        let kept = self.keep(made).map_err(|limit| ContentsError::of(&limit))?;
+        Ok(kept.is_some())
+    }
+
+    /// Keeps changes that are in the contents: to be stored and sent. The last of them, if there are
+    /// any.
+    ///
+    /// # Errors
+    /// When one is beyond a limit. Then they are taken back.
+    ///
+    /// # Panics
+    /// Unless they were made in the contents of this replica.
+    pub fn keep(&mut self, made: Made<'_>) -> Result<Option<ChangeHash>, Refusal> {
+        let Contents::Built { live, heads, .. } = &mut self.contents else {
             panic!("only what is built is edited");
         };
-        let is_new = |change: &Change| document.get_change_meta_by_hash(&change.hash()).is_none();
-        let new: Vec<Change> = changes.into_iter().filter(is_new).collect();
-        if new.is_empty() {
-            return Ok(false);
+        assert!(made.is_of(live), "an edit of other contents");
+        for change in made.changes() {
+            self.history.has_room_for(change)?;
         }
-        for change in &new {
-            let fits = self.history.has_room_for(change);
-            fits.map_err(|limit| ContentsError::of(&limit))?;
-        }
-        let made = incoming::apply(document, new.clone(), self.patches.is_some())
-            .map_err(|error| ContentsError::of(&error))?;
+        let last = made.changes().last().map(Change::hash);
+        let (changes, made, after) = made.keep();
+        *heads = after;
         if let Some(patches) = &mut self.patches {
             patches.list.extend(made);
         }
-        self.own.extend(new);
-        Ok(true)
+        self.own.extend(changes);
+        Ok(last)
+    }
+
+    fn editable(&self) -> Arc<LiveDocument> {
+        self.live().expect("only what is built is edited")
     }
 
     /// Makes a change that changes nothing, so that a new document has something to sync.
@@ -567,20 +549,15 @@ impl Replica {
     /// # Panics
     /// Unless the contents are built.
     pub fn begin(&mut self, time_s: i64) {
-        let Contents::Built { document, .. } = &mut self.contents else {
-            panic!("only what is built is edited");
-        };
-        let hash = document.empty_commit(CommitOptions::default().with_time(time_s));
-        let change = document.get_change_by_hash(&hash);
-        let change = change.expect("it was just made");
-        self.own.push_back(change);
+        let live = self.editable();
+        let made = write(&live).begin(time_s);
+        self.keep(made).expect("nothing is within every limit");
     }
 }
 
-/// Automerge draws an actor for another author, which is not ours.
-fn sign(document: &mut Automerge, author: Option<&str>, actor: &ActorId) {
-    document.set_author(author.map(|author| Author::from(author.as_bytes().to_vec())));
-    document.set_actor(actor.clone());
+/// The contents of a replica that is in use.
+fn write(live: &LiveDocument) -> Writing<'_> {
+    live.write().expect("its replica is here")
 }
 
 /// Making changes again.
@@ -594,16 +571,28 @@ impl Replica {
     /// The replica is as one that was imported then: nothing of it is stored, no relay has joined,
     /// and the first commit replaces all that was stored.
     ///
+    /// Only for a replica whose contents are built, and have all that was received. `None` if somebody
+    /// reads or edits them: try another time.
+    ///
     /// # Errors
-    /// When the contents cannot be built, or a relay would not take them. The replica is as it was.
+    /// When a relay would not take them. The replica is as it was.
     pub fn make_again(
         &mut self,
         acknowledged: &[ChangeHash],
         is_refused: impl Fn(&Change) -> bool,
+    ) -> Option<Result<bool, ContentsError>> {
+        let live = self.editable();
+        // Whoever wants to edit meanwhile does so in what takes its place.
+        let writing = live.try_write()?;
+        Some(self.make_again_from(&writing.document, acknowledged, is_refused))
+    }
+
+    fn make_again_from(
+        &mut self,
+        document: &Automerge,
+        acknowledged: &[ChangeHash],
+        is_refused: impl Fn(&Change) -> bool,
     ) -> Result<bool, ContentsError> {
-        self.build()?;
-        self.settle()?;
-        let document = self.document().expect("just built");
         let known = |hash: &&ChangeHash| document.get_change_meta_by_hash(hash).is_some();
         let acknowledged: Vec<_> = acknowledged.iter().filter(known).copied().collect();
         let mut unacknowledged = document.get_changes(&acknowledged);
@@ -649,14 +638,11 @@ impl Replica {
             let mut document = Automerge::new();
             contents::guard(|| document.apply_changes(folded)).map_err(ContentsError)?;
             let chunk = document.save().into();
-            replica.adopt(document, chunk)?;
+            let adopted = Adopted::new(document, chunk, replica.history.record())?;
+            replica.adopt(adopted);
         }
-        let Contents::Built { document, .. } = &mut replica.contents else {
-            unreachable!("made so");
-        };
-        let applied = contents::guard(|| document.apply_changes(after.to_vec()));
-        applied.map_err(ContentsError)?;
-        replica.own = after.to_vec().into();
+        let after = after.to_vec();
+        contents::guard(|| replica.merge(after)).map_err(ContentsError)?;
         let entered = replica.enter_own().is_ok();
         if let Some(fault) = &replica.fault {
             return Err(ContentsError::of(fault));
@@ -700,13 +686,15 @@ impl Replica {
     /// # Panics
     /// Unless the contents are built.
     pub fn take_in(&mut self, aside: &[Bytes], quarantined: &[Quarantined]) {
-        let document = self.document().expect("only what is built is edited");
         let mut known = HashSet::new();
         let deps = aside.iter().filter_map(parsed).flat_map(|change| {
             let of_change = change.deps().to_vec();
             of_change.into_iter().chain([change.hash()])
         });
-        known.extend(deps.filter(|hash| document.get_change_meta_by_hash(hash).is_some()));
+        {
+            let document = self.document().expect("only what is built is edited");
+            known.extend(deps.filter(|hash| document.get_change_meta_by_hash(hash).is_some()));
+        }
         let fitting = fitting(aside, quarantined, &mut known);
         // What does not fit now may fit another time; it is still there.
         let _ = self.merge(fitting);
@@ -781,27 +769,6 @@ impl Replica {
     pub fn folded(&mut self, record: Record) {
         self.history.folded(record);
     }
-
-    /// Makes a document chunk, of which `document` was loaded, all that this replica has. It has
-    /// nothing yet.
-    fn adopt(&mut self, mut document: Automerge, chunk: Bytes) -> Result<(), ContentsError> {
-        debug_assert!(self.is_empty(), "an adopted chunk would replace something");
-        let all = contents::history_of(&document.get_changes(&[])).map_err(ContentsError)?;
-        let unpacked = all.unpacked(0).expect("everything is resident");
-        drop(all);
-        let new = NewSnapshot::unpacked(self.history.record(), chunk, &unpacked);
-        let history = std::mem::replace(&mut self.history, History::new(Space::default()));
-        let adopted = history.adopted(new.record.clone(), &new.outline);
-        self.history = adopted.expect("the outline was just made");
-        self.given = self.history.len();
-        self.adopted = Some(new.into_writes());
-        sign(&mut document, self.author.as_deref(), &self.actor);
-        self.contents = Contents::Built {
-            document: Box::new(document),
-            pending: Vec::new(),
-        };
-        Ok(())
-    }
 }
 
 /// Relays.
@@ -867,7 +834,7 @@ impl Replica {
             if change.raw_bytes().len() > 150
                 && crate::planted::is(crate::planted::Bug::LimitAfterShown)
             {
-                self.fault = Some(ChangeError::TOO_MANY_OPERATIONS.into());
+                self.fault = Some(crate::history::ChangeError::TOO_MANY_OPERATIONS.into());
             }
             self.own.pop_front();
             if self.history.len() > before {
@@ -896,6 +863,24 @@ impl Replica {
         from: ConnectionId,
         message: &SyncMessage<'_>,
     ) -> Result<Received, NeedGraph> {
+        match self.receive_at_once(from, message, &mut None, usize::MAX)? {
+            Incoming::Received(received) => Ok(received),
+            Incoming::Unpack(_) => unreachable!("nothing is larger"),
+        }
+    }
+
+    /// The same, but that a document chunk of more bytes than this is only unpacked if that was done
+    /// before.
+    ///
+    /// # Errors
+    /// As for [`Self::receive`].
+    pub fn receive_at_once(
+        &mut self,
+        from: ConnectionId,
+        message: &SyncMessage<'_>,
+        unpacked: &mut Option<Unpacked>,
+        bytes_max: usize,
+    ) -> Result<Incoming, NeedGraph> {
         self.enter_own()?;
         let mut documents = Documents::Report;
         let mut refused = Vec::new();
@@ -905,9 +890,16 @@ impl Replica {
             let mut received = received?;
             if !received.unpack {
                 received.refused.append(&mut refused);
-                return Ok(received);
+                return Ok(Incoming::Received(received));
             }
-            match self.unpack(from, message)? {
+            let Some(packed) = self.packed(message)? else {
+                documents = Documents::Unpacked;
+                continue;
+            };
+            if unpacked.is_none() && packed.len() > bytes_max && unpacks == 0 {
+                return Ok(Incoming::Unpack(Settling::unpack(packed)));
+            }
+            match self.take_unpacked(from, &packed, unpacked.take())? {
                 Ok(of_chunk) => refused.extend(of_chunk.refused),
                 Err(refusal) => {
                     refused.push((None, refusal));
@@ -933,42 +925,6 @@ impl Replica {
         }) = &mut self.contents;
         changes.extend(new.iter().map(|change| change.bytes.clone()));
         self.given = self.history.len();
-    }
-
-    /// Takes in the first document chunk of which something is unknown.
-    fn unpack(
-        &mut self,
-        from: ConnectionId,
-        message: &SyncMessage<'_>,
-    ) -> Result<Result<Received, Refusal>, NeedGraph> {
-        let refused = |what: String| Ok(Err(Refusal::Automerge(what)));
-        for mut bytes in message.changes.iter().copied() {
-            while let Ok((chunk, rest)) = Chunk::split(bytes) {
-                bytes = rest;
-                if chunk.kind != ChunkKind::Document || self.history.has_all_of(&chunk)? {
-                    continue;
-                }
-                let document = match contents::load_chunk(&chunk) {
-                    Ok(document) => document,
-                    Err(reason) => return refused(reason),
-                };
-                if self.is_empty() && !document.get_heads().is_empty() {
-                    let adopted = self.adopt(document, Bytes::copy_from_slice(chunk.bytes));
-                    return match adopted {
-                        Ok(()) => Ok(Ok(Received::default())),
-                        Err(error) => refused(error.to_string()),
-                    };
-                }
-                let mut unknown = Vec::new();
-                for change in document.get_changes(&[]) {
-                    if self.history.known(&change.hash())?.is_none() {
-                        unknown.push(contents::bytes_of(&change));
-                    }
-                }
-                return Ok(Ok(self.history.receive_unpacked(from, &unknown)?));
-            }
-        }
-        refused("no document chunk".into())
     }
 
     /// Whether anything may be sent: an adopted chunk must be stored first. Own changes that the

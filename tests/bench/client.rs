@@ -99,7 +99,7 @@ fn costs(changes: &str, saved: &[u8], rounds: usize, setting: &Setting, report: 
     );
     row("open", opening, String::new());
 
-    let text = text_of(replica.document().unwrap());
+    let text = text_of(&replica.document().unwrap());
     let middle = replica.document().unwrap().length(&text) / 2;
     replica.join(RELAY);
     let heads = replica.heads();

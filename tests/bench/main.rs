@@ -16,6 +16,7 @@ mod durability;
 mod fanout;
 mod idle;
 mod report;
+mod threads;
 mod trace;
 mod writers;
 
@@ -77,6 +78,8 @@ enum Scenario {
     Trace,
     /// What edits cost in the native client, and how long until they are saved.
     Client,
+    /// The native client on several threads, and beside documents that are busy.
+    Threads,
 }
 
 impl Setting {
@@ -152,6 +155,10 @@ async fn run(scenario: Scenario, setting: &Setting, report: &mut Report) {
     if wants(Scenario::Client) {
         let outcome = Box::pin(client::run(setting, report)).await;
         report.finish("client", outcome);
+    }
+    if wants(Scenario::Threads) {
+        let outcome = threads::run(setting, report);
+        report.finish("threads", outcome);
     }
 }
 

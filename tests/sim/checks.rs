@@ -47,11 +47,10 @@ impl Simulation {
             if let Some(reason) = engine.failure(id) {
                 assert!(client.failed, "client {at} gave a document up: {reason}");
             }
-            let (Some(Status::Saved), Some(document)) = (engine.status(id), engine.document(id))
+            let (Some(Status::Saved), Some(heads)) = (engine.status(id), engine.contents_heads(id))
             else {
                 continue;
             };
-            let heads = document.get_heads();
             let saved = client.relays.iter().any(|relay| {
                 let relay = &self.relays[*relay];
                 let lost = relay.lost.get(id);
@@ -221,7 +220,7 @@ impl Simulation {
                         continue;
                     }
                     let open = engine.and_then(|engine| engine.document(id));
-                    kept.extend(open.into_iter().flat_map(hashes));
+                    kept.extend(open.into_iter().flat_map(|document| hashes(&document)));
                     assert!(
                         self.relays[*relay].disk.has(id, &kept),
                         "client {at} did not send relay {relay} all it has of document {id}"
@@ -254,7 +253,7 @@ impl Simulation {
             .iter()
             .filter_map(|client| client.engine.as_ref());
         for document in engines.filter_map(|engine| engine.document(&id)) {
-            check_numbers(document);
+            check_numbers(&document);
         }
         if self.forked.contains(&id) {
             // Which of two changes came first, each of them found out for itself.
@@ -294,7 +293,7 @@ impl Simulation {
                 assert!(all.is_empty(), "client {at} has not got document {id}");
                 continue;
             };
-            let mut own = hashes(document);
+            let mut own = hashes(&document);
             assert!(all.is_subset(&own), "client {at} lacks changes");
             own.retain(|hash| !all.contains(hash));
             if client.reader {
@@ -311,9 +310,9 @@ impl Simulation {
                     continue;
                 }
             }
-            assert_eq!(sorted(document), heads, "the heads of client {at}");
+            assert_eq!(sorted(&document), heads, "the heads of client {at}");
             assert_eq!(
-                Digest::of(document).unwrap(),
+                Digest::of(&document).unwrap(),
                 contents,
                 "the contents of client {at}"
             );

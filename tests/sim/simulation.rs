@@ -17,6 +17,7 @@ use automerge::{ActorId, ChangeHash};
 use reconverge::engine::{Closed, Fault, Folding, Frame, Input, Reading, fold, load, load_graph};
 use reconverge::id::{Access, ConnectionId, DocumentId};
 use reconverge::protocol::SYNC_BYTES_MAX;
+use reconverge::replica::Settling;
 use reconverge::storage::DocumentKey;
 use reconverge_tests::Random;
 
@@ -37,6 +38,7 @@ enum Event {
     Commits(usize, u64),
     Loads(usize, u64, DocumentId, Reading),
     LoadsGraph(usize, u64, DocumentId, DocumentKey, u32),
+    Settles(usize, u64, DocumentId, Box<Settling>),
     Folds(usize, u64, DocumentId, Box<Folding>),
     Wakes(usize, u64),
     JobEnds(usize, u64, DocumentId),
@@ -226,6 +228,15 @@ impl Simulation {
                 if self.clients[client].life == life {
                     let graph = load_graph(&*self.clients[client].disk, key, segments);
                     self.feed(client, Input::Graph(document, graph));
+                }
+            }
+            Event::Settles(at, life, document, settling) => {
+                let client = &mut self.clients[at];
+                if client.life == life
+                    && let Some(engine) = &mut client.engine
+                {
+                    engine.settled(document, settling.run());
+                    self.drain(at);
                 }
             }
             Event::Folds(client, life, document, folding) => {

@@ -19,7 +19,7 @@ use reconverge::engine::{
 };
 use reconverge::history::Quarantined;
 use reconverge::id::{ConnectionId, DocumentId, PeerId};
-use reconverge::replica::{ChangeOptions, EditError, Replica};
+use reconverge::replica::{ChangeOptions, DocumentRef, EditError, Replica};
 use reconverge::storage::{Batch, Blob, MemoryStorage, Storage, StorageError, Stored, Write};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsError, JsValue};
@@ -122,6 +122,7 @@ impl Client {
             session: session.to_owned(),
             relays: relays.into_iter().map(Arc::from).collect(),
             seed: seed.to_bits(),
+            settle_at_once: usize::MAX,
         };
         Ok(Self {
             engine: Engine::new(config),
@@ -259,6 +260,9 @@ impl Client {
                 } => {
                     let graph = engine::load_graph(&self.storage, key, segments);
                     self.handle(now, Input::Graph(document, graph));
+                }
+                Output::Settle(document, settling) => {
+                    self.engine.settled(document, settling.run());
                 }
                 Output::Fold(document, folding) => {
                     let folded = engine::fold(&self.storage, &folding);
@@ -632,7 +636,7 @@ impl Client {
         let Some(document) = self.engine.document(&id) else {
             return Ok(Array::of(&[Array::new().into(), false.into()]));
         };
-        let operations = patch::operations(document, &patches.list);
+        let operations = patch::operations(&document, &patches.list);
         Ok(Array::of(&[operations.into(), patches.whole.into()]))
     }
 
@@ -647,7 +651,7 @@ impl Client {
                 document.diff(&[], &heads)
             }
         };
-        Ok(patch::operations(document, &patches))
+        Ok(patch::operations(&document, &patches))
     }
 
     /// The operations that lead from one state to another.
@@ -658,7 +662,7 @@ impl Client {
         after: Vec<String>,
     ) -> Result<Array, JsError> {
         let (document, patches, _) = self.between(document, before, after)?;
-        Ok(patch::operations(document, &patches))
+        Ok(patch::operations(&document, &patches))
     }
 
     /// The same for somebody who has no names of objects: arrays of the path of one, and its
@@ -670,8 +674,8 @@ impl Client {
         after: Vec<String>,
     ) -> Result<Array, JsError> {
         let (document, mut patches, after) = self.between(document, before, after)?;
-        clip(document, &mut patches, &after);
-        Ok(patch::steps(document, &patches))
+        clip(&document, &mut patches, &after);
+        Ok(patch::steps(&document, &patches))
     }
 
     /// The heads of a document's contents.
@@ -701,7 +705,7 @@ impl Client {
     ) -> Result<(), JsError> {
         let (id, heads) = (id_of(document)?, heads_of(heads)?);
         let object = edit::object_id(object)?;
-        let listed = Listing::new(listing, id, self.document(&id)?, object, &heads);
+        let listed = Listing::new(listing, id, &*self.document(&id)?, object, &heads);
         self.listings.push(listed);
         Ok(())
     }
@@ -740,7 +744,7 @@ impl Client {
         let values = Object::new();
         for (value, id) in all {
             let value = match value {
-                Value::Object(_) => ReadDoc::hydrate(document, &id, None).map_err(fault)?,
+                Value::Object(_) => ReadDoc::hydrate(&*document, &id, None).map_err(fault)?,
                 Value::Scalar(value) => hydrate::Value::Scalar(value.into_owned()),
             };
             // A new plain object takes every property.
@@ -769,16 +773,16 @@ impl Client {
                 continue;
             };
             let object = edit::object_id(&object)?;
-            if difference::shows(document, &object, &heads) {
+            if difference::shows(&document, &object, &heads) {
                 found = Some((object, key));
             }
         }
         let (object, key) = found.ok_or_else(|| fault("it was not there at these heads"))?;
-        let patches = difference::between(document, &document.get_heads(), &heads);
+        let patches = difference::between(&document, &document.get_heads(), &heads);
         let mut within = difference::within(patches, object, key);
-        clip(document, &mut within, &heads);
-        take_marks(document, &mut within, &heads);
-        Ok(patch::operations(document, &within))
+        clip(&document, &mut within, &heads);
+        take_marks(&document, &mut within, &heads);
+        Ok(patch::operations(&document, &within))
     }
 
     /// What was taken out of a document and is kept aside, as the page is told it.
@@ -816,7 +820,7 @@ impl Client {
         let object = edit::object_id(object)?;
         let document = self.engine.document(&id).ok_or_else(gone)?;
         let cursors = self.cursors.entry(id).or_default();
-        Ok(cursors.position(document, &object, cursor))
+        Ok(cursors.position(&document, &object, cursor))
     }
 
     /// The marks of a text; `Mark` of `wasm/js/types.ts`.
@@ -990,17 +994,17 @@ impl Client {
         document: &str,
         before: Vec<String>,
         after: Vec<String>,
-    ) -> Result<(&Automerge, Vec<Patch>, Vec<ChangeHash>), JsError> {
+    ) -> Result<(DocumentRef<'_>, Vec<Patch>, Vec<ChangeHash>), JsError> {
         let (before, after) = (heads_of(before)?, heads_of(after)?);
         let id = id_of(document)?;
         self.knows(&id, &before)?;
         self.knows(&id, &after)?;
         let document = self.document(&id)?;
-        let patches = difference::between(document, &before, &after);
+        let patches = difference::between(&document, &before, &after);
         Ok((document, patches, after))
     }
 
-    fn document(&self, id: &DocumentId) -> Result<&Automerge, JsError> {
+    fn document(&self, id: &DocumentId) -> Result<DocumentRef<'_>, JsError> {
         self.engine.document(id).ok_or_else(gone)
     }
 

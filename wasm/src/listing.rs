@@ -72,7 +72,7 @@ impl Listing {
             if self.object != ROOT {
                 cost += LOOK_COST;
                 let change = document.get_change_by_hash(&hash);
-                if !change.is_some_and(|change| self.is_changed_by(document, &change)) {
+                if !change.is_some_and(|change| self.is_changed_by(&document, &change)) {
                     continue;
                 }
             }

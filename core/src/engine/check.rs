@@ -232,7 +232,7 @@ impl Engine {
         if document.folding.is_some() || replica.len() < document.fold_from_len {
             return;
         }
-        let (Some(fold), Some(built)) = (replica.begin_fold(), replica.document()) else {
+        let (Some(fold), Some(built)) = (replica.begin_fold(), replica.try_document()) else {
             return;
         };
         self.foldings += 1;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::{Fault, RelayId};
 use crate::history::Record;
 use crate::id::{ConnectionId, DocumentIdError};
-use crate::replica::Replica;
+use crate::replica::{Replica, Unpacked};
 use crate::storage::{Batch, DocumentKey, NewSnapshot, Refused, StorageError};
 
 /// How often a document's changes are made again before some relay has everything; a relay that
@@ -118,6 +118,10 @@ pub(super) struct Document {
     /// By relay.
     pub(super) relays: Vec<OfRelay>,
     pub(super) storing: Option<Storing>,
+    /// What was received is being brought into the contents elsewhere, or unpacked,
+    pub(super) is_settling: bool,
+    /// and this is what the message has that is taken in next.
+    pub(super) unpacked: Option<Unpacked>,
     /// Acknowledgements are written at this time, unless there is something to write sooner.
     pub(super) acknowledgements_due: Option<Duration>,
     /// It is in the stored outbox.
@@ -235,6 +239,8 @@ impl Document {
             inbox_bytes: 0,
             relays: vec![OfRelay::default(); relays],
             storing: None,
+            is_settling: false,
+            unpacked: None,
             acknowledgements_due: None,
             in_outbox: false,
             is_unsound: false,

@@ -96,7 +96,7 @@ impl Engine {
         let Some(mut document) = self.documents.remove(&id) else {
             return;
         };
-        let unbuilt = |opened: &Opened| opened.replica.document().is_none();
+        let unbuilt = |opened: &Opened| !opened.replica.is_built();
         if document.opened.as_ref().is_some_and(unbuilt) && self.is_still(id, &document) {
             self.put_away(&mut document);
         }
@@ -126,6 +126,7 @@ impl Engine {
             || document.needs_graph
             || document.deleting
             || document.is_unsound
+            || document.is_settling
             || document.folding.is_some()
             || document.new_snapshot.is_some()
             || document.acknowledgements_due.is_some()

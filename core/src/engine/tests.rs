@@ -134,6 +134,8 @@ impl World {
             session: format!("run-{}", self.made),
             relays: names(relays),
             seed: u64::from(self.made),
+            // One client in two has it done elsewhere.
+            settle_at_once: [0, usize::MAX][self.made as usize % 2],
         }
     }
 
@@ -337,6 +339,9 @@ impl World {
                 let graph = client.read(|storage| load_graph(storage, key, segments));
                 self.to_clients
                     .push_back((at, Input::Graph(document, graph)));
+            }
+            Output::Settle(document, settling) => {
+                client.engine.settled(document, settling.run());
             }
             Output::Fold(document, folding) => {
                 let nothing = MemoryStorage::new("nothing");

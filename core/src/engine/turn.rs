@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::history::{NeedGraph, Record, Refusal};
 use crate::id::{ConnectionId, DocumentId};
 use crate::protocol::SyncMessage;
-use crate::replica::Replica;
+use crate::replica::{ContentsError, Incoming, Replica, Settled};
 use crate::storage::{Batch, Refused, StorageError, Write, damaged};
 
 use super::document::{Document, Greeted, MADE_AGAIN_MAX, OfRelay, Opened, Phase, Storing};
@@ -246,7 +246,7 @@ impl Engine {
         self.read_again(id, document);
         self.greet_released(id, document);
         let failed = matches!(document.phase, Phase::Failed(_) | Phase::Unread(..));
-        let Some(opened) = &mut document.opened else {
+        let Some(opened) = &document.opened else {
             if failed && document.deleting {
                 // Its place in storage is not known.
                 document.deleting = false;
@@ -255,13 +255,8 @@ impl Engine {
             }
             return;
         };
-        if document.wanted
-            && !failed
-            && opened.replica.document().is_none()
-            && opened.replica.build().is_err()
-        {
-            document.phase = Phase::Loading;
-            document.is_unsound = true;
+        if document.wanted && !failed && !opened.replica.is_built() {
+            self.settle_elsewhere(id, document);
         }
         if let Some(storing) = &mut document.storing {
             if storing.again_at.is_some_and(|at| at <= self.now) {
@@ -269,6 +264,9 @@ impl Engine {
                 let batch = storing.batch.clone();
                 self.outputs.push_back(Output::Store(batch));
             }
+            return;
+        }
+        if document.is_settling {
             return;
         }
         // The answer to what was asked must not come to a document that takes this one's place.
@@ -288,8 +286,11 @@ impl Engine {
         if matches!(document.phase, Phase::Failed(_)) {
             return;
         }
-        if !document.is_unsound {
+        if !document.is_unsound && !document.is_settling {
             self.make_again(id, document);
+        }
+        if document.is_settling {
+            return;
         }
         let writes = self.unsaved(document);
         if !writes.is_empty() {
@@ -347,8 +348,19 @@ impl Engine {
                     document.not_taken(relay, &error.to_string());
                 }
                 Err(_) => self.broken.push(relay),
-                Ok(message) => match opened.replica.receive(from, &message) {
-                    Ok(received) => {
+                Ok(message) => match opened.replica.receive_at_once(
+                    from,
+                    &message,
+                    &mut document.unpacked,
+                    self.config.settle_at_once,
+                ) {
+                    Ok(Incoming::Unpack(settling)) => {
+                        document.is_settling = true;
+                        self.outputs
+                            .push_back(Output::Settle(id, Box::new(settling)));
+                        return;
+                    }
+                    Ok(Incoming::Received(received)) => {
                         for (_, refusal) in &received.refused {
                             if matches!(refusal, Refusal::ActorReused { .. }) {
                                 document.note_refusal(&refusal.to_string());
@@ -364,22 +376,67 @@ impl Engine {
             }
             document.take_message();
         }
+        document.unpacked = None;
         let Some(opened) = &mut document.opened else {
             return;
         };
-        match opened.replica.settle() {
+        match opened.replica.settle_at_once(self.config.settle_at_once) {
+            Some(settled) => self.note_settled(id, document, &settled),
+            None => self.settle_elsewhere(id, document),
+        }
+        if needs_graph && !document.is_unsound {
+            self.ask_for_graph(id, document);
+        }
+    }
+
+    /// Brings the contents up to what was received where it may take long. The document's turn comes
+    /// when that is done.
+    fn settle_elsewhere(&mut self, id: DocumentId, document: &mut Document) {
+        let Some(opened) = document.opened.as_mut().filter(|_| !document.is_settling) else {
+            return;
+        };
+        let settling = Box::new(opened.replica.begin_settling());
+        if self.config.settle_at_once == usize::MAX {
+            let (_, settled) = opened.replica.settled(settling.run());
+            self.note_settled(id, document, &settled);
+            self.due.insert(id);
+        } else {
+            document.is_settling = true;
+            self.outputs.push_back(Output::Settle(id, settling));
+        }
+    }
+
+    fn note_settled(
+        &mut self,
+        id: DocumentId,
+        document: &mut Document,
+        settled: &Result<bool, ContentsError>,
+    ) {
+        match settled {
             Ok(true) => self.outputs.push_back(Output::Changed(id)),
             Ok(false) => {}
+            Err(_) if matches!(document.phase, Phase::Failed(_)) => {}
             Err(_) => {
                 // Nobody reads or edits what Automerge left half done.
                 document.phase = Phase::Loading;
                 document.is_unsound = true;
-                return;
             }
         }
-        if needs_graph {
-            self.ask_for_graph(id, document);
+    }
+
+    /// Takes what came of [`Output::Settle`].
+    pub fn settled(&mut self, id: DocumentId, settled: Settled<'_>) {
+        let Some(mut document) = self.documents.remove(&id) else {
+            return;
+        };
+        if let Some(opened) = document.opened.as_mut().filter(|_| document.is_settling) {
+            document.is_settling = false;
+            let (unpacked, settled) = opened.replica.settled(settled);
+            document.unpacked = unpacked;
+            self.note_settled(id, &mut document, &settled);
         }
+        self.documents.insert(id, document);
+        self.due.insert(id);
     }
 
     /// Makes changes again that no relay can take, because another change has their actor and
@@ -390,6 +447,10 @@ impl Engine {
             return;
         };
         if document.refusals.is_empty() || wait {
+            return;
+        }
+        if !opened.replica.is_built() {
+            self.settle_elsewhere(id, document);
             return;
         }
         let refusals = std::mem::take(&mut document.refusals);
@@ -403,9 +464,15 @@ impl Engine {
             refusals.contains(&reused.to_string())
         };
         match opened.replica.make_again(&acknowledged, is_refused) {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(_) => {
+            None => {
+                document.refusals = refusals;
+                // Whoever is in the way is waited for.
+                self.settle_elsewhere(id, document);
+                return;
+            }
+            Some(Ok(true)) => {}
+            Some(Ok(false)) => return,
+            Some(Err(_)) => {
                 // The relay's word stands.
                 document.made_again = MADE_AGAIN_MAX;
                 return;
@@ -649,7 +716,8 @@ impl Engine {
 impl Engine {
     /// Whether a document that was searched for is there, or cannot be had.
     fn settle_phase(&self, document: &mut Document) {
-        if !matches!(document.phase, Phase::Searching | Phase::Unavailable) {
+        if !matches!(document.phase, Phase::Searching | Phase::Unavailable) || document.is_settling
+        {
             return;
         }
         let Some(replica) = document.opened.as_ref().map(|opened| &opened.replica) else {
@@ -672,6 +740,14 @@ impl Engine {
     }
 
     fn answer(&mut self, id: DocumentId, document: &mut Document) {
+        #[cfg(feature = "planted")]
+        let is_settling =
+            document.is_settling && !crate::planted::is(crate::planted::Bug::FoundBeforeItShows);
+        #[cfg(not(feature = "planted"))]
+        let is_settling = document.is_settling;
+        if is_settling && !document.deleting {
+            return;
+        }
         let answer = match &document.phase {
             _ if document.deleting => Err(FindError::Deleted),
             Phase::Ready => Ok(()),

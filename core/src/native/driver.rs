@@ -3,10 +3,11 @@
 //! It owns every other task of the client, and never waits for one of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use automerge::{ActorId, Automerge, ChangeHash};
+use automerge::{ActorId, ChangeHash};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use super::socket::{self, FAREWELL, Order};
 use super::{COMMIT_BATCHES_MAX, Committer};
 use crate::engine::{self, Engine, FRAMES_MAX, FindError, Input, Output, Status};
 use crate::id::{ConnectionId, DocumentId};
+use crate::replica::LiveDocument;
 use crate::storage::{Storage, StorageError};
 
 /// What waits for the driver; when it is full, connections are not read, and commits that are done
@@ -28,8 +30,12 @@ const INPUTS_MAX: usize = 256;
 /// an engine sends none before the one before was answered.
 const ORDERS_MAX: usize = FRAMES_MAX + 4;
 
-/// What the application's calls and the driver share. The lock is held for short, never across an
-/// await.
+/// After this long the driver lets those go first who want to hand something in.
+const HOLD_MAX: Duration = Duration::from_micros(200);
+
+/// What the application's calls and the driver share. The lock is held for short: never across an
+/// await, nor while a document is read or edited, which has a [lock of its own](LiveDocument). Who holds
+/// that one may take this one, and never the other way round.
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -61,6 +67,21 @@ pub(super) struct State {
 pub(super) struct Use {
     shared: Weak<Shared>,
     document: DocumentId,
+    /// As it was when it was used last.
+    live: Mutex<Option<Arc<LiveDocument>>>,
+}
+
+impl Use {
+    /// The contents, to be read.
+    pub(super) fn live(&self, shared: &Shared) -> Result<Arc<LiveDocument>, Gone> {
+        let mut live = self.live.lock();
+        if let Some(live) = live.as_ref().filter(|live| !live.is_retired()) {
+            return Ok(live.clone());
+        }
+        let state = shared.state();
+        *live = state.engine.live(&self.document);
+        live.clone().ok_or_else(|| state.why_gone(&self.document))
+    }
 }
 
 impl Drop for Use {
@@ -89,11 +110,11 @@ pub(super) struct Watchers {
 
 impl Watchers {
     fn new(engine: &Engine, id: DocumentId) -> Self {
-        let heads = engine.document(&id).map(Automerge::get_heads);
+        let heads = engine.contents_heads(&id).unwrap_or_default();
         let status = engine.status(&id).cloned().unwrap_or(Status::Offline);
         Self {
             changes: broadcast::Sender::new(CHANGES_MAX),
-            heads: heads.unwrap_or_default(),
+            heads: heads.to_vec(),
             status: watch::Sender::new(status),
             quarantined: watch::Sender::new(engine.quarantined(&id)),
             durable: watch::Sender::new(engine.durable_heads(&id)),
@@ -124,8 +145,7 @@ impl Shared {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // An edit that panics leaves its transaction to be rolled back; the engine is whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -133,7 +153,7 @@ impl Shared {
     }
 
     fn dropped(&self) -> MutexGuard<'_, Vec<DocumentId>> {
-        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+        self.dropped.lock()
     }
 
     /// Somebody does not wait for a document any more. If nobody else does, it is not looked for, and
@@ -161,6 +181,7 @@ impl Shared {
         let used = Arc::new(Use {
             shared: Arc::downgrade(self),
             document,
+            live: Mutex::default(),
         });
         state.uses.insert(document, Arc::downgrade(&used));
         state.engine.hold(&document);
@@ -178,10 +199,6 @@ fn tell<T: PartialEq>(watchers: &watch::Sender<T>, now: T) {
 }
 
 impl State {
-    pub(super) fn document(&self, id: &DocumentId) -> Option<&Automerge> {
-        self.engine.document(id)
-    }
-
     /// Why a document that was found cannot be used.
     pub(super) fn why_gone(&self, id: &DocumentId) -> Gone {
         if !self.engine.is_open(id) {
@@ -234,7 +251,7 @@ impl State {
 
     /// Tells those who watch what is so now.
     pub(super) fn publish(&mut self, id: DocumentId) {
-        let heads = self.engine.document(&id).map(Automerge::get_heads);
+        let heads = self.engine.contents_heads(&id).map(<[_]>::to_vec);
         let status = self.engine.status(&id).cloned();
         let quarantined = self.engine.quarantined(&id);
         let Some(watchers) = self.watchers.get_mut(&id) else {
@@ -283,65 +300,67 @@ impl State {
         }
     }
 
-    /// Does what needs no IO; gives back what does.
-    fn poll(&mut self) -> (Vec<Output>, Option<Duration>) {
-        let mut outputs = Vec::new();
-        loop {
-            match self.engine.poll_output() {
-                Output::Idle { wake_at } => {
-                    self.connections.publish(&self.engine);
-                    return (outputs, wake_at);
-                }
-                Output::Found(id, result) => {
-                    let finders = self.finders.remove(&id).unwrap_or_default();
-                    let tell = |finder: oneshot::Sender<_>| finder.send(result.clone()).is_ok();
-                    let told = finders.into_iter().filter_map(|f| tell(f).then_some(()));
-                    if told.count() == 0 {
-                        // Whoever looked for it gave up waiting.
-                        self.let_go(vec![id]);
-                    }
-                }
-                Output::Changed(id)
-                | Output::Status(id, _)
-                | Output::TakenOut(id)
-                | Output::Salvaged(id) => {
-                    self.publish(id);
-                }
-                Output::Ephemeral {
-                    document,
-                    sender,
-                    data,
-                } => {
-                    if let Some(watchers) = self.watchers.get(&document) {
-                        let _ = watchers.ephemeral.send(Broadcast { sender, data });
-                    }
-                }
-                Output::Flushed(id) => {
-                    if let Some(watchers) = self.watchers.get(&id) {
-                        watchers
-                            .stored
-                            .send_modify(|(count, error)| (*count, *error) = (*count + 1, None));
-                    }
-                }
-                Output::StoreFailed(id, error) => {
-                    for deleter in self.deleters.remove(&id).unwrap_or_default() {
-                        let _ = deleter.send(Err(error.clone()));
-                    }
-                    if let Some(watchers) = self.watchers.get(&id) {
-                        watchers.stored.send_modify(|stored| stored.1 = Some(error));
-                    }
-                }
-                Output::Deleted(id) => {
-                    self.watchers.remove(&id);
-                    for deleter in self.deleters.remove(&id).unwrap_or_default() {
-                        let _ = deleter.send(Ok(()));
-                    }
-                }
-                output => outputs.push(output),
+    /// Does the next thing that needs no IO, or adds to those that do; or says that there is nothing
+    /// more, until then.
+    fn step(&mut self, outputs: &mut Vec<Output>) -> Option<Wake> {
+        match self.engine.poll_output() {
+            Output::Idle { wake_at } => {
+                self.connections.publish(&self.engine);
+                return Some(Wake(wake_at));
             }
+            Output::Found(id, result) => {
+                let finders = self.finders.remove(&id).unwrap_or_default();
+                let tell = |finder: oneshot::Sender<_>| finder.send(result.clone()).is_ok();
+                let told = finders.into_iter().filter_map(|f| tell(f).then_some(()));
+                if told.count() == 0 {
+                    // Whoever looked for it gave up waiting.
+                    self.let_go(vec![id]);
+                }
+            }
+            Output::Changed(id)
+            | Output::Status(id, _)
+            | Output::TakenOut(id)
+            | Output::Salvaged(id) => {
+                self.publish(id);
+            }
+            Output::Ephemeral {
+                document,
+                sender,
+                data,
+            } => {
+                if let Some(watchers) = self.watchers.get(&document) {
+                    let _ = watchers.ephemeral.send(Broadcast { sender, data });
+                }
+            }
+            Output::Flushed(id) => {
+                if let Some(watchers) = self.watchers.get(&id) {
+                    watchers
+                        .stored
+                        .send_modify(|(count, error)| (*count, *error) = (*count + 1, None));
+                }
+            }
+            Output::StoreFailed(id, error) => {
+                for deleter in self.deleters.remove(&id).unwrap_or_default() {
+                    let _ = deleter.send(Err(error.clone()));
+                }
+                if let Some(watchers) = self.watchers.get(&id) {
+                    watchers.stored.send_modify(|stored| stored.1 = Some(error));
+                }
+            }
+            Output::Deleted(id) => {
+                self.watchers.remove(&id);
+                for deleter in self.deleters.remove(&id).unwrap_or_default() {
+                    let _ = deleter.send(Ok(()));
+                }
+            }
+            output => outputs.push(output),
         }
+        None
     }
 }
+
+/// When there is something to do again, if nothing happens before.
+struct Wake(Option<Duration>);
 
 /// Drives the engine until `stop` is dropped or told so, then lets connections and the writer end.
 pub(super) async fn drive(
@@ -354,6 +373,7 @@ pub(super) async fn drive(
     let _end = End(shared.clone());
     let (inputs, mut received) = mpsc::channel(INPUTS_MAX);
     let mut driver = Driver {
+        shared: shared.clone(),
         storage,
         addresses,
         committer,
@@ -361,9 +381,9 @@ pub(super) async fn drive(
         lines: HashMap::new(),
         tasks: JoinSet::new(),
     };
-    let mut batch = Vec::new();
+    let (mut batch, mut outputs) = (Vec::new(), Vec::new());
     loop {
-        let (outputs, wake_at) = {
+        let wake_at = {
             let dropped = std::mem::take(&mut *shared.dropped());
             let mut state = shared.state();
             state.let_go(dropped);
@@ -385,9 +405,18 @@ pub(super) async fn drive(
             if !state.finders.is_empty() || state.syncers > 0 {
                 state.engine.hurry();
             }
-            state.poll()
+            let mut since = Instant::now();
+            loop {
+                if let Some(Wake(wake_at)) = state.step(&mut outputs) {
+                    break wake_at;
+                }
+                if since.elapsed() > HOLD_MAX {
+                    MutexGuard::bump(&mut state);
+                    since = Instant::now();
+                }
+            }
         };
-        for output in outputs {
+        for output in outputs.drain(..) {
             driver.perform(output);
         }
         let idle = async {
@@ -428,6 +457,7 @@ impl Drop for End {
 }
 
 struct Driver {
+    shared: Arc<Shared>,
     storage: Arc<dyn Storage>,
     addresses: Vec<Address>,
     committer: Committer,
@@ -476,6 +506,14 @@ impl Driver {
                     move || engine::fold(&*storage, &folding),
                     move |folded| Input::Folded(document, folded),
                 );
+            }
+            Output::Settle(document, settling) => {
+                let shared = self.shared.clone();
+                self.tasks.spawn_blocking(move || {
+                    let settled = settling.run();
+                    shared.state().engine.settled(document, settled);
+                    shared.wake.notify_one();
+                });
             }
             Output::Store(batch) => {
                 let (committer, inputs) = (self.committer.clone(), self.inputs.clone());

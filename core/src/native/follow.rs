@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::driver::{Shared, Use};
 use super::handle::{Changed, DocHandle, Gone, PastError, are_known};
+use super::using::Using;
 use crate::difference;
 use crate::id::DocumentId;
 
@@ -56,7 +57,7 @@ impl DocHandle {
             id: self.document_id(),
             cursor,
             stored,
-            _used: self.used(),
+            used: self.used(),
         };
         stream::unfold(Some(follower), |follower| async move {
             let mut follower = follower?;
@@ -76,7 +77,7 @@ struct Follower {
     cursor: Vec<ChangeHash>,
     /// The heads of what is stored.
     stored: watch::Receiver<Vec<ChangeHash>>,
-    _used: Arc<Use>,
+    used: Arc<Use>,
 }
 
 impl Follower {
@@ -97,15 +98,18 @@ impl Follower {
     /// when it is gone.
     fn lead_to(&mut self, after: Vec<ChangeHash>) -> Option<Result<Arc<Changed>, PastError>> {
         let shared = self.shared.upgrade()?;
-        let state = shared.state();
-        let Some(document) = state.document(&self.id) else {
-            let is_for_good = state.engine.failure(&self.id).is_some();
+        let using = Using::to_read();
+        let Ok(live) = self.used.live(&shared) else {
+            let is_for_good = shared.state().engine.failure(&self.id).is_some();
             return is_for_good.then_some(Err(PastError::Gone(Gone::Unusable)));
         };
-        if let Err(unknown) = are_known(document, &self.cursor) {
+        let document = live.read(using.is_nested());
+        if let Err(unknown) = are_known(&document, &self.cursor) {
             return Some(Err(unknown));
         }
-        let patches = difference::between(document, &self.cursor, &after);
+        // They may be of what is in its place by now; there are others then.
+        are_known(&document, &after).ok()?;
+        let patches = difference::between(&document, &self.cursor, &after);
         let before = std::mem::replace(&mut self.cursor, after.clone());
         Some(Ok(Arc::new(Changed {
             before,

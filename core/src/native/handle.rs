@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::driver::{Shared, Use};
 use super::repo::{Repo, unix_seconds};
+use super::using::Using;
 use crate::difference;
 use crate::engine::Status;
 use crate::history::Refusal;
@@ -211,19 +212,31 @@ impl DocHandle {
         self.id
     }
 
-    /// Reads the document. It stands still meanwhile, and so does the whole client: be short, and
-    /// do not use the client or its handles in `read`, which would wait for itself.
+    /// Reads the document, which stands still meanwhile: edits wait, and what others write shows later.
+    /// Others may read it at the same time, unless an edit waits, which goes before reads that come
+    /// later. Other documents are not held up.
+    ///
+    /// In `read`, all that only reads may be called, of this document and of others. To edit one there
+    /// would wait for itself, and panics.
     ///
     /// # Errors
     /// When the document was deleted.
+    ///
+    /// # Panics
+    /// Within an edit.
     pub fn read<T>(&self, read: impl FnOnce(&Automerge) -> T) -> Result<T, Gone> {
-        let state = self.repo.shared().state();
-        let document = state.document(&self.id);
-        document.map(read).ok_or_else(|| state.why_gone(&self.id))
+        let using = Using::to_read();
+        let live = self.used.live(self.repo.shared())?;
+        Ok(read(&live.read(using.is_nested())))
     }
 
-    /// Edits the document, as one change. It shows at once, is stored next, and then sent. What
-    /// [`Self::read`] says of its argument is true of `edit`.
+    /// Edits the document, as one change. It shows at once, is stored next, and then sent. Who reads or
+    /// edits this document meanwhile waits; other documents are not held up. It waits in its turn for
+    /// those who read or edit it, and for what others wrote if that is just brought in, which may take a
+    /// second in a large document: in an async function, put such an edit into
+    /// [`spawn_blocking`](tokio::task::spawn_blocking).
+    ///
+    /// In `edit`, use the transaction; documents are neither read nor edited there.
     ///
     /// ```no_run
     /// # use automerge::{ROOT, transaction::Transactable};
@@ -241,6 +254,9 @@ impl DocHandle {
     /// MiB; [`CHANGE_OPS_MAX`](crate::history::CHANGE_OPS_MAX),
     /// [`CHANGE_BYTES_MAX`](crate::history::CHANGE_BYTES_MAX)), so that nobody could keep it; when the
     /// document was deleted. Then nothing happened.
+    ///
+    /// # Panics
+    /// Within a read or an edit, of whatever document.
     pub fn change<T, E>(
         &self,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
@@ -265,23 +281,18 @@ impl DocHandle {
         message: Option<&str>,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, ChangeError<E>> {
-        let result = {
-            let mut state = self.repo.shared().state();
-            if state.storage.is_none() {
-                return Err(ChangeError::Gone(Gone::Closed));
-            }
-            let options = ChangeOptions {
-                message,
-                ..ChangeOptions::made_at(unix_seconds())
-            };
-            let changed = state.engine.change(&self.id, options, edit);
-            let result = changed.ok_or_else(|| ChangeError::Gone(state.why_gone(&self.id)))?;
-            // Whoever looks at the status next must not see that of before.
-            state.publish(self.id);
-            result
+        let options = ChangeOptions {
+            message,
+            ..ChangeOptions::made_at(unix_seconds())
         };
-        self.repo.shared().wake.notify_one();
-        Ok(result?.0)
+        let _using = Using::to_edit();
+        let shared = self.repo.shared();
+        let edited = shared.edit(self.id, |writing| {
+            let (result, made) = writing.edit(options, edit)?;
+            shared.keep(self.id, made)?;
+            Ok(result)
+        });
+        edited.map_err(ChangeError::Gone)?
     }
 
     /// The document as a value of a type, which reads it by `autosurgeon`.
@@ -336,7 +347,7 @@ impl DocHandle {
     /// # Errors
     /// When the document was deleted.
     pub fn heads(&self) -> Result<Vec<ChangeHash>, Gone> {
-        let mut heads = self.read(Automerge::get_heads)?;
+        let mut heads = self.read(|document| document.get_heads())?;
         heads.sort_unstable();
         Ok(heads)
     }
@@ -399,7 +410,7 @@ impl DocHandle {
             id: self.id,
             heads,
             heard,
-            _used: self.used.clone(),
+            used: self.used.clone(),
         };
         stream::unfold(listener, |mut listener| async move {
             let changed = listener.next().await?;
@@ -529,7 +540,7 @@ struct Listener {
     /// Those after the last item.
     heads: Vec<ChangeHash>,
     heard: broadcast::Receiver<Arc<Changed>>,
-    _used: Arc<Use>,
+    used: Arc<Use>,
 }
 
 impl Listener {
@@ -546,20 +557,27 @@ impl Listener {
     /// All that was missed, as one.
     fn catch_up(&mut self) -> Option<Arc<Changed>> {
         let shared = self.shared.upgrade()?;
-        let mut state = shared.state();
-        let (after, heard) = state.listen(self.id);
-        self.heard = heard;
-        let document = state.document(&self.id)?;
-        let is_here = |hash: &ChangeHash| document.get_change_meta_by_hash(hash).is_some();
-        let patches = if self.heads.iter().all(is_here) {
-            difference::between(document, &self.heads, &after)
-        } else {
-            document.current_state()
-        };
-        Some(Arc::new(Changed {
-            before: self.heads.clone(),
-            after,
-            patches,
-        }))
+        loop {
+            let using = Using::to_read();
+            let live = self.used.live(&shared).ok()?;
+            let document = live.read(using.is_nested());
+            let (after, heard) = shared.state().listen(self.id);
+            // Another may be in its place, which is what is listened to.
+            if live.is_retired() {
+                continue;
+            }
+            self.heard = heard;
+            let is_here = |hash: &ChangeHash| document.get_change_meta_by_hash(hash).is_some();
+            let patches = if self.heads.iter().all(is_here) {
+                difference::between(&document, &self.heads, &after)
+            } else {
+                document.current_state()
+            };
+            return Some(Arc::new(Changed {
+                before: self.heads.clone(),
+                after,
+                patches,
+            }));
+        }
     }
 }

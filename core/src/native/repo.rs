@@ -26,6 +26,10 @@ use crate::storage::{MemoryStorage, Storage, StorageError, damaged};
 /// may keep a document from ever being stored whole.
 pub const FLUSH_MAX: Duration = Duration::from_secs(10);
 
+/// What takes longer than some bytes of changes is brought into contents on a thread that may block,
+/// which costs about 30 µs.
+const SETTLE_AT_ONCE: usize = 4096;
+
 /// Documents of this process, in agreement with those of other peers.
 ///
 /// Clones are the same client. It ends when it is shut down, or when the last clone and the last
@@ -205,6 +209,7 @@ impl RepoBuilder {
             session: uuid::Uuid::new_v4().to_string(),
             relays: names.clone(),
             seed: random.as_u64_pair().1,
+            settle_at_once: SETTLE_AT_ONCE,
         });
         engine.release_after(self.release_after.unwrap_or(RELEASE_AFTER));
         engine.handle(Duration::ZERO, Input::Outbox(outbox));

@@ -39,6 +39,14 @@ pub(super) fn is_worthwhile(document: &Automerge, changes: &[Change]) -> bool {
     ops <= REPLAYED_OPS_MAX && ops * WALKED_OPS_PER_REPLAYED <= walked
 }
 
+/// Whether these changes will be made again, as far as can be told before.
+pub(super) fn is_for(document: &Automerge, changes: &[Change]) -> bool {
+    is_worthwhile(document, changes)
+        && changes
+            .first()
+            .is_some_and(|first| comes_next(document, first))
+}
+
 pub(super) enum Outcome {
     /// It is in the document, and changed this.
     Replayed(Vec<Patch>),

@@ -22,6 +22,7 @@ impl Simulation {
             session: format!("run-{}", self.peers_made),
             relays: client.relays.iter().map(|n| name(*n).into()).collect(),
             seed: self.random.number(),
+            settle_at_once: [0, 100, usize::MAX][self.random.below(3) as usize],
         };
         client.life += 1;
         client.engine = Some(Engine::new(config));
@@ -148,6 +149,10 @@ impl Simulation {
                 self.count("a client loaded a graph");
                 self.after(delay, Event::LoadsGraph(at, life, document, key, segments));
             }
+            Output::Settle(document, settling) => {
+                self.count("a client's contents settled elsewhere");
+                self.after(delay * 2, Event::Settles(at, life, document, settling));
+            }
             Output::Fold(document, folding) => {
                 self.count("a client's document folded");
                 // The longer it takes, the more comes meanwhile.
@@ -160,10 +165,10 @@ impl Simulation {
             Output::StoreFailed(..) => self.count("a client's commit failed"),
             Output::Flushed(id) => {
                 let client = &self.clients[at];
-                if let Some(document) = client.engine.as_ref().and_then(|e| e.document(&id)) {
-                    let heads = document.get_heads();
+                let engine = client.engine.as_ref();
+                if let Some(heads) = engine.and_then(|engine| engine.contents_heads(&id)) {
                     assert!(
-                        client.disk.has(&id, &heads),
+                        client.disk.has(&id, heads),
                         "client {at} calls flushed what is not on its disk"
                     );
                 }
@@ -182,6 +187,17 @@ impl Simulation {
                 sender,
                 data,
             } => self.check_heard(at, document, sender.as_str(), &data),
+            Output::Found(id, Ok(())) => {
+                let engine = self.clients[at].engine.as_ref();
+                let replica = engine.and_then(|engine| engine.replica(&id));
+                let replica = replica.expect("what is found can be read");
+                let mut shown = replica.contents_heads().expect("it is built").to_vec();
+                shown.sort_unstable();
+                assert!(
+                    replica.has_own() || shown == replica.heads(),
+                    "client {at} finds a document that does not show what came of it"
+                );
+            }
             Output::Found(..) | Output::Changed(_) | Output::TakenOut(_) | Output::Salvaged(_) => {}
             Output::Idle { .. } => unreachable!("handled by the caller"),
         }
@@ -208,7 +224,7 @@ impl Simulation {
         let key = client.disk.new_key();
         let engine = client.engine.as_mut().expect("it runs");
         engine.create(id, key, replica);
-        let made = hashes(engine.document(&id).expect("it is ready at once"));
+        let made = hashes(&engine.document(&id).expect("it is ready at once"));
         client.opened.insert(id);
         self.made.insert(id, made);
         self.drain(at);
@@ -238,16 +254,27 @@ impl Simulation {
         let Some(engine) = &mut client.engine else {
             return;
         };
-        let Some(document) = engine.document(&id) else {
+        let Some(live) = engine.editable_live(&id) else {
             return;
         };
-        let before: HashSet<_> = document.get_heads().into_iter().collect();
-        let Some(result) = engine.change(&id, ChangeOptions::default(), |tx| edit(tx, random))
-        else {
+        let before: HashSet<_> = live.read(false).get_heads().into_iter().collect();
+        let writing = live.write().expect("it is the engine's");
+        let made = writing.edit(ChangeOptions::default(), |tx| edit(tx, random));
+        let (_, made) = made.expect("the edit is valid");
+        if random.below(2) == 0 {
+            // On another thread, the engine has to do with this document meanwhile.
+            self.feed(at, Input::Tick);
+        }
+        let client = &mut self.clients[at];
+        let Some(engine) = &mut client.engine else {
             return;
         };
-        result.expect("the edit is valid");
-        let after = engine.document(&id).expect("it is ready").get_heads();
+        let Some(kept) = engine.keep(&id, made) else {
+            self.count("an edit taken back");
+            return;
+        };
+        kept.expect("it is within limits");
+        let after = live.read(false).get_heads();
         let new = after.into_iter().filter(|head| !before.contains(head));
         let changes = if client.reader {
             &mut self.forbidden

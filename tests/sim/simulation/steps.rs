@@ -200,11 +200,10 @@ impl Simulation {
     /// A new document out of another one's export.
     fn import(&mut self, at: usize, id: DocumentId) {
         let engine = self.clients[at].engine.as_ref().expect("it runs");
-        let Some(document) = engine.document(&id) else {
+        let Some(saved) = engine.document(&id).map(|document| document.save()) else {
             return;
         };
         if self.documents.len() < DOCUMENTS_MAX {
-            let saved = document.save();
             let actor = ActorId::from(self.random.bytes().as_slice());
             let replica = Replica::import(&saved, actor).expect("it was exported here");
             self.count("a document imported");

@@ -1,0 +1,53 @@
+//! Edits of documents, under their own locks.
+
+use automerge::ChangeHash;
+
+use super::driver::Shared;
+use super::handle::{ChangeError, Gone};
+use crate::id::DocumentId;
+use crate::replica::{Made, Writing};
+
+impl Shared {
+    /// Waits for those who read or edit a document, and then edits it.
+    pub(super) fn edit<T>(
+        &self,
+        id: DocumentId,
+        edit: impl FnOnce(Writing<'_>) -> T,
+    ) -> Result<T, Gone> {
+        loop {
+            let live = {
+                let state = self.state();
+                if state.storage.is_none() {
+                    return Err(Gone::Closed);
+                }
+                let live = state.engine.editable_live(&id);
+                live.ok_or_else(|| state.why_gone(&id))?
+            };
+            // Another may have come in its place while it was waited for.
+            if let Some(writing) = live.write() {
+                return Ok(edit(writing));
+            }
+        }
+    }
+
+    /// Hands what was made to the engine, or takes it back.
+    pub(super) fn keep<E>(
+        &self,
+        id: DocumentId,
+        made: Made<'_>,
+    ) -> Result<Option<ChangeHash>, ChangeError<E>> {
+        let kept = {
+            let mut state = self.state();
+            if state.storage.is_none() {
+                return Err(ChangeError::Gone(Gone::Closed));
+            }
+            let kept = state.engine.keep(&id, made);
+            let kept = kept.ok_or_else(|| ChangeError::Gone(state.why_gone(&id)))?;
+            // Whoever looks at the status next must not see that of before.
+            state.publish(id);
+            kept
+        };
+        self.wake.notify_one();
+        kept.map_err(ChangeError::Limit)
+    }
+}
