@@ -10,6 +10,7 @@ mod files;
 mod folder;
 mod follow;
 mod handle;
+mod merge;
 mod pages;
 mod redb_storage;
 mod repo;
@@ -18,6 +19,7 @@ mod socket;
 mod space;
 mod syncs;
 mod using;
+mod versions;
 
 pub use crate::engine::{Fault, FaultKind, FindError, RelayState, Status};
 pub use address::AddressError;
@@ -27,6 +29,7 @@ pub use handle::{
     Broadcast, CHANGES_MAX, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry,
     PastError, SyncError, UpdateError,
 };
+pub use merge::MergeError;
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};
 pub use repo::{BuildError, FLUSH_MAX, ImportError, Repo, RepoBuilder};
 pub use search::REACH_WITHIN;

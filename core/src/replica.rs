@@ -155,6 +155,12 @@ pub type Edited<T, E> = Result<(T, Option<ChangeHash>), EditError<E>>;
 #[error("the document's contents cannot be built: {0}")]
 pub struct ContentsError(String);
 
+impl From<Refusal> for ContentsError {
+    fn from(refusal: Refusal) -> Self {
+        Self::of(&refusal)
+    }
+}
+
 impl ContentsError {
     fn of(error: &impl ToString) -> Self {
         Self(error.to_string())
@@ -179,6 +185,16 @@ pub enum Piece {
     Change(Bytes),
     /// The changes with these indexes, from storage.
     Changes(Range<u32>),
+}
+
+/// All changes of a document, each after its deps, if it is one that a relay would take.
+///
+/// # Errors
+/// When it is not.
+pub fn checked_changes(document: &Automerge) -> Result<Vec<Change>, ContentsError> {
+    let changes = document.get_changes(&[]);
+    contents::history_of(&changes).map_err(ContentsError)?;
+    Ok(changes)
 }
 
 impl Replica {
@@ -510,7 +526,7 @@ impl Replica {
     pub fn merge(&mut self, changes: Vec<Change>) -> Result<bool, ContentsError> {
         let live = self.editable();
         let made = write(&live).merge(changes)?;
-        let kept = self.keep(made).map_err(|limit| ContentsError::of(&limit))?;
+        let kept = self.keep(made)?;
         Ok(kept.is_some())
     }
 

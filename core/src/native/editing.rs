@@ -4,8 +4,24 @@ use automerge::ChangeHash;
 
 use super::driver::Shared;
 use super::handle::{ChangeError, Gone};
+use crate::history::Refusal;
 use crate::id::DocumentId;
 use crate::replica::{Made, Writing};
+
+/// Why what was made was taken back.
+pub(super) enum NotKept {
+    Gone(Gone),
+    Limit(Refusal),
+}
+
+impl<E> From<NotKept> for ChangeError<E> {
+    fn from(reason: NotKept) -> Self {
+        match reason {
+            NotKept::Gone(gone) => Self::Gone(gone),
+            NotKept::Limit(limit) => Self::Limit(limit),
+        }
+    }
+}
 
 impl Shared {
     /// Waits for those who read or edit a document, and then edits it.
@@ -31,23 +47,23 @@ impl Shared {
     }
 
     /// Hands what was made to the engine, or takes it back.
-    pub(super) fn keep<E>(
+    pub(super) fn keep(
         &self,
         id: DocumentId,
         made: Made<'_>,
-    ) -> Result<Option<ChangeHash>, ChangeError<E>> {
+    ) -> Result<Option<ChangeHash>, NotKept> {
         let kept = {
             let mut state = self.state();
             if state.storage.is_none() {
-                return Err(ChangeError::Gone(Gone::Closed));
+                return Err(NotKept::Gone(Gone::Closed));
             }
             let kept = state.engine.keep(&id, made);
-            let kept = kept.ok_or_else(|| ChangeError::Gone(state.why_gone(&id)))?;
+            let kept = kept.ok_or_else(|| NotKept::Gone(state.why_gone(&id)))?;
             // Whoever looks at the status next must not see that of before.
             state.publish(id);
             kept
         };
         self.wake.notify_one();
-        kept.map_err(ChangeError::Limit)
+        kept.map_err(NotKept::Limit)
     }
 }

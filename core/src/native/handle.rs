@@ -96,6 +96,13 @@ pub enum ChangeError<E> {
     /// It is more than one change, or this document, may have; nothing happened. Make it in several
     /// changes, where that helps.
     Limit(Refusal),
+    /// [`DocHandle::change_if`]: the document is not as it was expected to be; nothing happened.
+    Changed {
+        /// Its heads as they are, in order.
+        heads: Vec<ChangeHash>,
+    },
+    /// [`DocHandle::change_at`]: there is no such change in the document here; nothing happened.
+    Unknown(ChangeHash),
 }
 
 impl<E: fmt::Display> fmt::Display for ChangeError<E> {
@@ -104,6 +111,8 @@ impl<E: fmt::Display> fmt::Display for ChangeError<E> {
             Self::Gone(gone) => gone.fmt(f),
             Self::Edit(error) => error.fmt(f),
             Self::Limit(limit) => write!(f, "too much for one change: {limit}"),
+            Self::Changed { .. } => f.write_str("the document changed meanwhile"),
+            Self::Unknown(hash) => write!(f, "the document has no change {hash} here"),
         }
     }
 }
@@ -261,7 +270,8 @@ impl DocHandle {
         &self,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, ChangeError<E>> {
-        self.change_noted(None, edit)
+        let options = ChangeOptions::made_at(unix_seconds());
+        Ok(self.change_as(options, edit)?.0)
     }
 
     /// The same, with a message of the author, which [`history`](Self::history) shows.
@@ -273,24 +283,27 @@ impl DocHandle {
         message: &str,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, ChangeError<E>> {
-        self.change_noted(Some(message), edit)
-    }
-
-    fn change_noted<T, E>(
-        &self,
-        message: Option<&str>,
-        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
-    ) -> Result<T, ChangeError<E>> {
         let options = ChangeOptions {
-            message,
+            message: Some(message),
             ..ChangeOptions::made_at(unix_seconds())
         };
+        Ok(self.change_as(options, edit)?.0)
+    }
+
+    /// Gives the change with the result, if there was anything to change.
+    pub(super) fn change_as<T, E>(
+        &self,
+        options: ChangeOptions<'_>,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<(T, Option<ChangeHash>), ChangeError<E>> {
         let _using = Using::to_edit();
         let shared = self.repo.shared();
         let edited = shared.edit(self.id, |writing| {
+            if let Some(unknown) = options.at.and_then(|at| unknown_of(&writing, at)) {
+                return Err(ChangeError::Unknown(unknown));
+            }
             let (result, made) = writing.edit(options, edit)?;
-            shared.keep(self.id, made)?;
-            Ok(result)
+            Ok((result, shared.keep(self.id, made)?))
         });
         edited.map_err(ChangeError::Gone)?
     }
@@ -509,11 +522,12 @@ impl DocHandle {
 
 /// Automerge takes heads that it does not know as those of an empty document.
 pub(super) fn are_known(document: &Automerge, heads: &[ChangeHash]) -> Result<(), PastError> {
+    unknown_of(document, heads).map_or(Ok(()), |head| Err(PastError::Unknown(head)))
+}
+
+fn unknown_of(document: &Automerge, heads: &[ChangeHash]) -> Option<ChangeHash> {
     let is_unknown = |head: &&ChangeHash| document.get_change_meta_by_hash(head).is_none();
-    match heads.iter().find(is_unknown) {
-        Some(head) => Err(PastError::Unknown(*head)),
-        None => Ok(()),
-    }
+    heads.iter().find(is_unknown).copied()
 }
 
 /// Somebody waits for a relay.

@@ -192,6 +192,14 @@ impl fmt::Debug for Writing<'_> {
     }
 }
 
+impl Deref for Writing<'_> {
+    type Target = Automerge;
+
+    fn deref(&self) -> &Automerge {
+        &self.document
+    }
+}
+
 impl<'a> Writing<'a> {
     /// Makes one change, which is to be handed to the engine by [`Engine::keep`] (or to the replica by
     /// [`Replica::keep`]), and is taken back otherwise.
