@@ -373,6 +373,47 @@ test("a mark is taken away where it is one's own", async () => {
   assert.deepEqual(await marks(), [["ann's", 0, 1], ["bob's", 1, 2], ["ann's", 2, 4], ["bob's", 4, 8]])
 })
 
+test("what comes back of a text is marked as it was, and what was beside a mark is not", async () => {
+  const text = "h😀llo"
+  for (const expand of ["none", "before", "after", "both"]) {
+    for (let start = 0; start < text.length; start++) {
+      for (let end = start + 1; end <= text.length; end++) {
+        const doc = await repo.create({ text })
+        const marks = async () => (await doc.marks(["text"])).map(({ name, value, start, end }) => [name, value, start, end])
+        doc.change(d => {
+          mark(d, ["text"], { start: 1, end: 4, expand }, "bold", true)
+          mark(d, ["text"], { start: 3, end: 6, expand }, "link", "a")
+          mark(d, ["text"], { start: 4, end: 5, expand }, "link", "b")
+        })
+        const [before, where] = [await marks(), `${[expand, start, end]}`]
+        doc.change(d => splice(d, ["text"], start, end - start, "new"))
+        const after = await marks()
+        for (let again = 0; again < 2; again++) {
+          assert.equal(await doc.undo(), "all")
+          assert.deepEqual(await marks(), before, where)
+          assert.equal(await doc.redo(), "all")
+          assert.deepEqual(await marks(), after, where)
+        }
+        for (let steps = 2; steps > 0; steps--) assert.equal(await doc.undo(), "all", where)
+        assert.deepEqual(await marks(), [], where)
+        doc.release()
+      }
+    }
+  }
+})
+
+test("what is typed beside what came back is marked as if it had not been away", async () => {
+  for (const [start, end, typed, expected] of [[3, 5, 5, [1, 3]], [3, 5, 3, [1, 4]], [2, 5, 5, [1, 3]], [0, 1, 0, [2, 4]], [1, 2, 2, [1, 4]]]) {
+    const doc = await repo.create({ text: "hello" })
+    doc.change(d => mark(d, ["text"], { start: 1, end: 3 }, "bold", true))
+    doc.change(d => splice(d, ["text"], start, end - start))
+    await doc.undo()
+    doc.change(d => splice(d, ["text"], typed, 0, "!"))
+    const marks = await doc.marks(["text"])
+    assert.deepEqual(marks, [{ name: "bold", value: true, start: expected[0], end: expected[1] }], `${[start, end, typed]}`)
+  }
+})
+
 test("what comes back is where it was, whoever removed what was beside it", async () => {
   const all = "abcdef"
   for (let mine = 0; mine < 6; mine++) {

@@ -12,9 +12,10 @@
 //! A page keeps what takes its edits back (`bytes`), as the host in which they were made may be gone
 //! before it asks for that.
 //!
-//! Not taken back: marks of a part of a text that was deleted, and how marks expand.
+//! Not taken back: how marks expand.
 
 mod bytes;
+mod marks;
 
 use std::ops::Range;
 
@@ -35,6 +36,7 @@ const LONG: usize = 512;
 mod renamed;
 
 use crate::value::blank;
+use marks::{mark_as, marks_in};
 pub(crate) use renamed::{Moved, Renamed};
 
 /// Names that an earlier host gave; `None` if these are none.
@@ -69,6 +71,8 @@ enum Step {
         /// The one behind; none at the end.
         before: Option<ObjId>,
         elements: Vec<Saved>,
+        /// Of a text, by where they were in these elements.
+        marks: Vec<Mark>,
     },
     Incremented {
         object: ObjId,
@@ -232,6 +236,7 @@ impl Record {
             object: object.clone(),
             after: range.start.checked_sub(1).and_then(id),
             before: id(range.end),
+            marks: marks_in(document, object, &range),
             elements: save_range(document, object, range, DEPTH_MAX),
         });
     }
@@ -431,6 +436,7 @@ impl<'a> Taking<'a> {
                 after,
                 before,
                 elements,
+                marks,
                 ..
             } => {
                 let index = |id: &Option<ObjId>| {
@@ -449,6 +455,7 @@ impl<'a> Taking<'a> {
                     0
                 };
                 let end = self.insert(document, &object, begin, elements)?;
+                mark_as(document, &object, &(begin..end), marks)?;
                 self.record.inserted(document, &object, begin..end);
             }
             Step::Incremented { key, by, .. } => {
@@ -846,13 +853,7 @@ fn marked(
     object: &ObjId,
     name: &str,
 ) -> Vec<(Range<usize>, ScalarValue)> {
-    let marks = document.marks(object).unwrap_or_default().into_iter();
-    let marks = marks.filter(|mark| mark.name == name);
-    let mut marked: Vec<_> = marks
-        .map(|mark| (mark.start..mark.end, mark.value))
-        .collect();
-    marked.sort_by_key(|(range, _)| range.start);
-    marked
+    marks::named(&document.marks(object).unwrap_or_default(), name, 0)
 }
 
 fn overlap(a: &Range<usize>, b: &Range<usize>) -> Option<Range<usize>> {

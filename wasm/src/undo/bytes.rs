@@ -117,11 +117,13 @@ impl Out {
                 after,
                 before,
                 elements,
+                marks,
             } => {
                 self.begin(2, object);
                 self.option(after.as_ref());
                 self.option(before.as_ref());
                 self.saved(elements);
+                self.marks(marks);
             }
             Step::Incremented { object, key, by } => {
                 self.begin(3, object);
@@ -177,15 +179,19 @@ impl Out {
             Content::Text(elements, marks) => {
                 self.number(12);
                 self.saved(elements);
-                self.number(marks.len() as u64);
-                for mark in marks {
-                    self.number(mark.start as u64);
-                    self.number(mark.end as u64);
-                    self.bytes(mark.name.as_bytes());
-                    self.scalar(&mark.value);
-                }
+                self.marks(marks);
             }
             Content::Run(text) => self.long(13, text.as_bytes()),
+        }
+    }
+
+    fn marks(&mut self, marks: &[Mark]) {
+        self.number(marks.len() as u64);
+        for mark in marks {
+            self.number(mark.start as u64);
+            self.number(mark.end as u64);
+            self.bytes(mark.name.as_bytes());
+            self.scalar(&mark.value);
         }
     }
 
@@ -275,6 +281,7 @@ impl<'a> In<'a> {
                 after: self.option()?,
                 before: self.option()?,
                 elements: self.saved()?,
+                marks: self.marks()?,
             },
             3 => Step::Incremented {
                 object,
@@ -323,20 +330,21 @@ impl<'a> In<'a> {
                 Content::Map(entries)
             }
             11 => Content::List(self.saved()?),
-            12 => {
-                let elements = self.saved()?;
-                let mut marks = Vec::new();
-                for _ in 0..self.count()? {
-                    let (start, end) = (self.count()?, self.count()?);
-                    let name = self.text()?.to_owned();
-                    let kind = self.number()?;
-                    marks.push(Mark::new(name, self.scalar(kind)?, start, end));
-                }
-                Content::Text(elements, marks)
-            }
+            12 => Content::Text(self.saved()?, self.marks()?),
             13 => Content::Run(self.text()?.to_owned()),
             kind => Content::Scalar(self.scalar(kind)?),
         })
+    }
+
+    fn marks(&mut self) -> Option<Vec<Mark>> {
+        let mut marks = Vec::new();
+        for _ in 0..self.count()? {
+            let (start, end) = (self.count()?, self.count()?);
+            let name = self.text()?.to_owned();
+            let kind = self.number()?;
+            marks.push(Mark::new(name, self.scalar(kind)?, start, end));
+        }
+        Some(marks)
     }
 
     fn scalar(&mut self, kind: u64) -> Option<ScalarValue> {
