@@ -390,6 +390,45 @@ story("a full disk is told, loses nothing in memory, and is tried again", async 
   })
 })
 
+story("on a full disk, what is stored opens with other relays too, which get it when there is room", async world => {
+  const { MemoryStorage, Repo, StorageError } = await import("../../wasm/dist/node.js")
+  const opened = async options => {
+    const repo = await Repo.open(options)
+    world.adopt({ dispose: () => repo.shutdown() })
+    return repo
+  }
+  class Disk extends MemoryStorage {
+    isFull = false
+    async commit(writes) {
+      if (this.isFull) throw new StorageError("full", "no space left")
+      await super.commit(writes)
+    }
+    async save(put, data) {
+      await this.commit([{ put, data }])
+    }
+    async copy() {
+      const copy = new Disk()
+      await copy.commit((await this.loadRange([])).map(({ key, data }) => ({ put: key, data })))
+      copy.isFull = true
+      return copy
+    }
+  }
+  const disk = new Disk()
+  const before = await opened({ relay: (await world.relay()).url, storage: disk })
+  const [doc, other] = [await before.create({ n: 1 }), await before.create({ n: 2 })]
+  await Promise.all([doc.whenSynced(), other.whenSynced()])
+  const alone = await opened({ storage: await disk.copy() })
+  assert.equal((await alone.find(doc.url)).doc().n, 1)
+
+  const relay = await world.relay()
+  const full = await disk.copy()
+  const repo = await opened({ relay: relay.url, storage: full })
+  assert.equal((await repo.find(doc.url)).doc().n, 1)
+  full.isFull = false
+  const reader = await opened({ relay: relay.url })
+  assert.equal((await reader.find(other.url, { wait: true })).doc().n, 2)
+})
+
 story("a relay that refuses the connection is told with its words", async world => {
   const { createServer } = await import("node:http")
   const server = createServer((_, response) => {

@@ -210,7 +210,11 @@ export class Host {
         // Other tabs, which may want these, are not heard yet.
         const away = journal === undefined ? [] : (await namedRelays(storage)).filter(isNoneOf(options.relays))
         const relays = [...options.relays, ...away]
-        await nameRelays(storage, relays)
+        // Without room for the names, what is stored can be read all the same.
+        const isNamed = await nameRelays(storage, relays).then(
+            () => true,
+            () => false,
+        )
         await forgetUntold(storage, journal)
         const outbox = (await storage.keys(["outbox"])).map((key) => key[1] ?? "")
         const wiped = await storage.load(WIPED)
@@ -223,6 +227,7 @@ export class Host {
         host.#online = online
         host.#wiped = wiped && decode(wiped)
         host.#setRelays(options.relays, away)
+        if (!isNamed) host.#nameLater()
         storage.onlost = () => void host.#writeAgain(storageId)
         host.#run(() =>
             host.#client.outbox(
@@ -1699,7 +1704,8 @@ async function forgetUntold(storage: Storage, journal: Storage | undefined): Pro
     const old = (await storage.loadRange(["views"])).filter(({ key, data }) => {
         return (JSON.parse(decode(data)) as Untold).at < Date.now() - UNTOLD_MS && !authors.has(key[2])
     })
-    if (old.length > 0) await storage.commit(old.map(({ key }) => ({ remove: key })))
+    // Else the next host does.
+    if (old.length > 0) await storage.commit(old.map(({ key }) => ({ remove: key }))).catch(() => {})
 }
 
 type HistoryRow = [string, string, number, number, string | undefined, string[], number, string | undefined, boolean]
