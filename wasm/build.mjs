@@ -72,7 +72,8 @@ function withoutFolders(packages) {
         .filter((folder) => !/\s/.test(folder)) // the variable has no quotes
         .map((folder) => `--remap-path-prefix=${folder}=crates`)
     const name = `CARGO_TARGET_${TARGET.toUpperCase().replaceAll("-", "_")}_RUSTFLAGS`
-    return { [name]: [process.env[name] ?? "", ...remaps, ...OWN_STD.flags].join(" ").trim() }
+    const flags = [process.env[name] ?? "", ...remaps, ...COMPACT_HASH, ...OWN_STD.flags]
+    return { [name]: flags.join(" ").trim() }
 }
 
 /** Writes a module that exports one string, and its type. */
@@ -97,6 +98,12 @@ function pruneTypes() {
         if (name.endsWith(".d.ts") && !imported && !reached.has(dist(name))) rmSync(dist(name))
     }
 }
+
+/**
+ * SHA-256 with loops in the place of 64 rounds one after the other: 1.3 kB less in brotli. Importing
+ * 20,000 changes, each of which is hashed twice, takes as long (350 ms in Node.js).
+ */
+const COMPACT_HASH = ["--cfg", 'sha2_backend_soft="compact"']
 
 /**
  * LLVM inlines a function of any size where it has one caller: it takes 15,000 off its cost. Only

@@ -106,9 +106,19 @@ pub struct Config {
     /// Makes the jitter of this client differ from that of others.
     pub seed: u64,
     /// Most bytes of received changes that are brought into a document's contents at once, if that
-    /// takes little; others by [`Output::Settle`]. With `usize::MAX` all are: for a process of one
-    /// thread.
+    /// takes little; others by [`Output::Settle`]. With `usize::MAX` all are, as always in a page, where
+    /// there is one thread.
     pub settle_at_once: usize,
+}
+
+impl Config {
+    fn at_once(&self) -> usize {
+        if cfg!(target_family = "wasm") {
+            usize::MAX
+        } else {
+            self.settle_at_once
+        }
+    }
 }
 
 /// A relay's place in [`Config::relays`].

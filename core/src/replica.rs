@@ -348,11 +348,10 @@ impl Replica {
     /// # Errors
     /// When what was stored cannot be built, or has other heads than the history.
     pub fn build(&mut self) -> Result<(), ContentsError> {
-        if !self.is_built() {
-            let settling = self.begin_settling();
-            self.settled(settling.run()).1?;
+        if self.is_built() {
+            return Ok(());
         }
-        Ok(())
+        self.build_now().map(|_| ())
     }
 
     /// Brings the contents up to all that was received, at once. Whether that changed them. Waits for
@@ -362,11 +361,13 @@ impl Replica {
     /// When Automerge does not take it. Do not store what is unsaved then, and use the replica no
     /// more.
     pub fn settle(&mut self) -> Result<bool, ContentsError> {
-        if !self.has_pending() || !self.is_built() {
-            return Ok(false);
+        match &self.contents {
+            Contents::Built { live, pending, .. } if !pending.is_empty() => {
+                let live = live.share();
+                self.settle_in(write(&live))
+            }
+            _ => Ok(false),
         }
-        let settling = self.begin_settling();
-        self.settled(settling.run()).1
     }
 
     /// Whether something was received that is not in the contents.
@@ -912,7 +913,11 @@ impl Replica {
                 documents = Documents::Unpacked;
                 continue;
             };
-            if unpacked.is_none() && packed.len() > bytes_max && unpacks == 0 {
+            if bytes_max < usize::MAX
+                && packed.len() > bytes_max
+                && unpacked.is_none()
+                && unpacks == 0
+            {
                 return Ok(Incoming::Unpack(Settling::unpack(packed)));
             }
             match self.take_unpacked(from, &packed, unpacked.take())? {

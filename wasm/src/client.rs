@@ -261,13 +261,11 @@ impl Client {
                     let graph = engine::load_graph(&self.storage, key, segments);
                     self.handle(now, Input::Graph(document, graph));
                 }
-                Output::Settle(document, settling) => {
-                    self.engine.settled(document, settling.run());
-                }
                 Output::Fold(document, folding) => {
                     let folded = engine::fold(&self.storage, &folding);
                     self.handle(now, Input::Folded(document, folded));
                 }
+                Output::Settle(..) => unreachable!("in a page all is done at once"),
                 Output::Store(batch) => return Ok(self.store(&batch)),
                 Output::Idle { wake_at } => {
                     self.forget_released();

@@ -352,7 +352,7 @@ impl Engine {
                     from,
                     &message,
                     &mut document.unpacked,
-                    self.config.settle_at_once,
+                    self.config.at_once(),
                 ) {
                     Ok(Incoming::Unpack(settling)) => {
                         document.is_settling = true;
@@ -380,7 +380,7 @@ impl Engine {
         let Some(opened) = &mut document.opened else {
             return;
         };
-        match opened.replica.settle_at_once(self.config.settle_at_once) {
+        match opened.replica.settle_at_once(self.config.at_once()) {
             Some(settled) => self.note_settled(id, document, &settled),
             None => self.settle_elsewhere(id, document),
         }
@@ -395,12 +395,16 @@ impl Engine {
         let Some(opened) = document.opened.as_mut().filter(|_| !document.is_settling) else {
             return;
         };
-        let settling = Box::new(opened.replica.begin_settling());
-        if self.config.settle_at_once == usize::MAX {
-            let (_, settled) = opened.replica.settled(settling.run());
+        let replica = &mut opened.replica;
+        if self.config.at_once() == usize::MAX {
+            let settled = match replica.is_built() {
+                true => replica.settle(),
+                false => replica.build().map(|()| false),
+            };
             self.note_settled(id, document, &settled);
             self.due.insert(id);
         } else {
+            let settling = Box::new(replica.begin_settling());
             document.is_settling = true;
             self.outputs.push_back(Output::Settle(id, settling));
         }

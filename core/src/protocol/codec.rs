@@ -204,7 +204,10 @@ struct Fields<'a> {
 pub fn decode(frame: &[u8]) -> Result<Message<'_>, ProtocolError> {
     let mut fields = Fields::default();
     let mut d = Decoder::new(frame);
-    read_map(&mut d, |d, key| fields.read(d, key))?;
+    let mut map = Entries::open(&mut d)?;
+    while let Some(key) = map.next(&mut d)? {
+        fields.read(&mut d, key)?;
+    }
     if d.position() != frame.len() {
         return Err(ProtocolError::Cbor("bytes after the message".into()));
     }
@@ -334,10 +337,25 @@ impl<'a> Fields<'a> {
     }
 }
 
+// What follows is called in many places and read once in a message: it is not to be in each of them.
+
+#[cold]
+#[inline(never)]
 fn malformed(error: CborError) -> ProtocolError {
-    ProtocolError::Cbor(error.to_string())
+    let what = if error.is_end_of_input() {
+        "it ends too soon"
+    } else if error.is_type_mismatch() {
+        "another type is expected"
+    } else {
+        "it is malformed"
+    };
+    let at = error
+        .position()
+        .map_or_else(String::new, |at| format!(" at byte {at}"));
+    ProtocolError::Cbor(format!("{what}{at}"))
 }
 
+#[inline(never)]
 fn is_absent(d: &Decoder<'_>) -> Result<bool, ProtocolError> {
     Ok(matches!(
         d.datatype().map_err(malformed)?,
@@ -345,27 +363,35 @@ fn is_absent(d: &Decoder<'_>) -> Result<bool, ProtocolError> {
     ))
 }
 
-/// Walks a map of either form, handing each value to `read` under its key; values under keys that
-/// are not text are skipped.
-fn read_map<'a>(
-    d: &mut Decoder<'a>,
-    mut read: impl FnMut(&mut Decoder<'a>, &'a str) -> Result<(), ProtocolError>,
-) -> Result<(), ProtocolError> {
-    let declared = d.map().map_err(malformed)?;
-    let mut seen = 0;
-    loop {
-        match declared {
-            Some(n) if seen == n => return Ok(()),
-            None if d.datatype().map_err(malformed)? == Type::Break => {
-                return d.skip().map_err(malformed);
+/// Walks a map of either form.
+struct Entries {
+    /// How many there still are; `None`: until their end is marked.
+    left: Option<u64>,
+}
+
+impl Entries {
+    #[inline(never)]
+    fn open(d: &mut Decoder<'_>) -> Result<Self, ProtocolError> {
+        let left = d.map().map_err(malformed)?;
+        Ok(Self { left })
+    }
+
+    /// The next key; its value must be read next. Values under keys that are not text are skipped.
+    #[inline(never)]
+    fn next<'a>(&mut self, d: &mut Decoder<'a>) -> Result<Option<&'a str>, ProtocolError> {
+        loop {
+            match &mut self.left {
+                Some(0) => return Ok(None),
+                Some(left) => *left -= 1,
+                None if d.datatype().map_err(malformed)? == Type::Break => {
+                    d.skip().map_err(malformed)?;
+                    return Ok(None);
+                }
+                None => {}
             }
-            _ => {}
-        }
-        seen += 1;
-        if d.datatype().map_err(malformed)? == Type::String {
-            let key = d.str().map_err(malformed)?;
-            read(d, key)?;
-        } else {
+            if d.datatype().map_err(malformed)? == Type::String {
+                return d.str().map(Some).map_err(malformed);
+            }
             skip(d)?;
             skip(d)?;
         }
@@ -374,6 +400,7 @@ fn read_map<'a>(
 
 /// Skips one item. minicbor's own way keeps 16 bytes for every level of nesting, and a level takes
 /// a byte or two; here nesting has a limit.
+#[inline(never)]
 fn skip(d: &mut Decoder<'_>) -> Result<(), ProtocolError> {
     // What is left to skip of each array and map that is open; `None`: until its end is marked.
     let mut open = [None; NESTING_MAX];
@@ -435,6 +462,7 @@ fn count_item(open: &mut [Option<u64>], depth: usize) {
 }
 
 /// A text of at most so many bytes.
+#[inline(never)]
 fn read_text<'a>(
     d: &mut Decoder<'a>,
     what: &'static str,
@@ -549,7 +577,8 @@ fn read_number(d: &mut Decoder<'_>) -> Result<f64, ProtocolError> {
 
 fn read_metadata<'a>(d: &mut Decoder<'a>) -> Result<PeerMetadata<'a>, ProtocolError> {
     let mut metadata = PeerMetadata::default();
-    read_map(d, |d, key| {
+    let mut map = Entries::open(d)?;
+    while let Some(key) = map.next(d)? {
         let kind = d.datatype().map_err(malformed)?;
         match (key, kind) {
             ("storageId", Type::String) => {
@@ -560,8 +589,7 @@ fn read_metadata<'a>(d: &mut Decoder<'a>) -> Result<PeerMetadata<'a>, ProtocolEr
             ("reconverge", Type::U8) => metadata.reconverge = d.u64().map_err(malformed)?,
             _ => skip(d)?,
         }
-        Ok(())
-    })?;
+    }
     Ok(metadata)
 }
 
@@ -570,7 +598,8 @@ fn read_metadata<'a>(d: &mut Decoder<'a>) -> Result<PeerMetadata<'a>, ProtocolEr
 fn read_new_heads<'a>(d: &mut Decoder<'a>) -> Result<Vec<HeadsOfStorage<'a>>, ProtocolError> {
     let mut all = Vec::new();
     let mut storages = 0;
-    read_map(d, |d, storage| {
+    let mut map = Entries::open(d)?;
+    while let Some(storage) = map.next(d)? {
         storages += 1;
         within("storages in newHeads", storages, REMOTE_STORAGES_MAX)?;
         within("bytes of a storage id", storage.len(), STORAGE_ID_BYTES_MAX)?;
@@ -580,7 +609,8 @@ fn read_new_heads<'a>(d: &mut Decoder<'a>) -> Result<Vec<HeadsOfStorage<'a>>, Pr
             timestamp_ms: 0.0,
         };
         let mut heads = 0;
-        read_map(d, |d, key| {
+        let mut fields = Entries::open(d)?;
+        while let Some(key) = fields.next(d)? {
             match key {
                 "heads" => each_text(d, |head| {
                     within("bytes of a head", head.len(), HEAD_TEXT_BYTES_MAX)?;
@@ -593,13 +623,11 @@ fn read_new_heads<'a>(d: &mut Decoder<'a>) -> Result<Vec<HeadsOfStorage<'a>>, Pr
                 "timestamp" => of_storage.timestamp_ms = read_number(d)?,
                 _ => skip(d)?,
             }
-            Ok(())
-        })?;
+        }
         if heads <= REMOTE_HEADS_MAX {
             all.push(of_storage);
         }
-        Ok(())
-    })?;
+    }
     Ok(all)
 }
 

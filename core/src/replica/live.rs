@@ -16,7 +16,7 @@ use automerge::{ActorId, Author, Automerge, Change, ChangeHash, Patch, PatchLog,
 
 use super::{ChangeOptions, ContentsError, EditError, incoming};
 use crate::difference;
-use crate::history::{CHANGE_OPS_MAX, ChangeError};
+use crate::history::{CHANGE_OPS_MAX, ChangeError, Refusal};
 
 use lock::{ReadGuard, RwLock, WriteGuard};
 
@@ -214,14 +214,11 @@ impl<'a> Writing<'a> {
         options: ChangeOptions<'_>,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<(T, Made<'a>), EditError<E>> {
-        let document = &mut *self.document;
-        let is_observed = self.live.is_observed();
-        let before = document.get_heads();
-        let mut past = past(document, options.at, &before);
-        let in_the_past = past.is_some();
+        let before = self.document.get_heads();
+        let mut past = past(&self.document, options.at, &before);
         // An edit of the past notes what it changes there, and not what it changes now.
-        let log = PatchLog::new(is_observed && !in_the_past);
-        let edited = past.as_mut().unwrap_or(document);
+        let log = PatchLog::new(past.is_none() && self.is_observed());
+        let edited = past.as_mut().unwrap_or(&mut self.document);
         let mut transaction = edited
             .transaction_log_patches(log)
             .expect("an empty log fits every document");
@@ -232,30 +229,33 @@ impl<'a> Writing<'a> {
                 return Err(EditError::Edit(error));
             }
         };
-        // Taken back like this it costs nothing; what only its bytes tell costs more, in `Made`.
-        if transaction.pending_ops() as u64 > CHANGE_OPS_MAX {
-            transaction.rollback();
-            return Err(EditError::Limit(ChangeError::TOO_MANY_OPERATIONS.into()));
-        }
-        let mut commit = CommitOptions::default().with_time(options.time_s);
-        if let Some(message) = options.message {
-            commit = commit.with_message(message);
-        }
-        let (made, mut log) = transaction.commit_with(commit);
-        let made = made.and_then(|hash| edited.get_change_by_hash(&hash));
+        let committed = commit(transaction, &options).map_err(EditError::Limit)?;
+        Ok((result, self.edited(past, before, committed)))
+    }
+
+    fn edited(
+        mut self,
+        past: Option<Automerge>,
+        before: Vec<ChangeHash>,
+        (hash, mut log): (Option<ChangeHash>, PatchLog),
+    ) -> Made<'a> {
+        let is_observed = self.is_observed();
         let document = &mut *self.document;
-        if in_the_past && let Some(change) = &made {
+        let edited = past.as_ref().unwrap_or(document);
+        let change = hash.and_then(|hash| edited.get_change_by_hash(&hash));
+        if past.is_some()
+            && let Some(change) = &change
+        {
             let applied = document.apply_changes(vec![change.clone()]);
             applied.expect("all that it depends on is here");
         }
         let patches = is_observed.then(|| {
-            let noted = (!in_the_past).then(|| document.make_patches(&mut log));
+            let noted = past.is_none().then(|| document.make_patches(&mut log));
             let right = noted.filter(|noted| !difference::may_miscount(document, noted));
             let all = || difference::between(document, &before, &document.get_heads());
             right.unwrap_or_else(all)
         });
-        let changes = made.into_iter().collect();
-        Ok((result, Made::new(self, changes, before, patches)))
+        Made::new(self, change.into_iter().collect(), before, patches)
     }
 
     /// Takes in changes of another document. They may be here already; what they depend on must be here
@@ -358,15 +358,38 @@ impl<'a> Made<'a> {
 
 impl Drop for Made<'_> {
     fn drop(&mut self) {
-        if self.changes.is_empty() {
-            return;
+        if !self.changes.is_empty() {
+            self.take_back();
         }
+    }
+}
+
+impl Made<'_> {
+    #[cold]
+    fn take_back(&mut self) {
         let document = &mut *self.writing.document;
         let (actor, author) = signature(document);
         let without = document.fork_at(&self.before);
         *document = without.expect("these were its heads just now");
         sign(document, author, &actor);
     }
+}
+
+/// Ends a transaction, if it is not too much for one change.
+fn commit(
+    transaction: Transaction<'_>,
+    options: &ChangeOptions<'_>,
+) -> Result<(Option<ChangeHash>, PatchLog), Refusal> {
+    // Taken back like this it costs nothing; what only its bytes tell costs more, in `Made`.
+    if transaction.pending_ops() as u64 > CHANGE_OPS_MAX {
+        transaction.rollback();
+        return Err(ChangeError::TOO_MANY_OPERATIONS.into());
+    }
+    let mut commit = CommitOptions::default().with_time(options.time_s);
+    if let Some(message) = options.message {
+        commit = commit.with_message(message);
+    }
+    Ok(transaction.commit_with(commit))
 }
 
 /// The document as it was at these heads, if that is not now.

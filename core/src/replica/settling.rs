@@ -161,6 +161,24 @@ impl Replica {
         })
     }
 
+    pub(super) fn build_now(&mut self) -> Result<bool, ContentsError> {
+        let changes = self.take_pending();
+        let snapshot = match &mut self.contents {
+            Contents::Unbuilt { snapshot, .. } => snapshot.take(),
+            Contents::Built { .. } => return Ok(false),
+        };
+        let author = self.signed_author();
+        let built = build(snapshot.as_ref(), &self.actor, author.as_ref(), &changes);
+        self.settled(Settled(built.unwrap_or_else(Outcome::Failed)))
+            .1
+    }
+
+    pub(super) fn settle_in(&mut self, writing: Writing<'_>) -> Result<bool, ContentsError> {
+        let brought_in = self.take_pending().bring_in(writing);
+        self.settled(Settled(brought_in.unwrap_or_else(Outcome::Failed)))
+            .1
+    }
+
     fn take_pending(&mut self) -> Changes {
         let (Contents::Unbuilt { changes, .. }
         | Contents::Built {
@@ -186,9 +204,7 @@ impl Replica {
         if bytes_max < usize::MAX && !self.is_short(&writing.document, bytes_max) {
             return None;
         }
-        let brought_in = self.take_pending().bring_in(writing);
-        let outcome = brought_in.unwrap_or_else(Outcome::Failed);
-        Some(self.settled(Settled(outcome)).1)
+        Some(self.settle_in(writing))
     }
 
     fn is_short(&self, document: &Automerge, bytes_max: usize) -> bool {
