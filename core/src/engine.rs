@@ -25,6 +25,7 @@
 
 mod backoff;
 mod check;
+mod current;
 mod document;
 mod due;
 mod fault;
@@ -47,6 +48,7 @@ use bytes::Bytes;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
 pub use check::{Folded, Folding, fold, kept_aside};
+pub use current::{Asked, NotCurrent};
 pub use document::{FindError, MADE_AGAIN_MAX, Status};
 pub use fault::{Fault, FaultKind, RelayState};
 pub use frame::Frame;
@@ -56,6 +58,7 @@ pub use relays::HURRY_AFTER;
 pub use release::RELEASE_AFTER;
 
 use backoff::Random;
+use current::{Pings, Question};
 use document::{Document, Greeted, OfRelay, Opened, Phase, REFUSAL_BYTES_MAX};
 use due::Due;
 use link::{Link, Relay, State};
@@ -226,6 +229,8 @@ pub enum Output {
     },
     /// A document is removed from local storage.
     Deleted(DocumentId),
+    /// The answer to [`Engine::ask_current`].
+    Current(Asked, Result<(), NotCurrent>),
     /// Nothing until something happens, or until then.
     Idle {
         /// When to hand in [`Input::Tick`].
@@ -254,6 +259,9 @@ pub struct Engine {
     broken: Vec<RelayId>,
     /// How often the connection to some relay changed.
     relay_changes: u64,
+    /// Whether documents are current, and how often that was asked.
+    questions: Vec<Question>,
+    questions_asked: u64,
     outputs: VecDeque<Output>,
     /// How many presence messages were sent in this run.
     presence_count: u64,
@@ -282,6 +290,8 @@ impl Engine {
             foldings: 0,
             broken: Vec::new(),
             relay_changes: 0,
+            questions: Vec::new(),
+            questions_asked: 0,
             outputs: VecDeque::new(),
             presence_count: 0,
             heard: HashMap::new(),
@@ -297,6 +307,7 @@ impl Engine {
             Input::Frame(connection, frame) => self.frame(connection, &frame),
             Input::Pong(connection) => {
                 self.heard(connection);
+                self.ponged(connection);
             }
             Input::Sent(connection, read) => self.sent(connection, read),
             Input::Closed(connection, closed) => {
@@ -343,6 +354,9 @@ impl Engine {
             }
             let next = self.due.pop(self.now);
             let Some(document) = next.or_else(|| self.pop_blocked()) else {
+                if self.answer_questions() {
+                    continue;
+                }
                 return Output::Idle {
                     wake_at: self.wake_at(),
                 };
@@ -387,6 +401,7 @@ impl Engine {
                 State::Waiting(_) => self.connect(RelayId(at)),
                 State::Open(link) if !link.pinged => {
                     link.pinged = true;
+                    link.pings.send();
                     let ping = Output::Ping(link.connection);
                     self.outputs.push_back(ping);
                 }
@@ -794,9 +809,13 @@ impl Engine {
     #[must_use]
     pub fn ping(&self, connection: ConnectionId) -> Option<Vec<u8>> {
         let relay = self.relay_of(connection)?;
-        let link = self.relays[relay.0].link()?;
-        link.answers_pings
+        self.answers_pings(relay)
             .then(|| protocol::encode(&protocol::PING))
+    }
+
+    fn answers_pings(&self, relay: RelayId) -> bool {
+        let link = self.relays[relay.0].link();
+        link.is_some_and(|link| link.answers_pings)
     }
 
     fn relay_of(&self, connection: ConnectionId) -> Option<RelayId> {
@@ -877,6 +896,10 @@ impl Engine {
             return;
         };
         self.heard(connection);
+        if !self.answers_pings(relay) {
+            // There may be no other sign of life.
+            self.ponged(connection);
+        }
         let session = match &mut self.relays[relay.0].state {
             State::Connecting { session, .. } => session,
             State::Open(link) => &mut link.session,
@@ -960,6 +983,7 @@ impl Engine {
                 }
             }
             Ok(ServerEvent::Ephemeral(ephemeral)) => self.ephemeral(frame, &ephemeral),
+            Ok(ServerEvent::Pong) => self.ponged(connection),
             Ok(ServerEvent::Ignored(_)) => {}
             Err(error) => self.give_up(relay, FaultKind::Protocol, &error.to_string()),
         }
@@ -1015,6 +1039,7 @@ impl Engine {
             since: self.now,
             heard_at: self.now,
             pinged: false,
+            pings: Pings::default(),
             answers_pings,
             in_flight: 0,
             reads: Vec::new(),

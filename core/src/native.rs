@@ -4,6 +4,7 @@
 mod address;
 mod committer;
 mod connection;
+mod current;
 mod driver;
 mod editing;
 mod files;
@@ -25,6 +26,7 @@ pub use crate::engine::{Fault, FaultKind, FindError, RelayState, Status};
 pub use address::AddressError;
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer, NotCommitted};
 pub use connection::Connection;
+pub use current::CurrentError;
 pub use handle::{
     Broadcast, CHANGES_MAX, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry,
     PastError, SyncError, UpdateError,

@@ -275,6 +275,23 @@ export class DocHandle<T> {
         return this.#owner.link.call("synced", [this.documentId, level], { signal })
     }
 
+    /**
+     * Waits until the page shows the document as a relay has it: until one that is connected has said,
+     * after this call, which version it has, or that it has nothing new. `find` gives what is kept here at
+     * once, however old that is. Of several relays, one is enough; of what the relay does not have, all is
+     * here. What it stores in the very moment of the call may come right after.
+     *
+     * Relays other than Reconverge's do not answer the message that asks for this: on a connection that is
+     * open, their word is what they sent last.
+     *
+     * @throws RepoError with code `unavailable` when no relay has answered for `timeout` milliseconds,
+     * 10,000 by default, or none will, as it refuses or the repo is offline; the signal's reason.
+     */
+    async whenCurrent({ signal, timeout = 10_000 }: { signal?: AbortSignal; timeout?: number } = {}): Promise<void> {
+        if (!(timeout >= 0)) throw new RangeError("a timeout is a number of milliseconds")
+        return this.#owner.link.call("current", [this.documentId, timeout], { signal })
+    }
+
     /** The heads of the document, with all that this page has changed so far. */
     heads(): Promise<Heads> {
         return this.#owner.link.call("heads", [this.documentId])

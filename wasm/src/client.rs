@@ -14,8 +14,8 @@ use js_sys::{Array, Map, Object, Reflect, Uint8Array};
 use reconverge::cursor::Cursors;
 use reconverge::difference;
 use reconverge::engine::{
-    self, Closed, Config, Engine, Fault, FaultKind, FindError, Input, Output, Reading, RelayId,
-    Status,
+    self, Asked, Closed, Config, Engine, Fault, FaultKind, FindError, Input, NotCurrent, Output,
+    Reading, RelayId, Status,
 };
 use reconverge::history::Quarantined;
 use reconverge::id::{ConnectionId, DocumentId, PeerId};
@@ -52,6 +52,8 @@ pub struct Client {
     left_out: u32,
     /// What is left of the histories that are being told.
     listings: Vec<Listing>,
+    /// Whether documents are current: why not, or nothing.
+    answers: HashMap<Asked, String>,
 }
 
 /// A key after the document's id, and the value that is damaged.
@@ -135,6 +137,7 @@ impl Client {
             record: Default::default(),
             left_out: 0,
             listings: Vec::new(),
+            answers: HashMap::new(),
         })
     }
 
@@ -354,6 +357,14 @@ impl Client {
                 }
                 Output::Deleted(document) => {
                     return Ok(output("deleted", [("document", name(document))]));
+                }
+                Output::Current(asked, answer) => {
+                    let why = match answer {
+                        Ok(()) => String::new(),
+                        Err(NotCurrent::Gone) => "it cannot be used".to_owned(),
+                        Err(NotCurrent::Unreachable(fault)) => fault.message,
+                    };
+                    self.answers.insert(asked, why);
                 }
             }
         }
@@ -609,6 +620,24 @@ impl Client {
     #[wasm_bindgen(js_name = knowsHeads)]
     pub fn knows_heads(&self, document: &str, heads: Vec<String>) -> Result<bool, JsError> {
         Ok(self.knows(&id_of(document)?, &heads_of(heads)?).is_ok())
+    }
+
+    /// Asks whether a document is here as a relay has it.
+    #[wasm_bindgen(js_name = askCurrent)]
+    pub fn ask_current(&mut self, document: &str) -> Result<f64, JsError> {
+        Ok(self.engine.ask_current(id_of(document)?).0 as f64)
+    }
+
+    /// The answer, which is why not, or nothing if it is; or if nobody waits longer, why there is none.
+    pub fn current(&mut self, asked: f64, is_late: bool) -> Option<String> {
+        let asked = Asked(asked as u64);
+        let answer = self.answers.remove(&asked);
+        if answer.is_some() || !is_late {
+            return answer;
+        }
+        let why = self.engine.why_unanswered(asked);
+        self.engine.withdraw(asked);
+        Some(why.map_or_else(|| "it did not answer in time".into(), |fault| fault.message))
     }
 
     /// Takes all changes of another document.

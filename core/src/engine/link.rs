@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::current::Pings;
 use super::document::OfRelay;
 use super::fault::{Fault, FaultKind};
 use crate::id::{ConnectionId, DocumentId, PeerId};
@@ -71,6 +72,7 @@ pub(super) struct Link {
     pub(super) since: Duration,
     pub(super) heard_at: Duration,
     pub(super) pinged: bool,
+    pub(super) pings: Pings,
     /// It answers a ping that is a message.
     pub(super) answers_pings: bool,
     /// Frames that the shell has not sent yet, and of whose storage each of them reads that does.

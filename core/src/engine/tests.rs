@@ -11,6 +11,8 @@ use automerge::{
 };
 use bytes::Bytes;
 
+mod current;
+
 use super::backoff::Random;
 use super::*;
 use crate::history::leb::push_unsigned;
@@ -77,6 +79,8 @@ struct Client {
     /// Histories are folded without anything to read from.
     folds_blindly: bool,
     found: Vec<(DocumentId, bool)>,
+    /// What became of questions, with what of the document was here in that moment.
+    answers: HashMap<Asked, current::Answer>,
     statuses: Vec<Status>,
     heard: Vec<Bytes>,
     connects: Vec<Duration>,
@@ -154,6 +158,7 @@ impl World {
             unreadable: 0,
             folds_blindly: false,
             found: Vec::new(),
+            answers: HashMap::new(),
             statuses: Vec::new(),
             heard: Vec::new(),
             connects: Vec::new(),
@@ -355,6 +360,7 @@ impl World {
             Output::Store(batch) if client.held => client.waiting.push(batch),
             Output::Store(batch) => self.commit(at, &batch),
             Output::Found(document, result) => client.found.push((document, result.is_ok())),
+            Output::Current(asked, answer) => current::note(client, asked, answer),
             Output::Status(_, status) => client.statuses.push(status),
             Output::Ephemeral { data, .. } => client.heard.push(data),
             Output::StoreFailed(..)

@@ -17,7 +17,9 @@ use super::connection::Connections;
 use super::handle::{Broadcast, CHANGES_MAX, Changed, EPHEMERAL_MAX, Gone};
 use super::socket::{self, FAREWELL, Order};
 use super::{COMMIT_BATCHES_MAX, Committer};
-use crate::engine::{self, Engine, FRAMES_MAX, FindError, Input, Output, Status};
+use crate::engine::{
+    self, Asked, Engine, FRAMES_MAX, FindError, Input, NotCurrent, Output, Status,
+};
 use crate::id::{ConnectionId, DocumentId};
 use crate::replica::LiveDocument;
 use crate::storage::{Storage, StorageError};
@@ -53,6 +55,8 @@ pub(super) struct State {
     pub(super) deleters: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), StorageError>>>>,
     watchers: HashMap<DocumentId, Watchers>,
     uses: HashMap<DocumentId, Weak<Use>>,
+    /// Those who ask whether a document is current.
+    pub(super) askers: HashMap<Asked, oneshot::Sender<Result<(), NotCurrent>>>,
     pub(super) connections: Connections,
     /// How many wait for a relay to acknowledge something.
     pub(super) syncers: usize,
@@ -133,6 +137,7 @@ impl Shared {
                 engine,
                 finders: HashMap::new(),
                 deleters: HashMap::new(),
+                askers: HashMap::new(),
                 watchers: HashMap::new(),
                 uses: HashMap::new(),
                 storage: Some(storage),
@@ -353,6 +358,11 @@ impl State {
                     let _ = deleter.send(Ok(()));
                 }
             }
+            Output::Current(asked, answer) => {
+                if let Some(asker) = self.askers.remove(&asked) {
+                    let _ = asker.send(answer);
+                }
+            }
             output => outputs.push(output),
         }
         None
@@ -452,6 +462,7 @@ impl Drop for End {
         state.storage = None;
         state.finders.clear();
         state.deleters.clear();
+        state.askers.clear();
         state.watchers.clear();
     }
 }
@@ -534,7 +545,8 @@ impl Driver {
             | Output::Ephemeral { .. }
             | Output::Flushed(_)
             | Output::StoreFailed(..)
-            | Output::Deleted(_) => unreachable!("needs no IO"),
+            | Output::Deleted(_)
+            | Output::Current(..) => unreachable!("needs no IO"),
         }
     }
 

@@ -531,10 +531,10 @@ fn unknown_of(document: &Automerge, heads: &[ChangeHash]) -> Option<ChangeHash> 
 }
 
 /// Somebody waits for a relay.
-struct Waiting(Arc<Shared>);
+pub(super) struct Waiting(Arc<Shared>);
 
 impl Waiting {
-    fn new(shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
         shared.state().syncers += 1;
         shared.wake.notify_one();
         Self(shared.clone())

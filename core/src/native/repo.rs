@@ -287,6 +287,10 @@ impl Repo {
         &self.running.shared
     }
 
+    pub(super) fn reach_within(&self) -> Duration {
+        self.running.reach_within
+    }
+
     /// How many documents are in memory.
     #[must_use]
     pub fn documents_in_memory(&self) -> usize {
@@ -528,6 +532,7 @@ impl Repo {
             let mut state = self.shared().state();
             state.storage = None;
             state.finders.clear();
+            state.askers.clear();
         }
         let flushed = tokio::time::timeout(FLUSH_MAX, self.flush()).await;
         let flushed = flushed.unwrap_or_else(|late| Err(StorageError::failed(late)));

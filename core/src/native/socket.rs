@@ -129,9 +129,10 @@ async fn read(
     while let Some(message) = stream.next().await {
         let input = match message {
             Ok(Message::Binary(frame)) => Input::Frame(connection, frame),
-            Ok(Message::Ping(_) | Message::Pong(_)) => Input::Pong(connection),
+            Ok(Message::Pong(_)) => Input::Pong(connection),
             Ok(Message::Close(close)) => return closed(close),
-            Ok(Message::Text(_) | Message::Frame(_)) => continue,
+            // A ping is answered by itself, and answers none of ours.
+            Ok(Message::Ping(_) | Message::Text(_) | Message::Frame(_)) => continue,
             Err(error) => return broken(&error),
         };
         if inputs.send(input).await.is_err() {

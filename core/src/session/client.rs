@@ -46,6 +46,8 @@ pub enum ServerEvent<'a> {
     Refused(Refused<'a>),
     /// Somebody broadcasts.
     Ephemeral(Ephemeral<'a>),
+    /// The answer to a [`PING`](crate::protocol::PING).
+    Pong,
     /// Nothing, for this reason.
     Ignored(&'static str),
 }
@@ -106,6 +108,7 @@ impl ClientSession {
             }
             Message::Ephemeral(ephemeral) => ServerEvent::Ephemeral(ephemeral),
             Message::Refused(refused) => ServerEvent::Refused(refused),
+            pong if pong == protocol::PONG => ServerEvent::Pong,
             Message::Peer { .. } => {
                 return Err(ProtocolError::Unexpected("a second peer on one connection"));
             }
@@ -177,10 +180,7 @@ mod tests {
             panic!("the server answers");
         };
         assert_eq!(protocol::decode(&reply).unwrap(), protocol::PONG);
-        assert!(matches!(
-            client.handle(&reply).unwrap(),
-            ServerEvent::Ignored(_)
-        ));
+        assert!(matches!(client.handle(&reply).unwrap(), ServerEvent::Pong));
     }
 
     #[test]

@@ -198,7 +198,11 @@ impl Simulation {
                     "client {at} finds a document that does not show what came of it"
                 );
             }
-            Output::Found(..) | Output::Changed(_) | Output::TakenOut(_) | Output::Salvaged(_) => {}
+            Output::Current(..)
+            | Output::Found(..)
+            | Output::Changed(_)
+            | Output::TakenOut(_)
+            | Output::Salvaged(_) => {}
             Output::Idle { .. } => unreachable!("handled by the caller"),
         }
     }

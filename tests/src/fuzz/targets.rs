@@ -146,7 +146,12 @@ fn to_client(client: &mut ClientSession, bytes: &[u8], joined: bool) -> bool {
             assert!(refused.hashes.len() <= protocol::REFUSED_HASHES_MAX);
         }
         Ok(ServerEvent::Ephemeral(ephemeral)) => assert_ne!(ephemeral.sender, "ann"),
-        Ok(ServerEvent::Sync(_) | ServerEvent::Unavailable(_) | ServerEvent::Ignored(_)) => {
+        Ok(
+            ServerEvent::Sync(_)
+            | ServerEvent::Unavailable(_)
+            | ServerEvent::Pong
+            | ServerEvent::Ignored(_),
+        ) => {
             assert!(joined);
         }
     }

@@ -1261,6 +1261,24 @@ export class Host {
             }, signal)
         },
         wipe: (_, signal, evenUnsent) => this.#wipe(evenUnsent, signal),
+        current: async (page, signal, document, ms) => {
+            const asked = this.#must(() => this.#client.askCurrent(document))
+            let isLate = false
+            const timer = setTimeout(() => this.#heed(() => (isLate = true)), Math.min(ms, 2 ** 31 - 1))
+            const is = (): boolean => {
+                this.#view(page, document)
+                const why = this.#client.current(asked, isLate || !this.#online)
+                if (why) throw new CallError("unavailable", `the document may be old: ${why}`)
+                return why === ""
+            }
+            await this.#until(is, signal).finally(() => {
+                clearTimeout(timer)
+                this.#heed(() => this.#client.current(asked, true))
+            })
+            const view = this.#view(page, document)
+            const isShown = view.whenShown()
+            await this.#until(() => this.#view(page, document) !== view || isShown(), signal)
+        },
         synced: (page, signal, document, level) => {
             this.#view(page, document)
             // What is edited meanwhile is not waited for.

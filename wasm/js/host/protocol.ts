@@ -107,6 +107,7 @@ export interface Calls {
     /** The names of those in storage. */
     documents: [[], string[]]
     synced: [[document: string, level: "local" | "durable" | "replicated"], void]
+    current: [[document: string, ms: number], void]
     heads: [[document: string], Heads]
     state: [[document: string, heads: Heads], Operation[]]
     /** What changed in objects, by their paths instead of their names. */
