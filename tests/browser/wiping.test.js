@@ -417,6 +417,84 @@ story("tabs: one that comes to the next host after a wipe has no dead handles", 
   }, url), [false, 1])
 })
 
+/** Tabs of one context that have a document of a relay open. */
+async function several(world, count) {
+  const relay = await world.relay()
+  const site = await world.site()
+  const first = await world.plain(site)
+  await open(first, { relay: relay.url })
+  const url = await create(first, { n: 0 })
+  await first.evaluate(() => doc.whenSynced())
+  const tabs = [first]
+  while (tabs.length < count) {
+    const tab = await world.plain(site, first.context())
+    await open(tab, { relay: relay.url })
+    tabs.push(tab)
+  }
+  return { relay, site, url, tabs }
+}
+
+/** Writes this number into the document, and gives all that are in it; again for as long as what was found is wiped. */
+const write = (tab, url, number) =>
+  tab.evaluate(async ([url, number]) => {
+    for (;;) {
+      try {
+        const doc = await repo.find(url, { wait: true })
+        doc.change(draft => (draft[`number ${number}`] = number))
+        await doc.whenSynced()
+        return Object.keys(doc.doc()).length - 1
+      } catch (error) {
+        if (error.code !== "deleted") throw error
+      }
+    }
+  }, [url, number])
+
+story("tabs: two that wipe at once both do, and all go on", async world => {
+  const { url, tabs } = await several(world, 3)
+  for (let round = 1; round <= 3; round++) {
+    const wiped = await Promise.all(tabs.slice(1).map(tab => tab.evaluate(() => repo.wipe())))
+    assert.deepEqual(wiped, [[], []])
+    for (const tab of tabs) assert.deepEqual(await tab.evaluate(() => repo.documents()), [])
+    assert.equal(await write(tabs[round % 3], url, round), round)
+  }
+})
+
+story("tabs: one that opens, makes and finds while another wipes has what it made and found", async world => {
+  const { relay, site, url, tabs } = await several(world, 2)
+  for (const tab of tabs) {
+    const wiped = tab.evaluate(() => repo.wipe({ evenUnsent: true }))
+    const late = await world.plain(site, tab.context())
+    await open(late, { relay: relay.url })
+    await create(late, { n: 1 })
+    const n = await late.evaluate(async url => {
+      doc.change(draft => (draft.n = 2))
+      await doc.whenSynced()
+      return [doc.doc().n, (await repo.find(url, { wait: true })).doc().n]
+    }, url)
+    assert.deepEqual(n, [2, 0])
+    await wiped
+    await late.close()
+  }
+})
+
+for (const who of ["that wipes", "with the engine"]) {
+  story(`tabs: the one ${who} goes in the midst of it, and the others go on`, async world => {
+    const { relay, site, url, tabs } = await several(world, 2)
+    for (let round = 1; round <= 6; round++) {
+      const next = await world.plain(site, tabs[0].context())
+      await open(next, { relay: relay.url })
+      tabs.push(next)
+      // The first one has the engine.
+      const going = who === "that wipes" ? tabs.pop() : tabs.shift()
+      const wiping = (who === "that wipes" ? going : tabs[0]).evaluate(() => void repo.wipe({ evenUnsent: true }))
+      await new Promise(resolve => setTimeout(resolve, 5 * round))
+      await going.close()
+      await wiping.catch(() => {})
+      assert.equal(await write(tabs[1] ?? tabs[0], url, round), round)
+    }
+  })
+}
+
 story("a page that the browser kept meanwhile does not bring back what was wiped", async world => {
   const relay = await world.relay()
   const site = await world.site()
