@@ -295,3 +295,21 @@ const entries = page =>
     database.close()
     return all
   })
+
+for (const event of ["beforeunload", "pagehide", "visibilitychange"]) {
+  story(`chromium: an edit that a page makes on ${event}, as it goes, is kept`, async world => {
+    const site = await world.site()
+    const tab = await world.plain(site)
+    await open(tab)
+    const url = await create(tab, { edits: [] })
+    await tab.evaluate(event => {
+      const target = event === "visibilitychange" ? document : window
+      target.addEventListener(event, () => doc.change(draft => draft.edits.push(event)))
+    }, event)
+    await tab.reload()
+    await tab.waitForFunction(() => window.reconverge !== undefined)
+    await open(tab)
+    await find(tab, url)
+    await until("the edit", async () => (await show(tab)).edits.includes(event), { seen: () => show(tab) })
+  })
+}
