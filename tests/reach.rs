@@ -78,7 +78,7 @@ async fn what_does_not_exist_and_what_cannot_be_asked_for_are_two_errors() {
 
     relay.kill();
     let waiting = becomes(&mut connections, RelayState::Waiting).await;
-    assert!(waiting.fault.is_some());
+    assert_eq!(waiting.fault.unwrap().kind, FaultKind::Network);
     assert_eq!(unreachable(&repo).await, FaultKind::Network);
     // One that is here is found all the same.
     let here = repo.create().unwrap();

@@ -8,6 +8,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -98,7 +99,11 @@ fn unconnected(error: &io::Error) -> Fault {
 fn broken(error: &tungstenite::Error) -> Fault {
     match error {
         tungstenite::Error::Io(error) => unconnected(error),
-        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => Fault::lost(),
+        tungstenite::Error::ConnectionClosed
+        | tungstenite::Error::AlreadyClosed
+        | tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            Fault::lost()
+        }
         tungstenite::Error::Tls(_) => Fault::new(FaultKind::Tls, error.to_string()),
         _ => Fault::new(FaultKind::Protocol, error.to_string()),
     }
