@@ -465,18 +465,27 @@ impl Repo {
         self.shared().wake.notify_one();
         let mut result = Ok(());
         for id in documents {
-            if let Err(error) = self.stored(id).await {
+            if let Err(error) = self.until(id, Engine::is_flushed).await {
                 result = Err(error);
             }
         }
         result
     }
 
+    /// What relays acknowledged is stored a while later, and not waited for.
     pub(super) async fn stored(&self, id: DocumentId) -> Result<(), StorageError> {
+        self.until(id, Engine::is_stored).await
+    }
+
+    async fn until(
+        &self,
+        id: DocumentId,
+        is_stored: fn(&Engine, &DocumentId) -> bool,
+    ) -> Result<(), StorageError> {
         loop {
             let mut stored = {
                 let mut state = self.shared().state();
-                if state.engine.is_flushed(&id) {
+                if is_stored(&state.engine, &id) {
                     return Ok(());
                 }
                 if state.engine.failure(&id).is_some() {
