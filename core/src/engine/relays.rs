@@ -107,9 +107,11 @@ impl Engine {
             relay.state = State::Waiting(self.now);
             relay.is_hoped_for = true;
             self.relay_changes += 1;
-            // It is not refused now.
-            for id in self.documents.keys() {
-                self.due.insert(*id);
+            // It is not refused now, and whoever asks next must not hear that it is.
+            let documents: Vec<_> = self.documents.keys().copied().collect();
+            for id in documents {
+                self.due.insert(id);
+                self.update_status(id);
             }
             self.tick();
         }
