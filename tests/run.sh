@@ -47,6 +47,9 @@ install_packages() {
     npm install --no-save --no-fund --no-audit
 }
 
+announce "the client without the relay for tests"
+cargo check --release --package reconverge --features native --locked
+
 announce "npm package"
 (
     cd wasm

@@ -27,7 +27,8 @@
 //!
 //! The feature `native` adds the shells that touch the operating system: redb, the writer that
 //! groups commits, and the client for services,
-//! `native::Repo`.
+//! `native::Repo`. The feature `testing` adds a relay for the tests of services,
+//! `native::testing::TestRelay`.
 //!
 //! Absent on purpose: what an access token means, TLS of a server.
 

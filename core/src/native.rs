@@ -21,6 +21,8 @@ mod space;
 mod syncs;
 mod using;
 mod versions;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use crate::engine::{Fault, FaultKind, FindError, RelayState, Status};
 pub use address::AddressError;

@@ -67,6 +67,12 @@ impl Address {
         Ok(uris.into_iter().map(address).collect())
     }
 
+    /// The host in its url.
+    #[cfg(feature = "testing")]
+    pub(super) fn host(&self) -> &str {
+        self.uri.host().expect("the url was checked")
+    }
+
     /// The request that opens a connection, and what encrypts it.
     pub(super) fn request(&self) -> (Request, Connector) {
         let request = self.uri.clone().into_client_request();

@@ -41,6 +41,8 @@ impl From<NotCommitted> for StorageError {
 #[derive(Debug, Clone)]
 pub struct Committer {
     queue: mpsc::Sender<(Batch, Answer)>,
+    #[cfg(feature = "testing")]
+    clock: super::testing::Clock,
 }
 
 impl Committer {
@@ -55,7 +57,12 @@ impl Committer {
         let (queue, waiting) = mpsc::channel(COMMIT_BATCHES_MAX);
         let writer = std::thread::Builder::new().name("writer".into());
         let thread = writer.spawn(move || write_all(&*storage, waiting))?;
-        Ok((Self { queue }, thread))
+        let committer = Self {
+            queue,
+            #[cfg(feature = "testing")]
+            clock: super::testing::Clock::default(),
+        };
+        Ok((committer, thread))
     }
 
     /// Commits a batch together with all others that wait; `Ok` means that it is on disk.
@@ -66,6 +73,8 @@ impl Committer {
     /// # Cancel safety
     /// A batch that was handed in is committed even if nobody waits for the answer.
     pub async fn commit(&self, batch: Batch) -> Result<(), NotCommitted> {
+        #[cfg(feature = "testing")]
+        let _standing_still = self.clock.stand_still();
         let (answer, answered) = oneshot::channel();
         let sent = self.queue.send((batch, answer)).await;
         sent.map_err(|unsent| NotCommitted::closed(Some(unsent.0.0)))?;

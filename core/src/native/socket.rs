@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -23,8 +24,6 @@ use crate::storage::Storage;
 /// How long a socket that is given up may take to say goodbye.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
 /// What the driver tells a connection. When the driver drops its end, the connection closes.
 pub(super) enum Order {
     Send(Frame),
@@ -39,7 +38,25 @@ pub(super) async fn run(
     orders: mpsc::Receiver<Order>,
     inputs: mpsc::Sender<Input>,
 ) {
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(&address)).await;
+    #[cfg(feature = "testing")]
+    if let Some(stream) = super::testing::reach(address.host()) {
+        let opening = Box::pin(open_over(&address, stream));
+        return talk(opening, connection, storage, orders, inputs).await;
+    }
+    // It is large, and over soon.
+    let opening = Box::pin(open(&address));
+    talk(opening, connection, storage, orders, inputs).await;
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    opening: impl Future<Output = Result<WebSocketStream<S>, tungstenite::Error>>,
+    connection: ConnectionId,
+    storage: Arc<dyn Storage>,
+    orders: mpsc::Receiver<Order>,
+    inputs: mpsc::Sender<Input>,
+) {
+    let opening = async { opening.await.map_err(unopened) };
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
     let late = || Err(lost(FaultKind::Silence, "it did not answer in time"));
     let closed = match connected.unwrap_or_else(|_| late()) {
         Ok(socket) => {
@@ -57,22 +74,43 @@ pub(super) async fn run(
     let _ = inputs.send(Input::Closed(connection, closed)).await;
 }
 
-async fn connect(address: &Address) -> Result<Socket, Closed> {
-    let mut config = WebSocketConfig::default();
-    config.max_message_size = Some(MESSAGE_BYTES_MAX);
-    config.max_frame_size = Some(MESSAGE_BYTES_MAX);
+async fn open(
+    address: &Address,
+) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, tungstenite::Error> {
     // Small messages must not wait for each other's acknowledgements.
     let without_delay = true;
     let (request, tls) = address.request();
-    let connecting = connect_async_tls_with_config(request, Some(config), without_delay, Some(tls));
-    match connecting.await {
-        Ok((socket, _)) => Ok(socket),
-        Err(tungstenite::Error::Http(response)) => Err(refusal(response.status())),
-        Err(tungstenite::Error::Io(error)) => Err(match distrust(&error) {
+    let config = Some(config());
+    let opening = connect_async_tls_with_config(request, config, without_delay, Some(tls));
+    Ok(opening.await?.0)
+}
+
+/// The same over a stream that is there.
+#[cfg(feature = "testing")]
+async fn open_over<S: AsyncRead + AsyncWrite + Unpin>(
+    address: &Address,
+    stream: io::Result<S>,
+) -> Result<WebSocketStream<S>, tungstenite::Error> {
+    let (request, _) = address.request();
+    let opening = tokio_tungstenite::client_async_with_config(request, stream?, Some(config()));
+    Ok(opening.await?.0)
+}
+
+fn config() -> WebSocketConfig {
+    let mut config = WebSocketConfig::default();
+    config.max_message_size = Some(MESSAGE_BYTES_MAX);
+    config.max_frame_size = Some(MESSAGE_BYTES_MAX);
+    config
+}
+
+fn unopened(error: tungstenite::Error) -> Closed {
+    match error {
+        tungstenite::Error::Http(response) => refusal(response.status()),
+        tungstenite::Error::Io(error) => match distrust(&error) {
             Some(why) => Closed::Refused(Fault::new(FaultKind::Tls, why)),
             None => Closed::Lost(unconnected(&error)),
-        }),
-        Err(error) => Err(Closed::Lost(broken(&error))),
+        },
+        error => Closed::Lost(broken(&error)),
     }
 }
 
@@ -126,9 +164,9 @@ fn refusal(status: StatusCode) -> Closed {
     }
 }
 
-async fn read(
+async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     connection: ConnectionId,
-    mut stream: SplitStream<Socket>,
+    mut stream: SplitStream<WebSocketStream<S>>,
     inputs: &mpsc::Sender<Input>,
 ) -> Fault {
     while let Some(message) = stream.next().await {
@@ -159,9 +197,9 @@ fn closed(close: Option<CloseFrame>) -> Fault {
     Fault::new(FaultKind::Closed(Some(code.into())), message)
 }
 
-async fn write(
+async fn write<S: AsyncRead + AsyncWrite + Unpin>(
     connection: ConnectionId,
-    mut sink: SplitSink<Socket, Message>,
+    mut sink: SplitSink<WebSocketStream<S>, Message>,
     storage: Arc<dyn Storage>,
     mut orders: mpsc::Receiver<Order>,
     inputs: &mpsc::Sender<Input>,
