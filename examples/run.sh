@@ -6,8 +6,12 @@ cd "$(dirname "$0")"
 relay=../target/release/reconverge
 folder=$(mktemp -d)
 pid=
+checkout=
 finish() {
     code=$?
+    if [ -n "$checkout" ]; then
+        kill "$checkout" 2>/dev/null || true
+    fi
     if [ -n "$pid" ]; then
         kill "$pid" 2>/dev/null || true
     fi
@@ -57,6 +61,25 @@ echo "$heard"
 if [ "$(echo "$heard" | tail -n 2)" != "ann: hello
 bob: hi" ]; then
     echo "the chat lost a line" >&2
+    exit 1
+fi
+
+"$binaries/checkout" "ws://$address" >"$folder/checkout" &
+checkout=$!
+tries=0
+until order=$(grep '^automerge:' "$folder/checkout"); do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 100 ]; then
+        echo "there is no order" >&2
+        exit 1
+    fi
+    sleep 0.1
+done
+node checkout/page.mjs "ws://$address" "$order"
+wait "$checkout"
+tail -n 1 "$folder/checkout"
+if [ "$(tail -n 1 "$folder/checkout")" != 'ordered {"lamp": 2}, reserved {"lamp": 2}, 4000 cents due' ]; then
+    echo "the services and the page do not agree" >&2
     exit 1
 fi
 
