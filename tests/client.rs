@@ -665,7 +665,7 @@ async fn why_a_client_cannot_be_built_names_the_file_and_who_has_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn edits_have_messages_and_results_and_any_error() -> Result<(), Box<dyn std::error::Error>> {
-    #[derive(Debug, autosurgeon::Hydrate, autosurgeon::Reconcile)]
+    #[derive(Debug, serde::Deserialize, serde::Serialize)]
     struct Stock {
         lamps: u64,
     }
@@ -965,7 +965,7 @@ async fn a_relay_is_reached_by_tls_if_its_certificate_is_trusted() {
     }
 }
 
-#[derive(Debug, PartialEq, autosurgeon::Reconcile, autosurgeon::Hydrate)]
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Order {
     customer: String,
     items: Vec<String>,
@@ -981,10 +981,9 @@ async fn typed_edits_of_two_clients_are_merged() {
         items: vec!["lamp".into()],
         paid: false,
     };
-    let of_ann = ann.create_with(|tx| autosurgeon::reconcile(tx, &order));
-    let of_ann = of_ann.unwrap();
+    let of_ann = ann.create_from(&order).unwrap();
     let of_bob = in_time("find", bob.find(&of_ann.url())).await.unwrap();
-    assert_eq!(of_bob.hydrate::<Order>().unwrap(), order);
+    assert_eq!(of_bob.get::<Order>().unwrap(), order);
     of_ann
         .update(|order: &mut Order| order.items.push("shade".into()))
         .unwrap();
@@ -999,7 +998,7 @@ async fn typed_edits_of_two_clients_are_merged() {
     for document in [&of_ann, &of_bob] {
         let mut changes = document.changes();
         let seen = async {
-            while document.hydrate::<Order>().unwrap() != merged {
+            while document.get::<Order>().unwrap() != merged {
                 changes.next().await.unwrap();
             }
         };

@@ -19,6 +19,7 @@
 //! * [`contents`] has what else must build a document: unpacking what was uploaded, and checking
 //!   what only contents can tell.
 //! * [`difference`] tells what changed in a document between two of its states.
+//! * `typed`, by a feature of this name, reads and edits documents as values of one's own types.
 //! * [`engine::Engine`] is a whole client: many replicas, one session per relay, local storage,
 //!   status.
 //!
@@ -44,11 +45,11 @@ pub mod id;
 pub mod native;
 
 pub use automerge;
-#[cfg(feature = "native")]
-pub use autosurgeon;
 #[cfg(feature = "planted")]
 pub mod planted;
 pub mod protocol;
 pub mod replica;
 pub mod session;
 pub mod storage;
+#[cfg(feature = "typed")]
+pub mod typed;

@@ -19,10 +19,11 @@ mod search;
 mod socket;
 mod space;
 mod syncs;
-mod using;
-mod versions;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod times;
+mod using;
+mod versions;
 
 pub use crate::engine::{Fault, FaultKind, FindError, RelayState, Status};
 pub use address::AddressError;
@@ -31,7 +32,7 @@ pub use connection::Connection;
 pub use current::CurrentError;
 pub use handle::{
     Broadcast, CHANGES_MAX, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry,
-    PastError, SyncError, UpdateError,
+    PastError, SyncError,
 };
 pub use merge::MergeError;
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};

@@ -28,9 +28,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", order.url());
     let same = payment.find(&order.url()).await?;
     tokio::try_join!(keep(&order, reserved), keep(&same, due))?;
-    let Order { items, .. } = same.hydrate()?;
-    let Due { due_cents } = same.hydrate()?;
-    let Reserved { reserved } = order.hydrate()?;
+    let Order { items, .. } = same.get()?;
+    let Due { due_cents } = same.get()?;
+    let Reserved { reserved } = order.get()?;
     println!("ordered {items:?}, reserved {reserved:?}, {due_cents} cents due");
     stock.shutdown().await?;
     payment.shutdown().await?;

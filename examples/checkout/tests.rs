@@ -7,6 +7,7 @@ use reconverge::automerge::transaction::Transactable;
 use reconverge::automerge::{Automerge, ROOT, ReadDoc};
 use reconverge::native::testing::TestRelay;
 use reconverge::native::{DocHandle, Repo, Status};
+use reconverge::typed;
 
 use super::services::{self, Due, Order, Reserved, due, keep, reserved};
 
@@ -62,11 +63,11 @@ async fn two_services_and_a_page_agree() {
 
     // What the relay has on its disk is what all of them have.
     let kept = relay.document(&page.url()).unwrap();
-    let order: Order = autosurgeon::hydrate(&kept).unwrap();
+    let order: Order = typed::read(&kept, &ROOT).unwrap();
     assert_eq!(order.items["lamp"], 2);
     assert!(order.confirmed);
-    assert_eq!(autosurgeon::hydrate::<_, Due>(&kept).unwrap(), due(&order));
-    let part: Reserved = autosurgeon::hydrate(&kept).unwrap();
+    assert_eq!(typed::read::<Due>(&kept, &ROOT).unwrap(), due(&order));
+    let part: Reserved = typed::read(&kept, &ROOT).unwrap();
     assert_eq!(part, reserved(&order));
     assert_eq!(part.reserved["bulb"], 10);
     for repo in [stock, payment, browser] {

@@ -12,20 +12,20 @@
 use std::error::Error;
 use std::time::Duration;
 
-use autosurgeon::{Hydrate, HydrateError, Reconcile, ReconcileError};
 use axum::Router;
 use axum::extract::{Json, Path, State};
 use axum::http::header::{ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use reconverge::automerge::{Automerge, ChangeHash};
+use reconverge::automerge::{Automerge, ChangeHash, ROOT};
 use reconverge::native::{ChangeError, DocHandle, FindError, Gone, RelayState, Repo, SyncError};
 use reconverge::storage::StorageError;
+use reconverge::typed::{self, TypedError};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Hydrate, Reconcile)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) customer: String,
     pub(crate) items: Vec<String>,
@@ -69,9 +69,7 @@ async fn create(
     State(service): State<Service>,
     Json(order): Json<Order>,
 ) -> Result<Response, Problem> {
-    let created = service
-        .repo
-        .create_with(|tx| autosurgeon::reconcile(tx, &order))?;
+    let created = service.repo.create_from(&order)?;
     let place = format!("/orders/{}", created.document_id());
     let answer = service.kept(&created, StatusCode::CREATED).await?;
     Ok(([(LOCATION, place)], answer).into_response())
@@ -90,12 +88,10 @@ async fn replace(
 ) -> Result<Response, Problem> {
     let expected = headers.get(IF_MATCH).ok_or(Problem::NoCondition)?;
     let order = service.repo.find(&id).await?;
-    // Nothing that others write comes in between.
-    order.change(|tx| {
-        if tag(tx.get_heads()).as_bytes() != expected.as_bytes() {
-            return Err(Unwritten::Stale);
-        }
-        autosurgeon::reconcile(tx, &new).map_err(Unwritten::Reconcile)
+    let expected = version(expected.as_bytes()).ok_or(Problem::Stale)?;
+    // Nothing that others write comes in between; and what is the same in both is not touched.
+    order.change_if(&expected, |tx| {
+        typed::update(tx, &ROOT, |order: &mut Order| *order = new)
     })?;
     service.kept(&order, StatusCode::OK).await
 }
@@ -131,10 +127,7 @@ impl Service {
 /// An order, and what it is called at this moment.
 fn shown(order: &DocHandle, status: StatusCode) -> Result<Response, Problem> {
     let (order, heads) = order.read(|document: &Automerge| {
-        (
-            autosurgeon::hydrate::<_, Order>(document),
-            document.get_heads(),
-        )
+        (typed::read::<Order>(document, &ROOT), document.get_heads())
     })?;
     Ok((status, [(ETAG, tag(heads))], Json(order?)).into_response())
 }
@@ -145,11 +138,11 @@ fn tag(mut heads: Vec<ChangeHash>) -> String {
     format!("\"{}\"", heads.join(","))
 }
 
-/// Why an order was not replaced.
-enum Unwritten {
-    /// It is not as the caller saw it.
-    Stale,
-    Reconcile(ReconcileError),
+/// What [`tag`] made; `None` for anything else, which names no version of ours.
+fn version(tag: &[u8]) -> Option<Vec<ChangeHash>> {
+    let tag = std::str::from_utf8(tag).ok()?;
+    let heads = tag.strip_prefix('"')?.strip_suffix('"')?;
+    heads.split(',').map(|head| head.parse().ok()).collect()
 }
 
 /// Why a request fails: the table of `docs/services.md`.
@@ -232,26 +225,18 @@ impl From<StorageError> for Problem {
     }
 }
 
-impl From<HydrateError> for Problem {
-    fn from(error: HydrateError) -> Self {
+impl From<TypedError> for Problem {
+    fn from(error: TypedError) -> Self {
         Self::Unprocessable(format!("it is no order: {error}"))
     }
 }
 
-impl From<ReconcileError> for Unwritten {
-    fn from(error: ReconcileError) -> Self {
-        Self::Reconcile(error)
-    }
-}
-
-impl<E: Into<Unwritten>> From<ChangeError<E>> for Problem {
-    fn from(error: ChangeError<E>) -> Self {
+impl From<ChangeError<TypedError>> for Problem {
+    fn from(error: ChangeError<TypedError>) -> Self {
         match error {
             ChangeError::Gone(gone) => gone.into(),
-            ChangeError::Edit(unwritten) => match unwritten.into() {
-                Unwritten::Stale => Self::Stale,
-                Unwritten::Reconcile(error) => Self::Unprocessable(error.to_string()),
-            },
+            ChangeError::Changed { .. } => Self::Stale,
+            ChangeError::Edit(error) => error.into(),
             ChangeError::Limit(limit) => Self::Unprocessable(limit.to_string()),
             _ => Self::Internal("the order was not written".into()),
         }

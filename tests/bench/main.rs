@@ -18,6 +18,7 @@ mod idle;
 mod report;
 mod threads;
 mod trace;
+mod typed;
 mod writers;
 
 use std::process::ExitCode;
@@ -80,6 +81,8 @@ enum Scenario {
     Client,
     /// The native client on several threads, and beside documents that are busy.
     Threads,
+    /// What it costs to read and to update a typed document of 20,000 elements.
+    Typed,
 }
 
 impl Setting {
@@ -159,6 +162,9 @@ async fn run(scenario: Scenario, setting: &Setting, report: &mut Report) {
     if wants(Scenario::Threads) {
         let outcome = threads::run(setting, report);
         report.finish("threads", outcome);
+    }
+    if wants(Scenario::Typed) {
+        typed::run(setting, report);
     }
 }
 

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use automerge::transaction::Transaction;
-use automerge::{ActorId, Automerge, ChangeHash, Patch};
-use autosurgeon::{Hydrate, HydrateError, Reconcile, ReconcileError};
+use automerge::{ActorId, Automerge, ChangeHash, Patch, ROOT};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 
 use super::driver::{Shared, Use};
@@ -20,6 +21,7 @@ use crate::history::Refusal;
 use crate::id::{DocumentId, PeerId};
 use crate::replica::{ChangeOptions, EditError};
 use crate::storage::StorageError;
+use crate::typed::{self, TypedError};
 
 /// Presence messages that wait for a slow listener; when there are more, the oldest are lost.
 pub const EPHEMERAL_MAX: usize = 64;
@@ -128,18 +130,6 @@ impl<E> From<EditError<E>> for ChangeError<E> {
             EditError::Limit(limit) => Self::Limit(limit),
         }
     }
-}
-
-/// Why a document was not edited as a value of a type.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UpdateError {
-    /// It is not of this type.
-    #[error(transparent)]
-    Hydrate(Box<HydrateError>),
-    /// The value is none that a document may have.
-    #[error(transparent)]
-    Reconcile(Box<ReconcileError>),
 }
 
 /// Why a document will not be saved at a relay.
@@ -308,32 +298,35 @@ impl DocHandle {
         edited.map_err(ChangeError::Gone)?
     }
 
-    /// The document as a value of a type, which reads it by `autosurgeon`.
+    /// The document as a value of a type, as [`typed`] reads it. What [`Self::read`] says of its
+    /// argument is true of the type's `Deserialize`.
     ///
     /// # Errors
-    /// When the document is not of this type; when it was deleted.
-    pub fn hydrate<T: Hydrate>(&self) -> Result<T, ChangeError<HydrateError>> {
-        let value = self.read(|document| autosurgeon::hydrate(document));
+    /// When the document is not of this type, with the place where it is not; when it was deleted.
+    pub fn get<T: DeserializeOwned>(&self) -> Result<T, ChangeError<TypedError>> {
+        let value = self.read(|document| typed::read(document, &ROOT));
         value.map_err(ChangeError::Gone)?.map_err(ChangeError::Edit)
     }
 
-    /// Edits the document as a value of a type, as one change: what is different afterwards is
-    /// written. Nothing that others write comes in between. Gives what `edit` gives.
+    /// Edits the document as a value of a type, as one change: [what is different
+    /// afterwards](typed#what-an-update-writes) is written, and nothing else. Nothing that others write
+    /// comes in between. Gives what `edit` gives.
     ///
     /// ```no_run
-    /// use autosurgeon::{Hydrate, Reconcile};
+    /// use serde::{Deserialize, Serialize};
     ///
-    /// #[derive(Debug, Reconcile, Hydrate)]
+    /// #[derive(Debug, Serialize, Deserialize)]
     /// struct Order {
     ///     customer: String,
     ///     items: Vec<String>,
+    ///     note: Option<String>,
     /// }
     ///
     /// # fn example(repo: &reconverge::native::Repo) -> Result<(), Box<dyn std::error::Error>> {
-    /// let order = Order { customer: "ann".into(), items: vec![] };
-    /// let handle = repo.create_with(|tx| autosurgeon::reconcile(tx, &order))?;
+    /// let order = Order { customer: "ann".into(), items: vec![], note: None };
+    /// let handle = repo.create_from(&order)?;
     /// handle.update(|order: &mut Order| order.items.push("lamp".into()))?;
-    /// assert_eq!(handle.hydrate::<Order>()?.items, ["lamp"]);
+    /// assert_eq!(handle.get::<Order>()?.items, ["lamp"]);
     /// # Ok(())
     /// # }
     /// ```
@@ -341,18 +334,11 @@ impl DocHandle {
     /// # Errors
     /// When the document is not of this type, or cannot be made so; when it was deleted. Then
     /// nothing happened.
-    pub fn update<T: Hydrate + Reconcile, R>(
+    pub fn update<T: DeserializeOwned + Serialize, R>(
         &self,
         edit: impl FnOnce(&mut T) -> R,
-    ) -> Result<R, ChangeError<UpdateError>> {
-        self.change(|tx| {
-            let hydrated = autosurgeon::hydrate(tx);
-            let mut value = hydrated.map_err(|error| UpdateError::Hydrate(Box::new(error)))?;
-            let result = edit(&mut value);
-            let reconciled = autosurgeon::reconcile(tx, &value);
-            reconciled.map_err(|error| UpdateError::Reconcile(Box::new(error)))?;
-            Ok(result)
-        })
+    ) -> Result<R, ChangeError<TypedError>> {
+        self.change(|tx| typed::update(tx, &ROOT, edit))
     }
 
     /// The document's heads, in order.

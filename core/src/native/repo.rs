@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use automerge::ROOT;
 use automerge::transaction::Transaction;
+use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -21,6 +23,7 @@ use crate::history::Quarantined;
 use crate::id::{DocumentId, PeerId};
 use crate::replica::{ChangeOptions, ContentsError, Replica};
 use crate::storage::{MemoryStorage, Storage, StorageError, damaged};
+use crate::typed::{self, TypedError};
 
 /// How long [`Repo::shutdown`] waits for what is not stored yet. What relays send without pause
 /// may keep a document from ever being stored whole.
@@ -329,6 +332,18 @@ impl Repo {
             replica.begin(unix_seconds());
         }
         self.insert(replica).ok_or(ChangeError::Gone(Gone::Closed))
+    }
+
+    /// Makes a document of a value, as [`typed`] writes it.
+    ///
+    /// # Errors
+    /// When a document cannot hold the value, which must be a map or a struct; when the client was shut
+    /// down. Then there is no document.
+    pub fn create_from(
+        &self,
+        value: &(impl Serialize + ?Sized),
+    ) -> Result<DocHandle, ChangeError<TypedError>> {
+        self.create_with(|tx| typed::write(tx, &ROOT, value))
     }
 
     /// Finds a document by its url (or its bare id): in local storage, or else at the relays.
