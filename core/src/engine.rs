@@ -25,6 +25,7 @@
 
 mod backoff;
 mod check;
+mod create;
 mod current;
 mod document;
 mod due;
@@ -48,6 +49,7 @@ use bytes::Bytes;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
 pub use check::{Folded, Folding, fold, kept_aside};
+pub use create::Taken;
 pub use current::{Asked, NotCurrent};
 pub use document::{FindError, MADE_AGAIN_MAX, Status};
 pub use fault::{Fault, FaultKind, RelayState};
@@ -58,7 +60,7 @@ pub use relays::HURRY_AFTER;
 pub use release::RELEASE_AFTER;
 
 use backoff::Random;
-use current::{Pings, Question};
+use current::Pings;
 use document::{Document, Greeted, OfRelay, Opened, Phase, REFUSAL_BYTES_MAX};
 use due::Due;
 use link::{Link, Relay, State};
@@ -227,6 +229,9 @@ pub enum Output {
         /// What, as it came.
         data: Bytes,
     },
+    /// A document exists here that did not: it was made, or searched for and found at a relay. A part of
+    /// it may have been in local storage before.
+    Added(DocumentId),
     /// A document is removed from local storage.
     Deleted(DocumentId),
     /// The answer to [`Engine::ask_current`].
@@ -259,9 +264,9 @@ pub struct Engine {
     broken: Vec<RelayId>,
     /// How often the connection to some relay changed.
     relay_changes: u64,
-    /// Whether documents are current, and how often that was asked.
-    questions: Vec<Question>,
-    questions_asked: u64,
+    /// Whether documents are current, by the numbers of the questions, and how often that was asked.
+    questions: Vec<(u64, DocumentId)>,
+    asked: u64,
     outputs: VecDeque<Output>,
     /// How many presence messages were sent in this run.
     presence_count: u64,
@@ -291,7 +296,7 @@ impl Engine {
             broken: Vec::new(),
             relay_changes: 0,
             questions: Vec::new(),
-            questions_asked: 0,
+            asked: 0,
             outputs: VecDeque::new(),
             presence_count: 0,
             heard: HashMap::new(),
@@ -401,7 +406,7 @@ impl Engine {
                 State::Waiting(_) => self.connect(RelayId(at)),
                 State::Open(link) if !link.pinged => {
                     link.pinged = true;
-                    link.pings.send();
+                    link.pings.send(self.asked);
                     let ping = Output::Ping(link.connection);
                     self.outputs.push_back(ping);
                 }
@@ -484,6 +489,7 @@ impl Engine {
         new.opened = Some(Opened { key, replica });
         self.join_all(&mut new);
         self.documents.insert(document, new);
+        self.outputs.push_back(Output::Added(document));
         self.due.insert(document);
     }
 
@@ -738,6 +744,28 @@ impl Engine {
     /// The documents that are open.
     pub fn documents(&self) -> impl Iterator<Item = &DocumentId> {
         self.documents.keys()
+    }
+
+    /// Those of them that exist here, as far as is known: not those that are searched for, or still to be
+    /// read.
+    pub fn existing(&self) -> impl Iterator<Item = &DocumentId> {
+        let exists = |found: &Document| {
+            let is_here = matches!(found.phase, Phase::Ready | Phase::Released(_));
+            is_here && !found.deleting
+        };
+        let existing = self
+            .documents
+            .iter()
+            .filter(move |(_, found)| exists(found));
+        existing.map(|(document, _)| document)
+    }
+
+    /// Those of which [`Output::Added`] is still to come.
+    pub fn unannounced(&self) -> impl Iterator<Item = &DocumentId> {
+        self.outputs.iter().filter_map(|output| match output {
+            Output::Added(document) => Some(document),
+            _ => None,
+        })
     }
 
     /// Whether a document is open, in whatever state.
@@ -1039,7 +1067,7 @@ impl Engine {
             since: self.now,
             heard_at: self.now,
             pinged: false,
-            pings: Pings::default(),
+            pings: Pings::new(self.asked),
             answers_pings,
             in_flight: 0,
             reads: Vec::new(),

@@ -4,7 +4,9 @@
 mod address;
 mod committer;
 mod connection;
+mod create;
 mod current;
+mod documents;
 mod driver;
 mod editing;
 mod files;
@@ -29,7 +31,9 @@ pub use crate::engine::{Fault, FaultKind, FindError, RelayState, Status};
 pub use address::AddressError;
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer, NotCommitted};
 pub use connection::Connection;
+pub use create::CreateError;
 pub use current::CurrentError;
+pub use documents::DocumentEvent;
 pub use handle::{
     Broadcast, CHANGES_MAX, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry,
     PastError, SyncError,

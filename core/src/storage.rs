@@ -76,6 +76,10 @@ impl StorageError {
     }
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("this storage does not list its documents")]
+struct Unlisted;
+
 /// Large values of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blob {
@@ -389,6 +393,20 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// When reading fails or finds damage.
     fn outbox(&self) -> Result<Vec<DocumentId>, StorageError>;
+
+    /// The documents that are stored, by their ids in order: those after this one, and at most so many. A
+    /// backend without this cannot be asked which there are.
+    ///
+    /// # Errors
+    /// When reading fails or finds damage.
+    fn documents(
+        &self,
+        after: Option<&DocumentId>,
+        max: usize,
+    ) -> Result<Vec<DocumentId>, StorageError> {
+        let _ = (after, max);
+        Err(StorageError::failed(Unlisted))
+    }
 
     /// Says for which relays the outbox speaks from now on. If one of them was not named the last
     /// time, every document is put into the outbox, in one commit: what that relay acknowledged,

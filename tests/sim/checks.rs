@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use automerge::{Automerge, Change, ChangeHash, ReadDoc};
 use bytes::Bytes;
 use reconverge::contents::Digest;
-use reconverge::engine::Status;
+use reconverge::engine::{Asked, NotCurrent, Status};
 use reconverge::id::DocumentId;
 use reconverge::protocol::{self, Message, SyncMessage};
+use reconverge::replica::Replica;
 use reconverge_tests::world::hashes;
 
 use crate::hostile;
@@ -63,6 +64,46 @@ impl Simulation {
         }
     }
 
+    /// What a client calls current has all that some relay had said when it was asked, or what one says
+    /// that it was connected to since.
+    pub(crate) fn check_current(
+        &mut self,
+        at: usize,
+        asked: Asked,
+        answer: &Result<(), NotCurrent>,
+    ) {
+        let client = &mut self.clients[at];
+        let question = client.questions.remove(&asked);
+        let question = question.expect("an answer to a question, and one");
+        if answer.is_err() {
+            return;
+        }
+        let id = question.document;
+        let engine = client.engine.as_ref().expect("it answers");
+        let replica = engine.replica(&id);
+        // Somebody may be editing it.
+        let document = replica.and_then(Replica::try_document);
+        let is_here = |hash: &ChangeHash| {
+            let is_shown = match &document {
+                Some(document) => document.get_change_by_hash(hash).is_some(),
+                None => replica.is_some_and(|replica| replica.knows(hash)),
+            };
+            is_shown || client.disk.has(&id, [hash])
+        };
+        let is_current = client.wires.values().any(|wire| {
+            let said = question.said.get(wire);
+            said.map_or(*wire > question.wires_made, |said| {
+                said.iter().all(&is_here)
+            })
+        });
+        assert!(
+            is_current,
+            "client {at} calls current what is older than what it was told"
+        );
+        drop(document);
+        self.count("a document current");
+    }
+
     /// What a relay named to anybody is on its disk, unless an older copy took its place.
     pub(crate) fn check_durable(&self, relay: usize) {
         let of_relay = &self.relays[relay];
@@ -109,6 +150,7 @@ impl Simulation {
         }
         let owner = self.owner(wire);
         let wire = self.wires.get_mut(&wire).expect("it is being sent to");
+        wire.told.insert(id, message.heads.clone());
         let given = wire.given.entry(id).or_default();
         given.extend(carried(&message));
         let sent = wire.taken.entry(id).or_default();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use automerge::transaction::{Transactable, Transaction};
-use automerge::{AutomergeError, ObjType, ROOT, ReadDoc, Value};
-use reconverge::engine::Engine;
+use automerge::{AutomergeError, ChangeHash, ObjType, ROOT, ReadDoc, Value};
+use reconverge::engine::{Asked, Engine};
 use reconverge::id::{ConnectionId, DocumentId};
 use reconverge::storage::Batch;
 use reconverge_tests::Random;
@@ -35,8 +35,20 @@ pub(crate) struct Client {
     pub(crate) failed: bool,
     /// Its name in this life.
     pub(crate) name: String,
+    /// What it asked in this life and was not answered.
+    pub(crate) questions: HashMap<Asked, Question>,
     /// The last presence message of each peer that it heard in this life.
     pub(crate) heard: HashMap<String, u64>,
+}
+
+/// Whether a document is current.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) document: DocumentId,
+    /// What relays had named of it when it was asked, by wire.
+    pub(crate) said: HashMap<WireId, Vec<ChangeHash>>,
+    /// The last wire then.
+    pub(crate) wires_made: WireId,
 }
 
 impl Client {
@@ -53,6 +65,7 @@ impl Client {
             opened: BTreeSet::new(),
             failed: false,
             name: String::new(),
+            questions: HashMap::new(),
             heard: HashMap::new(),
         }
     }

@@ -219,6 +219,14 @@ impl Storage for Disk {
         self.tables.outbox()
     }
 
+    fn documents(
+        &self,
+        after: Option<&DocumentId>,
+        max: usize,
+    ) -> Result<Vec<DocumentId>, StorageError> {
+        self.tables.documents(after, max)
+    }
+
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
         let mut state = self.state();
         if state.crashed {

@@ -57,6 +57,8 @@ pub(crate) struct Wire {
     pub(crate) unsent: usize,
     /// What the relay sent on it.
     pub(crate) given: HashMap<DocumentId, HashSet<ChangeHash>>,
+    /// The heads that the relay named on it last.
+    pub(crate) told: HashMap<DocumentId, Vec<ChangeHash>>,
     /// What the relay received on it.
     pub(crate) taken: HashMap<DocumentId, HashSet<ChangeHash>>,
     /// The heads that the client named on it.
@@ -78,6 +80,7 @@ impl Wire {
             leaving_until: Duration::ZERO,
             unsent: 0,
             given: HashMap::new(),
+            told: HashMap::new(),
             taken: HashMap::new(),
             named: HashMap::new(),
         }

@@ -34,6 +34,7 @@ enum Event {
     Leaves(WireId, Frame),
     ClientNotices(WireId),
     RelayNotices(WireId),
+    Pinged(WireId),
     Pong(WireId),
     Commits(usize, u64),
     Loads(usize, u64, DocumentId, Reading),
@@ -205,6 +206,7 @@ impl Simulation {
             Event::Leaves(wire, frame) => self.leaves(wire, frame),
             Event::ClientNotices(wire) => self.client_notices(wire),
             Event::RelayNotices(wire) => self.relay_notices(wire),
+            Event::Pinged(id) => self.pinged(id),
             Event::Pong(wire) => {
                 if let Some((client, connection)) = self.owner(wire) {
                     self.feed(client, Input::Pong(connection));

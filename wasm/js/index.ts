@@ -32,6 +32,7 @@ export {
     Repo,
     type FileOptions,
     type FindOptions,
+    type DocumentsEvent,
     type RepoEvents,
     type RepoOptions,
     type Token,

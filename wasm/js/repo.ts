@@ -94,6 +94,17 @@ export interface Unfetched {
     readonly error: RepoError
 }
 
+/**
+ * A document came or went, in this tab or another one. None is named when several may have, as after a
+ * wipe, or when another tab took over: list them again.
+ */
+export interface DocumentsEvent {
+    /** It was made, imported, or found at a relay, and is stored next. */
+    readonly added?: AutomergeUrl
+    /** It was deleted. */
+    readonly deleted?: AutomergeUrl
+}
+
 /** What a repo tells. */
 export interface RepoEvents {
     /** A connection to a relay changed. */
@@ -102,6 +113,8 @@ export interface RepoEvents {
     offline: boolean
     /** All documents together have another status than before. */
     status: SyncStatus
+    /** There are other {@link Repo.documents} than before. */
+    documents: DocumentsEvent
     /**
      * Something went wrong that concerns no call: local storage failed, the engine started anew, or
      * cannot be started by this tab, whose turn it is; it tries again.
@@ -142,7 +155,7 @@ export function usePlatform(entry: Platform): void {
 export class Repo {
     /** This tab's name among peers, by which all tabs of the browser go while it runs the engine. */
     readonly peerId: string
-    #events = new Emitter<RepoEvents>(["connection", "offline", "status", "problem"])
+    #events = new Emitter<RepoEvents>(["connection", "offline", "status", "documents", "problem"])
     #handles = new Map<string, { handle: DocHandle<unknown>; uses: number }>()
     /** Let go of, but for what they edited: it is not stored yet. */
     #leaving = new Map<string, DocHandle<unknown>>()
@@ -391,7 +404,11 @@ export class Repo {
 
     /**
      * The documents that are kept in this browser or process, by their urls: those that were made,
-     * imported or found here and not deleted.
+     * imported or found here and not deleted. Whoever listens to the event `documents` before misses none
+     * that comes later.
+     *
+     * A repo is one space of documents: all of them go to all of its relays. Who has several opens a repo
+     * for each, by another `name`.
      */
     async documents(): Promise<AutomergeUrl[]> {
         return (await this.#link.call("documents", [])).map((document): AutomergeUrl => `automerge:${document}`)
@@ -631,6 +648,8 @@ export class Repo {
         } else if (message.type === "sum") {
             this.#sum = message.status
             this.#updateStatus()
+        } else if (message.type === "listed") {
+            this.#events.emit("documents", { [message.isHere ? "added" : "deleted"]: `automerge:${message.document}` })
         } else if (message.type === "ask") {
             void this.#give(message.relay)
         } else if (message.type === "problem") {
@@ -707,6 +726,8 @@ export class Repo {
     }
 
     #connected(before: number): Said[] {
+        // What a listener asks for comes after what is said here.
+        queueMicrotask(() => this.#events.emit("documents", {}))
         if (!this.#online) this.#setOnline(false)
         const open = [...this.#handles.values()].map(({ handle }) => handle)
         return [...open, ...this.#leaving.values()].flatMap((handle) => handle.resume(before))

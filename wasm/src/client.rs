@@ -52,8 +52,6 @@ pub struct Client {
     left_out: u32,
     /// What is left of the histories that are being told.
     listings: Vec<Listing>,
-    /// Whether documents are current: why not, or nothing.
-    answers: HashMap<Asked, String>,
 }
 
 /// A key after the document's id, and the value that is damaged.
@@ -137,7 +135,6 @@ impl Client {
             record: Default::default(),
             left_out: 0,
             listings: Vec::new(),
-            answers: HashMap::new(),
         })
     }
 
@@ -355,16 +352,21 @@ impl Client {
                         ));
                     }
                 }
+                Output::Added(document) => {
+                    return Ok(output("added", [("document", name(document))]));
+                }
                 Output::Deleted(document) => {
                     return Ok(output("deleted", [("document", name(document))]));
                 }
                 Output::Current(asked, answer) => {
                     let why = match answer {
-                        Ok(()) => String::new(),
-                        Err(NotCurrent::Gone) => "it cannot be used".to_owned(),
-                        Err(NotCurrent::Unreachable(fault)) => fault.message,
+                        Ok(()) => "".into(),
+                        Err(NotCurrent::Unreachable(fault)) => fault.message.into(),
+                        // It is told otherwise.
+                        Err(NotCurrent::Gone) => JsValue::UNDEFINED,
                     };
-                    self.answers.insert(asked, why);
+                    let asked = (asked.0 as f64).into();
+                    return Ok(output("current", [("asked", asked), ("why", why)]));
                 }
             }
         }
@@ -628,16 +630,9 @@ impl Client {
         Ok(self.engine.ask_current(id_of(document)?).0 as f64)
     }
 
-    /// The answer, which is why not, or nothing if it is; or if nobody waits longer, why there is none.
-    pub fn current(&mut self, asked: f64, is_late: bool) -> Option<String> {
-        let asked = Asked(asked as u64);
-        let answer = self.answers.remove(&asked);
-        if answer.is_some() || !is_late {
-            return answer;
-        }
-        let why = self.engine.why_unanswered(asked);
-        self.engine.withdraw(asked);
-        Some(why.map_or_else(|| "it did not answer in time".into(), |fault| fault.message))
+    /// Nobody waits for it any more.
+    pub fn withdraw(&mut self, asked: f64) {
+        self.engine.withdraw(Asked(asked as u64));
     }
 
     /// Takes all changes of another document.

@@ -5,6 +5,8 @@
 //! the connection still lives, shows by a ping that is sent after the question: what the relay sent
 //! before it answered is here when the answer is.
 
+use std::collections::VecDeque;
+
 use crate::id::{ConnectionId, DocumentId};
 use crate::replica::Replica;
 
@@ -26,49 +28,31 @@ pub enum NotCurrent {
     Gone,
 }
 
+/// The pings of a connection, of which one at a time is on its way. They are numbered by the last question
+/// before them.
 #[derive(Debug)]
-pub(super) struct Question {
-    asked: Asked,
-    document: DocumentId,
-    /// The pings whose answers count, on the connections that were open. Whatever is said on later
-    /// ones is said after the question.
-    pings: Vec<(ConnectionId, u32)>,
-}
-
-/// The pings of a connection, of which one at a time is on its way.
-#[derive(Debug, Default)]
 pub(super) struct Pings {
-    sent: u32,
-    answered: u32,
-    /// Somebody asked when one was on its way, whose answer may be as well.
+    /// What is said on this connection is said after this question.
+    answered: u64,
+    /// The one that is on its way.
+    sent: Option<u64>,
+    /// Somebody asked since, and its answer may be on its way as well.
     again: bool,
 }
 
 impl Pings {
+    /// Of a new connection: whatever is said on it is said after all that was asked.
+    pub(super) fn new(asked: u64) -> Self {
+        Self {
+            answered: asked,
+            sent: None,
+            again: false,
+        }
+    }
+
     /// One is sent.
-    pub(super) fn send(&mut self) {
-        if self.sent == self.answered {
-            self.sent += 1;
-        }
-    }
-
-    /// The number of one that is sent from now on, and whether that is to be done now.
-    fn ask(&mut self) -> (u32, bool) {
-        let is_now = self.sent == self.answered;
-        let number = self.sent + 1;
-        self.send();
-        self.again |= !is_now;
-        (number, is_now)
-    }
-
-    /// Whether another one is to be sent now.
-    fn answer(&mut self) -> bool {
-        self.answered = self.sent;
-        let again = std::mem::take(&mut self.again);
-        if again {
-            self.send();
-        }
-        again
+    pub(super) fn send(&mut self, asked: u64) {
+        self.sent.get_or_insert(asked);
     }
 }
 
@@ -77,95 +61,77 @@ impl Engine {
     /// after this call, or nothing new, and that all of them are here with all that they stand on.
     /// [`Output::Current`] follows when that is so, or when no relay may be asked.
     pub fn ask_current(&mut self, document: DocumentId) -> Asked {
-        let asked = Asked(self.questions_asked);
-        self.questions_asked += 1;
-        let mut pings = Vec::new();
+        self.asked += 1;
         for link in self.relays.iter_mut().filter_map(Relay::link_mut) {
-            let (number, is_now) = link.pings.ask();
-            pings.push((link.connection, number));
-            if is_now {
-                link.pinged = true;
-                self.outputs.push_back(Output::Ping(link.connection));
+            link.pings.again = link.pings.sent.is_some();
+            if !link.pings.again {
+                ping(link, self.asked, &mut self.outputs);
             }
         }
-        self.questions.push(Question {
-            asked,
-            document,
-            pings,
-        });
-        asked
+        self.questions.push((self.asked, document));
+        Asked(self.asked)
     }
 
     /// Nobody waits for the answer any more.
     pub fn withdraw(&mut self, asked: Asked) {
-        self.questions.retain(|question| question.asked != asked);
+        self.questions.retain(|(number, _)| *number != asked.0);
     }
 
     /// Why there is no answer: no relay is connected, for this reason. `None` while one is, whose word
     /// is on its way, and if there is an answer.
     #[must_use]
     pub fn why_unanswered(&self, asked: Asked) -> Option<Fault> {
-        let is_open = self
-            .questions
-            .iter()
-            .any(|question| question.asked == asked);
+        let is_open = self.questions.iter().any(|(number, _)| *number == asked.0);
         let is_connected = self.relays.iter().any(|relay| relay.link().is_some());
         (is_open && !is_connected).then(|| self.why_nobody_is_asked())
     }
 
     /// The answer to a ping came.
     pub(super) fn ponged(&mut self, connection: ConnectionId) {
-        if let Some(link) = self.link(connection)
-            && link.pings.answer()
+        let Some(relay) = self.relay_of(connection) else {
+            return;
+        };
+        if let Some(link) = self.relays[relay.0].link_mut()
+            && let Some(answered) = link.pings.sent.take()
         {
-            link.pinged = true;
-            self.outputs.push_back(Output::Ping(connection));
+            link.pings.answered = answered;
+            if std::mem::take(&mut link.pings.again) {
+                ping(link, self.asked, &mut self.outputs);
+            }
         }
     }
 
     /// Answers what can be answered now; whether anything was.
     pub(super) fn answer_questions(&mut self) -> bool {
-        if self.questions.is_empty() {
+        let answer = |at: &usize| self.answer_to(self.questions[*at]).is_some();
+        let Some(at) = (0..self.questions.len()).find(answer) else {
             return false;
-        }
-        let mut questions = std::mem::take(&mut self.questions);
-        let before = questions.len();
-        questions.retain(|question| match self.answer_to(question) {
-            None => true,
-            Some(answer) => {
-                self.outputs
-                    .push_back(Output::Current(question.asked, answer));
-                false
-            }
-        });
-        let answered = questions.len() < before;
-        self.questions = questions;
-        answered
+        };
+        let question = self.questions.swap_remove(at);
+        let answer = self.answer_to(question).expect("as just now");
+        let answer = Output::Current(Asked(question.0), answer);
+        self.outputs.push_back(answer);
+        true
     }
 
-    fn answer_to(&self, question: &Question) -> Option<Result<(), NotCurrent>> {
-        let found = self.documents.get(&question.document);
-        let Some(found) = found.filter(|found| !found.deleting) else {
+    fn answer_to(&self, (asked, document): (u64, DocumentId)) -> Option<Result<(), NotCurrent>> {
+        let found = self.documents.get(&document);
+        let found =
+            found.filter(|found| !found.deleting && !matches!(found.phase, Phase::Failed(_)));
+        let Some(found) = found else {
             return Some(Err(NotCurrent::Gone));
         };
-        if matches!(found.phase, Phase::Failed(_)) {
-            return Some(Err(NotCurrent::Gone));
+        let mut is_hopeless = true;
+        for (relay, of_relay) in self.relays.iter().zip(&found.relays) {
+            if let Some(link) = relay.link()
+                && link.pings.answered >= asked
+                && is_all_here(link, found, of_relay)
+            {
+                return Some(Ok(()));
+            }
+            is_hopeless &= matches!(relay.state, State::Refused(_) | State::Away);
         }
-        let mut relays = self.relays.iter().zip(&found.relays);
-        let has_said = |(relay, of_relay): (&Relay, &OfRelay)| {
-            let link = relay.link();
-            link.is_some_and(|link| {
-                question.is_answered(link) && is_all_here(link, found, of_relay)
-            })
-        };
-        if relays.any(has_said) {
-            return Some(Ok(()));
-        }
-        let is_out = |relay: &Relay| matches!(relay.state, State::Refused(_) | State::Away);
-        self.relays
-            .iter()
-            .all(is_out)
-            .then(|| Err(NotCurrent::Unreachable(self.why_nobody_is_asked())))
+        is_hopeless.then(|| Err(NotCurrent::Unreachable(self.why_nobody_is_asked())))
     }
 
     fn why_nobody_is_asked(&self) -> Fault {
@@ -175,11 +141,10 @@ impl Engine {
     }
 }
 
-impl Question {
-    fn is_answered(&self, link: &Link) -> bool {
-        let ping = self.pings.iter().find(|(of, _)| *of == link.connection);
-        ping.is_none_or(|(_, number)| link.pings.answered >= *number)
-    }
+fn ping(link: &mut Link, asked: u64, outputs: &mut VecDeque<Output>) {
+    link.pings.send(asked);
+    link.pinged = true;
+    outputs.push_back(Output::Ping(link.connection));
 }
 
 /// Whether all that a relay said of a document was taken in, and all that it named is here.

@@ -368,6 +368,7 @@ impl World {
             | Output::Changed(_)
             | Output::TakenOut(_)
             | Output::Salvaged(_)
+            | Output::Added(_)
             | Output::Deleted(_) => {}
             Output::Idle { .. } => unreachable!("handled by the caller"),
         }

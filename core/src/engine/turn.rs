@@ -208,7 +208,7 @@ impl Engine {
             return;
         };
         self.run(id, &mut document);
-        self.settle_phase(&mut document);
+        self.settle_phase(id, &mut document);
         if document.asked {
             self.answer(id, &mut document);
         }
@@ -719,7 +719,7 @@ impl Engine {
 /// What the application hears.
 impl Engine {
     /// Whether a document that was searched for is there, or cannot be had.
-    fn settle_phase(&self, document: &mut Document) {
+    fn settle_phase(&mut self, id: DocumentId, document: &mut Document) {
         if !matches!(document.phase, Phase::Searching | Phase::Unavailable) || document.is_settling
         {
             return;
@@ -730,6 +730,7 @@ impl Engine {
         if !replica.is_empty() {
             if is_whole(replica, &self.relays) {
                 document.phase = Phase::Ready;
+                self.outputs.push_back(Output::Added(id));
             }
             return;
         }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::address::Address;
 use super::connection::Connections;
+use super::documents::News;
 use super::handle::{Broadcast, CHANGES_MAX, Changed, EPHEMERAL_MAX, Gone};
 use super::socket::{self, FAREWELL, Order};
 use super::{COMMIT_BATCHES_MAX, Committer};
@@ -57,6 +58,8 @@ pub(super) struct State {
     uses: HashMap<DocumentId, Weak<Use>>,
     /// Those who ask whether a document is current.
     pub(super) askers: HashMap<Asked, oneshot::Sender<Result<(), NotCurrent>>>,
+    /// Those who want to hear which documents there are.
+    pub(super) news: News,
     pub(super) connections: Connections,
     /// How many wait for a relay to acknowledge something.
     pub(super) syncers: usize,
@@ -138,6 +141,7 @@ impl Shared {
                 finders: HashMap::new(),
                 deleters: HashMap::new(),
                 askers: HashMap::new(),
+                news: News::default(),
                 watchers: HashMap::new(),
                 uses: HashMap::new(),
                 storage: Some(storage),
@@ -352,7 +356,9 @@ impl State {
                     watchers.stored.send_modify(|stored| stored.1 = Some(error));
                 }
             }
+            Output::Added(id) => self.news.tell(id, true),
             Output::Deleted(id) => {
+                self.news.tell(id, false);
                 self.watchers.remove(&id);
                 for deleter in self.deleters.remove(&id).unwrap_or_default() {
                     let _ = deleter.send(Ok(()));
@@ -463,6 +469,7 @@ impl Drop for End {
         state.finders.clear();
         state.deleters.clear();
         state.askers.clear();
+        state.news.end();
         state.watchers.clear();
     }
 }
@@ -545,6 +552,7 @@ impl Driver {
             | Output::Ephemeral { .. }
             | Output::Flushed(_)
             | Output::StoreFailed(..)
+            | Output::Added(_)
             | Output::Deleted(_)
             | Output::Current(..) => unreachable!("needs no IO"),
         }

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::{Bound, Deref, DerefMut, Range};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -1236,6 +1236,25 @@ impl Storage for RedbStorage {
             };
             let ids: Option<Vec<_>> = read().map_err(of_redb)?.into_iter().collect();
             ids.ok_or_else(|| damaged("outbox", "a document's id"))
+        })
+    }
+
+    fn documents(
+        &self,
+        after: Option<&DocumentId>,
+        max: usize,
+    ) -> Result<Vec<DocumentId>, StorageError> {
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_bytes()));
+        self.read(|transaction| {
+            let read = || -> Result<Vec<_>, redb::Error> {
+                let documents = transaction.open_table(DOCUMENTS)?;
+                let entries = documents.range::<&[u8]>((from, Bound::Unbounded))?;
+                let ids = entries.take(max);
+                ids.map(|entry| Ok(DocumentId::new(entry?.0.value()).ok()))
+                    .collect()
+            };
+            let ids: Option<Vec<_>> = read().map_err(of_redb)?.into_iter().collect();
+            ids.ok_or_else(|| damaged("documents", "a document's id"))
         })
     }
 

@@ -108,7 +108,8 @@ impl ClientSession {
             }
             Message::Ephemeral(ephemeral) => ServerEvent::Ephemeral(ephemeral),
             Message::Refused(refused) => ServerEvent::Refused(refused),
-            pong if pong == protocol::PONG => ServerEvent::Pong,
+            // To compare whole messages would put that into the module for browsers.
+            Message::Unknown { kind: "pong" } => ServerEvent::Pong,
             Message::Peer { .. } => {
                 return Err(ProtocolError::Unexpected("a second peer on one connection"));
             }

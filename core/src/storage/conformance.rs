@@ -25,6 +25,7 @@ pub fn check<S: Storage>(empty: impl Fn() -> Arc<S>) {
     parts_make_the_whole(&*empty());
     what_clients_keep_is_read(&*empty());
     a_removed_document_leaves_nothing(&*empty());
+    documents_are_listed_in_order(&*empty());
     other_contents_take_the_place_of_those_before(&*empty());
     what_is_set_aside_goes_with_its_document(&*empty());
     a_new_relay_gets_every_document(&*empty());
@@ -365,6 +366,35 @@ fn what_clients_keep_is_read(storage: &impl Storage) {
         storage.acknowledged(keys[1]).expect("read"),
         [("a".into(), heads(&[3]))]
     );
+}
+
+fn documents_are_listed_in_order(storage: &impl Storage) {
+    assert_eq!(storage.documents(None, 9).expect("read"), []);
+    let keys: Vec<_> = (0..5).map(|_| storage.new_key()).collect();
+    let make = |n: u8, write| batch(n, keys[usize::from(n)], vec![write]);
+    let record = || Write::Record(Record::new(Space::default()));
+    let all = [3, 0, 4, 1].map(|n| make(n, record()));
+    storage.commit(&all).expect("commit");
+    let short = DocumentId::new(&[1]).expect("a byte");
+    let key = storage.new_key();
+    let writes = vec![record(), Write::Outbox(true)];
+    let other = Batch {
+        document: short,
+        key,
+        writes,
+    };
+    storage.commit(&[other]).expect("commit");
+    let in_order = [id(0), short, id(1), id(3), id(4)];
+    assert_eq!(storage.documents(None, 9).expect("read"), in_order);
+    assert_eq!(storage.documents(None, 2).expect("read"), in_order[..2]);
+    let after = |id: DocumentId| storage.documents(Some(&id), 2).expect("read");
+    assert_eq!(after(short), in_order[2..4]);
+    assert_eq!(after(id(2)), in_order[3..], "it need not be there");
+    assert_eq!(after(id(4)), []);
+    storage
+        .commit(&[make(3, Write::RemoveDocument)])
+        .expect("commit");
+    assert_eq!(after(id(1)), in_order[4..]);
 }
 
 fn a_removed_document_leaves_nothing(storage: &impl Storage) {

@@ -227,6 +227,23 @@ impl Storage for MemoryStorage {
         Ok(outbox)
     }
 
+    fn documents(
+        &self,
+        after: Option<&DocumentId>,
+        max: usize,
+    ) -> Result<Vec<DocumentId>, StorageError> {
+        let tables = self.tables();
+        let stored = tables
+            .documents
+            .iter()
+            .filter(|(_, place)| place.key.is_some());
+        let stored = stored.map(|(document, _)| *document);
+        let mut found: Vec<_> = stored.filter(|document| Some(document) > after).collect();
+        found.sort_unstable();
+        found.truncate(max);
+        Ok(found)
+    }
+
     fn name_relays(&self, relays: &[Arc<str>]) -> Result<(), StorageError> {
         let mut tables = self.tables();
         if !relays.iter().all(|relay| tables.relays.contains(relay)) {

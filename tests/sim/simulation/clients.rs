@@ -9,8 +9,8 @@ use reconverge::storage::Storage;
 use reconverge_tests::world::hashes;
 
 use super::{Event, Simulation, name};
-use crate::client::edit;
-use crate::network::Party;
+use crate::client::{Question, edit};
+use crate::network::{Party, WireId};
 
 impl Simulation {
     pub(super) fn start(&mut self, at: usize) {
@@ -41,6 +41,7 @@ impl Simulation {
         client.engine = None;
         client.life += 1;
         client.opened.clear();
+        client.questions.clear();
         for batch in std::mem::take(&mut client.commits)
             .into_iter()
             .take(done as usize)
@@ -57,6 +58,24 @@ impl Simulation {
             }
             self.client_closes(id);
         }
+    }
+
+    /// Asks whether a document is current, and remembers what relays have said of it by now.
+    pub(super) fn ask(&mut self, at: usize, id: DocumentId) {
+        let client = &mut self.clients[at];
+        let engine = client.engine.as_mut().expect("it runs");
+        let asked = engine.ask_current(id);
+        let said = |wire: &WireId| {
+            let told = self.wires.get(wire)?.told.get(&id);
+            Some((*wire, told.cloned().unwrap_or_default()))
+        };
+        let question = Question {
+            document: id,
+            said: client.wires.values().filter_map(said).collect(),
+            wires_made: self.wires_made,
+        };
+        client.questions.insert(asked, question);
+        self.drain(at);
     }
 
     pub(super) fn feed(&mut self, at: usize, input: Input) {
@@ -133,9 +152,8 @@ impl Simulation {
                 let Some(id) = self.clients[at].wires.get(&connection).copied() else {
                     return;
                 };
-                let wire = &self.wires[&id];
-                if wire.relay_open && !wire.up.dead && !wire.down.dead {
-                    self.after(delay * 2, Event::Pong(id));
+                if !self.wires[&id].up.dead {
+                    self.after(delay, Event::Pinged(id));
                 }
             }
             Output::Load { document, contents } => {
@@ -198,7 +216,8 @@ impl Simulation {
                     "client {at} finds a document that does not show what came of it"
                 );
             }
-            Output::Current(..)
+            Output::Current(asked, answer) => self.check_current(at, asked, &answer),
+            Output::Added(_)
             | Output::Found(..)
             | Output::Changed(_)
             | Output::TakenOut(_)

@@ -77,7 +77,7 @@ impl Simulation {
         let relay = self.random.below(self.relays.len() as u64) as usize;
         let document = self.any_document();
         let runs = self.clients[at].engine.is_some();
-        let step = self.random.below(108);
+        let step = self.random.below(112);
         self.note(step);
         match (step, document) {
             (0..=7, _)
@@ -184,6 +184,7 @@ impl Simulation {
                 self.relays[relay].document(id).evict();
             }
             (94..=103, Some(_)) => self.attack(relay),
+            (108..=111, Some(id)) if runs => self.ask(at, id),
             (104..=107, Some(id)) if runs => {
                 for _ in 0..=self.random.below(2 * FRAMES_MAX as u64) {
                     self.broadcast(at, id);

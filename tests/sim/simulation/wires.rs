@@ -118,6 +118,20 @@ impl Simulation {
         }
     }
 
+    /// The relay answers a ping, behind what it sent before.
+    pub(super) fn pinged(&mut self, id: WireId) {
+        let delay = self.delay();
+        let now = self.now;
+        if let Some(wire) = self.wires.get_mut(&id)
+            && wire.relay_open
+            && !wire.down.dead
+        {
+            wire.down.busy_until = wire.down.busy_until.max(now + delay);
+            let at = wire.down.busy_until;
+            self.at(at, Event::Pong(id));
+        }
+    }
+
     pub(super) fn arrives(&mut self, id: WireId, direction: Direction) {
         let Some(wire) = self.wires.get_mut(&id) else {
             return;

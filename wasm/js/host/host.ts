@@ -66,6 +66,8 @@ type Output =
     | { type: "salvaged"; document: string; error: string }
     | { type: "status"; document: string; state: DocumentStatus["state"]; reason?: string }
     | { type: "ephemeral"; document: string; sender: string; message: unknown }
+    | { type: "added"; document: string }
+    | { type: "current"; asked: number; why: string | undefined }
     | { type: "deleted"; document: string }
 
 /** Somebody's call that is not answered yet. */
@@ -163,6 +165,8 @@ export class Host {
     #finders = new Map<string, ((failure?: CallError) => void)[]>()
     #deleters = new Map<string, ((failure?: CallError) => void)[]>()
     #waiting = new Set<Waiting>()
+    /** Why documents may be old, by the number of the question; empty if they are current. */
+    #answers = new Map<number, string | undefined>()
     /** What may take long, each step of which tells whether it was the last. */
     #work: (() => boolean)[] = []
     /** Everything else comes first now. */
@@ -611,8 +615,13 @@ export class Host {
             case "takenOut":
                 for (const page of this.#shown.get(output.document)?.views.keys() ?? []) page.port.post(output)
                 return
+            case "current":
+                return void this.#answers.set(output.asked, output.why)
+            case "added":
+                return this.#tell({ ...output, type: "listed", isHere: true })
             case "deleted": {
                 const { document } = output
+                this.#tell({ ...output, type: "listed", isHere: false })
                 this.#tally.set(document, "saved")
                 for (const tell of take(this.#deleters, document)) tell()
                 for (const page of this.#shown.get(document)?.views.keys() ?? []) {
@@ -1267,13 +1276,14 @@ export class Host {
             const timer = setTimeout(() => this.#heed(() => (isLate = true)), Math.min(ms, 2 ** 31 - 1))
             const is = (): boolean => {
                 this.#view(page, document)
-                const why = this.#client.current(asked, isLate || !this.#online)
+                const why = this.#answers.get(asked) ?? (isLate || !this.#online ? "no relay answers" : undefined)
                 if (why) throw new CallError("unavailable", `the document may be old: ${why}`)
                 return why === ""
             }
             await this.#until(is, signal).finally(() => {
                 clearTimeout(timer)
-                this.#heed(() => this.#client.current(asked, true))
+                this.#heed(() => this.#client.withdraw(asked))
+                this.#answers.delete(asked)
             })
             const view = this.#view(page, document)
             const isShown = view.whenShown()

@@ -259,6 +259,8 @@ export type HostMessage =
       }
     | { readonly type: "ephemeral"; readonly document: string; readonly sender: string; readonly message: unknown }
     | { readonly type: "deleted"; readonly document: string }
+    /** It is among the documents that there are, or no more. */
+    | { readonly type: "listed"; readonly document: string; readonly isHere: boolean }
     | { readonly type: "connection"; readonly connection: ConnectionStatus }
     /** All that there are, and whether any page said that there should be none. */
     | {

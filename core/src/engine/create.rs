@@ -1,0 +1,68 @@
+//! Making a document under an id that the caller chose, which may be known here.
+
+use super::document::{Document, Phase};
+use super::{Engine, Output};
+use crate::id::DocumentId;
+use crate::replica::Replica;
+use crate::storage::DocumentKey;
+
+/// Why a document cannot be made under an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// There is one.
+    Exists,
+    /// Whether there is one is being found out: [`Engine::find`] it first.
+    Unread,
+}
+
+impl Engine {
+    /// Whether a document that is not in storage can be made under this id: it is not known here, or
+    /// was searched for in vain so far.
+    ///
+    /// # Errors
+    /// When there is one, or may be.
+    pub fn may_create(&self, document: &DocumentId) -> Result<(), Taken> {
+        let Some(found) = self.documents.get(document) else {
+            return Ok(());
+        };
+        match &found.phase {
+            Phase::Searching | Phase::Unavailable if is_empty(found) => Ok(()),
+            Phase::Loading | Phase::Searching | Phase::Unavailable | Phase::Unread(..) => {
+                Err(Taken::Unread)
+            }
+            Phase::Ready | Phase::Released(_) | Phase::Failed(_) => Err(Taken::Exists),
+        }
+    }
+
+    /// As [`Self::create`], if [`Self::may_create`] says so; nothing happens otherwise. Who searches
+    /// for the document finds it.
+    pub fn create_as(&mut self, document: DocumentId, key: DocumentKey, replica: Replica) {
+        if self.may_create(&document).is_err() {
+            return;
+        }
+        let Some(found) = self.documents.get_mut(&document) else {
+            return self.create(document, key, replica);
+        };
+        // Relays were asked for it, which their connections have in mind: so it goes on as it is.
+        let sought = found.opened.as_mut().map(|opened| &mut opened.replica);
+        let made = replica.document().map(|made| made.get_changes(&[]));
+        let (Some(sought), Some(made)) = (sought, made) else {
+            return;
+        };
+        if sought.merge(made).is_ok() {
+            found.phase = Phase::Ready;
+            found.wanted = true;
+            found.held = true;
+            self.outputs.push_back(Output::Added(document));
+            self.edited(&document);
+        }
+    }
+}
+
+/// Whether nothing of a document is here, nor came.
+fn is_empty(document: &Document) -> bool {
+    let opened = document.opened.as_ref();
+    let is_empty = opened
+        .is_some_and(|opened| opened.replica.is_empty() && opened.replica.document().is_some());
+    is_empty && document.inbox.is_empty() && document.storing.is_none() && !document.deleting
+}
