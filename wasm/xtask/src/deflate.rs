@@ -4,13 +4,9 @@
 //! library has functions for all levels and frames, which are chosen when it runs; so they are in the
 //! module, with tables that nothing compresses: 9 kB.
 
-use std::collections::HashSet;
-use std::ops::Range;
+use walrus::Module;
 
-use walrus::ir::{Const, Load, Store, Unreachable, Value, Visitor, dfs_in_order};
-use walrus::{ConstExpr, Data, DataKind, Module};
-
-use crate::slim;
+use crate::unused;
 
 /// Those of other levels, and of checksums.
 const UNUSED: [&str; 8] = [
@@ -27,11 +23,9 @@ const UNUSED: [&str; 8] = [
 /// As many tables of checksums as there may be.
 const TABLES_MAX: usize = 32;
 
-/// Cuts these functions down to a trap, so that it is noticed if somebody asks for them after all,
-/// and empties the tables of which they were the only users.
 pub(crate) fn cut(module: &mut Module) {
-    slim::cut_to(module, is_unused, Unreachable {});
-    empty_tables(module);
+    let tables = tables();
+    unused::cut(module, is_unused, |data| table_bytes(data, &tables));
 }
 
 fn is_unused(name: &str) -> bool {
@@ -39,31 +33,14 @@ fn is_unused(name: &str) -> bool {
     path.starts_with("zlib_rs") && UNUSED.iter().any(|unused| path.ends_with(unused))
 }
 
-fn empty_tables(module: &mut Module) {
-    let tables = tables();
-    let named = named(module);
-    let all: Vec<_> = module.data.iter().map(Data::id).collect();
-    for data in all {
-        let data = module.data.get_mut(data);
-        let DataKind::Active {
-            offset: ConstExpr::Value(Value::I32(start)),
-            ..
-        } = data.kind
-        else {
-            continue;
-        };
-        let start = start as u32;
-        for table in &tables {
-            let mut from = 0;
-            while let Some(at) = find(&data.value[from..], table).map(|at| from + at) {
-                let place = start + at as u32;
-                from = at + table.len();
-                if !names(&named, place..place + table.len() as u32) {
-                    data.value[at..from].fill(0);
-                }
-            }
-        }
-    }
+/// How many bytes from the first on are such tables, one after the other.
+fn table_bytes(data: &[u8], tables: &[Vec<u8>]) -> usize {
+    let bytes = tables.first().map_or(0, Vec::len);
+    let found = data.chunks_exact(bytes);
+    found
+        .take_while(|chunk| tables.iter().any(|table| table == chunk))
+        .count()
+        * bytes
 }
 
 /// For CRC-32: what a byte comes to, with so many bytes behind it.
@@ -82,50 +59,10 @@ fn tables() -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn find(bytes: &[u8], table: &[u8]) -> Option<usize> {
-    bytes
-        .windows(table.len())
-        .position(|window| window == table)
-}
-
-/// All that may be the place of something: the constants of functions, and words in data.
-fn named(module: &Module) -> HashSet<u32> {
-    #[derive(Default)]
-    struct Named(HashSet<u32>);
-    impl Visitor<'_> for Named {
-        fn visit_const(&mut self, constant: &Const) {
-            if let Value::I32(number) = constant.value {
-                self.0.insert(number as u32);
-            }
-        }
-        fn visit_load(&mut self, load: &Load) {
-            self.0.extend(u32::try_from(load.arg.offset));
-        }
-        fn visit_store(&mut self, store: &Store) {
-            self.0.extend(u32::try_from(store.arg.offset));
-        }
-    }
-    let mut named = Named::default();
-    for (_, function) in module.funcs.iter_local() {
-        dfs_in_order(&mut named, function, function.entry_block());
-    }
-    let words = module
-        .data
-        .iter()
-        .flat_map(|data| data.value.chunks_exact(4));
-    let words = words.map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-    named.0.extend(words);
-    named.0
-}
-
-fn names(named: &HashSet<u32>, range: Range<u32>) -> bool {
-    range.into_iter().any(|place| named.contains(&place))
-}
-
 #[cfg(test)]
 mod tests {
-    use walrus::ir::{LoadKind, MemArg};
-    use walrus::{FunctionBuilder, ValType};
+    use walrus::ir::{LoadKind, MemArg, Value};
+    use walrus::{ConstExpr, DataKind, FunctionBuilder, ValType};
 
     use super::*;
 

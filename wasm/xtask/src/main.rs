@@ -12,8 +12,10 @@
 
 mod deflate;
 mod glue;
+mod graphemes;
 mod order;
 mod slim;
+mod unused;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -67,6 +69,7 @@ fn bind(module: &Path, folder: &Path, names: Names) -> Result<(), Box<dyn Error>
     slim::cut_panics(output.wasm_mut());
     slim::cut_debug(output.wasm_mut());
     deflate::cut(output.wasm_mut());
+    graphemes::cut(output.wasm_mut());
     let renamed = glue::shorten_imports(output.wasm_mut());
     output.emit(folder)?;
     let script = folder.join("reconverge.js");
