@@ -246,10 +246,6 @@ impl<'de, R: ReadDoc> Deserializer<'de> for Reader<'_, R> {
         visitor.visit_unit()
     }
 
-    fn is_human_readable(&self) -> bool {
-        true
-    }
-
     forward_to_deserialize_any! {
         bool char str string bytes byte_buf unit unit_struct map struct identifier
     }
