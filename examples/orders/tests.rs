@@ -8,9 +8,10 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::header::{ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
 use axum::http::{Method, Request, StatusCode};
-use reconverge::automerge::{Automerge, ROOT, ReadDoc, transaction::Transactable};
+use reconverge::automerge::{Automerge, ROOT, transaction::Transactable};
 use reconverge::native::testing::TestRelay;
 use reconverge::native::{RelayState, Repo};
+use reconverge::typed;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-use super::service::{self, Service};
+use super::service::{self, Order, Service};
 
 const SYNCED_WITHIN: Duration = Duration::from_secs(5);
 const MISSING: &str = "4NMNnkMhL8jXrdJ9jamS58PAVdXu";
@@ -101,8 +102,7 @@ fn state_at(relay: &TestRelay, place: &str) -> String {
     let document: Automerge = relay
         .document(place.trim_start_matches("/orders/"))
         .unwrap();
-    let state = document.get(ROOT, "state").unwrap().unwrap().0;
-    state.as_str().unwrap().to_owned()
+    typed::read::<Order>(&document, &ROOT).unwrap().state
 }
 
 #[tokio::test(start_paused = true)]
