@@ -3,7 +3,7 @@
 //! * [`read`] gives a value of what an object holds.
 //! * [`update`] lets a function edit the value, and writes what is different afterwards: the rest of
 //!   the document is not touched, whether the type knows it or not.
-//! * [`write`] makes an object what a value says, as in a new document.
+//! * [`write()`] makes an object what a value says, as in a new document.
 //!
 //! ```
 //! use automerge::transaction::Transactable;
@@ -206,7 +206,7 @@ pub fn write(
 /// [above](self#what-an-update-writes). Gives what `edit` gives.
 ///
 /// # Errors
-/// As for [`read`] and [`write`].
+/// As for [`read`] and [`write()`].
 pub fn update<T: DeserializeOwned + Serialize, R>(
     tx: &mut impl Transactable,
     object: &ObjId,

@@ -40,6 +40,7 @@ pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fa
     }
     let relay = setting.start_relay();
     until_saved(&relay, rounds, report).await;
+    released(&relay, setting, report).await;
     Ok(())
 }
 
@@ -326,6 +327,41 @@ fn typed(other: &mut Automerge, text: &ObjId, at: usize) -> Vec<u8> {
     push_unsigned(&mut message, change.raw_bytes().len() as u64);
     message.extend_from_slice(change.raw_bytes());
     message
+}
+
+/// What is resident when a client has many documents, and when it has let go of all of them.
+async fn released(relay: &Relay, setting: &Setting, report: &mut Report) {
+    let count = setting.scaled(2000);
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Repo::builder().relay(&relay.url());
+    let builder = builder.file(folder.path().join("client.redb"));
+    let builder = builder.release_after(Duration::from_millis(100));
+    let repo = builder.build().await.unwrap();
+    let before = resident_bytes();
+    let mut documents = Vec::new();
+    for _ in 0..count {
+        let document = repo.create().unwrap();
+        for n in 0..10 {
+            document.change(|tx| tx.put(ROOT, "n", n)).unwrap();
+        }
+        documents.push(document);
+    }
+    for document in &documents {
+        document.when_synced().await.unwrap();
+    }
+    let mib = |bytes: u64| bytes.saturating_sub(before) as f64 / 1024.0 / 1024.0;
+    let open = mib(resident_bytes());
+    drop(documents);
+    while repo.documents_in_memory() > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let released = mib(resident_bytes());
+    repo.shutdown().await.unwrap();
+    report.row(Row {
+        what: format!("client: memory of {count} documents of 10 changes"),
+        rate: format!("{open:.0} MiB more open, {released:.0} released"),
+        ..Row::default()
+    });
 }
 
 async fn until_saved(relay: &Relay, rounds: usize, report: &mut Report) {
