@@ -105,7 +105,7 @@ fn dependencies(crate_folder: &str) -> Vec<(String, String)> {
 #[test]
 fn the_core_links_tokio_and_redb_only_with_its_native_feature() {
     for (name, value) in dependencies("core") {
-        let of_a_shell = ["tokio", "redb", "futures", "uuid"].contains(&name.as_str());
+        let of_a_shell = ["tokio", "redb", "futures", "tracing", "uuid"].contains(&name.as_str());
         if of_a_shell || name.starts_with("tokio-") {
             assert!(
                 value.contains("optional = true"),

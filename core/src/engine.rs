@@ -25,6 +25,7 @@
 
 mod backoff;
 mod check;
+mod counts;
 mod create;
 mod current;
 mod document;
@@ -49,6 +50,7 @@ use bytes::Bytes;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
 pub use check::{Folded, Folding, fold, kept_aside};
+pub use counts::Counts;
 pub use create::Taken;
 pub use current::{Asked, NotCurrent};
 pub use document::{FindError, MADE_AGAIN_MAX, Status};
@@ -267,6 +269,7 @@ pub struct Engine {
     /// Whether documents are current, by the numbers of the questions, and how often that was asked.
     questions: Vec<(u64, DocumentId)>,
     asked: u64,
+    counts: Counts,
     outputs: VecDeque<Output>,
     /// How many presence messages were sent in this run.
     presence_count: u64,
@@ -297,6 +300,7 @@ impl Engine {
             relay_changes: 0,
             questions: Vec::new(),
             asked: 0,
+            counts: Counts::default(),
             outputs: VecDeque::new(),
             presence_count: 0,
             heard: HashMap::new(),
@@ -437,7 +441,7 @@ impl Engine {
     /// Nobody waits for a search any more.
     pub fn stop_finding(&mut self, document: &DocumentId) {
         if let Some(found) = self.documents.get_mut(document) {
-            found.asked = false;
+            self.counts.searches_ended += u64::from(std::mem::take(&mut found.asked));
             found.is_patient = false;
             self.due.insert(*document);
         }
@@ -464,6 +468,7 @@ impl Engine {
         let found = self.documents.get_mut(&document).expect("just inserted");
         found.wanted = true;
         found.held = true;
+        self.counts.searches_begun += u64::from(!found.asked);
         found.asked = true;
         found.is_patient |= is_patient;
         if let Phase::Unread(again_at, _) = &mut found.phase {
@@ -490,6 +495,8 @@ impl Engine {
         self.join_all(&mut new);
         self.documents.insert(document, new);
         self.outputs.push_back(Output::Added(document));
+        self.counts.documents_entered += 1;
+        self.counts.changes_made += 1;
         self.due.insert(document);
     }
 
@@ -623,6 +630,7 @@ impl Engine {
     }
 
     fn edited(&mut self, document: &DocumentId) {
+        self.counts.changes_made += 1;
         self.outputs.push_back(Output::Changed(*document));
         self.update_status(*document);
         #[cfg(feature = "planted")]
@@ -649,6 +657,12 @@ impl Engine {
 
     fn opened_mut(&mut self, document: &DocumentId) -> Option<&mut Opened> {
         self.documents.get_mut(document)?.opened.as_mut()
+    }
+
+    /// What happened so far, counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// A document's status; `None` before it is ready.
@@ -1060,6 +1074,7 @@ impl Engine {
         };
         self.relays[relay.0].fault = None;
         self.relay_changes += 1;
+        self.counts.connections_made += 1;
         self.relays[relay.0].state = State::Open(Box::new(Link {
             connection,
             session,
@@ -1093,6 +1108,11 @@ impl Engine {
     fn closed(&mut self, relay: RelayId, closed: Closed) {
         let gone = &mut self.relays[relay.0];
         let connection = gone.connection();
+        if gone.link().is_some() {
+            self.counts.connections_lost += 1;
+        } else {
+            self.counts.connections_failed += 1;
+        }
         gone.count_failure(self.now);
         let (state, fault) = match closed {
             Closed::Lost(fault) => {

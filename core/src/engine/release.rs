@@ -103,10 +103,11 @@ impl Engine {
         self.documents.insert(id, document);
     }
 
-    fn put_away(&self, document: &mut Document) {
+    fn put_away(&mut self, document: &mut Document) {
         let Some(opened) = document.opened.take() else {
             return;
         };
+        self.counts.documents_left += 1;
         document.phase = Phase::Released(opened.replica.heads());
         document.was_released = true;
         document.idle_until = None;
@@ -161,6 +162,7 @@ impl Engine {
         };
         if matches!(document.phase, Phase::Released(_)) {
             document.phase = Phase::Loading;
+            self.counts.documents_entered += 1;
             self.read(id, contents);
         }
     }

@@ -31,6 +31,7 @@ impl Engine {
     pub(super) fn load(&mut self, document: DocumentId, contents: Reading) {
         self.documents
             .insert(document, Document::new(self.relays.len()));
+        self.counts.documents_entered += 1;
         self.read(document, contents);
     }
 
@@ -176,14 +177,17 @@ impl Engine {
                 storing.again_at = Some(again_at);
                 self.due.insert_at(again_at, id);
             }
+            self.counts.commits_failed += 1;
             self.outputs.push_back(Output::StoreFailed(id, error));
             return;
         }
+        self.counts.commits += 1;
         let Some(storing) = document.storing.take() else {
             return;
         };
         if storing.batch.writes == [Write::RemoveDocument] {
             self.documents.remove(&id);
+            self.counts.documents_left += 1;
             // It left the stored outbox too; found again, it must be put there anew.
             self.outbox.remove(&id);
             self.outputs.push_back(Output::Deleted(id));
@@ -214,6 +218,7 @@ impl Engine {
         }
         self.set_status(id, &mut document);
         if self.release(id, &mut document) == Released::Forgotten {
+            self.counts.documents_left += 1;
             return;
         }
         self.documents.insert(id, document);
@@ -343,6 +348,7 @@ impl Engine {
             let Some(opened) = &mut document.opened else {
                 break;
             };
+            let before = opened.replica.len();
             match SyncMessage::decode(data) {
                 Err(error) if error.is_of_its_document() => {
                     document.not_taken(relay, &error.to_string());
@@ -361,6 +367,8 @@ impl Engine {
                         return;
                     }
                     Ok(Incoming::Received(received)) => {
+                        let new = opened.replica.len().saturating_sub(before);
+                        self.counts.changes_received += u64::from(new);
                         for (_, refusal) in &received.refused {
                             if matches!(refusal, Refusal::ActorReused { .. }) {
                                 document.note_refusal(&refusal.to_string());
@@ -767,6 +775,7 @@ impl Engine {
         };
         document.asked = false;
         document.is_patient = false;
+        self.counts.searches_ended += 1;
         self.outputs.push_back(Output::Found(id, answer));
     }
 

@@ -38,6 +38,11 @@ impl Connections {
         connections
     }
 
+    /// The urls of the relays, without tokens.
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        self.names.clone()
+    }
+
     pub(super) fn watch(&self) -> watch::Receiver<Arc<[Connection]>> {
         self.watchers.subscribe()
     }

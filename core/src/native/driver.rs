@@ -16,7 +16,9 @@ use super::address::Address;
 use super::connection::Connections;
 use super::documents::News;
 use super::handle::{Broadcast, CHANGES_MAX, Changed, EPHEMERAL_MAX, Gone};
+use super::log::{Log, Note};
 use super::socket::{self, FAREWELL, Order};
+use super::statistics::Traffic;
 use super::{COMMIT_BATCHES_MAX, Committer};
 use crate::engine::{
     self, Asked, Engine, FRAMES_MAX, FindError, Input, NotCurrent, Output, Status,
@@ -44,6 +46,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// The application changed something.
     pub(super) wake: Notify,
+    pub(super) traffic: Traffic,
     /// Documents of which a last handle was dropped; whoever drops it may hold the other lock.
     dropped: Mutex<Vec<DocumentId>>,
     started: Instant,
@@ -65,6 +68,8 @@ pub(super) struct State {
     pub(super) syncers: usize,
     /// `None` after the client was shut down: nothing is taken in any more, and the file is free.
     pub(super) storage: Option<Arc<dyn Storage>>,
+    /// What is to be said in the log.
+    notes: Vec<Note>,
     /// The driver has ended: nothing that is not stored will be.
     pub(super) ended: bool,
 }
@@ -145,9 +150,11 @@ impl Shared {
                 watchers: HashMap::new(),
                 uses: HashMap::new(),
                 storage: Some(storage),
+                notes: Vec::new(),
                 ended: false,
             }),
             wake: Notify::new(),
+            traffic: Traffic::default(),
             dropped: Mutex::default(),
             started: Instant::now(),
         }
@@ -312,7 +319,9 @@ impl State {
     /// Does the next thing that needs no IO, or adds to those that do; or says that there is nothing
     /// more, until then.
     fn step(&mut self, outputs: &mut Vec<Output>) -> Option<Wake> {
-        match self.engine.poll_output() {
+        let output = self.engine.poll_output();
+        self.notes.extend(Note::of(&output, &self.engine));
+        match output {
             Output::Idle { wake_at } => {
                 self.connections.publish(&self.engine);
                 return Some(Wake(wake_at));
@@ -392,14 +401,18 @@ pub(super) async fn drive(
         shared: shared.clone(),
         storage,
         addresses,
+        relays: shared.state().connections.names(),
+        traffic: shared.traffic.clone(),
         committer,
         inputs,
         lines: HashMap::new(),
         tasks: JoinSet::new(),
     };
     let (mut batch, mut outputs) = (Vec::new(), Vec::new());
+    let mut log = Log::default();
+    let mut connections = shared.state().connections.watch();
     loop {
-        let wake_at = {
+        let (wake_at, notes) = {
             let dropped = std::mem::take(&mut *shared.dropped());
             let mut state = shared.state();
             state.let_go(dropped);
@@ -424,7 +437,7 @@ pub(super) async fn drive(
             let mut since = Instant::now();
             loop {
                 if let Some(Wake(wake_at)) = state.step(&mut outputs) {
-                    break wake_at;
+                    break (wake_at, std::mem::take(&mut state.notes));
                 }
                 if since.elapsed() > HOLD_MAX {
                     MutexGuard::bump(&mut state);
@@ -432,6 +445,10 @@ pub(super) async fn drive(
                 }
             }
         };
+        notes.iter().for_each(|note| log.note(note));
+        if connections.has_changed().unwrap_or(false) {
+            log.connections(connections.borrow_and_update().clone());
+        }
         for output in outputs.drain(..) {
             driver.perform(output);
         }
@@ -478,6 +495,8 @@ struct Driver {
     shared: Arc<Shared>,
     storage: Arc<dyn Storage>,
     addresses: Vec<Address>,
+    relays: Vec<Arc<str>>,
+    traffic: Traffic,
     committer: Committer,
     inputs: mpsc::Sender<Input>,
     lines: HashMap<ConnectionId, mpsc::Sender<Order>>,
@@ -491,9 +510,14 @@ impl Driver {
                 let (orders, receiver) = mpsc::channel(ORDERS_MAX);
                 self.lines.insert(connection, orders);
                 let (address, storage) = (self.addresses[relay.0].clone(), self.storage.clone());
-                let inputs = self.inputs.clone();
+                let line = socket::Line {
+                    relay: self.relays[relay.0].clone(),
+                    connection,
+                    inputs: self.inputs.clone(),
+                    traffic: self.traffic.clone(),
+                };
                 self.tasks
-                    .spawn(socket::run(address, connection, storage, receiver, inputs));
+                    .spawn(socket::run(line, address, storage, receiver));
             }
             Output::Disconnect(connection) => {
                 self.lines.remove(&connection);

@@ -14,8 +14,11 @@ use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use tracing::{debug, trace};
 
 use super::address::{Address, distrust};
+use super::log::described;
+use super::statistics::Traffic;
 use crate::engine::{CONNECT_TIMEOUT, Closed, Fault, FaultKind, Frame, Input};
 use crate::id::ConnectionId;
 use crate::protocol::MESSAGE_BYTES_MAX;
@@ -30,48 +33,60 @@ pub(super) enum Order {
     Ping,
 }
 
+/// A connection, and who hears of it.
+pub(super) struct Line {
+    /// The relay's url, without its token.
+    pub(super) relay: Arc<str>,
+    pub(super) connection: ConnectionId,
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) traffic: Traffic,
+}
+
 /// Runs one connection until it ends, and says why.
 pub(super) async fn run(
+    line: Line,
     address: Address,
-    connection: ConnectionId,
     storage: Arc<dyn Storage>,
     orders: mpsc::Receiver<Order>,
-    inputs: mpsc::Sender<Input>,
 ) {
+    debug!(relay = %line.relay, connection = line.connection.0, "connecting");
     #[cfg(feature = "testing")]
     if let Some(stream) = super::testing::reach(address.host()) {
         let opening = Box::pin(open_over(&address, stream));
-        return talk(opening, connection, storage, orders, inputs).await;
+        return talk(line, opening, storage, orders).await;
     }
     // It is large, and over soon.
     let opening = Box::pin(open(&address));
-    talk(opening, connection, storage, orders, inputs).await;
+    talk(line, opening, storage, orders).await;
 }
 
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    line: Line,
     opening: impl Future<Output = Result<WebSocketStream<S>, tungstenite::Error>>,
-    connection: ConnectionId,
     storage: Arc<dyn Storage>,
     orders: mpsc::Receiver<Order>,
-    inputs: mpsc::Sender<Input>,
 ) {
+    let connection = line.connection;
     let opening = async { opening.await.map_err(unopened) };
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
     let late = || Err(lost(FaultKind::Silence, "it did not answer in time"));
     let closed = match connected.unwrap_or_else(|_| late()) {
         Ok(socket) => {
             // The driver may be gone; then nobody listens any more, here and below.
-            let _ = inputs.send(Input::Connected(connection)).await;
+            let _ = line.inputs.send(Input::Connected(connection)).await;
             let (sink, stream) = socket.split();
             let fault = tokio::select! {
-                fault = read(connection, stream, &inputs) => fault,
-                fault = write(connection, sink, storage, orders, &inputs) => fault,
+                fault = read(&line, stream) => fault,
+                fault = write(&line, sink, storage, orders) => fault,
             };
             Closed::Lost(fault)
         }
         Err(closed) => closed,
     };
-    let _ = inputs.send(Input::Closed(connection, closed)).await;
+    let (Closed::Lost(fault) | Closed::Refused(fault)) = &closed;
+    let fault = described(fault);
+    debug!(relay = %line.relay, connection = connection.0, fault, "no connection");
+    let _ = line.inputs.send(Input::Closed(connection, closed)).await;
 }
 
 async fn open(
@@ -165,20 +180,24 @@ fn refusal(status: StatusCode) -> Closed {
 }
 
 async fn read<S: AsyncRead + AsyncWrite + Unpin>(
-    connection: ConnectionId,
+    line: &Line,
     mut stream: SplitStream<WebSocketStream<S>>,
-    inputs: &mpsc::Sender<Input>,
 ) -> Fault {
+    let connection = line.connection;
     while let Some(message) = stream.next().await {
         let input = match message {
-            Ok(Message::Binary(frame)) => Input::Frame(connection, frame),
+            Ok(Message::Binary(frame)) => {
+                line.traffic.add_received(frame.len());
+                trace!(relay = %line.relay, bytes = frame.len(), "received");
+                Input::Frame(connection, frame)
+            }
             Ok(Message::Pong(_)) => Input::Pong(connection),
             Ok(Message::Close(close)) => return closed(close),
             // A ping is answered by itself, and answers none of ours.
             Ok(Message::Ping(_) | Message::Text(_) | Message::Frame(_)) => continue,
             Err(error) => return broken(&error),
         };
-        if inputs.send(input).await.is_err() {
+        if line.inputs.send(input).await.is_err() {
             break;
         }
     }
@@ -198,11 +217,10 @@ fn closed(close: Option<CloseFrame>) -> Fault {
 }
 
 async fn write<S: AsyncRead + AsyncWrite + Unpin>(
-    connection: ConnectionId,
+    line: &Line,
     mut sink: SplitSink<WebSocketStream<S>, Message>,
     storage: Arc<dyn Storage>,
     mut orders: mpsc::Receiver<Order>,
-    inputs: &mpsc::Sender<Input>,
 ) -> Fault {
     let unread = || Fault::new(FaultKind::Storage, "what was to be sent could not be read");
     while let Some(order) = orders.recv().await {
@@ -230,10 +248,14 @@ async fn write<S: AsyncRead + AsyncWrite + Unpin>(
                 Err(_) => return unread(),
             }
         };
+        let len = bytes.len();
         if let Err(error) = sink.send(Message::Binary(bytes)).await {
             return broken(&error);
         }
-        if inputs.send(Input::Sent(connection, reads)).await.is_err() {
+        line.traffic.add_sent(len);
+        trace!(relay = %line.relay, bytes = len, "sent");
+        let sent = Input::Sent(line.connection, reads);
+        if line.inputs.send(sent).await.is_err() {
             return Fault::lost();
         }
     }
