@@ -679,6 +679,15 @@ impl Engine {
         opened.map_or_else(Vec::new, |opened| opened.replica.durable_heads().to_vec())
     }
 
+    /// Whether a change of a document that is open is here, whether it is stored and shows or not; the
+    /// folded part of the graph is not looked at.
+    #[must_use]
+    pub fn knows(&self, document: &DocumentId, change: &ChangeHash) -> bool {
+        let found = self.documents.get(document);
+        let opened = found.and_then(|found| found.opened.as_ref());
+        opened.is_some_and(|opened| opened.replica.knows(change))
+    }
+
     /// Whether everything that was made or received of a document is in local storage.
     #[must_use]
     pub fn is_stored(&self, document: &DocumentId) -> bool {

@@ -80,13 +80,12 @@ impl Simulation {
         }
         let id = question.document;
         let engine = client.engine.as_ref().expect("it answers");
-        let replica = engine.replica(&id);
-        // Somebody may be editing it.
-        let document = replica.and_then(Replica::try_document);
+        // Somebody may be editing it, or its contents may not be wanted.
+        let document = engine.replica(&id).and_then(Replica::try_document);
         let is_here = |hash: &ChangeHash| {
             let is_shown = match &document {
                 Some(document) => document.get_change_by_hash(hash).is_some(),
-                None => replica.is_some_and(|replica| replica.knows(hash)),
+                None => engine.knows(&id, hash),
             };
             is_shown || client.disk.has(&id, [hash])
         };
