@@ -208,7 +208,9 @@ impl Simulation {
             Event::RelayNotices(wire) => self.relay_notices(wire),
             Event::Pinged(id) => self.pinged(id),
             Event::Pong(wire) => {
-                if let Some((client, connection)) = self.owner(wire) {
+                // What was before it may be lost, and so is it then.
+                let is_cut = self.wires.get(&wire).is_some_and(|wire| wire.down.dead);
+                if let Some((client, connection)) = self.owner(wire).filter(|_| !is_cut) {
                     self.feed(client, Input::Pong(connection));
                 }
             }
