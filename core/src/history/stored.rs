@@ -1,5 +1,4 @@
-//! The form in which a document lies in storage. `docs/internals/stored-format.md` describes it byte
-//! by byte.
+//! The form in which a document lies in storage; `docs/internals/stored-format.md` has every byte.
 //!
 //! * a [`Row`] holds the changes of one turn, as they arrived;
 //! * a *segment* (see [`graph`](super::graph)) holds what the graph keeps of folded changes;

@@ -1,5 +1,4 @@
-//! [`Storage`] in one redb file. `docs/internals/stored-format.md` describes the
-//! file.
+//! [`Storage`] in one redb file, which `docs/internals/stored-format.md` describes.
 //!
 //! Commits are two-phase: peers choose the bytes that are stored, and redb's one-phase commit
 //! trusts a checksum that is not cryptographic to tell a whole commit from a torn one. With
