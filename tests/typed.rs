@@ -743,10 +743,118 @@ fn a_list_that_is_read_in_part_is_edited() {
     let nothing = edit(&mut document, |_: &mut All| ());
     assert_eq!(nothing, 0);
     edit(&mut document, |all: &mut All| {
-        assert_eq!(all.list.remove(1), 2)
+        assert_eq!(all.list.remove(1), 2);
+        all.list.push(4);
+        all.list.insert(0, 0);
     });
-    let read: All = read(&document, &ROOT).unwrap();
-    assert_eq!(read.list, [1, 3]);
+    let all = read::<serde_json::Value>(&document, &ROOT).unwrap();
+    assert_eq!(all, json!({ "list": [0, 1, "x", 3, 4] }));
+}
+
+/// A list got a third element in a later version of the type.
+#[test]
+fn a_tuple_keeps_what_is_behind_it() {
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Shape {
+        at: (i64, i64),
+    }
+    let mut document = of(&json!({ "at": [1, 2, 3] }));
+    edit(&mut document, |shape: &mut Shape| shape.at = (5, 6));
+    let all = read::<serde_json::Value>(&document, &ROOT).unwrap();
+    assert_eq!(all, json!({ "at": [5, 6, 3] }));
+}
+
+#[test]
+fn nothing_is_written_deeper_than_it_is_read() {
+    // A map has each of these.
+    let mut value = json!(1);
+    for _ in 1..DEPTH_MAX {
+        value = json!([value]);
+    }
+    let mut document = of(&json!({ "in": value }));
+    let read = read::<HashMap<String, serde_json::Value>>(&document, &ROOT).unwrap();
+    assert_eq!(read["in"], value);
+    let deeper = json!({ "in": [value] });
+    let mut tx = document.transaction();
+    let written = write(&mut tx, &ROOT, &deeper);
+    assert!(matches!(written, Err(TypedError::Write { .. })));
+    let updated = update(&mut tx, &ROOT, |all: &mut serde_json::Value| *all = deeper);
+    assert!(matches!(updated, Err(TypedError::Write { .. })));
+    assert_eq!(tx.pending_ops(), 0);
+}
+
+/// Some variants are told by their names, and others by what they have.
+#[test]
+fn a_variant_leaves_nothing_to_the_next_one() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Size {
+        Named(u8),
+        #[serde(untagged)]
+        Exact {
+            mm: u8,
+        },
+    }
+    let mut document = of(&json!({ "size": { "Named": 1 } }));
+    for (size, stored) in [
+        (Size::Exact { mm: 2 }, json!({ "size": { "mm": 2 } })),
+        (Size::Named(3), json!({ "size": { "Named": 3 } })),
+    ] {
+        edit(&mut document, |all: &mut BTreeMap<String, Size>| {
+            all.insert("size".into(), size);
+        });
+        let all = read::<serde_json::Value>(&document, &ROOT).unwrap();
+        assert_eq!(all, stored);
+    }
+    let mut whole = of(&Size::Named(1));
+    edit(&mut whole, |size: &mut Size| *size = Size::Exact { mm: 2 });
+    let all = read::<serde_json::Value>(&whole, &ROOT).unwrap();
+    assert_eq!(all, json!({ "mm": 2 }));
+}
+
+/// Some clients inserted several characters as one element of a text.
+#[test]
+fn characters_of_one_element_are_edited() {
+    let before = document(|tx| {
+        let text = tx.put_object(ROOT, "text", ObjType::Text).unwrap();
+        tx.splice_text(&text, 0, 0, "one three").unwrap();
+        tx.insert(&text, 4, "two ").unwrap();
+    });
+    let now = |document: &Automerge| {
+        let mut all: HashMap<String, String> = read(document, &ROOT).unwrap();
+        all.remove("text").unwrap()
+    };
+    assert_eq!(now(&before), "one two three");
+    for after in [
+        "one to three",
+        "one two 3",
+        "one tw three",
+        "",
+        "one twoo three",
+    ] {
+        let mut document = fork(&before, 2);
+        edit(&mut document, |all: &mut HashMap<String, String>| {
+            *all.get_mut("text").unwrap() = after.into();
+        });
+        assert_eq!(now(&document), after);
+    }
+}
+
+/// Each takes an element out, and puts one of their own there.
+#[test]
+fn what_several_put_in_one_place_is_all_there() {
+    let line = |id: u8| json!({ "id": id, "n": 0 });
+    let mut first = of(&json!({ "list": [line(1), line(2), line(3)] }));
+    let mut second = fork(&first, 2);
+    for (document, new) in [(&mut first, 4), (&mut second, 5)] {
+        edit(document, |all: &mut serde_json::Value| {
+            all["list"][1] = line(new);
+        });
+    }
+    first.merge(&mut second).unwrap();
+    let all: HashMap<String, Vec<HashMap<String, u8>>> = read(&first, &ROOT).unwrap();
+    let mut ids: Vec<u8> = all["list"].iter().map(|line| line["id"]).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 3, 4, 5]);
 }
 
 #[test]

@@ -92,7 +92,7 @@
 //!   that. Others are the same if they are equal; and what took the place of something in between, if it
 //!   shares much with it or if as many came as went. Such elements are edited in place, and so merge
 //!   with what others do to them. The rest is deleted and inserted; what moved is copied, with what
-//!   the type does not know.
+//!   the type does not know. Elements that the type does not read, as those behind a tuple, stay.
 //! * A key that the value no longer has is deleted. `None` is null, or with `skip_serializing_if`
 //!   nothing.
 //!
@@ -120,9 +120,11 @@ use serde::de::DeserializeOwned;
 use fault::Fault;
 pub use kinds::{Bytes, Counter, ImmutableString, Timestamp};
 use reader::Reader;
+use tree::Tree;
 use writer::Writer;
 
-/// Values may be so many levels deep. What is stored may be deeper where a type does not look.
+/// Values may be so many levels deep; deeper ones are neither read nor written. What is stored may be
+/// deeper where a type does not look.
 pub const DEPTH_MAX: usize = 200;
 
 /// Why a document and a value of a type do not come together.
@@ -168,6 +170,17 @@ fn unwritable(fault: Fault) -> TypedError {
     TypedError::Write { path, what }
 }
 
+/// A value as what would be written. What is deeper than anybody could read is not.
+fn tree_of(value: &(impl Serialize + ?Sized)) -> Result<Tree, TypedError> {
+    let tree = value.serialize(Writer).map_err(unwritable)?;
+    match tree.has_levels_within(DEPTH_MAX) {
+        true => Ok(tree),
+        false => Err(unwritable(Fault::new(format_args!(
+            "deeper than {DEPTH_MAX} levels"
+        )))),
+    }
+}
+
 fn kind_of(document: &impl ReadDoc, object: &ObjId) -> Result<ObjType, TypedError> {
     let kind = document.object_type(object);
     kind.map_err(|error: AutomergeError| TypedError::Object(error.to_string()))
@@ -198,7 +211,7 @@ pub fn write(
     value: &(impl Serialize + ?Sized),
 ) -> Result<(), TypedError> {
     let kind = kind_of(tx, object)?;
-    let after = value.serialize(Writer).map_err(unwritable)?;
+    let after = tree_of(value)?;
     edit::whole(tx, object, kind, None, &after).map_err(unwritable)
 }
 
@@ -214,9 +227,9 @@ pub fn update<T: DeserializeOwned + Serialize, R>(
 ) -> Result<R, TypedError> {
     let kind = kind_of(tx, object)?;
     let mut value: T = read(tx, object)?;
-    let before = value.serialize(Writer).map_err(unwritable)?;
+    let before = tree_of(&value)?;
     let result = edit(&mut value);
-    let after = value.serialize(Writer).map_err(unwritable)?;
+    let after = tree_of(&value)?;
     if before != after {
         edit::whole(tx, object, kind, Some(&before), &after).map_err(unwritable)?;
     }

@@ -6,7 +6,7 @@ use automerge::transaction::Transactable;
 use automerge::{ObjId, ObjType, Prop, ScalarValue, TextEncoding, Value};
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::elements::{Step, steps};
+use super::elements::{Step, placed_at, places_of, steps};
 use super::fault::Fault;
 use super::text::splices;
 use super::tree::{Alike, Key, Tree};
@@ -22,13 +22,8 @@ pub(super) fn whole(
     match (kind, after) {
         (ObjType::Map | ObjType::Table, Tree::Map(after)) => map(tx, object, before, after),
         (ObjType::Map | ObjType::Table, Tree::Variant(name, content)) => {
-            let before = before.and_then(|before| match before {
-                Tree::Variant(name, content) => Some(((*name).into(), (**content).clone())),
-                _ => None,
-            });
-            let before = before.map(|entry| Tree::map(vec![entry]));
             let after = [((*name).into(), (**content).clone())];
-            map(tx, object, before.as_ref(), &after)
+            map(tx, object, before, &after)
         }
         (ObjType::List, Tree::List(after)) => list(tx, object, before, after),
         (ObjType::Text, Tree::Text(after)) => text(tx, None, object, after),
@@ -46,6 +41,8 @@ pub(super) fn map(
     before: Option<&Tree>,
     after: &[(Key, Tree)],
 ) -> Result<(), Fault> {
+    let named = before.and_then(Tree::named);
+    let before = named.as_ref().or(before);
     if let Some(Tree::Map(before)) = before {
         let is_left = |key: &Key| after.binary_search_by(|(other, _)| other.cmp(key)).is_err();
         for (key, _) in before.iter().filter(|(key, _)| is_left(key)) {
@@ -76,7 +73,6 @@ fn place(
     let found = found.map(|(value, id)| (value.into_owned(), id));
     match (found, after) {
         (Some((Value::Object(ObjType::Map | ObjType::Table), id)), Tree::Map(after)) => {
-            let before = before.filter(|before| matches!(before, Tree::Map(_)));
             map(tx, &id, before, after)
         }
         (Some((Value::Object(ObjType::Map), id)), Tree::Variant(name, content)) => {
@@ -191,6 +187,12 @@ fn text(
         let spliced = tx.splice_text(text, at, deleted, splice.inserted);
         spliced.map_err(Fault::new)?;
     }
+    if tx.text(text).map_err(Fault::new)? != after {
+        // Characters that somebody inserted as one element come and go together.
+        let length = tx.length(text) as isize;
+        let spliced = tx.splice_text(text, 0, length, after);
+        spliced.map_err(Fault::new)?;
+    }
     Ok(())
 }
 
@@ -217,10 +219,17 @@ fn list(
             return take(tx, list, steps, true);
         }
     }
-    // The type reads it in another order, as a set does, or not all of it.
     let Tree::List(mut stored) = Tree::of_object(tx, list, ObjType::List)? else {
         unreachable!("a list is read as a list");
     };
+    if let Some(Tree::List(before)) = before
+        && let Some(places) = places_of(before, &stored)
+    {
+        // The type reads only some of it, as a tuple does of a longer list. The rest stays.
+        let steps = steps(before, after);
+        return take(tx, list, placed_at(steps, &places, stored.len()), true);
+    }
+    // The type reads it in another order, as a set does.
     let mut reordered = None;
     if let Some(Tree::List(before)) = before
         && counted(before) == counted(&stored)

@@ -76,6 +76,61 @@ pub(super) fn steps<'a>(before: &'a [Tree], after: &'a [Tree]) -> Vec<Step<'a>> 
     steps
 }
 
+/// Where the elements of a list lie in one that has others between them. `None` if they are not all
+/// there in this order.
+pub(super) fn places_of(elements: &[Tree], stored: &[Tree]) -> Option<Vec<usize>> {
+    let find = |is: fn(&Tree, &Tree) -> bool| {
+        let mut rest = stored.iter().enumerate();
+        let place = |element| Some(rest.find(|(_, stored)| is(element, stored))?.0);
+        elements.iter().map(place).collect::<Option<Vec<_>>>()
+    };
+    // What lacks something may be another one, as long as there is one that lacks nothing.
+    find(|element, stored| element.is_read_of(stored)).or_else(|| find(Tree::may_be_read_of))
+}
+
+/// The same steps in the list that has others between, which is so long. What comes at the end does so
+/// there, too.
+pub(super) fn placed_at<'a>(
+    steps: Vec<Step<'a>>,
+    places: &[usize],
+    length: usize,
+) -> Vec<Step<'a>> {
+    let mut placed = Vec::with_capacity(steps.len());
+    for step in steps {
+        match step {
+            Step::Edit {
+                at,
+                to,
+                before,
+                after,
+            } => placed.push(Step::Edit {
+                at: places[at],
+                to,
+                before,
+                after,
+            }),
+            Step::Delete { from } => placed.extend(from.map(|at| Step::Delete {
+                from: places[at]..places[at] + 1,
+            })),
+            Step::Insert {
+                at,
+                to,
+                values,
+                moved,
+            } => placed.push(Step::Insert {
+                at: places.get(at).copied().unwrap_or(length),
+                to,
+                values,
+                moved: moved
+                    .into_iter()
+                    .map(|(index, from, before)| (index, places[from], before))
+                    .collect(),
+            }),
+        }
+    }
+    placed
+}
+
 struct Steps<'a> {
     before: &'a [Tree],
     after: &'a [Tree],
@@ -94,7 +149,10 @@ impl<'a> Steps<'a> {
 
     fn edit(&mut self, at: usize, to: usize) {
         let (before, after) = (&self.before[at], &self.after[to]);
-        if before != after {
+        if are_others(before, after) {
+            // In one place, two that several put there at once would be a conflict.
+            self.replace(at..at + 1, to..to + 1);
+        } else if before != after {
             self.steps.push(Step::Edit {
                 at: self.start + at,
                 to: self.start + to,
@@ -114,7 +172,9 @@ impl<'a> Steps<'a> {
         let mut done = (before.start, after.start);
         for (at, to) in pairs.chain([(before.end, after.end)]) {
             let (went, came) = (done.0..at, done.1..to);
-            if went.len() == came.len() {
+            let mut pairs = went.clone().zip(came.clone());
+            let is_kept = |(at, to): (usize, usize)| !are_others(&self.before[at], &self.after[to]);
+            if went.len() == came.len() && pairs.any(is_kept) {
                 went.zip(came).for_each(|(at, to)| self.edit(at, to));
             } else {
                 self.replace(went, came);
@@ -140,6 +200,14 @@ impl<'a> Steps<'a> {
             let from = at..at + went.len();
             self.steps.push(Step::Delete { from });
         }
+    }
+}
+
+/// Whether their ids say that one is not the other.
+fn are_others(before: &Tree, after: &Tree) -> bool {
+    match (before.id(), after.id()) {
+        (Some(id), Some(other)) => Alike(id) != Alike(other),
+        _ => false,
     }
 }
 

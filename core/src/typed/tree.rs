@@ -38,6 +38,27 @@ impl Tree {
         Self::Map(entries)
     }
 
+    /// A variant as the map with one key that it is stored as.
+    pub(super) fn named(&self) -> Option<Self> {
+        match self {
+            Self::Variant(name, content) => {
+                Some(Self::Map(vec![((*name).into(), (**content).clone())]))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether values have at most so many levels, as readers take them.
+    pub(super) fn has_levels_within(&self, max: usize) -> bool {
+        let inner = |value: &Self| max > 0 && value.has_levels_within(max - 1);
+        match self {
+            Self::Scalar(_) | Self::Text(_) | Self::Word(_) => true,
+            Self::List(elements) => max > 0 && elements.iter().all(inner),
+            Self::Map(entries) => max > 0 && entries.iter().all(|(_, value)| inner(value)),
+            Self::Variant(_, content) => inner(content),
+        }
+    }
+
     pub(super) fn entry(&self, key: &str) -> Option<&Self> {
         let Self::Map(entries) = self else {
             return None;
@@ -139,6 +160,15 @@ impl Tree {
             }
             _ => Alike(self) == Alike(stored),
         }
+    }
+
+    /// The same, and the document has all of its keys.
+    pub(super) fn is_read_of(&self, stored: &Self) -> bool {
+        let has_keys = match self {
+            Self::Map(entries) => entries.iter().all(|(key, _)| stored.entry(key).is_some()),
+            _ => true,
+        };
+        has_keys && self.may_be_read_of(stored)
     }
 
     pub(super) fn as_str(&self) -> Option<&str> {
