@@ -95,7 +95,7 @@ struct Alive(Arc<Shared>);
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.end_connections(|line| *line = Line::Gone);
+        self.0.end_connections(|_, line| *line = Line::Gone);
     }
 }
 
@@ -147,7 +147,7 @@ impl TestRelay {
     /// A search then ends with [`FindError::Unreachable`](super::FindError), its fault being
     /// [`FaultKind::Network`](super::FaultKind), and edits are [`Status::Offline`](super::Status).
     pub fn cut(&self) {
-        self.shared().end_connections(|line| *line = Line::Cut);
+        self.shared().end_connections(|_, line| *line = Line::Cut);
     }
 
     /// Nothing arrives any more, in either direction, until [`Self::restore`]; then what was under way
@@ -169,7 +169,7 @@ impl TestRelay {
             "a refusal has a status of 400 to 599"
         );
         self.shared()
-            .end_connections(|line| *line = Line::Refused(status));
+            .end_connections(|_, line| *line = Line::Refused(status));
     }
 
     /// All is well again after [`Self::cut`], [`Self::silence`] or [`Self::refuse_connections`]. Clients
@@ -182,14 +182,14 @@ impl TestRelay {
 
     /// Ends all connections without a word; who comes back is let in.
     pub fn disconnect(&self) {
-        self.shared().end_connections(|_| {});
+        self.shared().end_connections(|_, _| {});
     }
 
     /// The relay is killed, and starts again at once: all connections end, and what was not acknowledged
     /// is gone.
     pub fn crash(&self) {
-        self.shared().end_connections(|_| {});
-        self.shared().state().forget_unstored();
+        self.shared()
+            .end_connections(|state, _| state.forget_unstored());
     }
 
     /// Those that joined and are connected, by the names that they gave themselves.

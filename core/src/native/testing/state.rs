@@ -120,7 +120,7 @@ impl Shared {
     }
 
     /// Ends all connections. Nothing of them is taken in any more.
-    pub(super) fn end_connections(&self, then: impl FnOnce(&mut Line)) {
+    pub(super) fn end_connections(&self, then: impl FnOnce(&mut State, &mut Line)) {
         let mut state = self.state();
         let peers = state.peers.keys().copied().collect::<Vec<_>>();
         for peer in peers {
@@ -129,7 +129,7 @@ impl Shared {
         // No other comes in between.
         self.way.send_modify(|way| {
             way.ends += 1;
-            then(&mut way.line);
+            then(&mut state, &mut way.line);
         });
         drop(state);
         self.tell();
