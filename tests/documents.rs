@@ -10,6 +10,7 @@ use automerge::transaction::{Transactable, Transaction};
 use automerge::{Automerge, AutomergeError, ROOT, ReadDoc};
 use futures::{StreamExt, TryStreamExt};
 use reconverge::id::DocumentId;
+use reconverge::native::testing::TestRelay;
 use reconverge::native::{CreateError, DocHandle, DocumentEvent, Repo};
 use reconverge_tests::process::Relay;
 use tokio::sync::watch;
@@ -260,5 +261,26 @@ async fn who_searches_for_a_document_finds_the_one_that_is_made() {
     let all = futures::future::join_all(all.collect::<Vec<_>>()).await;
     let made = all.into_iter().filter(|made| *made.as_ref().unwrap());
     assert_eq!(made.count(), 1);
+    repo.shutdown().await.unwrap();
+}
+
+/// The relay counts on what it sent of the document that was deleted.
+#[tokio::test(start_paused = true)]
+async fn a_document_that_was_deleted_and_made_again_gets_what_a_relay_has() {
+    let relay = TestRelay::new();
+    let repo = Repo::builder().relay(&relay.url()).build().await.unwrap();
+    for key in ["first", "second", "third"] {
+        let made = repo.create_with_id(named(1), set(key)).await.unwrap();
+        in_time("synced", made.when_synced()).await.unwrap();
+        in_time("current", made.when_current()).await.unwrap();
+        assert!(
+            keys(&made).contains(&"first".to_owned()),
+            "{:?}",
+            keys(&made)
+        );
+        in_time("deleted", repo.delete(&made.url())).await.unwrap();
+    }
+    let found = in_time("found", repo.find(&named(1).to_string())).await;
+    assert_eq!(keys(&found.unwrap()), ["first", "second", "third"]);
     repo.shutdown().await.unwrap();
 }

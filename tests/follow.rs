@@ -13,7 +13,9 @@ use std::time::Duration;
 use automerge::transaction::Transactable;
 use automerge::{Automerge, ROOT, ReadDoc};
 use futures::StreamExt;
-use reconverge::native::{CACHE_BYTES_DEFAULT, DocHandle, Gone, PastError, RedbStorage, Repo};
+use reconverge::native::{
+    CACHE_BYTES_DEFAULT, ChangeError, DocHandle, Gone, PastError, RedbStorage, Repo,
+};
 use reconverge_tests::Random;
 use reconverge_tests::faults::{FaultyFile, SyncFaults};
 use reconverge_tests::process::Relay;
@@ -191,5 +193,29 @@ async fn nothing_is_told_before_it_is_stored() {
     let told = in_time("the rest", changes.next()).await.unwrap().unwrap();
     assert_eq!(told.before, cursor);
     assert_eq!(told.after, document.heads().unwrap());
+    repo.shutdown().await.unwrap();
+}
+
+/// Until it is removed from storage, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_being_deleted_is_not_edited() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = SyncFaults::default();
+    let repo = Repo::builder().storage(faulty(folder.path(), &faults));
+    let repo = repo.build().await.unwrap();
+    let document = repo.create().unwrap();
+    in_time("stored", document.when_stored()).await.unwrap();
+    faults.hold();
+    let (url, deleting) = (document.url(), repo.clone());
+    let deleted = tokio::spawn(async move { deleting.delete(&url).await });
+    let refused = loop {
+        match document.change(|tx| tx.put(ROOT, "late", 1)) {
+            Ok(()) => tokio::task::yield_now().await,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, ChangeError::Gone(Gone::Deleted));
+    faults.release();
+    in_time("deleted", deleted).await.unwrap().unwrap();
     repo.shutdown().await.unwrap();
 }

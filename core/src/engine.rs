@@ -797,6 +797,13 @@ impl Engine {
         self.documents.contains_key(document)
     }
 
+    /// Whether a document that was open was deleted, or is about to be.
+    #[must_use]
+    pub fn is_deleted(&self, document: &DocumentId) -> bool {
+        let found = self.documents.get(document);
+        found.is_none_or(|found| found.deleting)
+    }
+
     /// Whether a relay's connection is open, as far as is known.
     #[must_use]
     pub fn is_connected(&self, relay: RelayId) -> bool {

@@ -41,7 +41,13 @@ impl Engine {
             return;
         }
         let Some(found) = self.documents.get_mut(&document) else {
-            return self.create(document, key, replica);
+            self.create(document, key, replica);
+            // There may have been one that was deleted, and a relay counts on what it sent of that.
+            let created = self.documents.get_mut(&document);
+            for of_relay in created.into_iter().flat_map(|created| &mut created.relays) {
+                of_relay.reset = true;
+            }
+            return;
         };
         // Relays were asked for it, which their connections have in mind: so it goes on as it is.
         let sought = found.opened.as_mut().map(|opened| &mut opened.replica);

@@ -217,7 +217,7 @@ fn tell<T: PartialEq>(watchers: &watch::Sender<T>, now: T) {
 impl State {
     /// Why a document that was found cannot be used.
     pub(super) fn why_gone(&self, id: &DocumentId) -> Gone {
-        if !self.engine.is_open(id) {
+        if self.engine.is_deleted(id) {
             Gone::Deleted
         } else if self.storage.is_none() {
             Gone::Closed
