@@ -5,14 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use automerge::transaction::Transactable;
-use automerge::{ROOT, ReadDoc, ScalarValue};
+use automerge::{Automerge, PatchAction, ROOT, ReadDoc, ScalarValue};
 use futures::StreamExt;
+use reconverge::native::testing::TestRelay;
 use reconverge::native::{ChangeError, DocHandle, Repo};
 use reconverge_tests::Random;
 use reconverge_tests::process::Relay;
@@ -109,6 +111,90 @@ async fn an_edit_holds_up_no_other_document() {
         .unwrap();
     assert_eq!(counted(&long), 1);
     repo.shutdown().await.unwrap();
+}
+
+/// A document of a relay in two clients.
+async fn shared(relay: &TestRelay) -> ([Repo; 2], [DocHandle; 2]) {
+    let build = || Repo::builder().relay(&relay.url()).build();
+    let repos = [build().await.unwrap(), build().await.unwrap()];
+    let one = create(&repos[0]).await;
+    in_time("synced", one.when_synced()).await.unwrap();
+    let other = in_time("found", repos[1].find(&one.url())).await.unwrap();
+    (repos, [one, other])
+}
+
+/// Something came to a document that waits for those who read it.
+async fn until_it_came(read: &DocHandle) {
+    while futures::poll!(pin!(read.when_stored())).is_ready() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_ends_while_somebody_reads() {
+    let relay = TestRelay::new();
+    let ([elsewhere, here], [remote, read]) = shared(&relay).await;
+    let reader = read.clone();
+    let busy = move |wait: &dyn Fn()| reader.read(|_| wait()).unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let beside = move || {
+        count(&remote);
+        runtime.block_on(async {
+            until_it_came(&read).await;
+            let _ = here.shutdown().await;
+        });
+    };
+    tokio::task::spawn_blocking(|| meanwhile(busy, beside))
+        .await
+        .unwrap();
+    elsewhere.shutdown().await.unwrap();
+}
+
+/// What came is brought into the contents on another thread, and shows before anybody is told.
+#[tokio::test]
+async fn who_begins_to_listen_is_told_all_that_comes_next() {
+    let relay = TestRelay::new();
+    let (_repos, [writer, read]) = shared(&relay).await;
+    // Somebody wants to hear of the document already, but not of its changes.
+    let _status = read.status();
+    let keys = |doc: &Automerge| doc.keys(ROOT).collect::<BTreeSet<_>>();
+    let put = |key: String| writer.change(|tx| tx.put(ROOT, key, 1)).unwrap();
+    for round in 0..5 {
+        let before = read.heads().unwrap();
+        let (begun, begins) = mpsc::channel();
+        let (go_on, goes_on) = mpsc::channel::<()>();
+        let reader = read.clone();
+        let reader = thread::spawn(move || {
+            let wait = |_: &Automerge| {
+                begun.send(()).unwrap();
+                goes_on.recv().unwrap();
+            };
+            reader.read(wait).unwrap();
+        });
+        begins.recv().unwrap();
+        put(format!("{round} before"));
+        until_it_came(&read).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        go_on.send(()).unwrap();
+        reader.join().unwrap();
+        // Until the next await, the client has no turn to tell it. If it is not on its way yet, this
+        // round looks at nothing.
+        let end = std::time::Instant::now() + Duration::from_secs(1);
+        while read.heads().unwrap() == before && std::time::Instant::now() < end {
+            thread::yield_now();
+        }
+        let mut changes = read.changes();
+        put(format!("{round} after"));
+        let change = in_time("told", changes.next()).await.unwrap();
+        let mut told = keys(&read.view(&change.before).unwrap());
+        for patch in &change.patches {
+            match &patch.action {
+                PatchAction::PutMap { key, .. } => told.insert(key.clone()),
+                other => panic!("{other:?}"),
+            };
+        }
+        assert_eq!(told, keys(&read.view(&change.after).unwrap()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -563,15 +563,15 @@ impl Engine {
     }
 
     /// Takes what was made in the contents of a document: it is stored and sent. The last change, if
-    /// there is any. `None` if the document is not ready any more, or was deleted; what was made is
-    /// taken back then.
+    /// there is any. `None` if the document is not ready any more, or was deleted; drop what was made,
+    /// and it is taken back.
     ///
     /// # Errors
-    /// As for [`Replica::keep`]; it is taken back then, too.
+    /// As for [`Replica::keep`].
     pub fn keep(
         &mut self,
         document: &DocumentId,
-        made: Made<'_>,
+        made: &mut Made<'_>,
     ) -> Option<Result<Option<ChangeHash>, Refusal>> {
         let replica = self.editable(document)?;
         if !replica.live().is_some_and(|live| made.is_of(&live)) {
@@ -643,8 +643,13 @@ impl Engine {
     /// From now on, or no longer, remembers what changes in a document's contents. Who wants that
     /// must [`Self::take_patches`] at each [`Output::Changed`].
     pub fn observe(&mut self, document: &DocumentId, observed: bool) {
-        if let Some(opened) = self.opened_mut(document) {
+        let Some(found) = self.documents.get_mut(document) else {
+            return;
+        };
+        if let Some(opened) = &mut found.opened {
             opened.replica.observe(observed);
+        } else if let Some(was_observed) = &mut found.reread {
+            *was_observed = observed;
         }
     }
 

@@ -512,8 +512,8 @@ impl Replica {
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Edited<T, E> {
         let live = self.editable();
-        let (result, made) = write(&live).edit(options, edit)?;
-        Ok((result, self.keep(made).map_err(EditError::Limit)?))
+        let (result, mut made) = write(&live).edit(options, edit)?;
+        Ok((result, self.keep(&mut made).map_err(EditError::Limit)?))
     }
 
     /// Takes in changes of another document, as if they were made here. They may be here already;
@@ -526,20 +526,21 @@ impl Replica {
     /// Unless the contents are built.
     pub fn merge(&mut self, changes: Vec<Change>) -> Result<bool, ContentsError> {
         let live = self.editable();
-        let made = write(&live).merge(changes)?;
-        let kept = self.keep(made)?;
+        let mut made = write(&live).merge(changes)?;
+        let kept = self.keep(&mut made)?;
         Ok(kept.is_some())
     }
 
     /// Keeps changes that are in the contents: to be stored and sent. The last of them, if there are
-    /// any.
+    /// any. The contents stand still until `made` is dropped, so that nobody sees an edit before what
+    /// else is said of it.
     ///
     /// # Errors
-    /// When one is beyond a limit. Then they are taken back.
+    /// When one is beyond a limit. Then they are taken back when `made` is dropped.
     ///
     /// # Panics
     /// Unless they were made in the contents of this replica.
-    pub fn keep(&mut self, made: Made<'_>) -> Result<Option<ChangeHash>, Refusal> {
+    pub fn keep(&mut self, made: &mut Made<'_>) -> Result<Option<ChangeHash>, Refusal> {
         let Contents::Built { live, heads, .. } = &mut self.contents else {
             panic!("only what is built is edited");
         };
@@ -567,8 +568,8 @@ impl Replica {
     /// Unless the contents are built.
     pub fn begin(&mut self, time_s: i64) {
         let live = self.editable();
-        let made = write(&live).begin(time_s);
-        self.keep(made).expect("nothing is within every limit");
+        let mut made = write(&live).begin(time_s);
+        self.keep(&mut made).expect("nothing is within every limit");
     }
 }
 

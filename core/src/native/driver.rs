@@ -259,6 +259,8 @@ impl State {
         &mut self,
         id: DocumentId,
     ) -> (Vec<ChangeHash>, broadcast::Receiver<Arc<Changed>>) {
+        // What shows already is none of their news, though nobody was told of it yet.
+        self.publish(id);
         self.engine.observe(&id, true);
         self.watch(id, |watchers| {
             (watchers.heads.clone(), watchers.changes.subscribe())
@@ -551,10 +553,14 @@ impl Driver {
             }
             Output::Settle(document, settling) => {
                 let shared = self.shared.clone();
-                self.tasks.spawn_blocking(move || {
+                let settle = move || {
                     let settled = settling.run();
                     shared.state().engine.settled(document, settled);
                     shared.wake.notify_one();
+                };
+                // Whoever ends the client does not wait for those who read the document.
+                self.tasks.spawn(async move {
+                    let _ = tokio::task::spawn_blocking(settle).await;
                 });
             }
             Output::Store(batch) => {

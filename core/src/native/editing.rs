@@ -50,16 +50,16 @@ impl Shared {
     pub(super) fn keep(
         &self,
         id: DocumentId,
-        made: Made<'_>,
+        mut made: Made<'_>,
     ) -> Result<Option<ChangeHash>, NotKept> {
         let kept = {
             let mut state = self.state();
             if state.storage.is_none() {
                 return Err(NotKept::Gone(Gone::Closed));
             }
-            let kept = state.engine.keep(&id, made);
+            let kept = state.engine.keep(&id, &mut made);
             let kept = kept.ok_or_else(|| NotKept::Gone(state.why_gone(&id)))?;
-            // Whoever looks at the status next must not see that of before.
+            // Whoever looks at the status next must not see that of before. Nobody sees the edit before.
             state.publish(id);
             kept
         };

@@ -340,8 +340,9 @@ impl<'a> Made<'a> {
         &self.changes
     }
 
-    /// They stay: the changes, what they changed, and the heads after them.
-    pub(super) fn keep(mut self) -> (Vec<Change>, Vec<Patch>, Vec<ChangeHash>) {
+    /// They stay: the changes, what they changed, and the heads after them. The contents stand still
+    /// until this is dropped.
+    pub(super) fn keep(&mut self) -> (Vec<Change>, Vec<Patch>, Vec<ChangeHash>) {
         let document = &*self.writing.document;
         let after = document.get_heads();
         let patches = match self.patches.take() {

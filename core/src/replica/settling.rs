@@ -122,10 +122,11 @@ impl Changes {
         let mut may_replay = self.may_replay;
         let mut patches = Vec::new();
         if !self.bytes.is_empty() {
-            let changes = parse(&self.bytes)?;
             // What a relay sent must not end the client.
             let brought_in = contents::guard(|| {
-                incoming::bring_in(document, changes, observed, &mut may_replay)
+                let changes = parse(&self.bytes).map_err(|error| error.0)?;
+                let brought_in = incoming::bring_in(document, changes, observed, &mut may_replay);
+                brought_in.map_err(|error| error.to_string())
             });
             patches = brought_in.map_err(ContentsError)?;
         }

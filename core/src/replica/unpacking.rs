@@ -65,9 +65,11 @@ impl Packed {
     }
 
     pub(super) fn unpack(&self) -> Unpacked {
+        // What a relay sent must not end the client.
+        let loaded = contents::guard(|| Ok::<_, String>(self.load()));
         Unpacked {
             chunk: self.chunk.clone(),
-            loaded: self.load(),
+            loaded: loaded.unwrap_or_else(|panicked| Err(Refusal::Automerge(panicked))),
         }
     }
 

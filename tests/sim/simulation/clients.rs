@@ -283,7 +283,7 @@ impl Simulation {
         let before: HashSet<_> = live.read(false).get_heads().into_iter().collect();
         let writing = live.write().expect("it is the engine's");
         let made = writing.edit(ChangeOptions::default(), |tx| edit(tx, random));
-        let (_, made) = made.expect("the edit is valid");
+        let (_, mut made) = made.expect("the edit is valid");
         if random.below(2) == 0 {
             // On another thread, the engine has to do with this document meanwhile.
             self.feed(at, Input::Tick);
@@ -292,11 +292,12 @@ impl Simulation {
         let Some(engine) = &mut client.engine else {
             return;
         };
-        let Some(kept) = engine.keep(&id, made) else {
+        let Some(kept) = engine.keep(&id, &mut made) else {
             self.count("an edit taken back");
             return;
         };
         kept.expect("it is within limits");
+        drop(made);
         let after = live.read(false).get_heads();
         let new = after.into_iter().filter(|head| !before.contains(head));
         let changes = if client.reader {
