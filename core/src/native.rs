@@ -19,6 +19,7 @@ mod pages;
 mod redb_storage;
 mod repo;
 mod search;
+mod shown;
 mod socket;
 mod space;
 mod statistics;

@@ -50,7 +50,7 @@ pub const CHANGES_MAX: usize = 64;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct DocHandle {
     repo: Repo,
     id: DocumentId,

@@ -56,12 +56,11 @@ const SETTLE_AT_ONCE: usize = 4096;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Repo {
     running: Arc<Running>,
 }
 
-#[derive(Debug)]
 struct Running {
     shared: Arc<Shared>,
     peer: PeerId,
@@ -72,7 +71,6 @@ struct Running {
     ended: watch::Sender<Option<Result<(), StorageError>>>,
 }
 
-#[derive(Debug)]
 struct Tasks {
     stop: oneshot::Sender<()>,
     driver: JoinHandle<()>,
@@ -80,7 +78,7 @@ struct Tasks {
 }
 
 /// Makes a [`Repo`].
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use]
 pub struct RepoBuilder {
     relays: Vec<String>,
@@ -97,9 +95,15 @@ pub struct RepoBuilder {
 /// What a client shows to relays.
 struct Token(String);
 
-impl fmt::Debug for Token {
+/// Neither documents nor tokens, which the urls of relays may have, too.
+impl fmt::Debug for RepoBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("..")
+        let relays: Vec<_> = self.relays.iter().map(|url| without_token(url)).collect();
+        f.debug_struct("RepoBuilder")
+            .field("relays", &relays)
+            .field("file", &self.file)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }
 
