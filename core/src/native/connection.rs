@@ -69,4 +69,35 @@ impl Connections {
             .collect();
         self.watchers.send_replace(now);
     }
+
+    /// The client has ended, and wants none of them any more.
+    pub(super) fn end(&self) {
+        let is_over = |one: &Connection| Connection {
+            state: RelayState::Away,
+            ..one.clone()
+        };
+        let now = self.watchers.borrow().iter().map(is_over).collect();
+        self.watchers.send_replace(now);
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::native::Repo;
+    use crate::native::testing::TestRelay;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_connected_when_the_client_has_ended() {
+        let relay = TestRelay::new();
+        let repo = Repo::builder().relay(&relay.url()).build().await.unwrap();
+        let mut connections = repo.connections();
+        let is = |state| move |all: &Arc<[Connection]>| all.iter().all(|one| one.state == state);
+        let connected = connections.wait_for(is(RelayState::Connected)).await;
+        drop(connected.unwrap());
+        repo.shutdown().await.unwrap();
+        assert!(connections.has_changed().unwrap());
+        assert!(is(RelayState::Away)(&connections.borrow()));
+        assert!(is(RelayState::Away)(&repo.connections().borrow()));
+    }
 }

@@ -489,6 +489,7 @@ impl Drop for End {
         state.deleters.clear();
         state.askers.clear();
         state.news.end();
+        state.connections.end();
         state.watchers.clear();
     }
 }

@@ -382,6 +382,9 @@ impl Repo {
 
     /// The connections to the relays, in the order in which they were given, now and whenever one of
     /// them changes.
+    /// After [`Self::shutdown`], all are [`RelayState::Away`](super::RelayState). What is borrowed of
+    /// it, as [`wait_for`](watch::Receiver::wait_for) gives it, too, is dropped before the next `await`:
+    /// see [`DocHandle::status`].
     #[must_use]
     pub fn connections(&self) -> watch::Receiver<Arc<[Connection]>> {
         self.shared().state().connections.watch()
