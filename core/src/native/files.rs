@@ -1,21 +1,46 @@
 //! The files of the clients of this process: who cannot open one is told whether it is one of these.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::repo::BuildError;
 use super::{CACHE_BYTES_DEFAULT, RedbStorage};
 use crate::storage::{Storage, StorageError};
 
-/// Those that are open, by their paths without links, and some that were.
-static OPEN: Mutex<Vec<(PathBuf, Weak<RedbStorage>)>> = Mutex::new(Vec::new());
+/// Those that are open, by their paths without links.
+static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn all_open() -> MutexGuard<'static, Vec<PathBuf>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// That a file is open here, until it is closed. That takes a while, in which nobody else can open it.
+pub(super) struct OpenHere(PathBuf);
+
+impl OpenHere {
+    fn new(path: PathBuf) -> Self {
+        all_open().push(path.clone());
+        Self(path)
+    }
+}
+
+impl Drop for OpenHere {
+    fn drop(&mut self) {
+        let mut open = all_open();
+        if let Some(at) = open.iter().position(|path| *path == self.0) {
+            open.swap_remove(at);
+        }
+    }
+}
 
 pub(super) fn open(file: PathBuf) -> Result<Arc<dyn Storage>, BuildError> {
     let id = uuid::Uuid::new_v4().to_string();
-    let storage = match RedbStorage::open(&file, CACHE_BYTES_DEFAULT, &id) {
-        Ok(storage) => Arc::new(storage),
+    // Afterwards it may be closed.
+    let was_open = is_open(&file);
+    let mut storage = match RedbStorage::open(&file, CACHE_BYTES_DEFAULT, &id) {
+        Ok(storage) => storage,
         Err(StorageError::InUse) => {
-            let here = is_open(&file);
+            let here = was_open || is_open(&file);
             return Err(BuildError::InUse { file, here });
         }
         // It names the file.
@@ -23,18 +48,37 @@ pub(super) fn open(file: PathBuf) -> Result<Arc<dyn Storage>, BuildError> {
         Err(error) => return Err(BuildError::File { file, error }),
     };
     if let Ok(path) = file.canonicalize() {
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(_, storage)| storage.strong_count() > 0);
-        open.push((path, Arc::downgrade(&storage)));
+        storage.is_open_here(OpenHere::new(path));
     }
-    Ok(storage)
+    Ok(Arc::new(storage))
 }
 
 fn is_open(file: &Path) -> bool {
-    let Ok(path) = file.canonicalize() else {
-        return false;
-    };
-    let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    open.iter()
-        .any(|(other, storage)| *other == path && storage.strong_count() > 0)
+    file.canonicalize()
+        .is_ok_and(|path| all_open().contains(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::native::Repo;
+
+    #[tokio::test]
+    async fn a_client_that_is_ending_is_one_of_this_process() {
+        let name = format!("reconverge-files-{}.redb", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        let mut repo = Repo::builder().file(&file).build().await.unwrap();
+        for _ in 0..20 {
+            drop(repo);
+            repo = loop {
+                match Repo::builder().file(&file).build().await {
+                    Ok(repo) => break repo,
+                    Err(BuildError::InUse { here, .. }) => assert!(here),
+                    Err(error) => panic!("{error}"),
+                }
+            };
+        }
+        repo.shutdown().await.unwrap();
+        std::fs::remove_file(file).unwrap();
+    }
 }

@@ -21,6 +21,7 @@ use redb::{
     ReadableTableMetadata, StorageBackend, Table, TableDefinition, TableError, WriteTransaction,
 };
 
+use super::files::OpenHere;
 use super::folder;
 use super::space::{Change, Space};
 use super::syncs::{Syncs, Watched};
@@ -146,6 +147,8 @@ pub struct RedbStorage {
     /// Damage was met where the file was to be made smaller, which is not tried again.
     damaged: AtomicBool,
     made: bool,
+    /// The last to be dropped, when the file is closed.
+    open_here: Option<OpenHere>,
 }
 
 /// A database that is open, and committed to since.
@@ -263,6 +266,10 @@ impl RedbStorage {
         new_storage_id: &str,
     ) -> Result<Self, StorageError> {
         Self::open_syncing(path, cache_bytes, new_storage_id, folder::sync)
+    }
+
+    pub(super) fn is_open_here(&mut self, open_here: OpenHere) {
+        self.open_here = Some(open_here);
     }
 
     /// The same, with another way to put a folder's entries on disk.
@@ -384,6 +391,7 @@ impl RedbStorage {
             next_key,
             damaged: AtomicBool::new(damaged),
             made: false,
+            open_here: None,
         })
     }
 

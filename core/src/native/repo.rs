@@ -264,7 +264,8 @@ pub enum BuildError {
     InUse {
         /// As it was given.
         file: PathBuf,
-        /// Whether it is a client of this process.
+        /// Whether it is a client of this process. Of one that was dropped and not
+        /// [shut down](Repo::shutdown), the file is free a moment later.
         here: bool,
     },
     /// It was not called in a tokio runtime.
