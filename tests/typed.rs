@@ -352,10 +352,7 @@ fn errors_name_the_place() {
     let mut document = Automerge::new();
     let mut tx = document.transaction();
     let wrong = write(&mut tx, &ROOT, &json!([])).unwrap_err();
-    assert_eq!(
-        wrong.to_string(),
-        "the object is a map, and the value is none"
-    );
+    assert_eq!(wrong.to_string(), "a list, but the object is a map");
     let large = HashMap::from([("n", [u128::MAX])]);
     let wrong = write(&mut tx, &ROOT, &large).unwrap_err();
     assert!(

@@ -27,9 +27,17 @@ pub(super) fn whole(
         }
         (ObjType::List, Tree::List(after)) => list(tx, object, before, after),
         (ObjType::Text, Tree::Text(after)) => text(tx, None, object, after),
-        _ => Err(Fault::new(format_args!(
-            "the object is a {kind}, and the value is none"
-        ))),
+        (_, other) => {
+            let other = match other {
+                Tree::Map(_) | Tree::Variant(..) => "a map",
+                Tree::List(_) => "a list",
+                Tree::Text(_) | Tree::Word(_) => "a text",
+                Tree::Scalar(_) => "a single value",
+            };
+            Err(Fault::new(format_args!(
+                "{other}, but the object is a {kind}"
+            )))
+        }
     }
 }
 
