@@ -91,8 +91,11 @@
 //! * In a list, an element with an `id` (a string or an integer) is the same one as long as it has
 //!   that. Others are the same if they are equal; and what took the place of something in between, if it
 //!   shares much with it or if as many came as went. Such elements are edited in place, and so merge
-//!   with what others do to them. The rest is deleted and inserted; what moved is copied, with what
-//!   the type does not know. Elements that the type does not read, as those behind a tuple, stay.
+//!   with what others do to them. The rest is deleted and inserted. What moved is deleted, and a copy
+//!   inserted, with what the type does not know: what others do at the same time to the one that was
+//!   there is lost, and what they delete or move as well comes back or is there twice, with an `id`,
+//!   too. So sort what was read, by a field, and not what is stored. Elements that the type does not
+//!   read, as those behind a tuple, stay.
 //! * A key that the value no longer has is deleted. `None` is null, or with `skip_serializing_if`
 //!   nothing.
 //!

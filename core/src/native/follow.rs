@@ -20,7 +20,8 @@ impl DocHandle {
     /// Only what is in local storage is told, so a cursor that was kept is known after a restart,
     /// however the process ended. Who keeps the cursor together with what an item made it do (in one
     /// transaction) and follows from there misses nothing and does nothing twice. The stream ends when
-    /// the document is deleted or the client is shut down.
+    /// the document is deleted or the client is shut down. Until it is dropped, it keeps the document in
+    /// memory, as a handle does.
     ///
     /// ```no_run
     /// # use futures::StreamExt;

@@ -312,6 +312,26 @@ impl DocHandle {
     /// afterwards](typed#what-an-update-writes) is written, and nothing else. Nothing that others write
     /// comes in between. Gives what `edit` gives.
     ///
+    /// It is written whatever `edit` gives, an `Err`, too. An edit that may be refused is made in
+    /// [`change`](Self::change), which writes nothing if it ends with an error:
+    ///
+    /// ```no_run
+    /// # use automerge::ROOT;
+    /// # use reconverge::typed;
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Article { stock: u32 }
+    /// # type Failed = Box<dyn std::error::Error>;
+    /// # fn example(handle: &reconverge::native::DocHandle) -> Result<(), Failed> {
+    /// handle.change(|tx| {
+    ///     typed::update(tx, &ROOT, |article: &mut Article| -> Result<u32, Failed> {
+    ///         article.stock = article.stock.checked_sub(3).ok_or("sold out")?;
+    ///         Ok(article.stock)
+    ///     })?
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// ```no_run
     /// use serde::{Deserialize, Serialize};
     ///
@@ -446,6 +466,10 @@ impl DocHandle {
 
     /// What is true of the document's changes, now and from now on. Nothing changes any more when
     /// the document is deleted or the client is shut down.
+    ///
+    /// What [`borrow`](watch::Receiver::borrow) gives holds up the whole client: clone it, and drop it
+    /// before the next `await`, which else may wait for good. A statement keeps it to its end, so
+    /// `println!("{} {:?}", *handle.status().borrow(), handle.when_synced().await)` is such a case.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         let mut state = self.repo.shared().state();
@@ -454,7 +478,8 @@ impl DocHandle {
 
     /// The changes that were taken out of this document, now and whenever there are more: those that
     /// together with their past make no document, and those that were made on top of one. Own ones
-    /// may be among them. They are kept in local storage; [`Repo::quarantined`] gives them.
+    /// may be among them. They are kept in local storage; [`Repo::quarantined`] gives them. It is
+    /// borrowed as the [status](Self::status) is.
     #[must_use]
     pub fn quarantined(&self) -> watch::Receiver<Arc<[ChangeHash]>> {
         let mut state = self.repo.shared().state();

@@ -146,6 +146,9 @@ impl TestRelay {
     ///
     /// A search then ends with [`FindError::Unreachable`](super::FindError), its fault being
     /// [`FaultKind::Network`](super::FaultKind), and edits are [`Status::Offline`](super::Status).
+    ///
+    /// All its clients are cut off. For one alone to be offline, give it a file, shut it down, and edit by
+    /// a client on the same file that has no relay.
     pub fn cut(&self) {
         self.shared().end_connections(|_, line| *line = Line::Cut);
     }
