@@ -20,19 +20,25 @@ finish() {
 }
 trap finish EXIT
 
-start() {
-    : >"$folder/ready"
-    "$relay" serve --listen "$1" --data "$folder/data" --log warn >"$folder/ready" &
-    pid=$!
+# Waits for a line of this file that begins like this, and prints the rest of it.
+await() {
     tries=0
-    until address=$(sed -n 's/^listening on //p' "$folder/ready") && [ -n "$address" ]; do
+    until line=$(sed -n "s/^$2//p" "$folder/$1") && [ -n "$line" ]; do
         tries=$((tries + 1))
         if [ "$tries" -gt 100 ]; then
-            echo "the relay does not become ready" >&2
+            echo "$3" >&2
             exit 1
         fi
         sleep 0.1
     done
+    echo "$line"
+}
+
+start() {
+    : >"$folder/ready"
+    "$relay" serve --listen "$1" --data "$folder/data" --log warn >"$folder/ready" &
+    pid=$!
+    address=$(await ready "listening on " "the relay does not become ready")
 }
 
 # Not "npm ci", for the reason given in tests/run.sh.
@@ -66,16 +72,8 @@ fi
 
 "$binaries/checkout" "ws://$address" >"$folder/checkout" &
 checkout=$!
-tries=0
-until order=$(grep '^automerge:' "$folder/checkout"); do
-    tries=$((tries + 1))
-    if [ "$tries" -gt 100 ]; then
-        echo "there is no order" >&2
-        exit 1
-    fi
-    sleep 0.1
-done
-node checkout/page.mjs "ws://$address" "$order"
+order=$(await checkout "automerge:" "there is no order")
+node checkout/page.mjs "ws://$address" "automerge:$order"
 wait "$checkout"
 tail -n 1 "$folder/checkout"
 if [ "$(tail -n 1 "$folder/checkout")" != 'ordered {"lamp": 2}, reserved {"lamp": 2}, 4000 cents due' ]; then
