@@ -24,6 +24,7 @@ use reconverge::protocol::{
 use reconverge::storage::MemoryStorage;
 use reconverge_server::access::Open;
 use reconverge_server::config::Config;
+use reconverge_tests::door::UNAUTHORIZED;
 use reconverge_tests::light;
 use reconverge_tests::process::Relay;
 use rustls::ServerConfig;
@@ -876,8 +877,7 @@ async fn who_is_not_let_in_is_told_why_and_can_end() {
             };
             let head = request_head(&mut stream).await.to_lowercase();
             assert!(head.contains("authorization: bearer forged"), "{head}");
-            let answer = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
-            stream.write_all(answer).await.unwrap();
+            stream.write_all(UNAUTHORIZED).await.unwrap();
         }
     });
     let repo = Repo::builder().relay(&url).token("forged").build();

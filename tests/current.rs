@@ -9,9 +9,8 @@ use automerge::transaction::Transactable;
 use automerge::{Automerge, ROOT, ReadDoc};
 use reconverge::engine::FaultKind;
 use reconverge::native::{CurrentError, DocHandle, Gone, Repo, RepoBuilder, Status};
+use reconverge_tests::door::{UNAUTHORIZED, answering};
 use reconverge_tests::process::Relay;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -135,15 +134,7 @@ async fn who_has_no_relay_or_is_refused_is_told_at_once() {
     );
     alone.shutdown().await.unwrap();
 
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.read(&mut [0; 4096]).await;
-            let answer = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
-            let _ = stream.write_all(answer).await;
-        }
-    });
+    let url = answering(UNAUTHORIZED).await;
     let refused = Repo::builder().relay(&url).reach_within(10 * PATIENCE);
     let refused = refused.build().await.unwrap();
     let document = refused.create().unwrap();

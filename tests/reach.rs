@@ -11,9 +11,8 @@ use automerge::transaction::Transactable;
 use reconverge::engine::{FaultKind, FindError, RelayState};
 use reconverge::id::DocumentId;
 use reconverge::native::{Connection, Repo};
+use reconverge_tests::door::{UNAUTHORIZED, answering};
 use reconverge_tests::process::Relay;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// How long anything may take.
@@ -49,19 +48,6 @@ async fn unreachable(repo: &Repo) -> FaultKind {
         }
         other => panic!("{other:?}"),
     }
-}
-
-/// Something that answers each connection with these bytes.
-async fn answering(bytes: &'static [u8]) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.read(&mut [0; 4096]).await;
-            let _ = stream.write_all(bytes).await;
-        }
-    });
-    url
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +137,7 @@ async fn a_search_that_nobody_waits_for_any_more_leaves_nothing() {
 async fn why_a_relay_is_not_there_is_told() {
     let no_relay =
         answering(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await;
-    let gate = answering(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await;
+    let gate = answering(UNAUTHORIZED).await;
     let babble = answering(b"what do you want?\r\n\r\n").await;
     for (url, kind) in [
         ("ws://no-such-host.invalid/".to_owned(), FaultKind::Dns),
@@ -177,7 +163,7 @@ async fn why_a_relay_is_not_there_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_refuses_us_is_not_waited_for() {
-    let gate = answering(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await;
+    let gate = answering(UNAUTHORIZED).await;
     let repo = Repo::builder().relay(&gate).reach_within(10 * PATIENCE);
     let repo = repo.build().await.unwrap();
     assert_eq!(unreachable(&repo).await, FaultKind::Http(401));

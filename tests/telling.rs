@@ -13,9 +13,8 @@ use automerge::transaction::Transactable;
 use reconverge::engine::RelayState;
 use reconverge::id::DocumentId;
 use reconverge::native::{Connection, DocHandle, Repo, Status};
+use reconverge_tests::door::{UNAUTHORIZED, answering};
 use reconverge_tests::process::Relay;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -125,15 +124,7 @@ async fn the_log_says_how_connections_change_and_never_what_is_secret() {
 #[tokio::test]
 async fn the_log_says_who_refuses_what() {
     let (lines, _logged) = logged();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("ws://{}/", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.read(&mut [0; 4096]).await;
-            let answer = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n";
-            let _ = stream.write_all(answer).await;
-        }
-    });
+    let url = answering(UNAUTHORIZED).await;
     let repo = Repo::builder().relay(&url).token("secret").build();
     let repo = repo.await.unwrap();
     let document = repo.create().unwrap();

@@ -945,7 +945,7 @@ fn any_value_becomes_any_other() {
         Err(_) => 1..1_500_u64,
     };
     for seed in seeds {
-        let mut random = Random(seed);
+        let mut random = Random(reconverge_tests::Random::new(seed));
         let before = random.map(4);
         let mut document = of(&before);
         let mut now = before;
@@ -975,15 +975,11 @@ fn any_value_becomes_any_other() {
     }
 }
 
-struct Random(u64);
+struct Random(reconverge_tests::Random);
 
 impl Random {
     fn below(&mut self, end: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) as usize % end
+        self.0.below(end as u64) as usize
     }
 
     fn text(&mut self) -> String {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "in a test, the panic is the report")]
 
+pub mod door;
 pub mod faults;
 pub mod forge;
 pub mod fuzz;

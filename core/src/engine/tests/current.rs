@@ -173,16 +173,8 @@ fn a_released_document_is_current_without_being_read() {
 fn what_a_relay_had_when_it_was_asked_is_here_when_it_is_current() {
     let mut answered = 0;
     for seed in 0..100 {
-        let mut random = Random::new(seed);
-        let mut pick = |end: u64| backoff::wait(20, &mut random).as_nanos() as u64 % end;
-        let mut world = World::new(2);
-        let clients: Vec<usize> = (0..3).map(|_| world.join(&storage())).collect();
-        let id = world.create(clients[0]);
-        world.run(MOMENT);
-        for client in &clients[1..] {
-            world.clients[*client].engine.find(id);
-        }
-        world.run(MOMENT);
+        let mut pick = picks(seed);
+        let (mut world, _, id) = three_with_one_document();
         let mut asked = Vec::new();
         for step in 0..120 {
             let at = pick(3) as usize;
