@@ -25,7 +25,6 @@
 
 mod backoff;
 mod check;
-mod counts;
 mod create;
 mod current;
 mod document;
@@ -36,6 +35,7 @@ mod link;
 mod load;
 mod relays;
 mod release;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -50,7 +50,6 @@ use bytes::Bytes;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
 pub use check::{Folded, Folding, fold, kept_aside};
-pub use counts::Counts;
 pub use create::Taken;
 pub use current::{Asked, NotCurrent};
 pub use document::{FindError, MADE_AGAIN_MAX, Status};
@@ -60,6 +59,7 @@ pub use link::{CONNECT_TIMEOUT, FRAMES_MAX, PING_AFTER, PRESENCE_MAX, SILENCE_MA
 pub use load::{Loaded, Reading, load, load_graph};
 pub use relays::HURRY_AFTER;
 pub use release::RELEASE_AFTER;
+pub use statistics::Statistics;
 
 use backoff::Random;
 use current::Pings;
@@ -269,7 +269,7 @@ pub struct Engine {
     /// Whether documents are current, by the numbers of the questions, and how often that was asked.
     questions: Vec<(u64, DocumentId)>,
     asked: u64,
-    counts: Counts,
+    counts: Statistics,
     outputs: VecDeque<Output>,
     /// How many presence messages were sent in this run.
     presence_count: u64,
@@ -300,7 +300,7 @@ impl Engine {
             relay_changes: 0,
             questions: Vec::new(),
             asked: 0,
-            counts: Counts::default(),
+            counts: Statistics::default(),
             outputs: VecDeque::new(),
             presence_count: 0,
             heard: HashMap::new(),
@@ -556,10 +556,8 @@ impl Engine {
     #[must_use]
     pub fn editable_live(&self, document: &DocumentId) -> Option<Arc<LiveDocument>> {
         let found = self.documents.get(document)?;
-        if !matches!(found.phase, Phase::Ready) || found.deleting {
-            return None;
-        }
-        found.opened.as_ref()?.replica.live()
+        let opened = found.opened.as_ref().filter(|_| found.is_editable())?;
+        opened.replica.live()
     }
 
     /// Takes what was made in the contents of a document: it is stored and sent. The last change, if
@@ -574,7 +572,7 @@ impl Engine {
         made: &mut Made<'_>,
     ) -> Option<Result<Option<ChangeHash>, Refusal>> {
         let replica = self.editable(document)?;
-        if !replica.live().is_some_and(|live| made.is_of(&live)) {
+        if !replica.has(made) {
             return None;
         }
         let kept = replica.keep(made);
@@ -622,7 +620,7 @@ impl Engine {
 
     fn editable(&mut self, document: &DocumentId) -> Option<&mut Replica> {
         let found = self.documents.get_mut(document)?;
-        if !matches!(found.phase, Phase::Ready) || found.deleting {
+        if !found.is_editable() {
             return None;
         }
         let replica = &mut found.opened.as_mut()?.replica;
@@ -666,7 +664,7 @@ impl Engine {
 
     /// What happened so far, counted.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn statistics(&self) -> Statistics {
         self.counts
     }
 

@@ -30,7 +30,7 @@ mod times;
 mod using;
 mod versions;
 
-pub use crate::engine::{Fault, FaultKind, FindError, RelayState, Status};
+pub use crate::engine::{Fault, FaultKind, FindError, RelayState, Statistics, Status};
 pub use address::AddressError;
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer, NotCommitted};
 pub use connection::Connection;
@@ -45,4 +45,3 @@ pub use merge::MergeError;
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};
 pub use repo::{BuildError, FLUSH_MAX, ImportError, Repo, RepoBuilder};
 pub use search::REACH_WITHIN;
-pub use statistics::Statistics;

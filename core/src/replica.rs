@@ -541,21 +541,25 @@ impl Replica {
     /// # Panics
     /// Unless they were made in the contents of this replica.
     pub fn keep(&mut self, made: &mut Made<'_>) -> Result<Option<ChangeHash>, Refusal> {
-        let Contents::Built { live, heads, .. } = &mut self.contents else {
-            panic!("only what is built is edited");
-        };
-        assert!(made.is_of(live), "an edit of other contents");
+        assert!(self.has(made), "an edit of other contents");
         for change in made.changes() {
             self.history.has_room_for(change)?;
         }
         let last = made.changes().last().map(Change::hash);
         let (changes, made, after) = made.keep();
-        *heads = after;
+        if let Contents::Built { heads, .. } = &mut self.contents {
+            *heads = after;
+        }
         if let Some(patches) = &mut self.patches {
             patches.list.extend(made);
         }
         self.own.extend(changes);
         Ok(last)
+    }
+
+    /// Whether these changes were made in the contents of this replica, and not in others that it had.
+    pub(crate) fn has(&self, made: &Made<'_>) -> bool {
+        self.owned().is_some_and(|live| made.is_of(live))
     }
 
     fn editable(&self) -> Arc<LiveDocument> {

@@ -259,6 +259,11 @@ impl Document {
         }
     }
 
+    /// Whether the application may edit it, once its contents are built.
+    pub(super) fn is_editable(&self) -> bool {
+        matches!(self.phase, Phase::Ready) && !self.deleting
+    }
+
     /// Whether nobody has it and nobody waits for it any more, so that nothing need be remembered:
     /// whoever looks for it again begins anew.
     pub(super) fn is_nowhere(&self) -> bool {

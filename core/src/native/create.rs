@@ -4,14 +4,13 @@ use std::fmt;
 
 use automerge::transaction::Transaction;
 
-use super::driver::new_actor;
 use super::handle::DocHandle;
-use super::repo::{Repo, unix_seconds};
+use super::repo::{Repo, begun_with};
 use super::search::{Patience, search};
 use crate::engine::{FindError, Taken};
 use crate::history::Refusal;
 use crate::id::DocumentId;
-use crate::replica::{ChangeOptions, EditError, Replica};
+use crate::replica::EditError;
 use crate::storage::StorageError;
 
 /// Why a document was not made under an id; nothing happened then.
@@ -76,11 +75,7 @@ impl Repo {
         id: DocumentId,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<DocHandle, CreateError<E>> {
-        let mut replica = Replica::new(new_actor());
-        let changed = replica.change(ChangeOptions::made_at(unix_seconds()), edit);
-        if changed?.1.is_none() {
-            replica.begin(unix_seconds());
-        }
+        let replica = begun_with(edit)?;
         loop {
             if self.is_stored(id).await? {
                 return Err(CreateError::Exists);

@@ -21,7 +21,7 @@ use super::{Committer, files};
 use crate::engine::{Config, Engine, FindError, Input, RELEASE_AFTER, RelayId, kept_aside};
 use crate::history::Quarantined;
 use crate::id::{DocumentId, PeerId};
-use crate::replica::{ChangeOptions, ContentsError, Replica};
+use crate::replica::{ChangeOptions, ContentsError, EditError, Replica};
 use crate::storage::{MemoryStorage, Storage, StorageError, damaged};
 use crate::typed::{self, TypedError};
 
@@ -331,11 +331,7 @@ impl Repo {
         &self,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<DocHandle, ChangeError<E>> {
-        let mut replica = Replica::new(new_actor());
-        let changed = replica.change(ChangeOptions::made_at(unix_seconds()), edit);
-        if changed?.1.is_none() {
-            replica.begin(unix_seconds());
-        }
+        let replica = begun_with(edit)?;
         self.insert(replica).ok_or(ChangeError::Gone(Gone::Closed))
     }
 
@@ -587,6 +583,18 @@ impl Repo {
         self.shared().wake.notify_one();
         Some(DocHandle::new(self.clone(), id))
     }
+}
+
+/// A document that begins with this change, or with an empty one if there is nothing to change.
+pub(super) fn begun_with<T, E>(
+    edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+) -> Result<Replica, EditError<E>> {
+    let mut replica = Replica::new(new_actor());
+    let (_, change) = replica.change(ChangeOptions::made_at(unix_seconds()), edit)?;
+    if change.is_none() {
+        replica.begin(unix_seconds());
+    }
+    Ok(replica)
 }
 
 #[expect(

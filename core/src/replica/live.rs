@@ -332,7 +332,7 @@ impl<'a> Made<'a> {
         }
     }
 
-    pub(crate) fn is_of(&self, live: &LiveDocument) -> bool {
+    pub(super) fn is_of(&self, live: &LiveDocument) -> bool {
         self.writing.is_of(live)
     }
 

@@ -50,9 +50,13 @@ pub struct Settled<'a>(Outcome<'a>);
 #[derive(Debug)]
 enum Outcome<'a> {
     Unpacked(Unpacked),
-    Built(Box<Automerge>, BroughtIn),
-    BroughtIn(Writing<'a>, BroughtIn),
-    Failed(ContentsError),
+    Contents(Result<Place<'a>, ContentsError>),
+}
+
+#[derive(Debug)]
+enum Place<'a> {
+    New(Box<Automerge>, BroughtIn),
+    Live(Writing<'a>, BroughtIn),
 }
 
 #[derive(Debug)]
@@ -72,8 +76,8 @@ impl Settling {
     /// Does it; waits for those who read or edit the contents.
     #[must_use]
     pub fn run(&self) -> Settled<'_> {
-        let outcome = match &self.0 {
-            Work::Unpack(packed) => Ok(Outcome::Unpacked(packed.unpack())),
+        Settled(Outcome::Contents(match &self.0 {
+            Work::Unpack(packed) => return Settled(Outcome::Unpacked(packed.unpack())),
             Work::Build {
                 snapshot,
                 actor,
@@ -84,8 +88,7 @@ impl Settling {
                 Some(writing) => changes.bring_in(writing),
                 None => Err(ContentsError("the document is gone".into())),
             },
-        };
-        Settled(outcome.unwrap_or_else(Outcome::Failed))
+        }))
     }
 }
 
@@ -94,23 +97,23 @@ fn build(
     actor: &ActorId,
     author: Option<&Author<'static>>,
     changes: &Changes,
-) -> Result<Outcome<'static>, ContentsError> {
+) -> Result<Place<'static>, ContentsError> {
     let mut document = match snapshot {
         Some(snapshot) => contents::load(snapshot).map_err(ContentsError)?,
         None => Automerge::new(),
     };
     sign(&mut document, author.cloned(), actor);
     let brought_in = changes.bring_into(&mut document, false)?;
-    Ok(Outcome::Built(Box::new(document), brought_in))
+    Ok(Place::New(Box::new(document), brought_in))
 }
 
 impl Changes {
-    fn bring_in<'a>(&self, mut writing: Writing<'a>) -> Result<Outcome<'a>, ContentsError> {
+    fn bring_in<'a>(&self, mut writing: Writing<'a>) -> Result<Place<'a>, ContentsError> {
         let observed = writing.is_observed();
         let brought_in = self.bring_into(&mut writing.document, observed);
         // Nobody reads or edits what Automerge left half done.
         let brought_in = brought_in.inspect_err(|_| writing.retire())?;
-        Ok(Outcome::BroughtIn(writing, brought_in))
+        Ok(Place::Live(writing, brought_in))
     }
 
     fn bring_into(
@@ -170,14 +173,12 @@ impl Replica {
         };
         let author = self.signed_author();
         let built = build(snapshot.as_ref(), &self.actor, author.as_ref(), &changes);
-        self.settled(Settled(built.unwrap_or_else(Outcome::Failed)))
-            .1
+        self.take_contents(built?)
     }
 
     pub(super) fn settle_in(&mut self, writing: Writing<'_>) -> Result<bool, ContentsError> {
-        let brought_in = self.take_pending().bring_in(writing);
-        self.settled(Settled(brought_in.unwrap_or_else(Outcome::Failed)))
-            .1
+        let brought_in = self.take_pending().bring_in(writing)?;
+        self.take_contents(brought_in)
     }
 
     fn take_pending(&mut self) -> Changes {
@@ -231,28 +232,25 @@ impl Replica {
         &mut self,
         settled: Settled<'_>,
     ) -> (Option<Unpacked>, Result<bool, ContentsError>) {
-        let (writing, brought_in) = match settled.0 {
-            Outcome::Unpacked(unpacked) => return (Some(unpacked), Ok(false)),
-            Outcome::Failed(error) => return (None, Err(error)),
-            Outcome::Built(document, brought_in) => {
+        match settled.0 {
+            Outcome::Unpacked(unpacked) => (Some(unpacked), Ok(false)),
+            Outcome::Contents(place) => (None, place.and_then(|place| self.take_contents(place))),
+        }
+    }
+
+    fn take_contents(&mut self, place: Place<'_>) -> Result<bool, ContentsError> {
+        let (writing, brought_in) = match place {
+            Place::New(document, brought_in) => {
                 self.contents = Contents::built(*document, self.is_observed());
                 (None, brought_in)
             }
-            Outcome::BroughtIn(writing, brought_in) => (Some(writing), brought_in),
+            Place::Live(writing, brought_in) => (Some(writing), brought_in),
         };
-        (None, self.is_brought_in(writing.as_ref(), brought_in))
-    }
-
-    fn is_brought_in(
-        &mut self,
-        writing: Option<&Writing<'_>>,
-        brought_in: BroughtIn,
-    ) -> Result<bool, ContentsError> {
         self.may_replay = brought_in.may_replay;
         let Contents::Built { live, heads, .. } = &mut self.contents else {
             unreachable!("it was brought into something");
         };
-        if let Some(writing) = writing {
+        if let Some(writing) = &writing {
             debug_assert!(writing.is_of(live), "it was begun in other contents");
             *heads = writing.document.get_heads();
             if let Some(patches) = &mut self.patches {
