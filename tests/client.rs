@@ -26,6 +26,7 @@ use reconverge_server::access::Open;
 use reconverge_server::config::Config;
 use reconverge_tests::door::UNAUTHORIZED;
 use reconverge_tests::light;
+use reconverge_tests::patience::{PATIENCE, in_time};
 use reconverge_tests::process::Relay;
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
@@ -34,16 +35,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// How often a peer is sent again what it was sent before, in a row.
 const RESENDS_MAX: i64 = 8;
-
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let result = tokio::time::timeout(PATIENCE, future).await;
-    result.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
-}
 
 async fn client(relay: &Relay) -> Repo {
     Repo::builder().relay(&relay.url()).build().await.unwrap()

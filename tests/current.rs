@@ -10,17 +10,11 @@ use automerge::{Automerge, ROOT, ReadDoc};
 use reconverge::engine::FaultKind;
 use reconverge::native::{CurrentError, DocHandle, Gone, Repo, RepoBuilder, Status};
 use reconverge_tests::door::{UNAUTHORIZED, answering};
+use reconverge_tests::patience::{PATIENCE, in_time};
 use reconverge_tests::process::Relay;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a relay is waited for that will not come.
 const SHORT: Duration = Duration::from_millis(300);
-
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let result = tokio::time::timeout(PATIENCE, future).await;
-    result.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
-}
 
 fn set(document: &DocHandle, n: i64) {
     document.change(|tx| tx.put(ROOT, "n", n)).unwrap();

@@ -12,16 +12,11 @@ use futures::{StreamExt, TryStreamExt};
 use reconverge::id::DocumentId;
 use reconverge::native::testing::TestRelay;
 use reconverge::native::{CreateError, DocHandle, DocumentEvent, Repo};
+use reconverge_tests::patience::{PATIENCE, in_time};
 use reconverge_tests::process::Relay;
 use tokio::sync::watch;
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(100);
-
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let result = tokio::time::timeout(PATIENCE, future).await;
-    result.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
-}
 
 fn named(n: u8) -> DocumentId {
     DocumentId::new(&[n; 16]).unwrap()

@@ -16,6 +16,7 @@ use reconverge::id::DocumentId;
 use reconverge::native::testing::TestRelay;
 use reconverge::native::{CACHE_BYTES_DEFAULT, DocHandle, RedbStorage, Repo, SyncError};
 use reconverge_tests::faults::{FaultyFile, SyncFaults};
+use reconverge_tests::patience::within;
 use tokio::time::{Instant, timeout};
 
 /// How long something that is to come may take, by the clock of the test.
@@ -25,8 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const LONG: Duration = Duration::from_secs(60);
 
 async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let result = timeout(PATIENCE, future).await;
-    result.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
+    within(PATIENCE, what, future).await
 }
 
 fn missing(n: u8) -> String {

@@ -18,16 +18,12 @@ use reconverge::native::{
 };
 use reconverge_tests::Random;
 use reconverge_tests::faults::{FaultyFile, SyncFaults};
+use reconverge_tests::patience::within;
 use reconverge_tests::process::Relay;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const KILLS: usize = 20;
 const CHANGES: usize = 600;
-
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let result = tokio::time::timeout(PATIENCE, future).await;
-    result.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
-}
 
 fn set(document: &DocHandle, key: &str) {
     document.change(|tx| tx.put(ROOT, key, 1)).unwrap();
@@ -56,7 +52,9 @@ async fn a_worker_that_is_killed_again_and_again_misses_and_repeats_nothing() {
     let repo = Repo::builder().relay(&relay.url()).build().await.unwrap();
     let document = repo.create().unwrap();
     set(&document, "begin");
-    in_time("synced", document.when_synced()).await.unwrap();
+    within(PATIENCE, "synced", document.when_synced())
+        .await
+        .unwrap();
     let start = || {
         let worker = Command::new(env!("CARGO_BIN_EXE_follower"))
             .args([&relay.url(), &document.url()])
@@ -96,7 +94,7 @@ async fn a_worker_that_is_killed_again_and_again_misses_and_repeats_nothing() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        in_time("an effect", goes_on).await;
+        within(PATIENCE, "an effect", goes_on).await;
         drop(worker);
         worker = start();
     }
@@ -105,7 +103,7 @@ async fn a_worker_that_is_killed_again_and_again_misses_and_repeats_nothing() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    in_time("all effects", all_told).await;
+    within(PATIENCE, "all effects", all_told).await;
     drop(worker);
     let counts = counted();
     let repeated: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
@@ -123,7 +121,10 @@ async fn items_follow_each_other_and_lead_to_what_is_stored() {
     set(&document, "a");
     repo.flush().await.unwrap();
     let mut changes = document.follow(&[]);
-    let first = in_time("an item", changes.next()).await.unwrap().unwrap();
+    let first = within(PATIENCE, "an item", changes.next())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(first.before, []);
     assert_eq!(first.after, document.heads().unwrap());
     assert_eq!(first.patches.len(), 1);
@@ -133,7 +134,10 @@ async fn items_follow_each_other_and_lead_to_what_is_stored() {
     }
     let mut told = 0;
     while told < 50 {
-        let item = in_time("an item", changes.next()).await.unwrap().unwrap();
+        let item = within(PATIENCE, "an item", changes.next())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(item.before, cursor);
         told += item.patches.len();
         cursor.clone_from(&item.after);
@@ -144,11 +148,11 @@ async fn items_follow_each_other_and_lead_to_what_is_stored() {
     set(&other, "x");
     let unknown = other.heads().unwrap();
     let mut lost = document.follow(&unknown);
-    let told = in_time("an error", lost.next()).await.unwrap();
+    let told = within(PATIENCE, "an error", lost.next()).await.unwrap();
     assert_eq!(told.err(), Some(PastError::Unknown(unknown[0])));
-    assert!(in_time("the end", lost.next()).await.is_none());
+    assert!(within(PATIENCE, "the end", lost.next()).await.is_none());
     repo.delete(&document.url()).await.unwrap();
-    assert!(in_time("the end", changes.next()).await.is_none());
+    assert!(within(PATIENCE, "the end", changes.next()).await.is_none());
     assert_eq!(document.heads(), Err(Gone::Deleted));
     repo.shutdown().await.unwrap();
 }
@@ -179,7 +183,9 @@ async fn nothing_is_told_before_it_is_stored() {
     let repo = repo.build().await.unwrap();
     let document = repo.create().unwrap();
     set(&document, "stored");
-    in_time("stored", document.when_stored()).await.unwrap();
+    within(PATIENCE, "stored", document.when_stored())
+        .await
+        .unwrap();
     let cursor = document.heads().unwrap();
     faults.hold();
     set(&document, "shown");
@@ -187,10 +193,15 @@ async fn nothing_is_told_before_it_is_stored() {
     let mut changes = document.follow(&cursor);
     assert!(futures::poll!(changes.next()).is_pending());
     let mut all = document.follow(&[]);
-    let first = in_time("what is stored", all.next()).await.unwrap();
+    let first = within(PATIENCE, "what is stored", all.next())
+        .await
+        .unwrap();
     assert_eq!(first.unwrap().after, cursor);
     faults.release();
-    let told = in_time("the rest", changes.next()).await.unwrap().unwrap();
+    let told = within(PATIENCE, "the rest", changes.next())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(told.before, cursor);
     assert_eq!(told.after, document.heads().unwrap());
     repo.shutdown().await.unwrap();
@@ -204,7 +215,9 @@ async fn a_document_that_is_being_deleted_is_not_edited() {
     let repo = Repo::builder().storage(faulty(folder.path(), &faults));
     let repo = repo.build().await.unwrap();
     let document = repo.create().unwrap();
-    in_time("stored", document.when_stored()).await.unwrap();
+    within(PATIENCE, "stored", document.when_stored())
+        .await
+        .unwrap();
     faults.hold();
     let (url, deleting) = (document.url(), repo.clone());
     let deleted = tokio::spawn(async move { deleting.delete(&url).await });
@@ -216,6 +229,6 @@ async fn a_document_that_is_being_deleted_is_not_edited() {
     };
     assert_eq!(refused, ChangeError::Gone(Gone::Deleted));
     faults.release();
-    in_time("deleted", deleted).await.unwrap().unwrap();
+    within(PATIENCE, "deleted", deleted).await.unwrap().unwrap();
     repo.shutdown().await.unwrap();
 }

@@ -13,6 +13,7 @@ use reconverge::engine::FindError;
 use reconverge::id::DocumentId;
 use reconverge::native::{CACHE_BYTES_DEFAULT, RedbStorage, Repo};
 use reconverge::storage::Storage;
+use reconverge_tests::patience::within;
 use reconverge_tests::process::{Relay, usage_of};
 
 /// How many documents there are, unless told otherwise.
@@ -27,11 +28,6 @@ const RESIDENT_BYTES_MAX: u64 = 640 * 1024 * 1024;
 /// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let result = tokio::time::timeout(PATIENCE, future).await;
-    result.unwrap_or_else(|_| panic!("{what}: not in {PATIENCE:?}"))
-}
-
 /// Waits until there are at most so many documents in memory: each leaves it when the relay has
 /// acknowledged all of it.
 async fn released(repo: &Repo, most: usize) {
@@ -40,7 +36,7 @@ async fn released(repo: &Repo, most: usize) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    in_time("they are acknowledged", released).await;
+    within(PATIENCE, "they are acknowledged", released).await;
 }
 
 fn unknown(n: usize) -> String {
@@ -91,18 +87,18 @@ async fn a_client_with_very_many_documents_goes_on() {
         let unavailable = matches!(error, Some(FindError::Unavailable));
         std::future::ready(unavailable)
     });
-    let unavailable = in_time("all are unavailable", unavailable.count()).await;
+    let unavailable = within(PATIENCE, "all are unavailable", unavailable.count()).await;
     assert_eq!(unavailable, documents);
     released(&repo, 0).await;
     told("unavailable");
 
-    let document = in_time("find", repo.find(&urls[7])).await.unwrap();
+    let document = within(PATIENCE, "find", repo.find(&urls[7])).await.unwrap();
     document.change(|tx| tx.put(ROOT, "edited", 1)).unwrap();
-    in_time("the edit is acknowledged", document.when_synced())
+    within(PATIENCE, "the edit is acknowledged", document.when_synced())
         .await
         .unwrap();
     let bob = Repo::builder().relay(&relay.url()).build().await.unwrap();
-    let of_bob = in_time("find", bob.find(&urls[7])).await.unwrap();
+    let of_bob = within(PATIENCE, "find", bob.find(&urls[7])).await.unwrap();
     let edited = |doc: &Automerge| doc.get(ROOT, "edited").unwrap().is_some();
     assert!(of_bob.read(edited).unwrap());
     told("edited");

@@ -12,19 +12,12 @@ use reconverge::engine::{FaultKind, FindError, RelayState};
 use reconverge::id::DocumentId;
 use reconverge::native::{Connection, Repo};
 use reconverge_tests::door::{UNAUTHORIZED, answering};
+use reconverge_tests::patience::{PATIENCE, in_time};
 use reconverge_tests::process::Relay;
 use tokio::sync::watch;
 
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// How long a search waits where no relay will come.
 const SHORT: Duration = Duration::from_millis(300);
-
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let result = tokio::time::timeout(PATIENCE, future).await;
-    result.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
-}
 
 fn missing(n: u8) -> String {
     format!("automerge:{}", DocumentId::new(&[n; 16]).unwrap())

@@ -14,17 +14,11 @@ use reconverge::engine::RelayState;
 use reconverge::id::DocumentId;
 use reconverge::native::{Connection, DocHandle, Repo, Status};
 use reconverge_tests::door::{UNAUTHORIZED, answering};
+use reconverge_tests::patience::in_time;
 use reconverge_tests::process::Relay;
 use tokio::sync::watch;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let result = tokio::time::timeout(PATIENCE, future).await;
-    result.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
-}
 
 async fn becomes(connections: &mut watch::Receiver<Arc<[Connection]>>, state: RelayState) {
     let seen = connections.wait_for(|now| now[0].state == state);

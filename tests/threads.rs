@@ -17,15 +17,11 @@ use futures::StreamExt;
 use reconverge::native::testing::TestRelay;
 use reconverge::native::{ChangeError, DocHandle, Repo};
 use reconverge_tests::Random;
+use reconverge_tests::patience::within;
 use reconverge_tests::process::Relay;
 use tokio::runtime::Runtime;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let result = tokio::time::timeout(PATIENCE, future).await;
-    result.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
-}
 
 fn counted(document: &DocHandle) -> i64 {
     let read = document.read(|doc| {
@@ -41,7 +37,9 @@ fn counted(document: &DocHandle) -> i64 {
 async fn create(repo: &Repo) -> DocHandle {
     let counter = repo.create_with(|tx| tx.put(ROOT, "n", ScalarValue::counter(0)));
     let counter = counter.unwrap();
-    in_time("stored", counter.when_stored()).await.unwrap();
+    within(PATIENCE, "stored", counter.when_stored())
+        .await
+        .unwrap();
     counter
 }
 
@@ -118,8 +116,10 @@ async fn shared(relay: &TestRelay) -> ([Repo; 2], [DocHandle; 2]) {
     let build = || Repo::builder().relay(&relay.url()).build();
     let repos = [build().await.unwrap(), build().await.unwrap()];
     let one = create(&repos[0]).await;
-    in_time("synced", one.when_synced()).await.unwrap();
-    let other = in_time("found", repos[1].find(&one.url())).await.unwrap();
+    within(PATIENCE, "synced", one.when_synced()).await.unwrap();
+    let other = within(PATIENCE, "found", repos[1].find(&one.url()))
+        .await
+        .unwrap();
     (repos, [one, other])
 }
 
@@ -185,7 +185,7 @@ async fn who_begins_to_listen_is_told_all_that_comes_next() {
         }
         let mut changes = read.changes();
         put(format!("{round} after"));
-        let change = in_time("told", changes.next()).await.unwrap();
+        let change = within(PATIENCE, "told", changes.next()).await.unwrap();
         let mut told = keys(&read.view(&change.before).unwrap());
         for patch in &change.patches {
             match &patch.action {
@@ -203,8 +203,12 @@ async fn who_reads_holds_up_neither_other_readers_nor_the_rest() {
     let repo = Repo::builder().relay(&relay.url()).build().await.unwrap();
     let elsewhere = Repo::builder().relay(&relay.url()).build().await.unwrap();
     let (read, other) = (create(&repo).await, create(&repo).await);
-    in_time("synced", read.when_synced()).await.unwrap();
-    let remote = in_time("found", elsewhere.find(&read.url())).await.unwrap();
+    within(PATIENCE, "synced", read.when_synced())
+        .await
+        .unwrap();
+    let remote = within(PATIENCE, "found", elsewhere.find(&read.url()))
+        .await
+        .unwrap();
     let mut changes = read.changes();
     let (reader, runtime) = (read.clone(), tokio::runtime::Handle::current());
     let busy = move |wait: &dyn Fn()| {
@@ -229,7 +233,7 @@ async fn who_reads_holds_up_neither_other_readers_nor_the_rest() {
     tokio::task::spawn_blocking(|| meanwhile(busy, beside))
         .await
         .unwrap();
-    in_time("a change", changes.next()).await.unwrap();
+    within(PATIENCE, "a change", changes.next()).await.unwrap();
     assert_eq!(counted(&read), 1);
     repo.shutdown().await.unwrap();
     elsewhere.shutdown().await.unwrap();
@@ -321,7 +325,7 @@ const STEPS: u64 = 200;
 fn play(world: &World, thread: u64, seed: u64) {
     let mut random = Random::new(seed * THREADS + thread);
     let found = |at: usize| {
-        let found = in_time("found", world.repo.find(&world.urls[at]));
+        let found = within(PATIENCE, "found", world.repo.find(&world.urls[at]));
         world.runtime.block_on(found).unwrap()
     };
     let mut handles: Vec<DocHandle> = (0..DOCUMENTS).map(found).collect();
@@ -369,7 +373,7 @@ fn play(world: &World, thread: u64, seed: u64) {
                 assert!(panicked.is_err());
             }
             9 => {
-                let stored = in_time("stored", document.when_stored());
+                let stored = within(PATIENCE, "stored", document.when_stored());
                 world.runtime.block_on(stored).unwrap();
             }
             10 => {
@@ -378,7 +382,7 @@ fn play(world: &World, thread: u64, seed: u64) {
                 handles.insert(at, found(at));
             }
             _ => {
-                let synced = in_time("synced", document.when_synced());
+                let synced = within(PATIENCE, "synced", document.when_synced());
                 world.runtime.block_on(synced).unwrap();
             }
         }
@@ -419,7 +423,7 @@ fn whatever_threads_do_every_edit_is_there_once() {
         let create = || {
             let document = runtime.block_on(create(&repo));
             runtime
-                .block_on(in_time("synced", document.when_synced()))
+                .block_on(within(PATIENCE, "synced", document.when_synced()))
                 .unwrap();
             document.url()
         };
@@ -456,14 +460,16 @@ fn whatever_threads_do_every_edit_is_there_once() {
             .collect();
         let end = async |repo: &Repo| {
             for (url, all) in world.urls.iter().zip(&all) {
-                let document = in_time("found", repo.find(url)).await.unwrap();
-                in_time("all edits", listen(document.clone(), *all)).await;
+                let document = within(PATIENCE, "found", repo.find(url)).await.unwrap();
+                within(PATIENCE, "all edits", listen(document.clone(), *all)).await;
                 assert_eq!(counted(&document), *all, "seed {seed}");
                 let keys: BTreeSet<_> = document.read(|doc| doc.keys(ROOT).collect()).unwrap();
                 assert_eq!(keys.len() as i64, all + 1, "seed {seed}");
                 assert!(!keys.contains("never"), "seed {seed}");
             }
-            in_time("shut down", repo.shutdown()).await.unwrap();
+            within(PATIENCE, "shut down", repo.shutdown())
+                .await
+                .unwrap();
         };
         world.runtime.block_on(end(&world.repo));
         other.runtime.block_on(end(&other.repo));

@@ -3,20 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says where it broke")]
 
-use std::time::Duration;
 
 use automerge::transaction::{Transactable, Transaction};
 use automerge::{Automerge, AutomergeError, ChangeHash, ROOT, ReadDoc};
 use futures::StreamExt;
 use reconverge::native::{ChangeError, DocHandle, Gone, MergeError, Repo};
+use reconverge_tests::patience::in_time;
 use reconverge_tests::process::Relay;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    let result = tokio::time::timeout(PATIENCE, future).await;
-    result.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
-}
 
 fn set(key: &str, value: i64) -> impl FnOnce(&mut Transaction<'_>) -> Result<(), AutomergeError> {
     move |tx| tx.put(ROOT, key, value)

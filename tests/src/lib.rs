@@ -13,6 +13,7 @@ pub mod forge;
 pub mod fuzz;
 pub mod honest;
 pub mod light;
+pub mod patience;
 pub mod process;
 pub mod socket;
 pub mod stored;
