@@ -17,16 +17,30 @@ const COMPACTED_ONLINE_MAX: u64 = 64 * 1024 * 1024;
 /// What one commit does to the space.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Change {
-    pub(super) added: u64,
-    pub(super) removed: u64,
+    added: u64,
+    removed: u64,
 }
 
 impl Change {
-    /// The bytes of an entry, about.
-    pub(super) fn entry(value: &[u8]) -> u64 {
-        const KEY: u64 = 24;
-        KEY + value.len() as u64
+    pub(super) fn add(&mut self, value: &[u8]) {
+        self.added += entry_bytes(value);
     }
+
+    /// That an entry is removed; `false`, for those who are asked whether it stays.
+    pub(super) fn remove(&mut self, value: &[u8]) -> bool {
+        self.removed += entry_bytes(value);
+        false
+    }
+
+    pub(super) fn frees(&self) -> bool {
+        self.removed > 0
+    }
+}
+
+/// The bytes of an entry, about.
+fn entry_bytes(value: &[u8]) -> u64 {
+    const KEY: u64 = 24;
+    KEY + value.len() as u64
 }
 
 #[derive(Debug, Default)]
