@@ -18,13 +18,13 @@ use automerge::{
 use bytes::Bytes;
 use reconverge::contents::{Check, Reading, Verdict};
 use reconverge::history::chunk::{Chunk, ChunkError};
-use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::history::{
     ACTOR_BYTES_MAX, CHANGE_ACTORS_MAX, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX,
     ChangeError, DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX, Documents, History, ORPHAN_BYTES_MAX,
     ORPHANS_MAX, Progress, REFUSED_MAX, Received, Record, Refusal, Row, Work,
 };
 use reconverge::id::{Access, ConnectionId, Space};
+use reconverge::leb::{Reader, push_unsigned};
 use reconverge::protocol::{Flags, SyncMessage};
 use reconverge_tests::Random;
 use reconverge_tests::forge::{self, chunk, chunk_of_hash};

@@ -9,9 +9,9 @@
 
 use automerge::ChangeHash;
 use reconverge::history::chunk::Chunk;
-use reconverge::history::leb::push_unsigned;
 use reconverge::history::{CHANGE_BYTES_MAX, CHANGE_OPS_MAX};
 use reconverge::id::DocumentId;
+use reconverge::leb::push_unsigned;
 use reconverge::protocol::{
     self, EPHEMERAL_BYTES_MAX, Ephemeral, MESSAGE_BYTES_MAX, Message, PeerMetadata,
 };

@@ -10,15 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use automerge::{Automerge, Change, ChangeHash};
 use bytes::Bytes;
 
-use crate::history::chunk::Chunk;
+use crate::history::chunk::{Chunk, change_bytes};
 use crate::history::{DOCUMENT_OPS_MAX, History, Unpacked};
-use crate::id::{ConnectionId, Space};
+use crate::id::Space;
 
 pub use check::{Check, Reading, Unsound, Verdict};
 pub use digest::Digest;
-
-/// Stands for nobody among the senders of changes.
-pub(crate) const NOBODY: ConnectionId = ConnectionId(u64::MAX);
 
 /// Runs what may make Automerge panic. What it worked on must not be used after an error.
 ///
@@ -67,11 +64,6 @@ fn reserve(saved: &[u8]) {
     drop(std::hint::black_box(room));
 }
 
-/// The bytes of a change, inflated.
-pub(crate) fn bytes_of(change: &Change) -> Bytes {
-    Bytes::copy_from_slice(change.raw_bytes())
-}
-
 /// What a document chunk brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Brought {
@@ -110,7 +102,7 @@ pub fn unpack(
     let unknown = changes.iter().filter(|c| !is_known.contains(&c.hash()));
     let covers = known.iter().all(|hash| places.contains_key(hash));
     if only_changes || !covers {
-        return Ok(Brought::Changes(unknown.map(bytes_of).collect()));
+        return Ok(Brought::Changes(unknown.map(change_bytes).collect()));
     }
     // What is known keeps its place; the rest follows in the document's order, which puts every
     // change after its deps.
@@ -134,7 +126,7 @@ pub fn unfold(snapshot: &Bytes, wanted: &[ChangeHash]) -> Result<Vec<Bytes>, Str
     let mut found = vec![None; wanted.len()];
     for change in guard(|| Ok::<_, String>(document.get_changes(&[])))? {
         if let Some(at) = places.get(&change.hash()) {
-            found[*at] = Some(bytes_of(&change));
+            found[*at] = Some(change_bytes(&change));
         }
     }
     let found: Option<Vec<Bytes>> = found.into_iter().collect();

@@ -21,7 +21,6 @@ mod heads;
 mod held;
 mod indexes;
 mod learn;
-pub mod leb;
 pub mod limits;
 mod objects;
 mod orphans;
@@ -68,7 +67,6 @@ use steps::Steps;
 
 use peer::{Certainty, Peer, split_at_bytes};
 
-use crate::contents::NOBODY;
 use crate::id::{Access, ConnectionId, Space};
 use crate::protocol::{Flags, SYNC_BYTES_MAX, Version, encode_sync};
 
@@ -1335,7 +1333,7 @@ impl History {
                 });
             } else {
                 let bytes = std::slice::from_ref(&change.bytes);
-                let received = history.receive_unpacked(NOBODY, bytes).ok()?;
+                let received = history.receive_unpacked(ConnectionId::NOBODY, bytes).ok()?;
                 let refused = received.refused.into_iter();
                 taken_out.extend(refused.map(|(_, refusal)| TakenOut {
                     index,

@@ -159,6 +159,11 @@ impl fmt::Debug for PeerId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
+impl ConnectionId {
+    /// Stands for nobody among the senders of changes.
+    pub(crate) const NOBODY: Self = Self(u64::MAX);
+}
+
 /// Documents that belong together: the unit of access and of routing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Space(Arc<str>);

@@ -41,6 +41,7 @@ pub mod difference;
 pub mod engine;
 pub mod history;
 pub mod id;
+pub mod leb;
 #[cfg(feature = "native")]
 pub mod native;
 

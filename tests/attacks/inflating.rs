@@ -103,7 +103,7 @@ async fn huge_actor_ids_that_inflate() {
         // No dependencies; then the id's length, and it ends in the zeros.
         let mut start = vec![0];
         let id = number.to_be_bytes();
-        reconverge::history::leb::push_unsigned(&mut start, (id.len() + INFLATED_BYTES) as u64);
+        reconverge::leb::push_unsigned(&mut start, (id.len() + INFLATED_BYTES) as u64);
         start.extend(id);
         // Its second change; its first operation; time, message, other actors and columns.
         let end = [2, 1, 0, 0, 0, 0];

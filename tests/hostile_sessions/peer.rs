@@ -3,8 +3,8 @@
 
 use automerge::ChangeHash;
 use automerge::sync::BloomFilter;
-use reconverge::history::leb::push_unsigned;
 use reconverge::id::DocumentId;
+use reconverge::leb::push_unsigned;
 use reconverge::protocol::limits::{
     HEAD_TEXT_BYTES_MAX, REMOTE_HEADS_MAX, REMOTE_STORAGES_MAX, SESSION_ID_BYTES_MAX,
     STORAGE_ID_BYTES_MAX,

@@ -3,7 +3,7 @@
 use automerge::legacy::{ElementId, Key, OpId};
 use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, Change, ObjType, ROOT};
-use reconverge::history::leb::push_unsigned;
+use reconverge::leb::push_unsigned;
 use sha2::{Digest, Sha256};
 
 /// A chunk around data.

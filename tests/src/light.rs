@@ -25,8 +25,8 @@ use bytes::Bytes;
 use futures::future::poll_fn;
 use futures::{SinkExt, StreamExt};
 use reconverge::history::chunk::{Chunk, ChunkKind};
-use reconverge::history::leb::{Reader, push_unsigned};
 use reconverge::id::DocumentId;
+use reconverge::leb::{Reader, push_unsigned};
 use reconverge::protocol::{
     self, Flags, Message, PeerMetadata, SyncEnvelope, SyncMessage, Version, encode_sync,
 };

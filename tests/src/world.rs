@@ -16,11 +16,11 @@ use automerge::{AutoCommit, Automerge, Change, ChangeHash};
 use bytes::Bytes;
 use reconverge::contents::{self, Brought, Check, Digest, Reading, Unsound, Verdict, unpack};
 use reconverge::history::chunk::first_document;
-use reconverge::history::leb::push_unsigned;
 use reconverge::history::{
     Documents, Fold, History, NeedGraph, Outgoing, Peers, Quarantined, Record, Refusal, Unpacked,
 };
 use reconverge::id::{Access, ConnectionId, DocumentId, Space};
+use reconverge::leb::push_unsigned;
 use reconverge::protocol::{SYNC_BYTES_MAX, SyncMessage, Version, encode_sync};
 use reconverge::storage::{Batch, Blob, DocumentKey, MemoryStorage, NewSnapshot, Storage, Write};
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::history::Outgoing;
-use crate::history::leb::push_unsigned;
 use crate::id::{DocumentId, PeerId};
+use crate::leb::push_unsigned;
 use crate::protocol::{Flags, SyncEnvelope};
 use crate::replica::Piece;
 use crate::storage::{Blob, DocumentKey, Storage, StorageError};

@@ -15,9 +15,9 @@ mod current;
 
 use super::backoff::Random;
 use super::*;
-use crate::history::leb::push_unsigned;
 use crate::history::{Documents, History, Refusal};
 use crate::id::{Access, Space};
+use crate::leb::push_unsigned;
 use crate::protocol::{Flags, SyncEnvelope, SyncMessage};
 use crate::session::{Event, Session};
 use crate::storage::{MemoryStorage, Storage};

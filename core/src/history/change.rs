@@ -11,8 +11,8 @@ use automerge::{ActorId, ChangeHash, ObjId};
 
 use super::StoredChange;
 use super::chunk::{Chunk, ChunkError, ChunkKind};
-use super::leb::{Reader, read_signed, read_unsigned};
 use super::limits::{CHANGE_ACTORS_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX};
+use crate::leb::{Reader, read_signed, read_unsigned};
 
 /// A change's header and columns, borrowing from its inflated chunk.
 #[derive(Debug, Clone)]

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use flate2::bufread::DeflateDecoder;
 use sha2::{Digest, Sha256};
 
-use super::leb::{Reader, push_unsigned};
 use super::limits::{CHANGE_BYTES_MAX, KEPT_RATIO_MAX};
+use crate::leb::{Reader, push_unsigned};
 use crate::protocol::{HEADS_MAX, SyncMessage};
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
@@ -264,6 +264,11 @@ pub fn chunk_hash(bytes: &[u8]) -> Option<ChangeHash> {
 #[must_use]
 pub fn chunk_is_whole(bytes: &[u8]) -> bool {
     chunk_hash(bytes).is_some()
+}
+
+/// The bytes of a change that Automerge read, inflated.
+pub(crate) fn change_bytes(change: &automerge::Change) -> Bytes {
+    Bytes::copy_from_slice(change.raw_bytes())
 }
 
 /// `None` if it is nonsense or more than `max` bytes, before more is allocated.

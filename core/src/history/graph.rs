@@ -17,7 +17,7 @@ use automerge::ChangeHash;
 use hashbrown::HashTable;
 
 use super::heads::Head;
-use super::leb::{Reader, push_unsigned};
+use crate::leb::{Reader, push_unsigned};
 
 /// The answer cannot be given without the part of the graph that is folded into the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

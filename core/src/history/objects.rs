@@ -4,7 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::leb::{Reader, push_unsigned};
+use crate::leb::{Reader, push_unsigned};
 
 /// The kind of an object, as far as keys go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

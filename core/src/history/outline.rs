@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::leb::{Reader, push_unsigned};
 use super::objects::{ObjectKind, Objects};
 use super::stored::VERSION;
+use crate::leb::{Reader, push_unsigned};
 
 /// An operation's id: the actor's place in the outline, and the counter.
 pub(crate) type OpId = (u32, u32);

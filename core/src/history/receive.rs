@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::admission::{self, Refusal};
 use super::change::{Change, ChangeError};
-use super::chunk::{Chunk, ChunkError, ChunkKind};
+use super::chunk::{Chunk, ChunkError, ChunkKind, change_bytes};
 use super::graph::{self, NeedGraph};
 use super::limits::{
     CHANGE_BYTES_MAX, CHANGE_OPS_MAX, LIGHT_STEPS_MAX, MESSAGE_INFLATED_BYTES_MAX,
@@ -15,7 +15,6 @@ use super::limits::{
 use super::orphans::Orphan;
 use super::peer::Certainty;
 use super::{Documents, History, Received, StoredChange, steps};
-use crate::contents::{NOBODY, bytes_of};
 use crate::id::ConnectionId;
 use crate::protocol::SyncMessage;
 
@@ -243,14 +242,14 @@ impl History {
         let read = Chunk::split(change.raw_bytes()).map_err(ChangeError::from);
         match read.and_then(|(chunk, _)| Change::read_trusted(&chunk, change.hash())) {
             Ok(read) => {
-                let bytes = || bytes_of(change);
+                let bytes = || change_bytes(change);
                 let parsed = Parsed::Loaded(change);
-                self.take_in(NOBODY, &read, bytes, parsed, &mut progress)?;
+                self.take_in(ConnectionId::NOBODY, &read, bytes, parsed, &mut progress)?;
             }
             Err(error) => progress.refuse_unread(error),
         }
         let entered = std::mem::take(&mut progress.entered);
-        self.admit_waiting(NOBODY, entered, &mut progress)?;
+        self.admit_waiting(ConnectionId::NOBODY, entered, &mut progress)?;
         Ok(progress.found)
     }
 
@@ -393,7 +392,7 @@ impl History {
                         progress.found.admitted += 1;
                         progress.brought = true;
                         let index = self.len() - 1;
-                        let first = orphan.from.first().copied().unwrap_or(NOBODY);
+                        let first = orphan.from.first().copied().unwrap_or(ConnectionId::NOBODY);
                         progress.found.waited.push((index, first));
                         for sender in &orphan.from {
                             self.peer_has(*sender, index);
@@ -465,7 +464,7 @@ impl History {
         let change = Change::read_trusted(&whole, orphan.hash).expect("was read before");
         let kept = || orphan.bytes.clone();
         let parsed = Parsed::Orphan(&inflated);
-        let from = orphan.from.first().copied().unwrap_or(NOBODY);
+        let from = orphan.from.first().copied().unwrap_or(ConnectionId::NOBODY);
         self.admit(from, &change, kept, parsed, progress)
     }
 

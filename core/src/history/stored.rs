@@ -11,9 +11,9 @@
 use automerge::ChangeHash;
 use bytes::Bytes;
 
-use super::leb::{Reader, push_unsigned};
 use super::objects::Objects;
 use crate::id::Space;
+use crate::leb::{Reader, push_unsigned};
 
 /// The version of all stored forms.
 pub(crate) const VERSION: u8 = 1;

@@ -222,7 +222,7 @@ impl<'a> Input<'a> {
 
     fn number(&mut self) -> Result<u64, ProtocolError> {
         let (number, len) =
-            crate::history::leb::read_unsigned(self.0).ok_or(ProtocolError::Sync("bad number"))?;
+            crate::leb::read_unsigned(self.0).ok_or(ProtocolError::Sync("bad number"))?;
         self.0 = self.0.get(len..).unwrap_or_default();
         Ok(number)
     }
@@ -284,11 +284,11 @@ pub fn encode_sync(
             out.push(1);
             push_hashes(&mut out, last_sync);
             let bloom = bloom.to_bytes();
-            crate::history::leb::push_unsigned(&mut out, bloom.len() as u64);
+            crate::leb::push_unsigned(&mut out, bloom.len() as u64);
             out.extend_from_slice(&bloom);
         }
     }
-    crate::history::leb::push_unsigned(&mut out, chunks as u64);
+    crate::leb::push_unsigned(&mut out, chunks as u64);
     out
 }
 
@@ -303,7 +303,7 @@ impl Flags {
 
 fn push_hashes(out: &mut Vec<u8>, hashes: &[ChangeHash]) {
     debug_assert!(hashes.is_sorted(), "Automerge writes hashes in order");
-    crate::history::leb::push_unsigned(out, hashes.len() as u64);
+    crate::leb::push_unsigned(out, hashes.len() as u64);
     for hash in hashes {
         out.extend_from_slice(&hash.0);
     }
@@ -368,7 +368,7 @@ mod tests {
     fn what_is_there_and_above_a_limit_is_told_from_nonsense() {
         let list = |len: usize, there: usize| {
             let mut bytes = vec![V1];
-            crate::history::leb::push_unsigned(&mut bytes, len as u64);
+            crate::leb::push_unsigned(&mut bytes, len as u64);
             bytes.resize(bytes.len() + 32 * there, 7);
             bytes.extend([0, 0, 0]);
             SyncMessage::decode(&bytes).map(|message| message.heads.len())

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Contents, ContentsError, Replica};
 use crate::contents;
-use crate::history::chunk::{Chunk, ChunkKind};
+use crate::history::chunk::{Chunk, ChunkKind, change_bytes};
 use crate::history::{History, NeedGraph, Received, Record, Refusal};
 use crate::id::{ConnectionId, Space};
 use crate::protocol::SyncMessage;
@@ -85,7 +85,7 @@ impl Packed {
             }
             _ => {
                 let changes = document.get_changes(&[]);
-                let named = |change| (automerge::Change::hash(change), contents::bytes_of(change));
+                let named = |change| (automerge::Change::hash(change), change_bytes(change));
                 Ok(Loaded::Changes(changes.iter().map(named).collect()))
             }
         }

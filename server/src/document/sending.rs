@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reconverge::history::leb::push_unsigned;
 use reconverge::history::{NeedGraph, Outgoing};
 use reconverge::id::ConnectionId;
+use reconverge::leb::push_unsigned;
 use reconverge::storage::{Blob, StorageError};
 
 use super::{Concerned, Document, Open, Slot};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use reconverge::contents::{Brought, Reading, Unsound, Verdict};
 use reconverge::history::Unpacked;
-use reconverge::history::leb::{Reader, push_unsigned};
+use reconverge::leb::{Reader, push_unsigned};
 use reconverge::protocol::ChangeHash;
 use reconverge::storage::{BLOB_PIECE_BYTES, Blob, StorageError, each_change, each_piece};
 use tokio::io::AsyncReadExt;

@@ -7,9 +7,9 @@ use automerge::sync::{State, SyncDoc};
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{ActorId, AutoCommit, Change, ChangeHash, ObjType, ROOT, ScalarValue};
 use reconverge::history::chunk::Chunk;
-use reconverge::history::leb::push_unsigned;
 use reconverge::history::{Documents, History, Record, Row, encode_heads};
 use reconverge::id::{Access, ConnectionId, DocumentId, Space};
+use reconverge::leb::push_unsigned;
 use reconverge::protocol::{
     self, Ephemeral, Flags, HeadsOfStorage, Message, PeerMetadata, Refused, RemoteHeads,
     SyncEnvelope, SyncMessage,

@@ -1,6 +1,6 @@
 //! Honest input made hostile.
 
-use reconverge::history::leb::{push_unsigned, read_unsigned};
+use reconverge::leb::{push_unsigned, read_unsigned};
 
 use crate::Random;
 

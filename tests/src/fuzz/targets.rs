@@ -6,7 +6,6 @@ use std::io::Write;
 use automerge::ChangeHash;
 use bytes::Bytes;
 use reconverge::history::chunk::{Chunk, ChunkKind};
-use reconverge::history::leb::push_unsigned;
 use reconverge::history::{
     Documents, History, Outgoing, Received, Record, Row, decode_heads, encode_heads,
 };
@@ -14,6 +13,7 @@ use reconverge::id::{
     Access, ConnectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, PEER_ID_BYTES_MAX, PeerId,
     SPACE_BYTES_MAX, Space,
 };
+use reconverge::leb::push_unsigned;
 use reconverge::protocol::{self, Message, SyncMessage};
 use reconverge::session::{ClientSession, Event, Local, ServerEvent, Session};
 

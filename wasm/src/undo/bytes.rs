@@ -5,7 +5,7 @@
 
 use automerge::marks::Mark;
 use automerge::{ObjId, ScalarValue};
-use reconverge::history::leb::{Reader, push_unsigned};
+use reconverge::leb::{Reader, push_unsigned};
 
 use super::{Content, Key, Moved, Renamed, Run, Saved, Step};
 

@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use crate::contents::{Brought, unpack};
 use crate::history::chunk::first_document;
-use crate::history::leb::push_unsigned;
 use crate::history::{
     Documents, History, NeedGraph, Outgoing, Received, Refusal, Row, StoredChange,
 };
 use crate::id::{Access, ConnectionId, Space};
+use crate::leb::push_unsigned;
 use crate::protocol::SyncMessage;
 
 /// Most document chunks of one message that are unpacked.
