@@ -182,7 +182,7 @@ fn core_and_server_forbid_unsafe_code() {
         assert!(forbids, "{path} must forbid unsafe code");
     }
     // The settings of the allocator have no safe function.
-    let (main, but) = ("server/src/main.rs", "server/src/allocator.rs");
+    let (main, but) = ("server/src/main.rs", "server/src/cli/allocator.rs");
     assert!(
         says(main, "#![deny(unsafe_code)]"),
         "{main} must deny unsafe code"

@@ -7,6 +7,7 @@
 //! now, nor anything of a storage whose owner is connected: or what is true would be dropped after it.
 
 use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use reconverge::protocol::limits::{REMOTE_HEADS_MAX, REMOTE_STORAGES_MAX};
 use reconverge::protocol::{ChangeHash, HeadsOfStorage};
@@ -132,6 +133,15 @@ impl RemoteHeads {
     pub(crate) fn get(&self, storage: &str) -> Option<&Seen> {
         self.of.get(storage).map(|entry| &entry.seen)
     }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> f64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    // Whole milliseconds, as JavaScript's clock gives them.
+    since.as_millis() as f64
 }
 
 pub(crate) fn shown(heads: &[ChangeHash]) -> Vec<String> {

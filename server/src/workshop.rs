@@ -20,7 +20,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fair::{Owner, Turn, Turns};
+use crate::limits::fair::{Owner, Turn, Turns};
 use bytes::Bytes;
 use reconverge::contents::{Brought, Reading, Verdict};
 use reconverge::history::chunk::Chunk;

@@ -15,7 +15,7 @@ use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::memory::{Charge, Holder, SMALL_BYTES};
+use crate::limits::memory::{Charge, Holder, SMALL_BYTES};
 
 #[derive(Debug)]
 pub(super) struct Metered {
@@ -170,7 +170,7 @@ mod tests {
     use reconverge::id::ConnectionId;
 
     use super::*;
-    use crate::memory::Memory;
+    use crate::limits::memory::Memory;
 
     async fn pair(memory: &Arc<Memory>, n: u64) -> (Metered, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

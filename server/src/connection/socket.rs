@@ -20,9 +20,9 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::PollSemaphore;
 
 use super::metered::Metered;
-use crate::large::{LARGE_BYTES, Place};
-use crate::memory::{Charge, Holder};
-use crate::outbox::{Closing, Frame, Outbox, Wish};
+use crate::limits::large_messages::{LARGE_BYTES, SendPermit};
+use crate::limits::memory::{Charge, Holder};
+use crate::peers::{Closing, Frame, Outbox, Wish};
 
 /// Larger messages go as continuation frames of this size, so that no connection keeps a write
 /// buffer as large as the largest document that it was ever sent.
@@ -74,7 +74,7 @@ pub(super) enum Next {
 }
 
 /// What happens to a connection that is not read.
-enum Held {
+enum Unread {
     Gone,
     /// Nothing, for so long that it is to be pinged.
     Silent,
@@ -93,14 +93,14 @@ async fn or_woken<T>(mut future: Pin<Box<impl Future<Output = T>>>) -> Option<T>
 
 pub(crate) struct Socket {
     stream: WebSocketStream<Metered>,
-    /// What is left of a message that goes in several frames, and its place.
-    rest: Option<(Bytes, Option<Place>)>,
+    /// What is left of a message that goes in several frames, and its permit.
+    rest: Option<(Bytes, Option<SendPermit>)>,
     /// Whether something was written since the last flush.
     unflushed: bool,
     stalled_since: Option<Instant>,
     /// Pings that were answered since all was flushed.
     pongs: usize,
-    place: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
     /// What comes from here on is not understood, or may not be held.
     deaf: bool,
     /// The peer ended the connection.
@@ -133,21 +133,21 @@ impl Socket {
             unflushed: false,
             stalled_since: None,
             pongs: 0,
-            place: None,
+            permit: None,
             deaf: false,
             gone: false,
             pinged_at: Instant::now(),
         }
     }
 
-    /// Writes what waits and reads the next message, for which there must be a place.
+    /// Writes what waits and reads the next message, for which there must be a permit.
     pub(super) async fn next(
         &mut self,
         outbox: Option<&Arc<Outbox>>,
-        places: &mut PollSemaphore,
+        permits: &mut PollSemaphore,
     ) -> Next {
         loop {
-            let next = std::future::poll_fn(|cx| self.poll(cx, outbox, places)).await;
+            let next = std::future::poll_fn(|cx| self.poll(cx, outbox, permits)).await;
             if let Some(next) = next {
                 return next;
             }
@@ -155,16 +155,16 @@ impl Socket {
             // shows it but that it does not take a ping.
             let ends = Box::pin(async {
                 tokio::select! {
-                    () = self.stream.get_ref().ends() => Held::Gone,
-                    () = sleep_until(self.pinged_at + HELD_UP_PING) => Held::Silent,
+                    () = self.stream.get_ref().ends() => Unread::Gone,
+                    () = sleep_until(self.pinged_at + HELD_UP_PING) => Unread::Silent,
                 }
             });
             match or_woken(ends).await {
-                Some(Held::Gone) => {
+                Some(Unread::Gone) => {
                     self.gone = true;
                     return Next::Gone;
                 }
-                Some(Held::Silent) => self.ping(),
+                Some(Unread::Silent) => self.ping(),
                 None => {}
             }
         }
@@ -176,25 +176,25 @@ impl Socket {
         &mut self,
         cx: &mut Context<'_>,
         outbox: Option<&Arc<Outbox>>,
-        places: &mut PollSemaphore,
+        permits: &mut PollSemaphore,
     ) -> Poll<Option<Next>> {
-        let next = self.poll_next(cx, outbox, places);
+        let next = self.poll_next(cx, outbox, permits);
         match next {
             Poll::Pending if !self.gone && self.may_not_read() => Poll::Ready(None),
             next => next.map(Some),
         }
     }
 
-    /// Whether there is no place for what it would read.
+    /// Whether there is no permit for what it would read.
     fn may_not_read(&self) -> bool {
-        self.place.is_none() || self.pongs >= PONGS_MAX || self.stream.get_ref().is_held_up()
+        self.permit.is_none() || self.pongs >= PONGS_MAX || self.stream.get_ref().is_held_up()
     }
 
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
         outbox: Option<&Arc<Outbox>>,
-        places: &mut PollSemaphore,
+        permits: &mut PollSemaphore,
     ) -> Poll<Next> {
         if let Some(outbox) = outbox {
             outbox.register(cx);
@@ -221,11 +221,11 @@ impl Socket {
         if self.stalled_since.is_some_and(stalled) {
             return Poll::Ready(Next::Ended("the peer does not read".into()));
         }
-        if self.place.is_none() {
-            let Poll::Ready(place) = places.poll_acquire(cx) else {
+        if self.permit.is_none() {
+            let Poll::Ready(permit) = permits.poll_acquire(cx) else {
                 return Poll::Pending;
             };
-            self.place = place;
+            self.permit = permit;
         }
         if self.pongs >= PONGS_MAX {
             // Writing them has the task woken.
@@ -255,8 +255,8 @@ impl Socket {
                         self.stream.get_ref().holder().charge(0)
                     }
                 };
-                let place = self.place.take().expect("acquired above");
-                Poll::Ready(Next::Message(message, place, charge))
+                let permit = self.permit.take().expect("acquired above");
+                Poll::Ready(Next::Message(message, permit, charge))
             }
         }
     }
@@ -312,10 +312,10 @@ impl Socket {
     }
 
     fn next_message(&mut self, outbox: Option<&Arc<Outbox>>) -> Option<Message> {
-        if let Some((mut rest, place)) = self.rest.take() {
+        if let Some((mut rest, permit)) = self.rest.take() {
             let part = rest.split_to(rest.len().min(FRAME_BYTES));
             let last = rest.is_empty();
-            self.rest = (!last).then_some((rest, place));
+            self.rest = (!last).then_some((rest, permit));
             let continued = OpCode::Data(Data::Continue);
             return Some(Message::Frame(WireFrame::message(part, continued, last)));
         }
@@ -325,12 +325,12 @@ impl Socket {
         let Frame {
             head,
             payload,
-            place,
+            permit,
         } = frame;
         if payload.is_empty() {
             return Some(Message::Binary(head));
         }
-        self.rest = Some((payload, place));
+        self.rest = Some((payload, permit));
         Some(Message::Frame(WireFrame::message(
             head,
             OpCode::Data(Data::Binary),
@@ -344,10 +344,10 @@ impl Socket {
         self.stream.get_ref().read_at()
     }
 
-    /// Whether what the peer sends may lie unread for want of a place or of memory, so that an
+    /// Whether what the peer sends may lie unread for want of a permit or of memory, so that an
     /// answer to a ping would not be seen.
     pub(super) fn is_held_up(&self) -> bool {
-        self.place.is_none() || self.pongs >= PONGS_MAX || self.stream.get_ref().is_large()
+        self.permit.is_none() || self.pongs >= PONGS_MAX || self.stream.get_ref().is_large()
     }
 
     /// Whether the peer has not read yet what was written; how long that may last is watched

@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use reconverge::id::{ConnectionId, DocumentId};
+use tokio::sync::Semaphore;
 
+use super::Services;
 use super::verifying::Verifying;
 
 /// How many documents wait to be checked; one line may have as many as are free. Others are checked
@@ -84,6 +86,22 @@ impl Waiting {
         }
         Ok(id)
     }
+}
+
+/// Tells documents when to check what is new. As many have a permit at a time as keep the workshop
+/// busy; many may be due at once, and each is opened for it.
+pub(crate) async fn remind(services: Arc<Services>) {
+    let permits = Arc::new(Semaphore::new(services.workshop.jobs_at_a_time() + 1));
+    let told = async || match services.reminders.next(Instant::now()) {
+        // Nothing that comes meanwhile is due before.
+        Err(wait) => tokio::time::sleep(wait.min(services.config.verify_lag)).await,
+        Ok(id) => {
+            let permit = permits.clone().acquire_owned().await;
+            let permit = permit.expect("nobody closes it");
+            services.slot(id).verify(permit);
+        }
+    };
+    while services.lifetime.unless_stopping(told()).await.is_some() {}
 }
 
 impl Reminders {

@@ -15,7 +15,7 @@ use reconverge::storage::{Batch, Blob, NewSnapshot, Salvaged, StorageError, Writ
 use tracing::{error, info};
 
 use super::{Concerned, Document, SALVAGE_AFTER, Slot};
-use crate::fair::RELAY;
+use crate::limits::fair::RELAY;
 use crate::workshop::{Built, Job};
 
 /// Who sends what comes out of our own file. Connections are counted from 1.
@@ -42,7 +42,7 @@ impl Document {
     }
 
     async fn begin_anew(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
-        let (relay, id) = (slot.relay.clone(), slot.id);
+        let (relay, id) = (slot.services.clone(), slot.id);
         let read = tokio::task::spawn_blocking(move || relay.storage.salvage(&id)).await;
         let Salvaged {
             space,
@@ -84,10 +84,10 @@ impl Document {
         writes.push(Write::Record(record));
         let batch = Batch {
             document: slot.id,
-            key: slot.relay.storage.new_key(),
+            key: slot.services.storage.new_key(),
             writes,
         };
-        slot.relay.committer.commit(batch).await?;
+        slot.services.committer.commit(batch).await?;
         error!(document = %slot.name, has_snapshot, changes_in_snapshot = in_snapshot,
             changes_after = received.admitted,
             "a part of it is damaged, and left in the file; what is whole is served, and whoever has \
@@ -115,7 +115,7 @@ impl Document {
             segment_from: 0,
             changes: false,
         };
-        match slot.relay.workshop.run_in_turn(RELAY, job).await.result {
+        match slot.services.workshop.run_in_turn(RELAY, job).await.result {
             Ok(Built::Unpacked(Brought::All(unpacked))) => {
                 let new = NewSnapshot::unpacked(history.record(), chunk, &unpacked);
                 Some((new, unpacked.segment))

@@ -1,18 +1,17 @@
 //! The end of a turn: what each peer should be sent now.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use reconverge::history::{NeedGraph, Outgoing};
-use reconverge::id::ConnectionId;
+use reconverge::history::Outgoing;
 use reconverge::leb::push_unsigned;
 use reconverge::storage::{Blob, StorageError};
 
-use super::{Concerned, Document, Open, Slot};
-use crate::large::LARGE_BYTES;
-use crate::relay::Shared;
-use crate::unfolded::Window;
+use super::Services;
+use super::unfolded_cache::Window;
+use super::unfolding::Unfolding;
+use super::{Concerned, Document, Loaded, Slot};
+use crate::limits::large_messages::LARGE_BYTES;
 
 /// Payloads encoded in this turn. Peers that stand at the same heads share one.
 #[derive(Default)]
@@ -26,7 +25,7 @@ impl Document {
         };
         // Nothing more is sent once the relay stops, so that no client answers on a socket that
         // is being closed.
-        if slot.relay.stopping.is_cancelled() {
+        if slot.services.lifetime.is_stopping() {
             return Ok(());
         }
         let mut encoded = Encoded::default();
@@ -47,7 +46,7 @@ impl Document {
                     // It has nothing, and would show a part as if it were all.
                     break;
                 }
-                let large = &slot.relay.large;
+                let large = &slot.services.large;
                 if large.is_full() && open.history.bytes_to_send(connection.id) > LARGE_BYTES as u64
                 {
                     large.wait(slot);
@@ -66,9 +65,9 @@ impl Document {
                 let Some(outgoing) = outgoing else {
                     break;
                 };
-                match encoded.get(&slot.relay, open, outgoing, window.as_deref()) {
+                match encoded.get(&slot.services, open, outgoing, window.as_deref()) {
                     Ok(payload) => {
-                        let place = large.place(payload.len(), connection);
+                        let place = large.permit(payload.len(), connection);
                         connection.sync(&slot.name, payload, place);
                     }
                     // The peers of a damaged document begin anew with it.
@@ -89,41 +88,11 @@ impl Document {
     }
 }
 
-/// What a peer that takes no document chunks needs of the snapshot.
-enum Unfolding {
-    Needless,
-    Done(Arc<Window>),
-    /// The changes with these indexes are to be unpacked.
-    Wanted(Range<u32>),
-}
-
-impl Open {
-    fn unfolded(&mut self, slot: &Slot, peer: ConnectionId) -> Result<Unfolding, StorageError> {
-        let wanted = match self.history.unfolds_for(peer) {
-            Ok(wanted) => wanted,
-            Err(NeedGraph) => tokio::task::block_in_place(|| {
-                let segments = self.segments(slot)?;
-                let loaded = self.history.load_graph(&segments);
-                loaded.ok_or_else(|| slot.damaged("its graph"))?;
-                let wanted = self.history.unfolds_for(peer);
-                wanted.map_err(|NeedGraph| slot.damaged("its graph has a gap"))
-            })?,
-        };
-        Ok(match wanted {
-            None => Unfolding::Needless,
-            Some(range) => match slot.relay.unfolded.get(self.key, range.start) {
-                Some(window) => Unfolding::Done(window),
-                None => Unfolding::Wanted(range),
-            },
-        })
-    }
-}
-
 impl Encoded {
     fn get(
         &mut self,
-        relay: &Shared,
-        open: &Open,
+        relay: &Services,
+        open: &Loaded,
         outgoing: Outgoing,
         window: Option<&Window>,
     ) -> Result<Bytes, StorageError> {
@@ -149,8 +118,8 @@ impl Encoded {
 
 /// The bytes of the chunks that a message carries: from memory, or else from the store.
 fn chunks(
-    relay: &Shared,
-    open: &Open,
+    relay: &Services,
+    open: &Loaded,
     outgoing: &Outgoing,
     window: Option<&Window>,
 ) -> Result<Vec<Bytes>, StorageError> {

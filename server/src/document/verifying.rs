@@ -5,35 +5,31 @@
 //!
 //! Usually the check comes a while after changes were stored; `Verify::Inline` puts it before.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use reconverge::contents::{Reading, Unsound, Verdict};
-use reconverge::history::{Fold, History, Quarantined, Received, Refusal, Without};
-use reconverge::id::PeerId;
-use reconverge::protocol::ChangeHash;
-use reconverge::storage::{Blob, NewSnapshot, StorageError, Write};
+use reconverge::contents::{Reading, Verdict};
+use reconverge::history::{Fold, History, Received, Refusal};
+use reconverge::storage::{NewSnapshot, StorageError, Write};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
 use super::building::BuildResult;
-use super::{Document, Input, Open, Slot};
-use crate::connection::Connection;
-use crate::fair::{Owner, RELAY};
+use super::quarantining::refusals;
+use super::senders::Senders;
+use super::{Document, Input, Slot};
+use crate::limits::fair::{Owner, RELAY};
+use crate::peers::Connection;
 use crate::workshop::{Built, Done, Job, JobError};
 
 /// After this many failures in a row, the time until the next check grows no more.
 const FAILURES_MAX: u32 = 6;
 
-/// For how many turns of senders a document remembers who sent what is not checked.
-const SENDERS_MAX: usize = 64 * 1024;
-
 /// What of a document is not checked.
 #[derive(Default)]
 pub(super) struct Verifying {
-    senders: Senders,
+    pub(super) senders: Senders,
     /// Whose changes came last: who pays for the check.
     payer: Payer,
     /// A reminder is set.
@@ -95,8 +91,13 @@ impl Verifying {
 
     /// What is left of it when it rests.
     pub(super) fn rest(&mut self) -> Self {
-        self.senders.0.shrink_to_fit();
+        self.senders.shrink_to_fit();
         std::mem::take(self)
+    }
+
+    /// Changes were taken out: what was begun before was for other indexes.
+    pub(super) fn indexes_changed(&mut self) {
+        self.epoch += 1;
     }
 
     pub(super) fn runs(&self) -> bool {
@@ -105,7 +106,7 @@ impl Verifying {
 
     /// The history was read from storage, with so many changes.
     pub(super) fn opened(&mut self, len: u32) {
-        self.senders.0.retain(|(index, _)| *index < len);
+        self.senders.stored(len);
         self.served_unchecked = 0;
     }
 
@@ -131,62 +132,10 @@ impl Verifying {
     }
 }
 
-/// Who sent the changes that are not checked: from which index on, in order.
-#[derive(Default)]
-struct Senders(VecDeque<(u32, Option<PeerId>)>);
-
-impl Senders {
-    fn note(&mut self, index: u32, peer: Option<&PeerId>) {
-        if self.0.back().is_some_and(|last| last.0 == index) {
-            self.0.pop_back();
-        }
-        if self.0.back().is_none_or(|last| last.1.as_ref() != peer) {
-            self.0.push_back((index, peer.cloned()));
-        }
-        if self.0.len() > SENDERS_MAX {
-            self.0.pop_front();
-        }
-    }
-
-    fn of(&self, index: u32) -> &str {
-        let at = self.0.partition_point(|(from, _)| *from <= index);
-        let peer = at.checked_sub(1).and_then(|at| self.0[at].1.as_ref());
-        peer.map_or("", PeerId::as_str)
-    }
-
-    /// The changes below `upto` are checked, of `len`.
-    fn verified(&mut self, upto: u32, len: u32) {
-        if upto == len {
-            self.0 = VecDeque::new();
-        }
-        while self.0.get(1).is_some_and(|(from, _)| *from <= upto) {
-            self.0.pop_front();
-        }
-    }
-
-    /// The changes with these indexes, in order, are taken out.
-    fn taken_out(&mut self, gone: &[u32]) {
-        for (from, _) in &mut self.0 {
-            *from -= gone.partition_point(|gone| gone < from) as u32;
-        }
-    }
-}
-
-/// Has a history that was opened refuse what was quarantined.
-pub(super) fn recall_quarantined(slot: &Slot, open: &mut Open) -> Result<(), StorageError> {
-    for number in 0..open.history.record().quarantined {
-        let blob = Blob::Quarantine(number);
-        let lot = tokio::task::block_in_place(|| slot.relay.storage.blob(open.key, blob))?;
-        let lot = Quarantined::decode(&lot).ok_or_else(|| slot.damaged("a quarantined lot"))?;
-        open.history.quarantine(&lot);
-    }
-    Ok(())
-}
-
 /// Runs a check. A document that cannot be read within the limits is checked in its saved form only:
 /// whoever makes a check give up must not get through what nobody could load again.
 async fn build_check(slot: &Slot, owner: Owner, job: Job, in_turn: bool) -> Done {
-    let workshop = &slot.relay.workshop;
+    let workshop = &slot.services.workshop;
     let run = async |job| match in_turn {
         true => workshop.run_in_turn(owner, job).await,
         false => workshop.run(owner, job).await,
@@ -202,14 +151,6 @@ async fn build_check(slot: &Slot, owner: Owner, job: Job, in_turn: bool) -> Done
         }
         _ => built,
     }
-}
-
-/// What becomes of changes at fault, counted from the index `from`.
-fn refusals(from: u32, unsound: Vec<Unsound>) -> HashMap<u32, Refusal> {
-    let unsound = unsound.into_iter();
-    unsound
-        .map(|change| (from + change.at, Refusal::Unsound(change.reason)))
-        .collect()
 }
 
 impl Document {
@@ -241,7 +182,7 @@ impl Document {
         if self.verifying.runs || self.unstored.is_some() {
             return;
         }
-        let (config, history) = (&slot.relay.config, &open.history);
+        let (config, history) = (&slot.services.config, &open.history);
         let len = history.len();
         let may_fold = len >= self.verifying.fold_from_len;
         let wants_fold = history.should_fold() && may_fold;
@@ -259,7 +200,7 @@ impl Document {
             let lag = config.verify_lag * (1 << self.verifying.failures);
             let at = Instant::now() + lag;
             let payer = self.verifying.payer.0.id;
-            self.verifying.reminded = slot.relay.reminders.push(payer, at, slot.id);
+            self.verifying.reminded = slot.services.reminders.push(payer, at, slot.id);
         }
     }
 
@@ -277,9 +218,9 @@ impl Document {
         let payer = self.verifying.payer.0;
         let place = self.verifying.place.take();
         let slot = slot.clone();
-        slot.relay.clone().tasks.spawn(async move {
+        slot.services.clone().lifetime.spawn(async move {
             let built = tokio::select! {
-                () = slot.relay.stopping.cancelled() => return,
+                () = slot.services.lifetime.stopping() => return,
                 built = build_check(&slot, payer, job, false) => built,
             };
             drop(place);
@@ -294,7 +235,7 @@ impl Document {
         let (history, record) = (&open.history, open.history.record());
         let unsaved: Vec<Bytes> = history.unsaved().iter().map(|c| c.bytes.clone()).collect();
         Job::Check {
-            storage: slot.relay.storage.clone(),
+            storage: slot.services.storage.clone(),
             key: open.key,
             snapshot: (record.generation > 0).then_some((record.generation, record.snapshot_bytes)),
             changes: record.folded..history.len() - unsaved.len() as u32,
@@ -455,89 +396,6 @@ impl Document {
                         .await?;
                 }
             }
-        }
-    }
-
-    /// Takes out changes, by their indexes, and what depends on them. What of them was stored is
-    /// quarantined.
-    async fn take_out(
-        &mut self,
-        slot: &Arc<Slot>,
-        mut refused: HashMap<u32, Refusal>,
-    ) -> Result<(), StorageError> {
-        let folded = self.opened().history.record().folded;
-        // An uploaded chunk that was loaded has it meanwhile.
-        refused.retain(|index, _| *index >= folded);
-        if refused.is_empty() {
-            return Ok(());
-        }
-        let open = self.opened();
-        let stored_len = open.history.len() - open.history.unsaved().len() as u32;
-        let without = tokio::task::block_in_place(|| {
-            let segments = open.segments(slot)?;
-            let stored = slot.relay.storage.load(&slot.id)?;
-            let (outline, rows) =
-                stored.map_or_else(Default::default, |stored| (stored.outline, stored.rows));
-            let without = open
-                .history
-                .without(&refused, outline.as_deref(), &segments, &rows);
-            without.ok_or_else(|| slot.damaged("its parts do not fit together"))
-        })?;
-        self.report_taken_out(slot, &without, &refused);
-        let gone: Vec<u32> = without.taken_out.iter().map(|out| out.index).collect();
-        let lot: Vec<Quarantined> = without
-            .taken_out
-            .into_iter()
-            .filter(|out| out.index < stored_len)
-            .map(|out| Quarantined {
-                hash: out.change.hash,
-                reason: out.refusal.to_string(),
-                sender: self.verifying.senders.of(out.index).to_owned(),
-                bytes: out.change.bytes,
-            })
-            .collect();
-        self.verifying.senders.taken_out(&gone);
-        if lot.is_empty() {
-            return Ok(());
-        }
-        self.verifying.epoch += 1;
-        self.building.history_changed();
-        let record = self.opened().history.record().clone();
-        let blob = Blob::Quarantine(record.quarantined - 1);
-        let mut writes = vec![Write::RemoveRowsFrom(without.rows_from)];
-        let rows = without.rows.into_iter();
-        writes.extend(rows.map(|(last, row)| Write::Row { last, row }));
-        writes.push(Write::Blob(blob, Quarantined::encode(&lot).into()));
-        writes.push(Write::Record(record));
-        let committed = self.commit(slot, writes).await;
-        if committed.is_err() {
-            // What is known of them counts with the new indexes, and the old ones may be stored.
-            for connection in self.connections.values() {
-                connection.outbox.close(1011, "storage failed");
-            }
-        }
-        committed?;
-        self.opened().history.committed();
-        self.concerned = super::Concerned::All;
-        Ok(())
-    }
-
-    fn report_taken_out(&self, slot: &Slot, without: &Without, at_fault: &HashMap<u32, Refusal>) {
-        let mut refused: Vec<(Option<ChangeHash>, Refusal)> = Vec::new();
-        for out in &without.taken_out {
-            if at_fault.contains_key(&out.index) {
-                let sender = self.verifying.senders.of(out.index);
-                warn!(document = %slot.name, peer = sender, change = %out.change.hash,
-                    reason = %out.refusal, "change taken out");
-            }
-            refused.push((Some(out.change.hash), out.refusal.clone()));
-        }
-        let depend = without.taken_out.len().saturating_sub(at_fault.len());
-        if depend > 0 {
-            warn!(document = %slot.name, changes = depend, "taken out with them, since they depend on them");
-        }
-        for connection in self.connections.values() {
-            connection.refused(&slot.name, &refused);
         }
     }
 }

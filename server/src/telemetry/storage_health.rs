@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use reconverge::storage::StorageError;
 use tracing::{error, info};
 
-use crate::relay::Shared;
+use crate::lifetime::Lifetime;
 
 /// It works again when something was committed and nothing has failed for so long: longer than
 /// documents wait until they try again.
@@ -22,8 +22,11 @@ const REASONS_MAX: usize = 8;
 /// Most damaged parts that are remembered as named; when there are more, all may be named again.
 const DAMAGES_MAX: usize = 4096;
 
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StorageHealth(Arc<Seen>);
+
 #[derive(Debug, Default)]
-pub(crate) struct Trouble {
+struct Seen {
     state: Mutex<State>,
     /// Something was committed since the last failure.
     committed: AtomicBool,
@@ -43,23 +46,23 @@ struct Failing {
     reasons: Vec<String>,
 }
 
-impl Trouble {
+impl StorageHealth {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something was committed.
     pub(crate) fn committed(&self) {
-        if !self.committed.load(Ordering::Relaxed) {
-            self.committed.store(true, Ordering::Relaxed);
+        let committed = &self.0.committed;
+        if !committed.load(Ordering::Relaxed) {
+            committed.store(true, Ordering::Relaxed);
         }
     }
 
     /// A document's turn ended in a failure of storage; it tries again.
-    pub(crate) fn failed(relay: &Arc<Shared>, document: &str, error: &StorageError) {
+    pub(crate) fn failed(&self, lifetime: &Lifetime, document: &str, error: &StorageError) {
         let reason = error.to_string();
-        let this = &relay.trouble;
-        let mut state = this.state();
+        let mut state = self.state();
         if let StorageError::Damaged { what, .. } = error {
             if state.damages.len() >= DAMAGES_MAX {
                 state.damages.clear();
@@ -73,7 +76,7 @@ impl Trouble {
             }
             return;
         }
-        this.committed.store(false, Ordering::Relaxed);
+        self.0.committed.store(false, Ordering::Relaxed);
         let now = Instant::now();
         let begins = state.failing.is_none();
         let failing = state.failing.get_or_insert_with(|| Failing {
@@ -94,30 +97,29 @@ impl Trouble {
         }
         drop(state);
         if begins {
-            relay.tasks.spawn(watch(relay.clone()));
+            let (health, lifetime) = (self.clone(), lifetime.clone());
+            lifetime.clone().spawn(async move {
+                let mut wait = QUIET;
+                while lifetime.sleep(wait).await
+                    && let Some(more) = health.until_works_again()
+                {
+                    wait = more;
+                }
+            });
         }
     }
-}
 
-/// Says when it is over.
-async fn watch(relay: Arc<Shared>) {
-    let mut wait = QUIET;
-    loop {
-        tokio::select! {
-            () = relay.stopping.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
-        let mut state = relay.trouble.state();
-        let Some(failing) = &state.failing else {
-            return;
-        };
+    /// Says when it is over; until then, how long to wait before it is asked again.
+    fn until_works_again(&self) -> Option<Duration> {
+        let mut state = self.state();
+        let failing = state.failing.as_ref()?;
         let quiet = failing.last.elapsed();
-        if quiet >= QUIET && relay.trouble.committed.load(Ordering::Relaxed) {
+        if quiet >= QUIET && self.0.committed.load(Ordering::Relaxed) {
             let (failures, seconds) = (failing.times, failing.since.elapsed().as_secs());
             info!(failures, seconds, "storage works again");
             state.failing = None;
-            return;
+            return None;
         }
-        wait = QUIET.saturating_sub(quiet).max(QUIET / 5);
+        Some(QUIET.saturating_sub(quiet).max(QUIET / 5))
     }
 }

@@ -16,7 +16,7 @@ const QUIET: Duration = Duration::from_secs(60 * 60);
 
 /// What was counted, over all connections.
 #[derive(Debug, Default)]
-pub(crate) struct Unheard(Mutex<Count>);
+pub(crate) struct SilentPeers(Mutex<Count>);
 
 #[derive(Debug, Default)]
 struct Count {
@@ -24,7 +24,7 @@ struct Count {
     passed_over: u64,
 }
 
-impl Unheard {
+impl SilentPeers {
     /// Counts a connection. `Some` when its line may be written, with the number of connections
     /// that were counted since the last line and are in none.
     pub(crate) fn count(&self, now: Instant) -> Option<u64> {
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn many_silent_peers_are_one_line_an_hour() {
-        let (unheard, start) = (Unheard::default(), Instant::now());
+        let (unheard, start) = (SilentPeers::default(), Instant::now());
         let after = |s| unheard.count(start + Duration::from_secs(s));
         assert_eq!(after(0), Some(0));
         for s in 1..3600 {

@@ -7,15 +7,12 @@
 //! called a few at a time.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tracing::warn;
-
-use crate::connection::Connection;
-use crate::document::Slot;
-use crate::line::{self, Calls, Line};
+use super::wait_queue::{Host, WaitQueue, Waiter, invite};
 
 /// Messages up to this size are not counted.
 pub(crate) const LARGE_BYTES: usize = 64 * 1024;
@@ -26,10 +23,16 @@ const CALLED_MAX: usize = 8;
 /// How long a connection may take over a large message while others wait to be sent one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Whoever is sent a large message.
+pub(crate) trait Reader: Debug + Send + Sync {
+    /// It takes too long over it while others wait.
+    fn is_too_slow(&self);
+}
+
 #[derive(Debug)]
-pub(crate) struct Large {
+pub(crate) struct LargeMessages {
     bytes_max: usize,
-    /// Bytes of all places. Beside the lock, because it is read before every message.
+    /// Bytes of all permits. Beside the lock, because it is read before every message.
     bytes: AtomicUsize,
     state: Mutex<State>,
 }
@@ -37,21 +40,21 @@ pub(crate) struct Large {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    sending: HashMap<u64, (Instant, Weak<Connection>)>,
-    waiting: Line,
+    sending: HashMap<u64, (Instant, Weak<dyn Reader>)>,
+    waiting: WaitQueue,
     /// How many documents were called and had no turn yet.
     called: usize,
 }
 
-/// A large message's place; free again when it is dropped.
+/// Counts a large message until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    large: Arc<Large>,
+pub(crate) struct SendPermit {
+    messages: Arc<LargeMessages>,
     number: u64,
     bytes: usize,
 }
 
-impl Large {
+impl LargeMessages {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
@@ -70,83 +73,82 @@ impl Large {
     }
 
     /// The documents that are to be told that there is room.
-    fn call(&self, state: &mut State) -> Vec<Arc<Slot>> {
+    fn call(&self, state: &mut State) -> Vec<Arc<dyn Waiter>> {
         let mut called = Vec::new();
         while !self.is_full()
             && state.called < CALLED_MAX
-            && let Some(slot) = state.waiting.next()
+            && let Some(waiter) = state.waiting.next()
         {
             state.called += 1;
-            called.push(slot);
+            called.push(waiter);
         }
         called
     }
 
-    /// Has `slot` told when there is room.
-    pub(crate) fn wait(self: &Arc<Self>, slot: &Arc<Slot>) {
+    /// Has `waiter` told when there is room.
+    pub(crate) fn wait<W: Waiter + 'static>(self: &Arc<Self>, waiter: &Arc<W>) {
         let mut state = self.state();
-        state.waiting.stand(slot);
+        state.waiting.stand(waiter);
         // There may be by now.
         let called = self.call(&mut state);
         drop(state);
-        line::call(self, called);
+        invite(self, called);
     }
 
-    /// Closes those who take too long, if others wait. Called every second or so.
+    /// Tells those who take too long, if others wait. Called every second or so.
     pub(crate) fn lose_patience(&self) {
         let state = self.state();
         if state.waiting.is_empty() {
             return;
         }
-        let slow = |(since, connection): &(Instant, Weak<Connection>)| {
-            (since.elapsed() > PATIENCE).then(|| connection.upgrade())?
+        let slow = |(since, reader): &(Instant, Weak<dyn Reader>)| {
+            (since.elapsed() > PATIENCE).then(|| reader.upgrade())?
         };
         let slow: Vec<_> = state.sending.values().filter_map(slow).collect();
         drop(state);
-        // One may have several.
-        let slow = slow.iter().filter(|slow| !slow.outbox.is_closing());
-        for connection in slow {
-            warn!(peer = %connection.peer, "closed: reads a large message slowly while others wait");
-            connection.outbox.close(1013, "too slow while others wait");
-        }
+        slow.iter().for_each(|reader| reader.is_too_slow());
     }
 
-    /// A place for a message of `bytes` bytes, if it is large.
-    pub(crate) fn place(self: &Arc<Self>, bytes: usize, to: &Arc<Connection>) -> Option<Place> {
+    /// A permit for a message of `bytes` bytes, if it is large.
+    pub(crate) fn permit<R: Reader + 'static>(
+        self: &Arc<Self>,
+        bytes: usize,
+        to: &Arc<R>,
+    ) -> Option<SendPermit> {
         if bytes <= LARGE_BYTES {
             return None;
         }
+        let to: Weak<R> = Arc::downgrade(to);
         let mut state = self.state();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         state.next += 1;
         let number = state.next;
-        let sending = (Instant::now(), Arc::downgrade(to));
-        state.sending.insert(number, sending);
-        Some(Place {
-            large: self.clone(),
+        state.sending.insert(number, (Instant::now(), to));
+        Some(SendPermit {
+            messages: self.clone(),
             number,
             bytes,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for SendPermit {
     fn drop(&mut self) {
-        let mut state = self.large.state();
-        self.large.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        let mut state = self.messages.state();
+        self.messages.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         state.sending.remove(&self.number);
-        let called = self.large.call(&mut state);
+        let called = self.messages.call(&mut state);
         drop(state);
-        line::call(&self.large, called);
+        invite(&self.messages, called);
     }
 }
 
-impl Calls for Large {
-    fn had_its_turn(self: Arc<Self>) {
+impl Host for LargeMessages {
+    fn turn_ended(self: Arc<Self>) {
         let mut state = self.state();
         state.called -= 1;
         let next = self.call(&mut state);
         drop(state);
-        line::call(&self, next);
+        invite(&self, next);
     }
 }

@@ -1,4 +1,5 @@
-//! The documents that somebody uses: one slot each, made on first use.
+//! The documents that somebody uses: one slot each, made on first use, and forgotten when nobody uses
+//! it any more.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -6,17 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reconverge::id::DocumentId;
 
-use crate::document::Slot;
+use super::{Services, Slot};
 
 const SHARDS: usize = 16;
 
 #[derive(Debug)]
-pub(crate) struct Documents {
+pub(crate) struct Registry {
     hasher: RandomState,
     shards: Vec<Mutex<HashMap<DocumentId, Arc<Slot>>>>,
 }
 
-impl Documents {
+impl Registry {
     pub(crate) fn new() -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
         Self {
@@ -67,15 +68,23 @@ impl Documents {
 
     /// Forgets a document, if nobody uses it.
     pub(crate) fn forget_unused(&self, slot: &Arc<Slot>) {
-        let mut shard = self.shard(&slot.id());
+        let mut shard = self.shard(&slot.id);
         // The shard's own and this one: nobody else holds it, and nobody can get it while the shard
         // is locked.
         if Arc::strong_count(slot) == 2 && slot.is_unused() {
-            shard.remove(&slot.id());
+            shard.remove(&slot.id);
             if shard.len() < shard.capacity() / 4 {
                 let len = shard.len();
                 shard.shrink_to(2 * len);
             }
         }
+    }
+}
+
+/// Evicts documents that nobody used for a while.
+pub(crate) async fn sweep(services: Arc<Services>) {
+    let idle = services.config.idle_timeout;
+    while services.lifetime.sleep(idle / 2).await {
+        services.documents.sweep(|slot| slot.is_idle(idle)).await;
     }
 }

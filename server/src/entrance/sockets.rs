@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::config::Config;
 
 /// Most sockets that wait; an idle one takes some 10 KiB.
-pub(crate) const WAITING_SOCKETS_MAX: usize = 4096;
+const WAITING_SOCKETS_MAX: usize = 4096;
 
 /// Descriptors that one worker of the workshop takes: three pipes, one more while it starts, and
 /// what the runtime watches it with.
@@ -169,11 +170,6 @@ pub(crate) enum Full {
 }
 
 impl Sockets {
-    /// How many there may be.
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -187,10 +183,10 @@ impl Sockets {
 
     /// Takes in a socket that was accepted. If there are too many, the one gives way that waits for
     /// longest: of this address if it has its share already, else of the one that has most.
-    pub(crate) fn enter(self: &Arc<Self>, from: IpAddr) -> Arc<Place> {
+    pub(crate) fn enter(self: &Arc<Self>, from: IpAddr) -> Arc<PendingSocket> {
         let origin = origin(from);
         let (number, told) = self.wait(origin);
-        Arc::new(Place {
+        Arc::new(PendingSocket {
             sockets: self.clone(),
             origin,
             number: AtomicU64::new(number),
@@ -225,7 +221,7 @@ impl Sockets {
 
     /// Somebody was refused. `Some` when the log is to say so, with the number of those who were
     /// since it last did.
-    pub(crate) fn refused(&self, why: Full, now: Instant) -> Option<u64> {
+    fn refused(&self, why: Full, now: Instant) -> Option<u64> {
         let mut state = self.state();
         let (told_at, others) = &mut state.refusals[why as usize];
         if told_at.is_some_and(|at| now < at + QUIET) {
@@ -236,6 +232,30 @@ impl Sockets {
         Some(std::mem::take(others))
     }
 
+    /// Tells the operator that somebody is refused, and what helps.
+    pub(super) fn tell_refused(&self, socket: &PendingSocket, full: Full) {
+        let Some(others) = self.refused(full, Instant::now()) else {
+            return;
+        };
+        let address = socket.origin();
+        let option = match full {
+            Full::All => "--connections-max",
+            Full::Address => "--connections-per-address-max",
+            Full::Waiting => {
+                let waiting_max = self.limits.waiting;
+                warn!(
+                    %address, others, waiting_max,
+                    "sockets are ended before they became WebSockets, since more wait than may, or more \
+                     than half of them from one address; clients try again by themselves. Fewer may \
+                     wait than {WAITING_SOCKETS_MAX} if the process may not open more files (ulimit -n); \
+                     a reverse proxy can let clients in more slowly"
+                );
+                return;
+            }
+        };
+        warn!(%address, others, "connections are refused; see {option}");
+    }
+
     /// Whether so many wait that the next one may make another give way.
     pub(crate) fn is_crowded(&self) -> bool {
         let limits = &self.limits;
@@ -243,16 +263,16 @@ impl Sockets {
     }
 }
 
-/// One socket's place among all, for as long as the socket lives.
+/// A socket that was accepted; counted until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct PendingSocket {
     sockets: Arc<Sockets>,
     origin: IpAddr,
     number: AtomicU64,
     told: CancellationToken,
 }
 
-impl Place {
+impl PendingSocket {
     /// Where it comes from.
     pub(crate) fn origin(&self) -> IpAddr {
         self.origin
@@ -275,8 +295,8 @@ impl Place {
     }
 
     /// The socket is being upgraded. It waits no more, and is counted among the connections until
-    /// the place that is returned is dropped.
-    pub(crate) fn connect(&self) -> Result<Connected, Full> {
+    /// the permit that is returned is dropped.
+    pub(crate) fn connect(&self) -> Result<ConnectionPermit, Full> {
         let mut state = self.sockets.state();
         let limits = &self.sockets.limits;
         if state.connected >= limits.connected {
@@ -293,14 +313,14 @@ impl Place {
         }
         state.connected += 1;
         *state.connected_from.entry(self.origin).or_default() += 1;
-        Ok(Connected {
+        Ok(ConnectionPermit {
             sockets: self.sockets.clone(),
             origin: self.origin,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for PendingSocket {
     fn drop(&mut self) {
         let number = self.number.load(Ordering::Relaxed);
         self.sockets.state().remove_waiting(self.origin, number);
@@ -309,12 +329,12 @@ impl Drop for Place {
 
 /// Counts a connection for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Connected {
+pub(crate) struct ConnectionPermit {
     sockets: Arc<Sockets>,
     origin: IpAddr,
 }
 
-impl Drop for Connected {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut state = self.sockets.state();
         state.connected -= 1;
@@ -350,7 +370,7 @@ mod tests {
         IpAddr::from([10, 0, 0, n])
     }
 
-    fn gone(places: &[Arc<Place>]) -> Vec<bool> {
+    fn gone(places: &[Arc<PendingSocket>]) -> Vec<bool> {
         let told = places.iter().map(|place| place.told.is_cancelled());
         told.collect()
     }

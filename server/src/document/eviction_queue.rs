@@ -2,17 +2,17 @@
 //! it is known what storages were last seen with.
 //!
 //! What they hold is counted, and shares a part of the memory with what connections
-//! [speak of](crate::connection). When there is no more room, those are let go of that were opened
+//! [speak of](crate::document::SPOKEN_OF_BYTES). When there is no more room, those are let go of that were opened
 //! first and not used since they were last looked at (the second-chance rule).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::document::Slot;
+use super::Slot;
 
 #[derive(Debug, Default)]
-pub(crate) struct Open {
+pub(crate) struct EvictionQueue {
     bytes: AtomicUsize,
     line: Mutex<Line>,
 }
@@ -25,12 +25,12 @@ struct Line {
 
 /// What is counted for an open document, and its place in the line.
 #[derive(Debug, Default)]
-pub(crate) struct Counted {
+pub(crate) struct EvictionEntry {
     bytes: usize,
     place: Option<u64>,
 }
 
-impl Open {
+impl EvictionQueue {
     fn line(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -40,7 +40,7 @@ impl Open {
     }
 
     /// A document holds so many bytes now.
-    pub(crate) fn count(&self, counted: &mut Counted, bytes: usize) {
+    pub(crate) fn count(&self, counted: &mut EvictionEntry, bytes: usize) {
         // Wraps around where less is held than before, as the sum does.
         let more = bytes.wrapping_sub(counted.bytes);
         self.bytes.fetch_add(more, Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl Open {
     }
 
     /// Puts a document to the end of the line, if it has no place in it.
-    pub(crate) fn stand_last(&self, slot: &Arc<Slot>, counted: &mut Counted) {
+    pub(crate) fn stand_last(&self, slot: &Arc<Slot>, counted: &mut EvictionEntry) {
         if counted.place.is_some() {
             return;
         }
@@ -60,7 +60,7 @@ impl Open {
     }
 
     /// Takes a document out of the line.
-    pub(crate) fn leave(&self, counted: &mut Counted) {
+    pub(crate) fn leave(&self, counted: &mut EvictionEntry) {
         if let Some(place) = counted.place.take() {
             self.line().slots.remove(&place);
         }
@@ -79,7 +79,7 @@ impl Open {
     }
 }
 
-impl Counted {
+impl EvictionEntry {
     /// It was taken out of the line.
     pub(crate) fn stands_no_more(&mut self) {
         self.place = None;

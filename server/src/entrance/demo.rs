@@ -2,13 +2,16 @@
 //!
 //! Its files are put in by the build script, if they were built before the relay.
 
-use http_body_util::Full;
-use hyper::body::Bytes;
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use axum::routing::get;
+use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     HeaderMap, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{Response, StatusCode};
 
 /// Everything from here but two things: the core runs in a worker that the page makes of a string,
 /// and a page may be told to use another relay. The editor makes its style sheets by itself.
@@ -33,43 +36,55 @@ pub fn is_built() -> bool {
     FILES.iter().any(|file| file.path == "/index.html")
 }
 
-/// The answer to a request for one of the demo's files.
-pub(crate) fn answer(path: &str, request: &HeaderMap) -> Option<Response<Full<Bytes>>> {
-    let path = if path == "/" { "/index.html" } else { path };
-    let file = FILES.iter().find(|file| file.path == path)?;
-    let (encoding, bytes) = match (file.brotli, file.gzip) {
-        (Some(brotli), _) if accepts(request, "br") => (Some("br"), brotli),
-        (_, Some(gzip)) if accepts(request, "gzip") => (Some("gzip"), gzip),
-        _ => (None, file.plain),
-    };
-    let known = request
-        .get(IF_NONE_MATCH)
-        .is_some_and(|known| known == file.etag);
-    let mut response = match known {
-        true => Response::new(Full::default()),
-        false => Response::new(Full::new(Bytes::from_static(bytes))),
-    };
-    let headers = response.headers_mut();
-    if let (Some(encoding), false) = (encoding, known) {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+/// A route for each of the demo's files.
+pub(super) fn routes() -> Router {
+    let mut router = Router::new();
+    for file in FILES {
+        let answer = async |request: HeaderMap| file.answer(&request);
+        if file.path == "/index.html" {
+            router = router.route("/", get(answer));
+        }
+        router = router.route(file.path, get(answer));
     }
-    for (name, value) in [
-        (CONTENT_TYPE, file.kind),
-        // The names stay the same with every release, so browsers ask each time.
-        (CACHE_CONTROL, "no-cache"),
-        (ETAG, file.etag),
-        (VARY, "accept-encoding"),
-        (CONTENT_SECURITY_POLICY, POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // The page's address names the document, though behind a "#".
-        (REFERRER_POLICY, "no-referrer"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
+    router
+}
+
+impl File {
+    fn answer(&'static self, request: &HeaderMap) -> Response {
+        let (encoding, bytes) = match (self.brotli, self.gzip) {
+            (Some(brotli), _) if accepts(request, "br") => (Some("br"), brotli),
+            (_, Some(gzip)) if accepts(request, "gzip") => (Some("gzip"), gzip),
+            _ => (None, self.plain),
+        };
+        let known = request
+            .get(IF_NONE_MATCH)
+            .is_some_and(|known| known == self.etag);
+        let mut response = match known {
+            true => Response::new(Body::empty()),
+            false => Response::new(Body::from(Bytes::from_static(bytes))),
+        };
+        let headers = response.headers_mut();
+        if let (Some(encoding), false) = (encoding, known) {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
+        for (name, value) in [
+            (CONTENT_TYPE, self.kind),
+            // The names stay the same with every release, so browsers ask each time.
+            (CACHE_CONTROL, "no-cache"),
+            (ETAG, self.etag),
+            (VARY, "accept-encoding"),
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            // The page's address names the document, though behind a "#".
+            (REFERRER_POLICY, "no-referrer"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        if known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        response
     }
-    if known {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    }
-    Some(response)
 }
 
 /// Whether a client takes this encoding. One that it gives no weight is one that it refuses.

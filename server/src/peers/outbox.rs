@@ -13,10 +13,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 
-use crate::document::Slot;
-use crate::large::Place;
-use crate::line::{self, Calls, Line};
-use crate::memory::{Charge, Holder};
+use crate::limits::large_messages::SendPermit;
+use crate::limits::memory::{Charge, Holder};
+use crate::limits::wait_queue::{Host, WaitQueue, Waiter, invite};
 
 /// Sync frames that may wait for one connection. A few let the writer fill a packet; more would
 /// only delay the moment at which what a slow peer missed becomes one message.
@@ -42,8 +41,8 @@ const CHARGE_STEP: usize = 32 * 1024;
 pub(crate) struct Frame {
     pub(crate) head: Bytes,
     pub(crate) payload: Bytes,
-    /// Kept until the payload is written, if it is large.
-    pub(crate) place: Option<Place>,
+    /// UnsavedBatch until the payload is written, if it is large.
+    pub(crate) permit: Option<SendPermit>,
 }
 
 impl Frame {
@@ -51,7 +50,7 @@ impl Frame {
         Self {
             head: bytes.into(),
             payload: Bytes::new(),
-            place: None,
+            permit: None,
         }
     }
 
@@ -96,8 +95,8 @@ struct State {
     presence: VecDeque<Frame>,
     presence_bytes: usize,
     /// Who waits for room for a frame, and who until it is not crowded.
-    waiting: Line,
-    waiting_for_calm: Line,
+    waiting: WaitQueue,
+    waiting_for_calm: WaitQueue,
     /// How many documents were called and had no turn yet.
     called: usize,
     closing: Option<Closing>,
@@ -130,18 +129,18 @@ impl State {
     }
 
     /// The documents that are to be told that there is room, which counts as theirs.
-    fn call(&mut self) -> Vec<Arc<Slot>> {
+    fn call(&mut self) -> Vec<Arc<dyn Waiter>> {
         let mut called = Vec::new();
         while self.has_room() && self.frames.len() + self.called < FRAMES_MAX {
             let next = match self.waiting.next() {
                 None if !self.is_crowded() => self.waiting_for_calm.next(),
                 next => next,
             };
-            let Some(slot) = next else {
+            let Some(waiter) = next else {
                 break;
             };
             self.called += 1;
-            called.push(slot);
+            called.push(waiter);
         }
         called
     }
@@ -163,12 +162,12 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a sync frame may be added. If not, `slot` is told when one may.
-    pub(crate) fn has_room(&self, slot: &Arc<Slot>) -> bool {
+    /// Whether a sync frame may be added. If not, `waiter` is told when one may.
+    pub(crate) fn has_room<W: Waiter + 'static>(&self, waiter: &Arc<W>) -> bool {
         let mut state = self.state();
         let room = state.has_room();
         if !room {
-            state.waiting.stand(slot);
+            state.waiting.stand(waiter);
         }
         room
     }
@@ -183,13 +182,13 @@ impl Outbox {
         self.writer.wake();
     }
 
-    /// Whether so many small answers wait that those which can wait should; `slot` is told then when
+    /// Whether so many small answers wait that those which can wait should; `waiter` is told then when
     /// some were written.
-    pub(crate) fn is_crowded_for(&self, slot: &Arc<Slot>) -> bool {
+    pub(crate) fn is_crowded_for<W: Waiter + 'static>(&self, waiter: &Arc<W>) -> bool {
         let mut state = self.state();
         let crowded = state.is_crowded();
         if crowded {
-            state.waiting_for_calm.stand(slot);
+            state.waiting_for_calm.stand(waiter);
         }
         crowded
     }
@@ -274,7 +273,7 @@ impl Outbox {
             state.charge();
             let called = state.call();
             drop(state);
-            line::call(self, called);
+            invite(self, called);
             return Poll::Ready(frame);
         }
         if let Some(presence) = state.presence.pop_front() {
@@ -286,13 +285,13 @@ impl Outbox {
     }
 }
 
-impl Calls for Outbox {
-    fn had_its_turn(self: Arc<Self>) {
+impl Host for Outbox {
+    fn turn_ended(self: Arc<Self>) {
         let mut state = self.state();
         state.called -= 1;
         let next = state.call();
         drop(state);
-        line::call(&self, next);
+        invite(&self, next);
     }
 }
 

@@ -12,13 +12,13 @@ const UNSTORED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How much is kept.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Unstored(Arc<AtomicUsize>);
+pub(crate) struct UnsavedBatches(Arc<AtomicUsize>);
 
-impl Unstored {
+impl UnsavedBatches {
     /// Keeps a batch, if there is room.
-    pub(crate) fn keep(&self, batch: Batch) -> Kept {
+    pub(crate) fn keep(&self, batch: Batch) -> UnsavedBatch {
         let bytes = batch.bytes();
-        let mut kept = Kept {
+        let mut kept = UnsavedBatch {
             all: self.clone(),
             bytes,
             batch: None,
@@ -41,13 +41,13 @@ fn has_room(all: usize, bytes: usize) -> bool {
 
 /// What one document could not store. While it has this, it takes no changes.
 #[derive(Debug)]
-pub(crate) struct Kept {
-    all: Unstored,
+pub(crate) struct UnsavedBatch {
+    all: UnsavedBatches,
     bytes: usize,
     batch: Option<Batch>,
 }
 
-impl Kept {
+impl UnsavedBatch {
     /// It, unless there was no room for it.
     pub(crate) fn batch(&self) -> Option<&Batch> {
         self.batch.as_ref()
@@ -66,7 +66,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for UnsavedBatch {
     fn drop(&mut self) {
         self.forget();
     }
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_and_a_single_batch_always_is() {
-        let all = Unstored::default();
+        let all = UnsavedBatches::default();
         let keep = |bytes| {
             let chunk = Bytes::from(vec![0; bytes]);
             all.keep(Batch {

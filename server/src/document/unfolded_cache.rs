@@ -39,9 +39,9 @@ impl Window {
 
 /// Windows of all documents, the last used one last.
 #[derive(Debug, Default)]
-pub(crate) struct Unfolded(Mutex<VecDeque<(DocumentKey, Arc<Window>)>>);
+pub(crate) struct UnfoldedCache(Mutex<VecDeque<(DocumentKey, Arc<Window>)>>);
 
-impl Unfolded {
+impl UnfoldedCache {
     /// The window in which this change of a document is.
     pub(crate) fn get(&self, key: DocumentKey, index: u32) -> Option<Arc<Window>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ mod tests {
             let bytes = Bytes::from(vec![0; UNFOLDED_CACHE_BYTES_MAX / 3]);
             Window::new(from..from + 1, vec![bytes]).expect("one change for one index")
         };
-        let unfolded = Unfolded::default();
+        let unfolded = UnfoldedCache::default();
         let key = DocumentKey(1);
         for from in 0..3 {
             unfolded.insert(key, window(from));
