@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says where it broke")]
 
-
 use automerge::transaction::{Transactable, Transaction};
 use automerge::{Automerge, AutomergeError, ChangeHash, ROOT, ReadDoc};
 use futures::StreamExt;

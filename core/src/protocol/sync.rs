@@ -5,10 +5,12 @@
 //! length-prefixed Bloom filter; a list of length-prefixed chunks; and optionally length-prefixed
 //! flags. Lists begin with their length, hashes are 32 bytes.
 
+use automerge::ChangeHash;
 use automerge::sync::BloomFilter;
 
-use super::{BLOOM_PROBES_MAX, CHUNKS_MAX, HAVES_MAX, HEADS_MAX, NEED_MAX, ProtocolError};
-pub use automerge::ChangeHash;
+use super::error::ProtocolError;
+use super::limits::{BLOOM_PROBES_MAX, CHUNKS_MAX, HAVES_MAX, HEADS_MAX, NEED_MAX};
+use crate::leb::{push_unsigned, read_unsigned};
 
 const V1: u8 = 0x42;
 const V2: u8 = 0x43;
@@ -160,7 +162,7 @@ impl<'a> SyncMessage<'a> {
     /// Reads one sync message.
     ///
     /// # Errors
-    /// When the bytes are none, or exceed a limit of this module's parent.
+    /// When the bytes are none, or exceed one of the [`limits`](super::limits).
     pub fn decode(bytes: &'a [u8]) -> Result<Self, ProtocolError> {
         let mut input = Input(bytes);
         if !matches!(input.take(1)?, [V1 | V2]) {
@@ -221,8 +223,7 @@ impl<'a> Input<'a> {
     }
 
     fn number(&mut self) -> Result<u64, ProtocolError> {
-        let (number, len) =
-            crate::leb::read_unsigned(self.0).ok_or(ProtocolError::Sync("bad number"))?;
+        let (number, len) = read_unsigned(self.0).ok_or(ProtocolError::Sync("bad number"))?;
         self.0 = self.0.get(len..).unwrap_or_default();
         Ok(number)
     }
@@ -284,11 +285,11 @@ pub fn encode_sync(
             out.push(1);
             push_hashes(&mut out, last_sync);
             let bloom = bloom.to_bytes();
-            crate::leb::push_unsigned(&mut out, bloom.len() as u64);
+            push_unsigned(&mut out, bloom.len() as u64);
             out.extend_from_slice(&bloom);
         }
     }
-    crate::leb::push_unsigned(&mut out, chunks as u64);
+    push_unsigned(&mut out, chunks as u64);
     out
 }
 
@@ -303,7 +304,7 @@ impl Flags {
 
 fn push_hashes(out: &mut Vec<u8>, hashes: &[ChangeHash]) {
     debug_assert!(hashes.is_sorted(), "Automerge writes hashes in order");
-    crate::leb::push_unsigned(out, hashes.len() as u64);
+    push_unsigned(out, hashes.len() as u64);
     for hash in hashes {
         out.extend_from_slice(&hash.0);
     }
@@ -368,7 +369,7 @@ mod tests {
     fn what_is_there_and_above_a_limit_is_told_from_nonsense() {
         let list = |len: usize, there: usize| {
             let mut bytes = vec![V1];
-            crate::leb::push_unsigned(&mut bytes, len as u64);
+            push_unsigned(&mut bytes, len as u64);
             bytes.resize(bytes.len() + 32 * there, 7);
             bytes.extend([0, 0, 0]);
             SyncMessage::decode(&bytes).map(|message| message.heads.len())
