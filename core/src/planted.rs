@@ -34,7 +34,7 @@ pub enum Bug {
     /// A document is found while what came of it is still being brought into its contents.
     FoundBeforeItShows,
     /// What was read from the file is not checked. The simulation has no bytes in a file; damage at
-    /// random to real ones finds it (`tests/damage.rs`).
+    /// random to real ones finds it (`tests/damage`).
     DamagePassedOn,
     /// What a message names is compared with itself. The simulation does not look at costs; hostile
     /// sessions find this, and the next one (`tests/hostile_sessions`).
