@@ -11,29 +11,29 @@
 //! Heads are followed by reading each change's hash and deps; contents are not looked at. What was
 //! received is checked afterwards by [`typist::load`](crate::typist::load).
 
+mod change;
+mod document;
+mod fault;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use automerge::ChangeHash;
-use automerge::sync::BloomFilter;
-use bytes::Bytes;
 use futures::future::poll_fn;
 use futures::{SinkExt, StreamExt};
-use reconverge::history::chunk::{Chunk, ChunkKind};
-use reconverge::id::DocumentId;
-use reconverge::leb::{Reader, push_unsigned};
-use reconverge::protocol::{
-    self, Flags, Message, PeerMetadata, SyncEnvelope, SyncMessage, Version, encode_sync,
-};
+use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope, SyncMessage};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, Message as Frame};
+
+pub use self::change::{Change, split_changes};
+pub use self::document::{Document, Received, UPLOAD_BYTES_MAX};
+pub use self::fault::Fault;
+use crate::socket::address_of;
 
 /// Largest WebSocket message and frame in bytes, as in the stock server.
 const MESSAGE_BYTES_MAX: usize = 100 * 1024 * 1024;
@@ -41,497 +41,11 @@ const MESSAGE_BYTES_MAX: usize = 100 * 1024 * 1024;
 /// Read buffer of one connection in bytes; the library's own 128 KiB times thousands is too much.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// Most bytes of changes that go into one message.
-pub const UPLOAD_BYTES_MAX: usize = 1024 * 1024;
-
 /// How many frames may wait while there is more to read.
 const OUTBOX_FRAMES: usize = 32;
 
 /// How long any one step with a relay may take before it counts as hung.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Why a client cannot go on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The connection could not be made or broke.
-    #[error("connection: {0}")]
-    Socket(#[from] Box<tungstenite::Error>),
-    /// The connection was closed by the relay.
-    #[error("closed by the relay")]
-    Closed,
-    /// The relay said `error`.
-    #[error("refused by the relay: {0}")]
-    Refused(String),
-    /// The relay sent what no relay may send.
-    #[error("the relay broke the protocol: {0}")]
-    Relay(String),
-    /// Nothing came for too long.
-    #[error("nothing came for {0:?} to {1}")]
-    Silence(Duration, String),
-}
-
-impl Fault {
-    /// Whether the relay ended the connection: with a close frame, or without one, as it does to
-    /// clients that do not answer and may not stand one.
-    #[must_use]
-    pub fn is_end(&self) -> bool {
-        use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
-        let without = |error: &tungstenite::Error| {
-            matches!(
-                error,
-                tungstenite::Error::Protocol(ResetWithoutClosingHandshake)
-            )
-        };
-        match self {
-            Self::Closed => true,
-            Self::Socket(error) => without(error),
-            _ => false,
-        }
-    }
-}
-
-impl From<tungstenite::Error> for Fault {
-    fn from(error: tungstenite::Error) -> Self {
-        match error {
-            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
-                Self::Closed
-            }
-            error => Self::Socket(Box::new(error)),
-        }
-    }
-}
-
-impl From<std::io::Error> for Fault {
-    fn from(error: std::io::Error) -> Self {
-        tungstenite::Error::Io(error).into()
-    }
-}
-
-impl From<protocol::ProtocolError> for Fault {
-    fn from(error: protocol::ProtocolError) -> Self {
-        Self::Relay(error.to_string())
-    }
-}
-
-/// One change as its author sends it.
-#[derive(Debug, Clone)]
-pub struct Change {
-    /// Its hash.
-    pub hash: ChangeHash,
-    /// The change chunk, not compressed.
-    pub bytes: Bytes,
-}
-
-impl From<&automerge::Change> for Change {
-    fn from(change: &automerge::Change) -> Self {
-        Self {
-            hash: change.hash(),
-            bytes: Bytes::copy_from_slice(change.raw_bytes()),
-        }
-    }
-}
-
-/// The first of these chunks, and its hash if it is a change that is not deflated: then its
-/// checksum is verified.
-fn read_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, ChangeHash)> {
-    let (chunk, _) = Chunk::split(bytes).ok()?;
-    // A document chunk's hash has no use here, and hashing it would take the driver's time.
-    let hash = match chunk.kind {
-        ChunkKind::Change => chunk.verified_hash().ok()?,
-        _ => ChangeHash([0; 32]),
-    };
-    Some((chunk, hash))
-}
-
-/// The beginning of a change's data: deps, and the author's sequence number.
-fn deps_and_seq(data: &[u8]) -> Option<(&[u8], u64)> {
-    let mut input = Reader(data);
-    let deps: usize = input.number()?;
-    let deps = input.take(deps.checked_mul(32)?)?;
-    input.prefixed()?;
-    Some((deps, input.unsigned()?))
-}
-
-fn hashes(bytes: &[u8]) -> impl Iterator<Item = ChangeHash> + '_ {
-    bytes
-        .chunks_exact(32)
-        .map(|hash| ChangeHash(hash.try_into().unwrap()))
-}
-
-/// Splits bytes into changes: what a trace's cache holds.
-///
-/// # Panics
-/// When they are anything but change chunks back to back.
-#[must_use]
-pub fn split_changes(bytes: &Bytes) -> Vec<Change> {
-    let mut changes = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let (chunk, hash) = read_chunk(&bytes[at..]).expect("chunks back to back");
-        assert_eq!(chunk.kind, ChunkKind::Change, "change chunks only");
-        changes.push(Change {
-            hash,
-            bytes: bytes.slice_ref(chunk.bytes),
-        });
-        at += chunk.bytes.len();
-    }
-    changes
-}
-
-/// Hashes are random already: their first eight bytes are the hash.
-#[derive(Debug, Default)]
-struct FirstBytes(u64);
-
-impl Hasher for FirstBytes {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only u64 keys are used");
-    }
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-}
-
-fn key(hash: &ChangeHash) -> u64 {
-    u64::from_le_bytes(hash.0[..8].try_into().unwrap())
-}
-
-/// What a client knows of one document.
-#[derive(Debug)]
-pub struct Document {
-    name: Arc<str>,
-    heads: Vec<ChangeHash>,
-    relay_heads: Option<Vec<ChangeHash>>,
-    /// Heads that both sides certainly have.
-    shared: Vec<ChangeHash>,
-    /// Received since `shared`, and not below the relay's heads as far as we know.
-    beyond_shared: Vec<ChangeHash>,
-    /// Every change seen one by one, with how many of our own are among it and its ancestors.
-    seen: HashMap<u64, u32, BuildHasherDefault<FirstBytes>>,
-    /// Changes came inside a document chunk, so `seen` is not everything.
-    has_snapshot: bool,
-    own: Vec<Change>,
-    /// The changes inside `own[0]`, if that is a document chunk.
-    own_snapshot: Arc<[ChangeHash]>,
-    sent: usize,
-    acked: usize,
-    kept: Option<Vec<u8>>,
-    unavailable: bool,
-    /// What came for this document.
-    pub received: Received,
-}
-
-/// Counters of what came for one document, over all connections.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Received {
-    /// Sync messages.
-    pub messages: u64,
-    /// Sync messages that carried chunks.
-    pub messages_with_chunks: u64,
-    /// Changes that were new.
-    pub changes: u64,
-    /// Changes that were had already.
-    pub duplicates: u64,
-    /// Changes that came before one they depend on: a relay must not do that.
-    pub gaps: u64,
-    /// Document chunks.
-    pub snapshots: u64,
-    /// Bytes of chunks.
-    pub chunk_bytes: u64,
-}
-
-impl Document {
-    /// A document of which nothing is had yet.
-    #[must_use]
-    pub fn new(id: DocumentId) -> Self {
-        Self {
-            name: id.to_string().into(),
-            heads: Vec::new(),
-            relay_heads: None,
-            shared: Vec::new(),
-            beyond_shared: Vec::new(),
-            seen: HashMap::default(),
-            has_snapshot: false,
-            own: Vec::new(),
-            own_snapshot: Arc::new([]),
-            sent: 0,
-            acked: 0,
-            kept: None,
-            unavailable: false,
-            received: Received::default(),
-        }
-    }
-
-    /// Keeps the bytes that come, for [`kept`](Self::kept).
-    #[must_use]
-    pub fn keeping(mut self) -> Self {
-        self.kept = Some(Vec::new());
-        self
-    }
-
-    /// A document of which everything up to these heads is had, and known to be at the relay: a
-    /// client with stored sync state. What lies below the heads is not known one by one, so what
-    /// comes again of it counts among [`Received::gaps`].
-    #[must_use]
-    pub fn resumed(id: DocumentId, heads: Vec<ChangeHash>) -> Self {
-        let mut document = Self::new(id);
-        document
-            .seen
-            .extend(heads.iter().map(|head| (key(head), 0)));
-        document.shared.clone_from(&heads);
-        document.heads = heads;
-        document
-    }
-
-    /// A document that this client has whole, as one document chunk and the hashes of all changes
-    /// in it, the last of them its only head; uploaded in that form.
-    #[must_use]
-    pub fn with_snapshot(id: DocumentId, saved: Bytes, hashes: Arc<[ChangeHash]>) -> Self {
-        let mut document = Self::new(id);
-        let head = *hashes.last().expect("a document has changes");
-        document.own_snapshot = hashes;
-        document.has_snapshot = true;
-        document.write(Change {
-            hash: head,
-            bytes: saved,
-        });
-        document
-    }
-
-    /// A new document, begun with these changes.
-    #[must_use]
-    pub fn created(id: DocumentId, changes: impl IntoIterator<Item = Change>) -> Self {
-        let mut document = Self::new(id);
-        for change in changes {
-            document.write(change);
-        }
-        document
-    }
-
-    /// The document's id as text.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its heads, sorted.
-    #[must_use]
-    pub fn heads(&self) -> &[ChangeHash] {
-        &self.heads
-    }
-
-    /// Whether this change was written here or came by itself, not inside a snapshot.
-    #[must_use]
-    pub fn has(&self, hash: &ChangeHash) -> bool {
-        self.seen.contains_key(&key(hash))
-    }
-
-    /// What the relay last named as its heads, on this connection.
-    #[must_use]
-    pub fn relay_heads(&self) -> Option<&[ChangeHash]> {
-        self.relay_heads.as_deref()
-    }
-
-    /// How many own changes were made.
-    #[must_use]
-    pub fn written(&self) -> usize {
-        self.own.len()
-    }
-
-    /// How many own changes, from the first, the relay has acknowledged as durable.
-    #[must_use]
-    pub fn acked(&self) -> usize {
-        self.acked
-    }
-
-    /// The own changes.
-    #[must_use]
-    pub fn own(&self) -> &[Change] {
-        &self.own
-    }
-
-    /// Whether the relay and we have the same, and something.
-    #[must_use]
-    pub fn is_in_step(&self) -> bool {
-        !self.heads.is_empty() && self.relay_heads.as_deref() == Some(&self.heads)
-    }
-
-    /// Whether the relay last said that nobody has this document.
-    #[must_use]
-    pub fn is_unavailable(&self) -> bool {
-        self.unavailable
-    }
-
-    /// The chunks received, back to back.
-    ///
-    /// # Panics
-    /// Unless the document is [`keeping`](Self::keeping).
-    #[must_use]
-    pub fn kept(&self) -> &[u8] {
-        self.kept
-            .as_deref()
-            .expect("a document that keeps what comes")
-    }
-
-    fn write(&mut self, change: Change) {
-        self.own.push(change);
-        let change = self.own.last().unwrap();
-        let hash = change.hash;
-        if self.own.len() == 1 && !self.own_snapshot.is_empty() {
-            self.heads = vec![hash];
-        } else {
-            let (chunk, _) = read_chunk(&change.bytes).expect("an own change is a chunk");
-            let (deps, _) = deps_and_seq(chunk.data).expect("an own change is well-formed");
-            let bytes = deps;
-            self.heads
-                .retain(|head| !hashes(bytes).any(|dep| dep == *head));
-            let at = self.heads.partition_point(|head| *head < hash);
-            self.heads.insert(at, hash);
-        }
-        self.seen.insert(key(&hash), self.own.len() as u32);
-    }
-
-    /// Takes in one chunk and gives its length; `applied` gets the sequence number of each change
-    /// that was new.
-    fn take(&mut self, bytes: &[u8], applied: &mut Vec<u64>) -> Result<usize, Fault> {
-        let malformed = || Fault::Relay("a malformed chunk".into());
-        let (chunk, hash) = read_chunk(bytes).ok_or_else(malformed)?;
-        match chunk.kind {
-            ChunkKind::Change => {
-                let (deps, seq) = deps_and_seq(chunk.data).ok_or_else(malformed)?;
-                self.take_change(hash, deps, seq, applied);
-            }
-            ChunkKind::DeflatedChange => {
-                let change = automerge::Change::try_from(chunk.bytes)
-                    .map_err(|e| Fault::Relay(format!("a malformed change: {e}")))?;
-                let deps: Vec<u8> = change.deps().iter().flat_map(|dep| dep.0).collect();
-                self.take_change(change.hash(), &deps, change.seq(), applied);
-            }
-            ChunkKind::Document => {
-                let heads = chunk.document_heads().ok_or_else(malformed)?;
-                self.take_snapshot(&heads);
-            }
-            ChunkKind::Bundle => return Err(Fault::Relay("a bundle chunk".into())),
-        }
-        Ok(chunk.bytes.len())
-    }
-
-    fn take_change(&mut self, hash: ChangeHash, deps: &[u8], seq: u64, applied: &mut Vec<u64>) {
-        if self.seen.contains_key(&key(&hash)) {
-            self.received.duplicates += 1;
-            return;
-        }
-        let mut own = 0;
-        for dep in hashes(deps) {
-            match self.seen.get(&key(&dep)) {
-                Some(below) => own = own.max(*below),
-                None if self.has_snapshot => {}
-                None => self.received.gaps += 1,
-            }
-            self.heads.retain(|head| *head != dep);
-        }
-        self.seen.insert(key(&hash), own);
-        let at = self.heads.partition_point(|head| *head < hash);
-        self.heads.insert(at, hash);
-        self.beyond_shared.push(hash);
-        self.received.changes += 1;
-        applied.push(seq);
-    }
-
-    /// A document chunk covers everything we have but our own changes that the relay lacks, or
-    /// brings nothing.
-    fn take_snapshot(&mut self, heads: &[ChangeHash]) {
-        self.received.snapshots += 1;
-        if heads.iter().all(|head| self.seen.contains_key(&key(head))) {
-            return;
-        }
-        self.has_snapshot = true;
-        let (acked, seen) = (self.acked as u32, &self.seen);
-        self.heads
-            .retain(|head| seen.get(&key(head)).is_some_and(|own| *own > acked));
-        for head in heads {
-            if self.seen.insert(key(head), 0).is_none() {
-                self.heads.push(*head);
-            }
-        }
-        self.heads.sort_unstable();
-        // True whatever the relay knows: we have everything below these.
-        self.shared = heads.to_vec();
-        self.shared.sort_unstable();
-        self.beyond_shared.clear();
-    }
-
-    fn take_relay_heads(&mut self, heads: &[ChangeHash]) {
-        if heads.is_empty() {
-            // A relay that has nothing was not sent anything that it kept.
-            self.sent = 0;
-        }
-        let own = |head: &ChangeHash| self.seen.get(&key(head)).copied();
-        let acked = heads.iter().filter_map(own).max().unwrap_or(0) as usize;
-        self.acked = self.acked.max(acked);
-        self.sent = self.sent.max(acked);
-        if !heads.is_empty() && heads.iter().all(|head| own(head).is_some()) {
-            self.shared.clear();
-            self.shared.extend_from_slice(heads);
-            self.beyond_shared.clear();
-            if self.has_snapshot && self.heads.len() > 1 {
-                // A change that came twice, the first time inside a snapshot, was taken for a
-                // head. Everything but our own news lies below the relay's heads.
-                let (acked, seen) = (self.acked as u32, &self.seen);
-                self.heads.retain(|head| {
-                    heads.contains(head) || seen.get(&key(head)).is_some_and(|own| *own > acked)
-                });
-            }
-        }
-        let relay_heads = self.relay_heads.get_or_insert_default();
-        relay_heads.clear();
-        relay_heads.extend_from_slice(heads);
-    }
-
-    /// A sync message with those of our changes.
-    fn sync_message(&self, changes: Range<usize>) -> Vec<u8> {
-        let own = self.own[self.acked.min(self.own.len())..]
-            .iter()
-            .map(|change| &change.hash);
-        let in_snapshot: &[ChangeHash] = match self.own_snapshot.split_last() {
-            // The last is own[0] itself.
-            Some((_, rest)) if self.acked == 0 => rest,
-            _ => &[],
-        };
-        let beyond = in_snapshot.iter().chain(&self.beyond_shared).chain(own);
-        let bloom = if self.beyond_shared.is_empty() && self.acked == self.own.len() {
-            BloomFilter::default()
-        } else {
-            let beyond: Vec<&ChangeHash> = beyond.collect();
-            BloomFilter::from_hashes(beyond.into_iter())
-        };
-        let have = Some((self.shared.as_slice(), &bloom));
-        let changes = &self.own[changes];
-        let mut data = encode_sync(Version::V1, &self.heads, &[], have, changes.len());
-        data.reserve(
-            changes
-                .iter()
-                .map(|change| change.bytes.len() + 4)
-                .sum::<usize>()
-                + 3,
-        );
-        for change in changes {
-            push_unsigned(&mut data, change.bytes.len() as u64);
-            data.extend_from_slice(&change.bytes);
-        }
-        data.extend(
-            Flags {
-                supports_sync_reset: true,
-                ..Flags::default()
-            }
-            .encode(),
-        );
-        data
-    }
-}
 
 /// What came from the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -594,12 +108,7 @@ impl Client {
     }
 
     async fn join(url: &str, name: &str, storage: Option<&str>) -> Result<Self, Fault> {
-        let address = url
-            .trim_start_matches("ws://")
-            .split(['/', '?'])
-            .next()
-            .unwrap();
-        let stream = TcpStream::connect(address).await?;
+        let stream = TcpStream::connect(address_of(url)).await?;
         stream.set_nodelay(true)?;
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -650,12 +159,9 @@ impl Client {
 
     /// Takes up a document: asks for it, or announces what is had of it. Its index is returned.
     pub fn open(&mut self, mut document: Document) -> usize {
-        document.relay_heads = None;
-        document.unavailable = false;
-        document.sent = document.acked;
+        let request = document.begin();
         let at = self.documents.len();
         self.index.insert(Arc::clone(&document.name), at);
-        let request = document.heads.is_empty() && document.shared.is_empty();
         self.documents.push(document);
         self.queue(at, 0..0, request);
         at
@@ -683,7 +189,7 @@ impl Client {
     pub fn write(&mut self, at: usize, change: Change) {
         let document = &mut self.documents[at];
         document.write(change);
-        if document.relay_heads.is_some() {
+        if document.relay_heads().is_some() {
             self.queue_unsent(at);
         }
     }
@@ -694,27 +200,14 @@ impl Client {
         for change in changes {
             document.write(change);
         }
-        if document.relay_heads.is_some() {
+        if document.relay_heads().is_some() {
             self.queue_unsent(at);
         }
     }
 
     fn queue_unsent(&mut self, at: usize) {
-        loop {
-            let document = &mut self.documents[at];
-            let (from, mut to, mut bytes) = (document.sent, document.sent, 0);
-            while let Some(change) = document.own.get(to) {
-                bytes += change.bytes.len();
-                if bytes > UPLOAD_BYTES_MAX && to > from {
-                    break;
-                }
-                to += 1;
-            }
-            if from == to {
-                return;
-            }
-            document.sent = to;
-            self.queue(at, from..to, false);
+        while let Some(changes) = self.documents[at].next_unsent() {
+            self.queue(at, changes, false);
         }
     }
 
@@ -847,17 +340,7 @@ impl Client {
         {
             behind += 1;
             if behind <= 3 {
-                let _ = write!(
-                    state,
-                    "; {}: heads {:?}, of the relay {:?}, {} written, {} sent, {} acked, {:?}",
-                    document.name,
-                    document.heads,
-                    document.relay_heads,
-                    document.own.len(),
-                    document.sent,
-                    document.acked,
-                    document.received,
-                );
+                let _ = write!(state, "; {}", document.state());
             }
         }
         format!("{} with {behind} documents not in step{state}", self.name)
@@ -898,7 +381,7 @@ impl Client {
             }
             Message::DocUnavailable { document, .. } => {
                 let at = self.index_of(&document)?;
-                self.documents[at].unavailable = true;
+                self.documents[at].take_unavailable();
                 Some(Event::Unavailable(at))
             }
             Message::Ephemeral(ephemeral) => {
@@ -915,30 +398,10 @@ impl Client {
 
     fn receive_sync(&mut self, at: usize, message: &SyncMessage<'_>) -> Result<(), Fault> {
         let document = &mut self.documents[at];
-        let received_before = document.received;
-        for mut chunks in message.changes.iter().copied() {
-            document.received.chunk_bytes += chunks.len() as u64;
-            while !chunks.is_empty() {
-                let taken = document.take(chunks, &mut self.applied)?;
-                if let Some(kept) = &mut document.kept {
-                    kept.extend_from_slice(&chunks[..taken]);
-                }
-                chunks = &chunks[taken..];
-            }
-        }
-        document.received.messages += 1;
-        let before = received_before;
-        let now = document.received;
-        if now.chunk_bytes > before.chunk_bytes {
-            document.received.messages_with_chunks += 1;
-        }
-        if !document.heads.is_empty() {
-            document.unavailable = false;
-        }
-        document.take_relay_heads(&message.heads);
-        if document.sent < document.own.len() {
+        let news = document.receive(message, &mut self.applied)?;
+        if document.has_unsent() {
             self.queue_unsent(at);
-        } else if now.changes > before.changes || now.snapshots > before.snapshots {
+        } else if news {
             self.queue(at, 0..0, false);
         }
         Ok(())

@@ -45,8 +45,7 @@ impl Socket {
     /// # Errors
     /// When it cannot be made.
     pub async fn try_open(url: &str, name: &str) -> Result<Self, Fault> {
-        let address = url.trim_start_matches("ws://").trim_end_matches('/');
-        let stream = TcpStream::connect(address).await?;
+        let stream = TcpStream::connect(address_of(url)).await?;
         let config = WebSocketConfig::default()
             .max_message_size(None)
             .max_frame_size(None);
@@ -121,6 +120,13 @@ impl Socket {
         let ended = tokio::time::timeout(PATIENCE, end).await;
         ended.unwrap_or_else(|_| panic!("{} is not closed", self.name))
     }
+}
+
+/// The host and port of a relay's URL.
+#[must_use]
+pub fn address_of(url: &str) -> &str {
+    let address = url.trim_start_matches("ws://");
+    address.split(['/', '?']).next().unwrap()
 }
 
 /// A message of these bytes.
