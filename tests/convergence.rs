@@ -483,6 +483,16 @@ fn what_a_failed_commit_lost_is_asked_for_again() {
     }
 }
 
+/// Changes of one document, each made after the one before.
+fn edits(count: u64) -> Vec<Change> {
+    let mut doc = AutoCommit::new();
+    for n in 0..count {
+        doc.put(ROOT, "n", n).unwrap();
+        doc.commit();
+    }
+    doc.get_changes(&[])
+}
+
 /// A message of a peer that names no heads.
 fn say(history: &mut History, from: ConnectionId, chunks: &[&[u8]]) {
     let message = SyncMessage {
@@ -499,12 +509,7 @@ fn say(history: &mut History, from: ConnectionId, chunks: &[&[u8]]) {
 /// changes than the peer was found to lack.
 #[test]
 fn what_a_failed_commit_took_away_no_peer_lacks() {
-    let mut doc = AutoCommit::new();
-    for n in 0..2 {
-        doc.put(ROOT, "n", n).unwrap();
-        doc.commit();
-    }
-    let changes = doc.get_changes(&[]);
+    let changes = edits(2);
     let bytes: Vec<_> = changes.iter().map(|change| change.raw_bytes()).collect();
     let (writer, fresh) = (ConnectionId(1), ConnectionId(2));
     let mut history = History::new(Space::default());
@@ -529,10 +534,7 @@ fn what_a_failed_commit_took_away_no_peer_lacks() {
 /// said to have must not include what it still lacks.
 #[test]
 fn a_reset_claims_nothing_that_the_peer_lacks() {
-    let mut doc = AutoCommit::new();
-    doc.put(ROOT, "n", 1).unwrap();
-    doc.commit();
-    let changes = doc.get_changes(&[]);
+    let changes = edits(1);
     let (hash, bytes) = (changes[0].hash(), changes[0].raw_bytes());
     let (writer, behind) = (ConnectionId(1), ConnectionId(2));
     let mut history = History::new(Space::default());
@@ -572,12 +574,7 @@ fn a_reader_hears_that_its_relay_has_nothing() {
 /// the newest.
 #[test]
 fn what_an_orphan_lacks_is_asked_of_everybody_who_names_it() {
-    let mut doc = AutoCommit::new();
-    for n in 0..3 {
-        doc.put(ROOT, "n", n).unwrap();
-        doc.commit();
-    }
-    let changes = doc.get_changes(&[]);
+    let changes = edits(3);
     let bytes: Vec<_> = changes.iter().map(|change| change.raw_bytes()).collect();
     let hashes: Vec<_> = changes.iter().map(Change::hash).collect();
     let mut history = History::new(Space::default());
@@ -605,12 +602,7 @@ fn what_an_orphan_lacks_is_asked_of_everybody_who_names_it() {
 /// peers may have got the same from elsewhere meanwhile, so that a part has nothing new.
 #[test]
 fn a_part_with_nothing_new_is_answered_too() {
-    let mut doc = AutoCommit::new();
-    for n in 0..3 {
-        doc.put(ROOT, "n", n).unwrap();
-        doc.commit();
-    }
-    let changes = doc.get_changes(&[]);
+    let changes = edits(3);
     let bytes: Vec<_> = changes.iter().map(|change| change.raw_bytes()).collect();
     let (writer, relay) = (ConnectionId(1), ConnectionId(2));
     let mut history = History::new(Space::default());

@@ -9,6 +9,7 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use reconverge_tests::process::{Relay, relay_executable};
+use reconverge_tests::socket::address_of;
 
 struct Answer {
     status: String,
@@ -25,11 +26,8 @@ impl Answer {
 
 fn get(relay: &Relay, path: &str, headers: &str) -> Answer {
     let url = relay.url();
-    let address = url
-        .trim_start_matches("ws://")
-        .trim_end_matches('/')
-        .to_owned();
-    let mut stream = TcpStream::connect(&address).unwrap();
+    let address = address_of(&url);
+    let mut stream = TcpStream::connect(address).unwrap();
     let request =
         format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).unwrap();

@@ -17,6 +17,7 @@ use reconverge::native::testing::TestRelay;
 use reconverge::native::{CACHE_BYTES_DEFAULT, DocHandle, RedbStorage, Repo, SyncError};
 use reconverge_tests::faults::{FaultyFile, SyncFaults};
 use reconverge_tests::patience::within;
+use reconverge_tests::socket::address_of;
 use tokio::time::{Instant, timeout};
 
 /// How long something that is to come may take, by the clock of the test.
@@ -474,8 +475,10 @@ async fn it_listens_to_other_processes_too() {
     );
     drop(relay);
     let gone = async {
-        let address = url.trim_start_matches("ws://").trim_end_matches('/');
-        while tokio::net::TcpStream::connect(address).await.is_ok() {
+        while tokio::net::TcpStream::connect(address_of(&url))
+            .await
+            .is_ok()
+        {
             tokio::task::yield_now().await;
         }
     };

@@ -5,13 +5,10 @@
 
 use std::path::PathBuf;
 
-use futures::{SinkExt, StreamExt};
 use reconverge::id::PEER_ID_BYTES_MAX;
 use reconverge::protocol::{self, Message, PeerMetadata};
-use reconverge_tests::light::PATIENCE;
 use reconverge_tests::process::Relay;
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message as Frame;
+use reconverge_tests::socket::{Socket, binary};
 
 /// Connections that join and go, on so many tasks.
 const JOINS: usize = 8_000;
@@ -23,21 +20,15 @@ const LOG_BYTES_MAX: usize = 768 * 1024 + 16 * 1024;
 
 /// Joins under a name and sends a frame that is none.
 async fn offends(url: &str, name: &str) {
-    let address = url.trim_start_matches("ws://").trim_end_matches('/');
-    let stream = TcpStream::connect(address).await.unwrap();
-    let joined = tokio_tungstenite::client_async(url, stream).await;
-    let (mut socket, _) = joined.unwrap();
+    let mut socket = Socket::open(url, name).await;
     let join = protocol::encode(&Message::Join {
         sender: name,
         metadata: PeerMetadata::default(),
         speaks_v1: true,
     });
-    for frame in [join, b"no message".to_vec()] {
-        socket.send(Frame::Binary(frame.into())).await.unwrap();
-    }
-    // Until the relay has closed it.
-    let ended = async { while let Some(Ok(_)) = socket.next().await {} };
-    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    let frames = vec![binary(join), binary(b"no message".to_vec())];
+    socket.send(frames).await;
+    socket.closed().await;
 }
 
 /// What the relay has logged when so many have offended, and it has ended.

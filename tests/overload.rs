@@ -22,7 +22,7 @@ use reconverge_tests::Random;
 use reconverge_tests::forge::chunk_of_hash;
 use reconverge_tests::light::{Change, Client, Document, Fault, PATIENCE};
 use reconverge_tests::process::{Relay, relay_executable};
-use reconverge_tests::socket::{Frame, Socket, binary, request_bytes, sync_frame};
+use reconverge_tests::socket::{Frame, Socket, address_of, binary, request_bytes, sync_frame};
 use reconverge_tests::world::sync_message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -125,9 +125,7 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/", listener.local_addr().unwrap());
         let passes = Arc::new(AtomicUsize::new(usize::MAX));
-        let address = relay.url();
-        let address = address.trim_start_matches("ws://").trim_end_matches('/');
-        let (address, left) = (address.to_owned(), passes.clone());
+        let (address, left) = (address_of(&relay.url()).to_owned(), passes.clone());
         tokio::spawn(async move {
             let (client, _) = listener.accept().await.unwrap();
             let relay = TcpStream::connect(address).await.unwrap();

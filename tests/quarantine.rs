@@ -21,6 +21,7 @@ use reconverge::protocol::{self, Message, PeerMetadata, SyncEnvelope};
 use reconverge_tests::forge;
 use reconverge_tests::light::{self, Client, Document, PATIENCE};
 use reconverge_tests::process::{Relay, relay_executable};
+use reconverge_tests::socket::Socket;
 use reconverge_tests::typist::Typist;
 use reconverge_tests::world::{self, Core, Failure, Kept, World, hashes, sync_message};
 use tokio::net::TcpStream;
@@ -195,22 +196,13 @@ struct Told {
 
 impl Told {
     async fn join(relay: &Relay, name: &'static str) -> Self {
-        let url = relay.url();
-        let address = url.trim_start_matches("ws://").trim_end_matches('/');
-        let stream = TcpStream::connect(address).await.unwrap();
-        let (stream, _) = tokio_tungstenite::client_async(&url, stream).await.unwrap();
-        let mut told = Self { stream, name };
         let metadata = PeerMetadata {
             reconverge: 1,
             ..PeerMetadata::default()
         };
-        told.say(&Message::Join {
-            sender: name,
-            metadata,
-            speaks_v1: true,
-        })
-        .await;
-        told
+        let joined = Socket::try_join(&relay.url(), name, metadata).await;
+        let stream = joined.unwrap().into_stream();
+        Self { stream, name }
     }
 
     async fn say(&mut self, message: &Message<'_>) {
@@ -247,6 +239,15 @@ impl Told {
     }
 }
 
+/// A client that made the document of these changes, and its index there.
+async fn editor(relay: &Relay, changes: &[Change]) -> (Client, usize) {
+    let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
+    let changes = changes.iter().map(light_change);
+    let at = editor.open(Document::created(document(), changes));
+    editor.until_acked(at).await.unwrap();
+    (editor, at)
+}
+
 /// Everything that a client gets that comes now.
 async fn fetched(relay: &Relay, name: &str, heads: &[ChangeHash]) -> AutoCommit {
     let mut fresh = Client::connect(&relay.url(), name).await.unwrap();
@@ -267,12 +268,7 @@ fn sorted<const N: usize>(mut heads: [ChangeHash; N]) -> [ChangeHash; N] {
 async fn later_an_unsound_change_is_taken_out_and_refused_for_good() {
     let (first, unsound, honest) = forge::unsound([1; 16]);
     let mut relay = Relay::start_with(&["--verify-lag-s", "1"]);
-    let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
-    let at = editor.open(Document::created(
-        document(),
-        first.iter().map(light_change),
-    ));
-    editor.until_acked(at).await.unwrap();
+    let (mut editor, at) = editor(&relay, &first).await;
     let mut mallory = Told::join(&relay, "mallory").await;
     mallory
         .sync(&[unsound.hash()], &[unsound.raw_bytes()])
@@ -370,12 +366,7 @@ fn operate(relay: &Relay, unsound: &Change, after: &Change) {
 async fn inline_an_unsound_change_is_never_stored_nor_passed_on() {
     let (first, unsound, honest) = forge::unsound([1; 16]);
     let mut relay = Relay::start_with(&["--verify", "inline"]);
-    let mut editor = Client::connect(&relay.url(), "editor").await.unwrap();
-    let at = editor.open(Document::created(
-        document(),
-        first.iter().map(light_change),
-    ));
-    editor.until_acked(at).await.unwrap();
+    let (mut editor, at) = editor(&relay, &first).await;
     let mut mallory = Told::join(&relay, "mallory").await;
     // In one message with a good one, which stays.
     let heads = sorted([unsound.hash(), honest.hash()]);

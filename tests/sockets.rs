@@ -10,20 +10,20 @@ use std::time::Duration;
 
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ROOT};
-use futures::StreamExt;
 use reconverge::id::{DocumentId, PeerId};
-use reconverge::protocol::{self, Message, PeerMetadata};
+use reconverge::protocol::PeerMetadata;
 use reconverge::storage::MemoryStorage;
 use reconverge_server::access::Open;
 use reconverge_server::config::Config;
 use reconverge_tests::Random;
 use reconverge_tests::light::{Change, Client, Document, Event, Fault, PATIENCE};
 use reconverge_tests::process::Relay;
+use reconverge_tests::socket::{Socket, address_of};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error, Message as Frame};
+use tokio_tungstenite::tungstenite::Error;
 
 fn change(doc: &mut AutoCommit, n: u32) -> Change {
     doc.put(ROOT, "n", u64::from(n)).unwrap();
@@ -32,33 +32,18 @@ fn change(doc: &mut AutoCommit, n: u32) -> Change {
 }
 
 fn address(relay: &Relay) -> String {
-    let url = relay.url();
-    url.trim_start_matches("ws://")
-        .trim_end_matches('/')
-        .to_owned()
+    address_of(&relay.url()).to_owned()
 }
 
 /// A socket that has joined under a name, and from here on reads only when it is told to: so it
 /// answers no ping. It speaks our extensions: a stock client that is mute is sent no close frame.
 async fn mute(url: &str, name: &str) -> WebSocketStream<TcpStream> {
-    let address = url.trim_start_matches("ws://").trim_end_matches('/');
-    let stream = TcpStream::connect(address).await.unwrap();
-    let joined = tokio_tungstenite::client_async(url, stream).await;
-    let (mut socket, _) = joined.unwrap();
-    let join = protocol::encode(&Message::Join {
-        sender: name,
-        metadata: PeerMetadata {
-            reconverge: 1,
-            ..PeerMetadata::default()
-        },
-        speaks_v1: true,
-    });
-    futures::SinkExt::send(&mut socket, Frame::Binary(join.into()))
-        .await
-        .unwrap();
-    let reply = socket.next().await.unwrap().unwrap();
-    assert!(reply.is_binary(), "{reply:?}");
-    socket
+    let metadata = PeerMetadata {
+        reconverge: 1,
+        ..PeerMetadata::default()
+    };
+    let joined = Socket::try_join(url, name, metadata).await;
+    joined.unwrap().into_stream()
 }
 
 /// The code with which the relay closes a socket that is mute: what it sent is read from below, so

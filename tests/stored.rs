@@ -15,7 +15,7 @@ use automerge::transaction::Transactable;
 use automerge::{AutoCommit, ChangeHash, ROOT};
 use futures::StreamExt;
 use reconverge::id::DocumentId;
-use reconverge::native::{RedbStorage, Repo};
+use reconverge::native::{DocHandle, RedbStorage, Repo};
 use reconverge::storage::Storage;
 use reconverge_tests::light::{Change, Client, Document};
 use reconverge_tests::process::Relay;
@@ -253,6 +253,28 @@ async fn client(relay: &Relay, file: &Path) -> Repo {
         .unwrap()
 }
 
+/// A document of a hundred changes that is large enough to be folded, as a relay has it.
+async fn large_document(repo: &Repo) -> DocHandle {
+    let document = repo.create().unwrap();
+    let mut random = Random::new(5);
+    for n in 0..100 {
+        let noise = random.noise(1024);
+        document
+            .change(|tx| tx.put(ROOT, format!("{}", n % 7), noise))
+            .unwrap();
+    }
+    document.when_synced().await.unwrap();
+    document
+}
+
+/// Ten more changes, each when the relay has the one before.
+async fn write_tail(document: &DocHandle) {
+    for n in 0..10 {
+        document.change(|tx| tx.put(ROOT, "tail", n)).unwrap();
+        document.when_synced().await.unwrap();
+    }
+}
+
 /// Aim: of a damaged document, what is whole is served, nothing else is, and a client that has the
 /// rest heals the relay. Method: a bit of one part is changed; a fresh client comes before and after
 /// the one that has the document.
@@ -264,21 +286,10 @@ async fn a_client_that_has_a_damaged_document_heals_the_relay() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ann.redb");
         let repo = client(&relay, &file).await;
-        let document = repo.create().unwrap();
-        let mut random = Random::new(5);
-        for n in 0..100 {
-            let noise = random.noise(1024);
-            document
-                .change(|tx| tx.put(ROOT, format!("{}", n % 7), noise))
-                .unwrap();
-        }
-        document.when_synced().await.unwrap();
+        let document = large_document(&repo).await;
         // As a document chunk, which becomes the snapshot, or one by one, which are folded into one.
         until_logged(&relay, &["uploaded", "compacted"]);
-        for n in 0..10 {
-            document.change(|tx| tx.put(ROOT, "tail", n)).unwrap();
-            document.when_synced().await.unwrap();
-        }
+        write_tail(&document).await;
         let id: DocumentId = document.url().parse().unwrap();
         let heads = document.read(automerge::Automerge::get_heads).unwrap();
         let has: HashSet<ChangeHash> = {
@@ -408,15 +419,7 @@ async fn a_client_whose_file_is_damaged_is_healed_by_a_relay() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ann.redb");
         let repo = client(&relay, &file).await;
-        let document = repo.create().unwrap();
-        let mut random = Random::new(5);
-        for n in 0..100 {
-            let noise = random.noise(1024);
-            document
-                .change(|tx| tx.put(ROOT, format!("{}", n % 7), noise))
-                .unwrap();
-        }
-        document.when_synced().await.unwrap();
+        let document = large_document(&repo).await;
         let url = document.url();
         drop(document);
         repo.shutdown().await.unwrap();
@@ -424,10 +427,7 @@ async fn a_client_whose_file_is_damaged_is_healed_by_a_relay() {
         // Read again, it is folded, and what follows lies behind the snapshot.
         let repo = client(&relay, &file).await;
         let document = repo.find(&url).await.unwrap();
-        for n in 0..10 {
-            document.change(|tx| tx.put(ROOT, "tail", n)).unwrap();
-            document.when_synced().await.unwrap();
-        }
+        write_tail(&document).await;
         let sent = document.read(automerge::Automerge::get_heads).unwrap();
         drop(document);
         repo.shutdown().await.unwrap();

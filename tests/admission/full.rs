@@ -2,9 +2,9 @@
 
 use automerge::legacy::OpType;
 use automerge::{Change, ChangeHash, ObjType};
-use reconverge::leb::push_unsigned;
 use reconverge::history::{DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX, History, Record, Refusal};
 use reconverge::id::{Access, Space};
+use reconverge::leb::push_unsigned;
 
 use crate::alter::{Alter, altered, document};
 use crate::peer::{PEER, enters, send};

@@ -3,11 +3,11 @@
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, Change, ChangeHash, ObjType, ROOT, ScalarValue};
 use reconverge::history::chunk::{Chunk, ChunkError};
-use reconverge::leb::push_unsigned;
 use reconverge::history::{
     CHANGE_ACTORS_MAX, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeError, Documents,
     Refusal,
 };
+use reconverge::leb::push_unsigned;
 use reconverge::protocol::{Flags, SyncMessage};
 use reconverge_tests::forge::{self, chunk, chunk_of_hash};
 

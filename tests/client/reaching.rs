@@ -7,6 +7,7 @@ use reconverge::native::{AddressError, BuildError, Repo, SyncError};
 use reconverge_tests::door::UNAUTHORIZED;
 use reconverge_tests::patience::in_time;
 use reconverge_tests::process::Relay;
+use reconverge_tests::socket::address_of;
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -92,9 +93,7 @@ async fn terminator(relay: &Relay) -> (u16, String, tokio::sync::mpsc::Receiver<
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let relay = relay.url()["ws://".len()..]
-        .trim_end_matches('/')
-        .to_owned();
+    let relay = address_of(&relay.url()).to_owned();
     let (seen, heads) = tokio::sync::mpsc::channel(16);
     tokio::spawn(async move {
         loop {

@@ -9,8 +9,8 @@ use automerge::ChangeHash;
 use automerge::sync::BloomFilter;
 use bytes::Bytes;
 use reconverge::history::chunk::ChunkKind;
-use reconverge::leb::push_unsigned;
 use reconverge::id::DocumentId;
+use reconverge::leb::push_unsigned;
 use reconverge::protocol::{Flags, SyncMessage, Version, encode_sync};
 
 use super::change::{Change, deps_and_seq, hashes, read_chunk};
