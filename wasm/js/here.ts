@@ -1,5 +1,6 @@
 // Starts a host in the caller's thread, which is a page's or the Worker's.
 
+import { EngineError } from "./host/errors.js"
 import { Host } from "./host/host.js"
 import {
     words,
@@ -9,7 +10,6 @@ import {
     type Port,
     type Welcome,
 } from "./host/protocol.js"
-import { EngineError } from "./host/view.js"
 import type { Parts } from "./parts.js"
 import type { OnTrap, Platform, Running } from "./start.js"
 import type { Storage } from "./storage.js"

@@ -242,7 +242,7 @@ impl Client {
         self.handle(now, Input::Tick);
     }
 
-    /// What to do next; `HostOutput` of `wasm/js/host/output.ts`. `idle` when there is nothing.
+    /// What to do next; `Output` of `wasm/js/host/output.ts`. `idle` when there is nothing.
     pub fn poll(&mut self, now: f64) -> Result<JsValue, JsError> {
         loop {
             match self.engine.poll_output() {

@@ -10,6 +10,7 @@
 import type { Client } from "../../dist/core/reconverge.js"
 import type { Operation } from "../operations.js"
 import type { Heads } from "../types.js"
+import { EngineError } from "./errors.js"
 import {
     words,
     type Base,
@@ -21,9 +22,6 @@ import {
     type Taken,
 } from "./protocol.js"
 import { place, shift } from "./shift.js"
-
-/** The engine trapped, and with it ended the host: nothing can be gone on with. */
-export class EngineError extends Error {}
 
 export class View {
     /** Whose edits they are, once there are some. */
