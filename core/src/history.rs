@@ -16,6 +16,7 @@ mod admission;
 mod change;
 pub mod chunk;
 mod clocks;
+pub mod document_chunk;
 mod graph;
 mod heads;
 mod held;
@@ -27,7 +28,7 @@ mod orphans;
 mod outline;
 mod peer;
 mod receive;
-mod refused;
+mod refusal;
 mod steps;
 mod stored;
 
@@ -39,8 +40,6 @@ use automerge::ChangeHash;
 use automerge::sync::BloomFilter;
 use bytes::Bytes;
 
-pub use admission::Refusal;
-pub(crate) use admission::UNSOUND;
 pub use change::ChangeError;
 pub(crate) use change::acts_in;
 pub use graph::NeedGraph;
@@ -51,18 +50,19 @@ pub use limits::{
 };
 pub use objects::{ObjectKind, Objects};
 pub use receive::{Progress, Work};
+pub use refusal::Refusal;
+pub(crate) use refusal::UNSOUND;
 pub use stored::{Quarantined, Record, Row, StoredChange, decode_heads, encode_heads};
 
-use admission::Seen;
 use change::Header;
 use chunk::Chunk;
 use clocks::Clocks;
 use graph::{Graph, Node, unset_ranges};
 use heads::{BaseHeads, Head, Heads};
 use orphans::Orphans;
-use outline::Outline;
+use outline::{ActorClock, Outline};
 pub use peer::AtRest;
-use refused::RefusedSet;
+use refusal::RefusedSet;
 use steps::Steps;
 
 use peer::{Certainty, Peer, split_at_bytes};
@@ -116,7 +116,7 @@ pub struct History {
     outline: Outline,
     /// The heads of the changes below the graph's base, and per actor their last operation.
     base_heads: BaseHeads,
-    base_clock: Arc<[Seen]>,
+    base_clock: Arc<[ActorClock]>,
     clocks: Clocks,
     heads: Heads,
     /// How many changes are stored, and the heads of those, in order.
@@ -305,7 +305,7 @@ impl History {
             max_op: *max_op,
         };
         let heads: Vec<Head> = record.heads.iter().map(head).collect();
-        let base_clock = outline.actors().iter().map(outline::Actor::seen).collect();
+        let base_clock = outline.actors().iter().map(outline::Actor::clock).collect();
         let mut history = Self {
             graph: Graph::at(record.folded),
             durable_len: record.folded,

@@ -4,15 +4,25 @@
 //! columns (specification and length each); the columns' data; extra bytes. Operations are columns
 //! of runs, which [`Operations`] walks row by row.
 
+mod columns;
+mod error;
+mod operations;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
 use automerge::{ActorId, ChangeHash, ObjId};
 
-use super::StoredChange;
-use super::chunk::{Chunk, ChunkError, ChunkKind};
+use super::chunk::{Chunk, ChunkKind};
 use super::limits::{CHANGE_ACTORS_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX};
-use crate::leb::{Reader, read_signed, read_unsigned};
+use super::stored::StoredChange;
+use crate::leb::Reader;
+
+pub(super) use columns::count_rows;
+pub use error::ChangeError;
+pub(super) use operations::{ChangeOpId, Key, Operations};
+
+use columns::{spec, sum_of_rows};
 
 /// A change's header and columns, borrowing from its inflated chunk.
 #[derive(Debug, Clone)]
@@ -34,53 +44,12 @@ pub(crate) struct Change<'a> {
     columns: Vec<(u32, &'a [u8])>,
 }
 
-/// Why bytes are not a change.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChangeError {
-    /// The chunk around it is broken.
-    #[error(transparent)]
-    Chunk(#[from] ChunkError),
-    /// A field is missing or cut short.
-    #[error("malformed change: {0}")]
-    Malformed(&'static str),
-    /// More of something than is allowed.
-    #[error("{0} above the limit")]
-    Limit(&'static str),
-}
-
-impl ChangeError {
-    /// More than [`CHANGE_OPS_MAX`].
-    pub(crate) const TOO_MANY_OPERATIONS: Self = Self::Limit("number of operations in a change");
-}
-
-mod column {
-    pub(super) const OBJ_ACTOR: u32 = 0x01;
-    pub(super) const OBJ_COUNTER: u32 = 0x02;
-    pub(super) const KEY_ACTOR: u32 = 0x11;
-    pub(super) const KEY_COUNTER: u32 = 0x13;
-    pub(super) const KEY_STRING: u32 = 0x15;
-    pub(super) const INSERT: u32 = 0x34;
-    pub(super) const ACTION: u32 = 0x42;
-    pub(super) const PRED_COUNT: u32 = 0x70;
-    pub(super) const PRED_ACTOR: u32 = 0x71;
-    pub(super) const PRED_COUNTER: u32 = 0x73;
-    /// The bit that marks a deflated column, which a change must not have.
-    pub(super) const DEFLATED: u32 = 0x08;
-    /// The bits that say what is in a column; those above say which attribute it belongs to.
-    pub(super) const KIND: u32 = 0x07;
-    /// The kind of a column that takes those after it, of the same attribute, for its own.
-    pub(super) const GROUP: u32 = 0;
-    /// The last attribute that Automerge 0.12 knows: names of marks.
-    pub(super) const KNOWN_MAX: u32 = 0xaf;
-}
-
 impl<'a> Change<'a> {
     /// Reads the header of an inflated change chunk and counts its operations.
     ///
     /// # Errors
     /// When the checksum is wrong, a field is missing, or there is more of something than the
-    /// limits of this module's parent allow. Time and memory are bounded by the chunk's length.
+    /// limits allow. Time and memory are bounded by the chunk's length.
     pub(crate) fn read(chunk: &Chunk<'a>) -> Result<Self, ChangeError> {
         Self::read_trusted(chunk, chunk.verified_hash()?)
     }
@@ -137,16 +106,16 @@ impl<'a> Change<'a> {
         u32::try_from(self.start_op + self.ops_len - 1).expect("checked when it was read")
     }
 
-    fn column(&self, spec: u32) -> &'a [u8] {
+    fn column(&self, wanted: u32) -> &'a [u8] {
         self.columns
             .iter()
-            .find(|(s, _)| *s == spec)
+            .find(|(spec, _)| *spec == wanted)
             .map_or(&[], |(_, data)| data)
     }
 
     /// Sums the runs of the action column, which has a value for each operation.
     fn count_ops(&self) -> Result<u64, ChangeError> {
-        let column = self.column(column::ACTION);
+        let column = self.column(spec::ACTION);
         let ops = count_rows(column).ok_or(ChangeError::Malformed("actions"))?;
         if ops > CHANGE_OPS_MAX {
             return Err(ChangeError::TOO_MANY_OPERATIONS);
@@ -156,18 +125,7 @@ impl<'a> Change<'a> {
 
     /// Sums the numbers of replaced operations.
     fn count_preds(&self) -> Result<u64, ChangeError> {
-        let mut runs = Runs::new(self.column(column::PRED_COUNT), read_u64);
-        let mut preds = 0u64;
-        while runs.begin_run()? {
-            let (times, run) = match runs.run {
-                Run::Same(value) => (std::mem::take(&mut runs.left), value),
-                Run::Literal => {
-                    runs.left -= 1;
-                    (1, Some(runs.value()?))
-                }
-            };
-            preds = preds.saturating_add(times.saturating_mul(run.unwrap_or_default()));
-        }
+        let preds = sum_of_rows(self.column(spec::PRED_COUNT))?;
         if preds > CHANGE_OPS_MAX {
             return Err(ChangeError::Limit("number of replaced operations"));
         }
@@ -182,19 +140,7 @@ impl<'a> Change<'a> {
     /// The change's operations, in order.
     #[must_use]
     pub(crate) fn operations(&self) -> Operations<'a> {
-        Operations {
-            left: self.ops_len,
-            obj_actor: Runs::new(self.column(column::OBJ_ACTOR), read_u64),
-            obj_counter: Runs::new(self.column(column::OBJ_COUNTER), read_u64),
-            key_actor: Runs::new(self.column(column::KEY_ACTOR), read_u64),
-            key_counter: Deltas::new(self.column(column::KEY_COUNTER)),
-            key_string: Runs::new(self.column(column::KEY_STRING), read_text),
-            insert: Booleans::new(self.column(column::INSERT)),
-            action: Runs::new(self.column(column::ACTION), read_u64),
-            pred_count: Runs::new(self.column(column::PRED_COUNT), read_u64),
-            pred_actor: Runs::new(self.column(column::PRED_ACTOR), read_u64),
-            pred_counter: Deltas::new(self.column(column::PRED_COUNTER)),
-        }
+        Operations::new(self.ops_len, |spec| self.column(spec))
     }
 }
 
@@ -257,16 +203,6 @@ fn read_beginning(data: &[u8]) -> Option<(&[u8], u64)> {
     Some((actor, input.unsigned()?))
 }
 
-/// How many rows a run-length column of numbers has. Costs what its bytes cost, not its rows.
-pub(crate) fn count_rows(column: &[u8]) -> Option<u64> {
-    let mut runs = Runs::new(column, read_u64);
-    let mut rows = 0u64;
-    while let Some(run) = runs.next_run().ok()? {
-        rows = rows.saturating_add(run);
-    }
-    Some(rows)
-}
-
 fn count(input: &mut Reader<'_>, max: usize, what: &'static str) -> Result<usize, ChangeError> {
     let found = input.unsigned().ok_or(ChangeError::Malformed(what))?;
     usize::try_from(found)
@@ -283,11 +219,11 @@ fn read_columns<'a>(input: &mut Reader<'a>) -> Result<Vec<(u32, &'a [u8])>, Chan
     for _ in 0..declared {
         let spec: u32 = input.number().ok_or(MALFORMED)?;
         let len: usize = input.number().ok_or(MALFORMED)?;
-        if spec & column::DEFLATED != 0 {
+        if spec & spec::DEFLATED != 0 {
             return Err(ChangeError::Malformed("a deflated column"));
         }
-        let is_group = spec & column::KIND == column::GROUP && spec <= column::KNOWN_MAX;
-        if is_group && spec != column::PRED_COUNT {
+        let is_group = spec & spec::KIND == spec::GROUP && spec <= spec::KNOWN_MAX;
+        if is_group && spec != spec::PRED_COUNT {
             // Automerge would see fewer operations, or others, than are read here.
             return Err(ChangeError::Malformed("a group of known columns"));
         }
@@ -299,268 +235,6 @@ fn read_columns<'a>(input: &mut Reader<'a>) -> Result<Vec<(u32, &'a [u8])>, Chan
         .map(column)
         .collect::<Option<_>>()
         .ok_or(MALFORMED)
-}
-
-/// The id of an operation inside a change: the actor's place in [`Change::actors`], and a counter.
-pub(crate) type ChangeOpId = (u32, u32);
-
-/// Where in its object an operation acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Key {
-    /// At a name: the object is a map or a table.
-    Name,
-    /// At the beginning of a list or text.
-    Head,
-    /// At or after the element that this operation inserted.
-    Element(ChangeOpId),
-}
-
-/// One operation, as far as structure goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Operation {
-    /// The object it acts on; `None` for the root.
-    pub(crate) object: Option<ChangeOpId>,
-    /// Where in the object.
-    pub(crate) key: Key,
-    /// Whether it inserts an element.
-    pub(crate) insert: bool,
-    /// Automerge's action number.
-    pub(crate) action: u64,
-    /// How many operations it replaces; their ids follow by [`Operations::pred`].
-    pub(crate) preds: u64,
-}
-
-/// Walks a change's operations.
-#[derive(Debug, Clone)]
-pub(crate) struct Operations<'a> {
-    left: u64,
-    obj_actor: Runs<'a, u64>,
-    obj_counter: Runs<'a, u64>,
-    key_actor: Runs<'a, u64>,
-    key_counter: Deltas<'a>,
-    key_string: Runs<'a, ()>,
-    insert: Booleans<'a>,
-    action: Runs<'a, u64>,
-    pred_count: Runs<'a, u64>,
-    pred_actor: Runs<'a, u64>,
-    pred_counter: Deltas<'a>,
-}
-
-impl Operations<'_> {
-    /// The next operation. After each one, [`Self::pred`] must be called as often as it says.
-    ///
-    /// # Errors
-    /// When the columns do not make sense.
-    pub(crate) fn next_operation(&mut self) -> Result<Option<Operation>, ChangeError> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
-        let object = match (self.obj_actor.next()?, self.obj_counter.next()?) {
-            (None, None) => None,
-            (Some(actor), Some(counter)) => Some(op_id(actor, counter)?),
-            _ => return Err(ChangeError::Malformed("object id")),
-        };
-        let name = self.key_string.next()?;
-        let key = match (name, self.key_actor.next()?, self.key_counter.next()?) {
-            (Some(()), None, None) => Key::Name,
-            (None, None, Some(0)) => Key::Head,
-            (None, Some(actor), Some(counter)) => Key::Element(op_id(actor, unsigned(counter)?)?),
-            _ => return Err(ChangeError::Malformed("key")),
-        };
-        Ok(Some(Operation {
-            object,
-            key,
-            insert: self.insert.next()?,
-            action: self
-                .action
-                .next()?
-                .ok_or(ChangeError::Malformed("action"))?,
-            preds: self.pred_count.next()?.unwrap_or(0),
-        }))
-    }
-
-    /// The next operation id that the current operation replaces.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub(crate) fn pred(&mut self) -> Result<ChangeOpId, ChangeError> {
-        match (self.pred_actor.next()?, self.pred_counter.next()?) {
-            (Some(actor), Some(counter)) => op_id(actor, unsigned(counter)?),
-            _ => Err(ChangeError::Malformed("replaced operations")),
-        }
-    }
-}
-
-fn unsigned(number: i64) -> Result<u64, ChangeError> {
-    u64::try_from(number).map_err(|_| ChangeError::Malformed("a negative counter"))
-}
-
-fn op_id(actor: u64, counter: u64) -> Result<ChangeOpId, ChangeError> {
-    match (u32::try_from(actor), u32::try_from(counter)) {
-        (Ok(actor), Ok(counter)) => Ok((actor, counter)),
-        _ => Err(ChangeError::Limit("operation id")),
-    }
-}
-
-type Read<V> = fn(&[u8]) -> Option<(V, usize)>;
-
-fn read_u64(input: &[u8]) -> Option<(u64, usize)> {
-    read_unsigned(input)
-}
-
-fn read_i64(input: &[u8]) -> Option<(i64, usize)> {
-    read_signed(input)
-}
-
-/// A name; only whether there is one matters here.
-fn read_text(input: &[u8]) -> Option<((), usize)> {
-    let (len, header) = read_unsigned(input)?;
-    let end = header.checked_add(usize::try_from(len).ok()?)?;
-    let text = input.get(header..end)?;
-    std::str::from_utf8(text).ok()?;
-    Some(((), end))
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Run<V> {
-    Same(Option<V>),
-    Literal,
-}
-
-/// A run-length column: a signed count, then (above 0) one value repeated, (below 0) that many
-/// values, or (0) an unsigned count of nulls. A column that ended goes on with nulls.
-#[derive(Debug, Clone)]
-struct Runs<'a, V> {
-    input: &'a [u8],
-    read: Read<V>,
-    left: u64,
-    run: Run<V>,
-}
-
-impl<'a, V: Copy> Runs<'a, V> {
-    fn new(input: &'a [u8], read: Read<V>) -> Self {
-        Self {
-            input,
-            read,
-            left: 0,
-            run: Run::Same(None),
-        }
-    }
-
-    fn value(&mut self) -> Result<V, ChangeError> {
-        let (value, len) = (self.read)(self.input).ok_or(ChangeError::Malformed("column value"))?;
-        self.input = &self.input[len..];
-        Ok(value)
-    }
-
-    fn begin_run(&mut self) -> Result<bool, ChangeError> {
-        const CUT: ChangeError = ChangeError::Malformed("column cut short");
-        while self.left == 0 {
-            if self.input.is_empty() {
-                return Ok(false);
-            }
-            let (count, len) = read_signed(self.input).ok_or(CUT)?;
-            self.input = &self.input[len..];
-            if count == 0 {
-                let (nulls, len) = read_unsigned(self.input).ok_or(CUT)?;
-                self.input = &self.input[len..];
-                (self.left, self.run) = (nulls, Run::Same(None));
-            } else if count > 0 {
-                self.run = Run::Same(Some(self.value()?));
-                self.left = count.unsigned_abs();
-            } else {
-                (self.left, self.run) = (count.unsigned_abs(), Run::Literal);
-            }
-        }
-        Ok(true)
-    }
-
-    fn next(&mut self) -> Result<Option<V>, ChangeError> {
-        if !self.begin_run()? {
-            return Ok(None);
-        }
-        self.left -= 1;
-        match self.run {
-            Run::Same(value) => Ok(value),
-            Run::Literal => self.value().map(Some),
-        }
-    }
-
-    /// The length of the next run, its values skipped: costs what its bytes cost, not its rows.
-    fn next_run(&mut self) -> Result<Option<u64>, ChangeError> {
-        if !self.begin_run()? {
-            return Ok(None);
-        }
-        let run = self.left;
-        if matches!(self.run, Run::Literal) {
-            for _ in 0..run {
-                self.value()?;
-            }
-        }
-        self.left = 0;
-        Ok(Some(run))
-    }
-}
-
-/// A run-length column of differences; nulls leave the sum alone.
-#[derive(Debug, Clone)]
-struct Deltas<'a> {
-    runs: Runs<'a, i64>,
-    sum: i64,
-}
-
-impl<'a> Deltas<'a> {
-    fn new(input: &'a [u8]) -> Self {
-        Self {
-            runs: Runs::new(input, read_i64),
-            sum: 0,
-        }
-    }
-
-    fn next(&mut self) -> Result<Option<i64>, ChangeError> {
-        let Some(delta) = self.runs.next()? else {
-            return Ok(None);
-        };
-        let sum = self
-            .sum
-            .checked_add(delta)
-            .ok_or(ChangeError::Limit("counter"))?;
-        self.sum = sum;
-        Ok(Some(sum))
-    }
-}
-
-/// Run lengths of false and true in turn; a column that ended goes on with false.
-#[derive(Debug, Clone)]
-struct Booleans<'a> {
-    input: &'a [u8],
-    left: u64,
-    value: bool,
-}
-
-impl<'a> Booleans<'a> {
-    fn new(input: &'a [u8]) -> Self {
-        Self {
-            input,
-            left: 0,
-            value: true,
-        }
-    }
-
-    fn next(&mut self) -> Result<bool, ChangeError> {
-        while self.left == 0 {
-            if self.input.is_empty() {
-                return Ok(false);
-            }
-            let run = read_unsigned(self.input).ok_or(ChangeError::Malformed("flags"))?;
-            self.input = &self.input[run.1..];
-            self.left = run.0;
-            self.value = !self.value;
-        }
-        self.left -= 1;
-        Ok(self.value)
-    }
 }
 
 /// The object in which a change's operation of this counter acts, and the counters of all around it

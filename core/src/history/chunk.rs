@@ -14,7 +14,6 @@ use sha2::{Digest, Sha256};
 
 use super::limits::{CHANGE_BYTES_MAX, KEPT_RATIO_MAX};
 use crate::leb::{Reader, push_unsigned};
-use crate::protocol::{HEADS_MAX, SyncMessage};
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 
@@ -112,63 +111,6 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// The heads that a document chunk names, without unpacking it. They are a claim.
-    #[must_use]
-    pub fn document_heads(&self) -> Option<Vec<ChangeHash>> {
-        let mut input = Reader(self.data);
-        for _ in 0..input.unsigned()? {
-            input.prefixed()?;
-        }
-        let heads = input.unsigned()?;
-        if heads > HEADS_MAX as u64 {
-            return None;
-        }
-        (0..heads).map(|_| input.hash()).collect()
-    }
-
-    /// How many changes and operations a document chunk declares together, counted from the runs of
-    /// a column of each without building a row. `None` if the columns are malformed, or such a column
-    /// inflates to more than [`CHANGE_BYTES_MAX`].
-    #[must_use]
-    pub fn declared_rows(&self) -> Option<u64> {
-        self.declared_rows_within(CHANGE_BYTES_MAX)
-    }
-
-    /// The same, if the columns inflate to at most `max` bytes each.
-    #[must_use]
-    pub fn declared_rows_within(&self, max: usize) -> Option<u64> {
-        /// Of the changes: who made each.
-        const ACTOR: u32 = 0x01;
-        /// Of the operations: what each does.
-        const ACTION: u32 = 0x42;
-        const DEFLATED: u32 = 0x08;
-        let mut input = Reader(self.data);
-        for _ in 0..input.unsigned()? {
-            input.prefixed()?;
-        }
-        let heads: usize = input.number()?;
-        input.take(heads.checked_mul(32)?)?;
-        // The column whose rows are counted, and a column.
-        let mut columns = Vec::new();
-        for counted in [ACTOR, ACTION] {
-            for _ in 0..input.unsigned()? {
-                columns.push((counted, input.number::<u32>()?, input.number()?));
-            }
-        }
-        let mut rows = 0u64;
-        for (counted, spec, len) in columns {
-            let column = input.take(len)?;
-            if spec & !DEFLATED == counted {
-                let column = match spec & DEFLATED {
-                    0 => Cow::Borrowed(column),
-                    _ => inflate(column, max)?.into(),
-                };
-                rows = rows.saturating_add(super::change::count_rows(&column)?);
-            }
-        }
-        Some(rows)
-    }
-
     /// This change in its inflated form.
     ///
     /// # Errors
@@ -236,21 +178,6 @@ fn inflated_len(deflated: &[u8], max: usize) -> Result<Option<usize>, ChunkError
         .ok_or(ChunkError::Inflate)
 }
 
-/// The first document chunk of an encoded sync message, sharing its bytes. `None` if there is none.
-#[must_use]
-pub fn first_document(message: &Bytes) -> Option<Bytes> {
-    let decoded = SyncMessage::decode(message).ok()?;
-    for mut bytes in decoded.changes {
-        while let Ok((chunk, rest)) = Chunk::split(bytes) {
-            if chunk.kind == ChunkKind::Document {
-                return Some(message.slice_ref(chunk.bytes));
-            }
-            bytes = rest;
-        }
-    }
-    None
-}
-
 /// The hash of a chunk that is not deflated, of which nothing is known; `None` if it is none.
 #[must_use]
 pub fn chunk_hash(bytes: &[u8]) -> Option<ChangeHash> {
@@ -269,15 +196,6 @@ pub fn chunk_is_whole(bytes: &[u8]) -> bool {
 /// The bytes of a change that Automerge read, inflated.
 pub(crate) fn change_bytes(change: &automerge::Change) -> Bytes {
     Bytes::copy_from_slice(change.raw_bytes())
-}
-
-/// `None` if it is nonsense or more than `max` bytes, before more is allocated.
-fn inflate(deflated: &[u8], max: usize) -> Option<Vec<u8>> {
-    let mut data = Vec::new();
-    let read = DeflateDecoder::new(deflated)
-        .take(max as u64 + 1)
-        .read_to_end(&mut data);
-    (read.ok()? <= max).then_some(data)
 }
 
 fn hash(kind: u8, data: &[u8]) -> ChangeHash {

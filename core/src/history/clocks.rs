@@ -3,10 +3,38 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::admission::{Past, Seen};
 use super::graph::{Graph, NeedGraph};
-use super::outline::{self, Outline};
+use super::outline::{self, ActorClock, OpId, Outline};
 use super::{History, Progress};
+
+/// The operations that a change may refer to.
+#[derive(Debug, Clone)]
+pub(crate) enum Past {
+    /// All that there are.
+    All,
+    /// Per actor those up to a counter; actors beyond the end have none.
+    UpTo(Arc<[ActorClock]>),
+}
+
+impl Past {
+    fn max_op(&self, outline: &Outline, actor: u32) -> u32 {
+        match self {
+            Self::All => outline.actors()[actor as usize].max_op(),
+            Self::UpTo(clock) => clock.get(actor as usize).map_or(0, |clock| clock.max_op),
+        }
+    }
+
+    pub(super) fn seq(&self, outline: &Outline, actor: u32) -> u64 {
+        match self {
+            Self::All => outline.actors()[actor as usize].seq,
+            Self::UpTo(clock) => clock.get(actor as usize).map_or(0, |clock| clock.seq),
+        }
+    }
+
+    pub(super) fn has(&self, outline: &Outline, id: OpId) -> bool {
+        outline.has_op(id) && id.1 <= self.max_op(outline, id.0)
+    }
+}
 
 impl History {
     /// What lies in the past of a change with these parents. `None` when that takes a longer walk
@@ -41,31 +69,31 @@ impl History {
         } else {
             Vec::new()
         };
-        clock.resize(self.outline.actors().len(), Seen::default());
+        clock.resize(self.outline.actors().len(), ActorClock::default());
         for (row, _) in marks.iter().enumerate().filter(|(_, marked)| **marked) {
             let index = self.graph.base() + row as u32;
             let actor = self.graph.actor(index)? as usize;
-            let seen: &mut Seen = &mut clock[actor];
-            seen.seq += 1;
-            seen.max_op = seen.max_op.max(self.graph.max_op(index)?);
+            let of_actor: &mut ActorClock = &mut clock[actor];
+            of_actor.seq += 1;
+            of_actor.max_op = of_actor.max_op.max(self.graph.max_op(index)?);
         }
-        let nobody = Seen::default();
-        let len = clock.iter().rposition(|seen| *seen != nobody);
+        let nobody = ActorClock::default();
+        let len = clock.iter().rposition(|of_actor| *of_actor != nobody);
         clock.truncate(len.map_or(0, |last| last + 1));
-        let clock: Arc<[Seen]> = clock.into();
+        let clock: Arc<[ActorClock]> = clock.into();
         self.clocks.walk(parents, &clock);
         Ok(Some(Past::UpTo(clock)))
     }
 
     /// A clock, and the change with this index after it.
-    fn clock_with(&self, clock: &[Seen], index: u32) -> Result<Arc<[Seen]>, NeedGraph> {
+    fn clock_with(&self, clock: &[ActorClock], index: u32) -> Result<Arc<[ActorClock]>, NeedGraph> {
         let actor = self.graph.actor(index)? as usize;
         let max_op = self.graph.max_op(index)?;
         let mut clock = clock.to_vec();
-        clock.resize(clock.len().max(actor + 1), Seen::default());
-        let seen = &mut clock[actor];
-        seen.seq += 1;
-        seen.max_op = seen.max_op.max(max_op);
+        clock.resize(clock.len().max(actor + 1), ActorClock::default());
+        let of_actor = &mut clock[actor];
+        of_actor.seq += 1;
+        of_actor.max_op = of_actor.max_op.max(max_op);
         Ok(clock.into())
     }
 
@@ -84,14 +112,14 @@ impl History {
 /// included. Concurrent writers come back to them again and again.
 #[derive(Debug, Default)]
 pub(super) struct Clocks {
-    recent: VecDeque<(u32, Arc<[Seen]>)>,
+    recent: VecDeque<(u32, Arc<[ActorClock]>)>,
     /// The pasts that were last found by a walk through the graph, by the parents: many who write
     /// at the same time began at the same state.
-    walked: VecDeque<(Vec<u32>, Arc<[Seen]>)>,
+    walked: VecDeque<(Vec<u32>, Arc<[ActorClock]>)>,
 }
 
 #[cfg(feature = "native")]
-fn clock_held(clock: &[Seen]) -> usize {
+fn clock_held(clock: &[ActorClock]) -> usize {
     // With the counters of who has it.
     size_of_val(clock) + 16
 }
@@ -111,16 +139,16 @@ impl Clocks {
         let recent = self.recent.iter().map(|(_, clock)| clock_held(clock));
         let walked = self.walked.iter();
         let walked = walked.map(|(parents, clock)| super::held::list(parents) + clock_held(clock));
-        let entries = self.recent.capacity() * size_of::<(u32, Arc<[Seen]>)>();
+        let entries = self.recent.capacity() * size_of::<(u32, Arc<[ActorClock]>)>();
         recent.chain(walked).sum::<usize>() + entries
     }
 
-    fn walked(&self, parents: &[u32]) -> Option<Arc<[Seen]>> {
+    fn walked(&self, parents: &[u32]) -> Option<Arc<[ActorClock]>> {
         let found = self.walked.iter().find(|(of, _)| of == parents);
         found.map(|(_, clock)| clock.clone())
     }
 
-    fn walk(&mut self, parents: &[u32], clock: &Arc<[Seen]>) {
+    fn walk(&mut self, parents: &[u32], clock: &Arc<[ActorClock]>) {
         if clock.len() > Self::WALKED_ACTORS_MAX {
             return;
         }
@@ -130,7 +158,7 @@ impl Clocks {
         }
     }
 
-    fn joined(&self, parents: &[u32]) -> Option<Arc<[Seen]>> {
+    fn joined(&self, parents: &[u32]) -> Option<Arc<[ActorClock]>> {
         let clock = |parent: &u32| {
             self.recent
                 .iter()
@@ -146,7 +174,7 @@ impl Clocks {
         let mut joined = first.to_vec();
         for other in others {
             let other = clock(other)?;
-            joined.resize(joined.len().max(other.len()), Seen::default());
+            joined.resize(joined.len().max(other.len()), ActorClock::default());
             for (actor, other) in other.iter().enumerate() {
                 joined[actor].seq = joined[actor].seq.max(other.seq);
                 joined[actor].max_op = joined[actor].max_op.max(other.max_op);
@@ -160,16 +188,16 @@ impl Clocks {
         if actors.len() > Self::ACTORS_MAX {
             return;
         }
-        let clock: Arc<[Seen]> = match past {
+        let clock: Arc<[ActorClock]> = match past {
             // The outline has the change already.
-            Past::All => actors.iter().map(outline::Actor::seen).collect(),
+            Past::All => actors.iter().map(outline::Actor::clock).collect(),
             Past::UpTo(clock) => {
                 let mut clock = clock.to_vec();
-                clock.resize(actors.len(), Seen::default());
+                clock.resize(actors.len(), ActorClock::default());
                 if let (Ok(actor), Ok(max_op)) = (graph.actor(index), graph.max_op(index)) {
-                    let seen = &mut clock[actor as usize];
-                    seen.seq += 1;
-                    seen.max_op = seen.max_op.max(max_op);
+                    let of_actor = &mut clock[actor as usize];
+                    of_actor.seq += 1;
+                    of_actor.max_op = of_actor.max_op.max(max_op);
                 }
                 clock.into()
             }

@@ -19,8 +19,9 @@ mod native {
 
     use automerge::ChangeHash;
 
-    use super::super::admission::{Refusal, Seen};
+    use super::super::outline::ActorClock;
     use super::super::peer::{Certainty, Peer};
+    use super::super::refusal::Refusal;
     use super::super::{History, Peers, Recent, StoredChange};
     use crate::id::ConnectionId;
 
@@ -149,7 +150,7 @@ mod native {
                 + self.graph.held()
                 + self.outline.held()
                 + self.base_heads.held()
-                + self.base_clock.len() * size_of::<Seen>()
+                + self.base_clock.len() * size_of::<ActorClock>()
                 + self.clocks.held()
                 + self.heads.held()
                 + self.durable_heads.len() * size_of::<ChangeHash>()

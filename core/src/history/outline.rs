@@ -13,6 +13,15 @@ use crate::leb::{Reader, push_unsigned};
 /// An operation's id: the actor's place in the outline, and the counter.
 pub(crate) type OpId = (u32, u32);
 
+/// How far an actor has come: what a vector clock has of each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ActorClock {
+    /// How many of its changes, also those without operations.
+    pub(crate) seq: u64,
+    /// Its last operation.
+    pub(crate) max_op: u32,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Actor {
     pub(crate) id: Box<[u8]>,
@@ -28,9 +37,9 @@ impl Actor {
         self.runs.last().map_or(0, |run| run.1)
     }
 
-    /// All that there is of this actor.
-    pub(crate) fn seen(&self) -> super::admission::Seen {
-        super::admission::Seen {
+    /// With all that there is of this actor.
+    pub(crate) fn clock(&self) -> ActorClock {
+        ActorClock {
             seq: self.seq,
             max_op: self.max_op(),
         }

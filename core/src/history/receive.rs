@@ -4,7 +4,7 @@
 use automerge::ChangeHash;
 use bytes::Bytes;
 
-use super::admission::{self, Refusal};
+use super::admission;
 use super::change::{Change, ChangeError};
 use super::chunk::{Chunk, ChunkError, ChunkKind, change_bytes};
 use super::graph::{self, NeedGraph};
@@ -14,6 +14,7 @@ use super::limits::{
 };
 use super::orphans::Orphan;
 use super::peer::Certainty;
+use super::refusal::Refusal;
 use super::{Documents, History, Received, StoredChange, steps};
 use crate::id::ConnectionId;
 use crate::protocol::SyncMessage;

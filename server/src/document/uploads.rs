@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reconverge::contents::Brought;
-use reconverge::history::chunk::first_document;
+use reconverge::history::document_chunk::first_document;
 use reconverge::history::{Documents, Progress, Unpacked};
 use reconverge::id::ConnectionId;
 use reconverge::storage::{NewSnapshot, StorageError};

@@ -6,7 +6,7 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 
 use crate::contents::{Brought, unpack};
-use crate::history::chunk::first_document;
+use crate::history::document_chunk::first_document;
 use crate::history::{
     Documents, History, NeedGraph, Outgoing, Received, Refusal, Row, StoredChange,
 };

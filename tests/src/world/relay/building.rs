@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use reconverge::contents::{Brought, Unsound, Verdict};
-use reconverge::history::chunk::first_document;
+use reconverge::history::document_chunk::first_document;
 use reconverge::history::{Documents, Fold, Quarantined, Refusal, Unpacked};
 use reconverge::id::ConnectionId;
 use reconverge::storage::{Blob, NewSnapshot, Write};
