@@ -132,6 +132,8 @@ impl Workshop {
             verify_lag: Duration::from_millis(10),
             workshop: WorkshopConfig {
                 program,
+                // So that the script sees each job.
+                jobs_per_worker: 1,
                 ..Config::default().workshop
             },
             ..Config::default()
@@ -186,10 +188,10 @@ async fn served(workshop: &Workshop, heads: &[ChangeHash]) -> Automerge {
     Automerge::load(fresh.document(at).kept()).unwrap()
 }
 
-/// Dies of every check that reads contents.
+/// Dies of every check that reads contents. A job begins with the length of its first piece.
 const CANNOT_READ: &str = r#"
 cp /dev/stdin "$0.job"
-case $(head -c 1 "$0.job") in V | F) exit 134 ;; esac
+case $(head -c 5 "$0.job" | tail -c 1) in V | F) exit 134 ;; esac
 exec "$REAL" "$@" < "$0.job""#;
 
 /// Whoever makes the check give up does not get through what nobody could load again.

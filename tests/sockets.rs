@@ -527,3 +527,33 @@ async fn a_socket_that_does_not_become_a_websocket_ends() {
     client.until_acked(at).await.unwrap();
     relay.stop().await;
 }
+
+/// Nobody could upload what the only client asks for, so there is nothing to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_alone_is_told_at_once_what_nobody_has() {
+    let config = Config {
+        // Longer than any test waits.
+        unavailable_grace: Duration::from_secs(3600),
+        ..Config::default()
+    };
+    let storage = Arc::new(MemoryStorage::new("storage"));
+    let name = PeerId::new("storage-server").unwrap();
+    let relay = reconverge_server::Relay::start(config, name, storage, Arc::new(Open));
+    let relay = relay.await.unwrap();
+    let url = format!("ws://{}", relay.address());
+    let mut alone = Client::connect(&url, "alone").await.unwrap();
+    let at = alone.open(Document::new(DocumentId::new(&[1; 16]).unwrap()));
+    let told = |client: &Client| client.document(at).is_unavailable();
+    alone.until(told).await.unwrap();
+    // What turns up later is sent all the same.
+    let mut other = Client::connect(&url, "other").await.unwrap();
+    let mut doc = AutoCommit::new();
+    let id = DocumentId::new(&[1; 16]).unwrap();
+    let made = other.open(Document::created(id, [change(&mut doc, 0)]));
+    other.until_acked(made).await.unwrap();
+    alone
+        .until(|client| client.document(at).is_in_step())
+        .await
+        .unwrap();
+    relay.stop().await;
+}

@@ -75,6 +75,10 @@ impl Config {
             (self.sending_bytes_max(), "sending_bytes_max"),
             (self.verify_lag_changes as usize, "verify_lag_changes"),
             (workshop.workers, "workshop.workers"),
+            (
+                workshop.jobs_per_worker as usize,
+                "workshop.jobs_per_worker",
+            ),
         ];
         let times = [
             (self.ping_interval, "ping_interval"),
@@ -211,6 +215,7 @@ impl Default for Config {
                 memory_bytes_max: 3 * 1024 * 1024 * 1024,
                 cpu_s_max: 60,
                 deadline: Duration::from_secs(120),
+                jobs_per_worker: 1024,
             },
             demo: false,
         }

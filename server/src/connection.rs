@@ -25,7 +25,7 @@ use self::socket::Next;
 pub(crate) use self::socket::Socket;
 use crate::document::Services;
 use crate::limits::memory::{Holder, Memory};
-use crate::peers::{Closing, Connection, LEFT_MAX, Peers};
+use crate::peers::{Closing, Connection, LEFT_MAX};
 use crate::telemetry::silent_peers::{self, SilentPeers};
 
 /// Messages of one connection that may wait in documents' mailboxes. When as many do, the
@@ -46,7 +46,6 @@ pub(crate) struct Hub {
     pub(crate) services: Arc<Services>,
     /// How the relay introduces itself.
     pub(crate) local: Local,
-    pub(crate) peers: Peers,
     /// What is held for peers.
     pub(crate) memory: Arc<Memory>,
     silent_peers: SilentPeers,
@@ -59,7 +58,6 @@ impl Hub {
             memory: Arc::new(Memory::new(services.config.held_bytes_max())),
             services,
             local,
-            peers: Peers::default(),
             silent_peers: SilentPeers::default(),
             next: AtomicU64::new(1),
         }
@@ -104,6 +102,7 @@ pub(crate) async fn serve(hub: Arc<Hub>, socket: Socket, arrival: Arrival) {
         space,
         holder,
     } = arrival;
+    let _connected = hub.services.peers.connect();
     let mut task = ConnectionTask {
         session: Session::new(hub.local.clone()),
         documents: Documents::new(hub.services.clone(), id),
@@ -301,7 +300,7 @@ impl ConnectionTask {
         }
         self.documents.leave(self.id).await;
         if let Some(connection) = &self.connection {
-            self.hub.peers.leave(connection);
+            self.hub.services.peers.leave(connection);
         }
     }
 }

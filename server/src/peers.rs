@@ -5,6 +5,7 @@ mod outbox;
 mod subscriptions;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reconverge::id::{ConnectionId, PeerId};
@@ -18,11 +19,36 @@ const PROBED_MAX: usize = 4;
 /// Who is connected, by the name that each peer gives itself. Nothing vouches for these names, so
 /// several connections may have one, and none is ended for what another one does.
 #[derive(Debug, Default)]
-pub(crate) struct Peers(Mutex<HashMap<PeerId, BTreeMap<ConnectionId, Arc<Connection>>>>);
+pub(crate) struct Peers {
+    joined: Mutex<HashMap<PeerId, BTreeMap<ConnectionId, Arc<Connection>>>>,
+    /// How many are connected, also those that have not joined yet.
+    connected: AtomicUsize,
+}
+
+/// Counts a connection for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Connected(Arc<Peers>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connected.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Peers {
     fn peers(&self) -> MutexGuard<'_, HashMap<PeerId, BTreeMap<ConnectionId, Arc<Connection>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody connected, who may join.
+    pub(crate) fn connect(self: &Arc<Self>) -> Connected {
+        self.connected.fetch_add(1, Ordering::Relaxed);
+        Connected(self.clone())
+    }
+
+    /// Whether there is nobody but one, who asks.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.connected.load(Ordering::Relaxed) <= 1
     }
 
     /// A peer joined. Its older connection may be dead without a word, so those of its name are

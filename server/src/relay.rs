@@ -163,11 +163,12 @@ fn limits(config: &Config) -> Result<Limits, RelayError> {
     })
 }
 
-/// Sees to it that nobody waits for memory for long.
+/// Sees to it that nobody waits for memory for long, and that none is kept for nothing.
 async fn watch_memory(hub: Arc<Hub>) {
     const OFTEN: Duration = Duration::from_secs(1);
     while hub.services.lifetime.sleep(OFTEN).await {
         hub.memory.lose_patience(Instant::now());
         hub.services.large.lose_patience();
+        hub.services.workshop.end_idle(Instant::now());
     }
 }

@@ -3,8 +3,8 @@
 //! A thread's memory cannot be capped, and a document chunk of a few hundred bytes can declare a
 //! billion rows; so whatever builds a document runs as `reconverge workshop`, under limits of
 //! address space and CPU time that the kernel enforces, and is killed at its deadline. A panic, an
-//! abort or a kill fails that one job. At most `workers` jobs run at a time, and a short one beside
-//! them; others wait. A worker is free again when its result was taken in, so that as many results are
+//! abort or a kill fails that one job. At most `workers` jobs run at a time, each in a process of its
+//! own, and a short one beside them, in a process that is kept for the next; others wait. A worker is free again when its result was taken in, so that as many results are
 //! in memory as there are workers.
 //!
 //! A job is bytes on the child's standard input, its result bytes on its standard output. Both are
@@ -12,24 +12,23 @@
 
 mod child;
 mod pipe;
+mod worker;
 
-use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::limits::fair::{Owner, Turn, Turns};
 use bytes::Bytes;
 use reconverge::contents::{Brought, Reading, Verdict};
 use reconverge::history::chunk::Chunk;
 use reconverge::protocol::ChangeHash;
 use reconverge::storage::{DocumentKey, Storage, StorageError};
-use tokio::io::AsyncReadExt;
 
 pub use child::run as run_child;
-use pipe::{Unfed, decode_result, read_result};
+use worker::Worker;
+
+use crate::limits::fair::{Owner, Turn, Turns};
 
 /// The hidden subcommand.
 pub const SUBCOMMAND: &str = "workshop";
@@ -47,6 +46,9 @@ pub struct WorkshopConfig {
     pub cpu_s_max: u64,
     /// How long a job may take in all.
     pub deadline: Duration,
+    /// How many short jobs a process runs before another one takes its place; the others have a
+    /// process each. At least 1.
+    pub jobs_per_worker: u32,
 }
 
 /// What one job may take.
@@ -217,6 +219,8 @@ pub(crate) struct Workshop {
     quick: Turns,
     /// The workers of those who [wait in a document's turn](Self::run_in_turn).
     in_turn: Turns,
+    /// A process for quick jobs that has nothing to do: to start one takes longer than most of them.
+    idle: Mutex<Option<Worker>>,
 }
 
 /// A result, which keeps its worker until it is taken in.
@@ -260,6 +264,9 @@ const QUICK_MEMORY_BYTES_MAX: u64 = 768 * 1024 * 1024;
 const QUICK_CPU_S_MAX: u64 = 2;
 const QUICK_RESULT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// How long a process without a job is kept.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
 impl Workshop {
     /// No result has more than `result_bytes_max` bytes.
     pub(crate) fn new(config: WorkshopConfig, result_bytes_max: usize) -> Self {
@@ -267,6 +274,7 @@ impl Workshop {
             workers: Turns::new(config.workers),
             quick: Turns::new(QUICK_AT_A_TIME),
             in_turn: Turns::new(config.workers),
+            idle: Mutex::default(),
             result_bytes_max: result_bytes_max as u64,
             config,
         }
@@ -286,7 +294,7 @@ impl Workshop {
         let cost = size.cost();
         if size.is_quick() {
             let turn = Some(self.quick.take(owner, cost).await);
-            let result = self.run_within(&self.quick_limits(), job.clone()).await;
+            let result = self.run_quick(job.clone()).await;
             let was_dear = matches!(
                 result,
                 Err(JobError::Died(_) | JobError::Deadline(_) | JobError::Large { .. })
@@ -300,7 +308,7 @@ impl Workshop {
             result_bytes: self.result_bytes_max,
             ..self.limits()
         };
-        let result = self.run_within(&limits, job).await;
+        let result = self.run_alone(&limits, job).await;
         Done { result, turn }
     }
 
@@ -312,7 +320,7 @@ impl Workshop {
     /// As [`Self::run`].
     pub(crate) async fn run_in_turn(&self, owner: Owner, job: Job) -> Done {
         let turn = Some(self.in_turn.take(owner, job.size().cost()).await);
-        let result = self.run_within(&self.limits(), job).await;
+        let result = self.run_alone(&self.limits(), job).await;
         Done { result, turn }
     }
 
@@ -337,54 +345,48 @@ impl Workshop {
         }
     }
 
-    async fn run_within(&self, limits: &Limits, job: Job) -> Result<Built, JobError> {
-        match tokio::time::timeout(limits.deadline, self.run_now(limits, job)).await {
-            Ok(result) => result,
-            Err(_) => Err(JobError::Deadline(limits.deadline)),
+    async fn run_within(
+        &self,
+        limits: &Limits,
+        worker: Worker,
+        job: Job,
+        jobs_max: u32,
+    ) -> (Result<Built, JobError>, Option<Worker>) {
+        let run = worker.run(job, limits.result_bytes, jobs_max);
+        match tokio::time::timeout(limits.deadline, run).await {
+            Ok(done) => done,
+            Err(_) => (Err(JobError::Deadline(limits.deadline)), None),
         }
     }
 
-    async fn run_now(&self, limits: &Limits, job: Job) -> Result<Built, JobError> {
-        let spawn = |e: std::io::Error| JobError::Spawn(e.to_string());
-        let mut child = tokio::process::Command::new(&self.config.program)
-            .arg(SUBCOMMAND)
-            .arg(limits.memory_bytes.to_string())
-            .arg(limits.cpu_s.to_string())
-            // The allocator must not reserve a gigabyte before the limit is set: what is
-            // reserved before, the limit does not see.
-            .env("MIMALLOC_ARENA_RESERVE", "0")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(spawn)?;
-        let stdin = child.stdin.take().expect("is piped");
-        let stdin = stdin.into_owned_fd().map_err(spawn)?;
-        let stdout = child.stdout.take().expect("is piped");
-        let stderr = child.stderr.take().expect("is piped");
-        // Blocks while the child does not read, at most until the child is killed.
-        let feed = tokio::task::spawn_blocking(move || job.write(File::from(stdin)));
-        let mut words = Vec::new();
-        // What a fault says of itself goes into the log; a page of it is enough.
-        let mut last_words = stderr.take(4096);
-        let (fed, output, _) = tokio::join!(
-            feed,
-            read_result(stdout, limits.result_bytes),
-            last_words.read_to_end(&mut words)
-        );
-        let output = output.map_err(spawn)??;
-        if let Err(Unfed::Storage(error)) = fed.map_err(|e| JobError::Spawn(e.to_string()))? {
-            return Err(JobError::Storage(error));
-        }
-        // A child that died before it read everything is seen by its status.
-        let status = child.wait().await.map_err(spawn)?;
-        if !status.success() {
-            let words = String::from_utf8_lossy(&words);
-            let first = words.lines().take(2).collect::<Vec<_>>().join(" ");
-            return Err(JobError::Died(format!("{status} {first}")));
-        }
-        let died = || JobError::Died("its result makes no sense".into());
-        decode_result(&output).ok_or_else(died)?
+    /// Runs a job in a process of its own.
+    async fn run_alone(&self, limits: &Limits, job: Job) -> Result<Built, JobError> {
+        let worker = Worker::start(&self.config, limits)?;
+        self.run_within(limits, worker, job, 1).await.0
+    }
+
+    /// Runs a job that is probably short in a process that has run such jobs before, if there is one.
+    async fn run_quick(&self, job: Job) -> Result<Built, JobError> {
+        let limits = self.quick_limits();
+        let idle = self.idle().take();
+        let worker = match idle {
+            Some(worker) => worker,
+            None => Worker::start(&self.config, &limits)?,
+        };
+        let jobs_max = self.config.jobs_per_worker;
+        let (result, worker) = self.run_within(&limits, worker, job, jobs_max).await;
+        *self.idle() = worker;
+        result
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Option<Worker>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a worker that had nothing to do for a while. Called every second or so.
+    pub(crate) fn end_idle(&self, now: Instant) {
+        let mut idle = self.idle();
+        let is_over = |worker: &mut Worker| now.duration_since(worker.idle_since) > IDLE_MAX;
+        drop(idle.take_if(is_over));
     }
 }

@@ -113,7 +113,7 @@ impl ConnectionTask {
                     reconverge,
                 });
                 connection.outbox.answer(reply);
-                self.hub.peers.enter(&connection);
+                self.hub.services.peers.enter(&connection);
                 self.connection = Some(connection);
                 return Ok(());
             }

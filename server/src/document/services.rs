@@ -18,6 +18,7 @@ use crate::lifetime::Lifetime;
 use crate::limits::fair::{Owner, Turns};
 use crate::limits::large_messages::LargeMessages;
 use crate::limits::memory::Memory;
+use crate::peers::Peers;
 use crate::telemetry::storage_health::StorageHealth;
 use crate::workshop::{Done, Job, Workshop};
 
@@ -28,6 +29,8 @@ pub(crate) struct Services {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) committer: Committer,
     pub(crate) authorize: Arc<dyn Authorize>,
+    /// Who is connected.
+    pub(crate) peers: Arc<Peers>,
     pub(crate) workshop: Workshop,
     /// Turns for taking in what takes long.
     pub(crate) long_work: Turns,
@@ -61,6 +64,7 @@ impl Services {
             long_work: Turns::new(config.turns()),
             large: Arc::new(LargeMessages::new(config.sending_bytes_max())),
             spoken_of: Arc::new(Memory::new(config.document_bytes_max())),
+            peers: Arc::default(),
             storage_health: StorageHealth::default(),
             documents: Registry::new(),
             evictable: EvictionQueue::default(),

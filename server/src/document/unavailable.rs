@@ -23,9 +23,14 @@ impl Document {
         }
     }
 
-    /// Somebody may be about to upload what this peer asked for.
+    /// Somebody may be about to upload what this peer asked for, unless there is nobody else.
     pub(super) fn give_grace(&mut self, slot: &Arc<Slot>, to: ConnectionId) {
-        if self.graces.insert(to) {
+        if !self.graces.insert(to) {
+            return;
+        }
+        if slot.services.peers.is_alone() {
+            slot.push(Input::Grace(to, Duration::ZERO));
+        } else {
             let grace = slot.services.config.unavailable_grace;
             slot.push_after(grace, Input::Grace(to, grace));
         }
@@ -36,10 +41,11 @@ impl Document {
         let Some(to) = self.connections.get(&connection).cloned() else {
             return;
         };
-        let left = slot.services.config.upload_grace.saturating_sub(waited);
+        let config = &slot.services.config;
+        let left = config.upload_grace.saturating_sub(waited);
         if self.opened().history.upload_expected() && !left.is_zero() {
             // Each time twice as long: very many may be announced and never come.
-            let more = waited.min(left);
+            let more = waited.max(config.unavailable_grace).min(left);
             slot.push_after(more, Input::Grace(connection, waited + more));
             return;
         }

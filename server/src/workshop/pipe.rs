@@ -1,6 +1,6 @@
 //! Jobs and results as bytes: what goes through the pipes between the relay and a child.
 
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Read, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,13 +69,21 @@ fn read_hashes(input: &mut Reader<'_>) -> Option<Vec<ChangeHash>> {
     (0..input.unsigned()?).map(|_| input.hash()).collect()
 }
 
-/// Reads a result behind its length, so that the room for it is made once.
-pub(super) async fn read_result(
-    mut from: ChildStdout,
+/// What a child answers to one job.
+pub(super) struct Answer {
+    pub(super) result: Bytes,
+    /// Whether it can run another job.
+    pub(super) goes_on: bool,
+}
+
+/// Reads a result behind its length, so that the room for it is made once; `None` if the child ended
+/// without one.
+pub(super) async fn read_answer(
+    from: &mut ChildStdout,
     max: u64,
-) -> std::io::Result<Result<Bytes, JobError>> {
+) -> std::io::Result<Result<Option<Answer>, JobError>> {
     let Ok(bytes) = from.read_u64_le().await else {
-        return Ok(Ok(Bytes::new()));
+        return Ok(Ok(None));
     };
     if bytes > max {
         // The child ends when nobody reads what it writes.
@@ -83,7 +91,69 @@ pub(super) async fn read_result(
     }
     let mut result = Vec::with_capacity(bytes as usize);
     from.take(bytes).read_to_end(&mut result).await?;
-    Ok(Ok(result.into()))
+    Ok(Ok(match from.read_u8().await {
+        Ok(goes_on) => Some(Answer {
+            result: result.into(),
+            goes_on: goes_on == 1,
+        }),
+        Err(_) => None,
+    }))
+}
+
+/// Writes an answer as [`read_answer`] reads it.
+pub(super) fn write_answer(
+    out: &mut impl Write,
+    result: &[u8],
+    goes_on: bool,
+) -> std::io::Result<()> {
+    out.write_all(&(result.len() as u64).to_le_bytes())?;
+    out.write_all(result)?;
+    out.write_all(&[u8::from(goes_on)])?;
+    out.flush()
+}
+
+/// A job on its way: pieces behind their lengths, and a piece without bytes as its end. How long all
+/// of it is is not known when it begins.
+struct Pieces<W>(W);
+
+impl<W: Write> Write for Pieces<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let piece = &bytes[..bytes.len().min(PIECE_BYTES_MAX)];
+        if !piece.is_empty() {
+            self.0.write_all(&(piece.len() as u32).to_le_bytes())?;
+            self.0.write_all(piece)?;
+        }
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+const PIECE_BYTES_MAX: usize = 1 << 30;
+
+/// Reads one job; `None` if there is none any more.
+pub(super) fn read_job(from: &mut impl Read) -> std::io::Result<Option<Bytes>> {
+    let mut job = Vec::new();
+    loop {
+        let mut length = [0; 4];
+        match from.read_exact(&mut length) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof && job.is_empty() => {
+                return Ok(None);
+            }
+            read => read?,
+        }
+        match u32::from_le_bytes(length) {
+            0 => return Ok(Some(job.into())),
+            bytes => {
+                let read = from.take(bytes.into()).read_to_end(&mut job)?;
+                if read < bytes as usize {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+            }
+        }
+    }
 }
 
 /// Why a child did not get its job.
@@ -108,7 +178,7 @@ impl From<std::io::Error> for Unfed {
 impl Job {
     /// Writes the job for the child, as it is read from storage.
     pub(super) fn write(self, to: impl Write) -> Result<(), Unfed> {
-        let mut to = BufWriter::with_capacity(BLOB_PIECE_BYTES, to);
+        let mut to = BufWriter::with_capacity(BLOB_PIECE_BYTES, Pieces(to));
         let mut head = Vec::new();
         match self {
             Self::Unpack {
@@ -182,6 +252,8 @@ impl Job {
                 unsaved.iter().try_for_each(|bytes| change(bytes))?;
             }
         }
+        let Pieces(mut to) = to.into_inner().map_err(|_| Unfed::Pipe)?;
+        to.write_all(&0u32.to_le_bytes())?;
         Ok(to.flush()?)
     }
 }
@@ -219,7 +291,7 @@ impl Task {
     }
 }
 
-/// A result, as the child writes it behind its length.
+/// A result as bytes.
 pub(super) fn encode_result(result: &Result<Built, String>) -> Vec<u8> {
     let mut out = Vec::new();
     match result {
@@ -321,7 +393,8 @@ mod tests {
     fn written(job: Job) -> Result<Option<Task>, Unfed> {
         let mut pipe = Vec::new();
         job.write(&mut pipe)?;
-        Ok(Task::decode(&pipe.into()))
+        let job = read_job(&mut &pipe[..]).unwrap().unwrap();
+        Ok(Task::decode(&job))
     }
 
     #[test]
