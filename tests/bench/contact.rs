@@ -30,7 +30,7 @@ pub(crate) async fn first_contact(setting: &Setting, report: &mut Report) -> Res
     report.row(Row {
         what: "upload of the 259,778-change document, as one chunk, until acknowledged".into(),
         rate: format!("{} ms", ms(stopwatch.elapsed())),
-        cpu: stopwatch.cpu(&relay, 1, "upload"),
+        cpu: stopwatch.cpu(1, "upload"),
         memory: format!(
             "peak {}, of a child {}",
             mib(relay.usage().peak_bytes),
@@ -61,7 +61,7 @@ pub(crate) async fn first_contact(setting: &Setting, report: &mut Report) -> Res
             distinct.insert(client.document(0).kept().to_vec());
         }
         let usage = relay.usage();
-        let cpu = stopwatch.cpu(&relay, clients, "client");
+        let cpu = stopwatch.cpu(clients, "client");
         for received in &distinct {
             let loaded = typist::load(received);
             let right = loaded
@@ -121,13 +121,13 @@ pub(crate) async fn refetch(setting: &Setting, report: &mut Report) -> Result<()
         report.row(Row {
             what: format!("{documents} small documents created over one connection, acknowledged"),
             rate: format!("{} documents/s", per_second(documents, stopwatch.elapsed())),
-            cpu: stopwatch.cpu(&relay, documents, "document"),
+            cpu: stopwatch.cpu(documents, "document"),
             ..Row::default()
         });
         report.restart(&mut relay);
         let stopwatch = Stopwatch::start(&relay);
         let fetched = fetch_and_compare(&relay, expected, 1).await?;
-        let cpu = stopwatch.cpu(&relay, documents, "document");
+        let cpu = stopwatch.cpu(documents, "document");
         report.check(fetched.wrong == 0, || {
             format!("refetch: {} documents wrong", fetched.wrong)
         });

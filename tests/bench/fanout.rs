@@ -12,8 +12,9 @@ use reconverge_tests::process::Relay;
 use reconverge_tests::trace;
 use reconverge_tests::typist::{self, Typist};
 
+use crate::foreign::{self, Kind, Server};
 use crate::report::{Report, Row, Stopwatch, mib, p50_p99, per_second};
-use crate::{Setting, connect_each};
+use crate::{Setting, connect_each, connect_each_of_ours};
 
 /// How many edits a writer has in flight before it waits for an acknowledgement.
 pub(crate) const WINDOW: usize = 64;
@@ -25,26 +26,31 @@ pub(crate) enum Pace {
     FullSpeed,
     /// Each as soon as the one before is acknowledged, so that each is passed on alone.
     OneByOne,
-    /// Ten in a second: somebody who types fast.
-    Typing,
+    /// So many in a second: ten are somebody who types fast.
+    PerSecond(u32),
 }
 
 impl Pace {
-    const BETWEEN_KEYS: Duration = Duration::from_millis(100);
-
-    fn in_flight_max(self) -> usize {
+    pub(crate) fn interval(self) -> Option<Duration> {
         match self {
-            Self::FullSpeed => WINDOW,
-            Self::OneByOne => 1,
-            Self::Typing => 0,
+            Self::FullSpeed | Self::OneByOne => None,
+            Self::PerSecond(edits) => Some(Duration::from_secs(1) / edits),
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn in_flight_max(self) -> usize {
         match self {
-            Self::FullSpeed => "full speed",
-            Self::OneByOne => "one edit at a time",
-            Self::Typing => "10 edits/s",
+            Self::FullSpeed => WINDOW,
+            Self::OneByOne => 1,
+            Self::PerSecond(_) => 0,
+        }
+    }
+
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::FullSpeed => "full speed".into(),
+            Self::OneByOne => "one edit at a time".into(),
+            Self::PerSecond(edits) => format!("{edits} edits/s"),
         }
     }
 }
@@ -54,48 +60,111 @@ struct Case {
     readers: usize,
     edits: usize,
     pace: Pace,
+    /// The readers join as clients of ours.
+    ours: bool,
+}
+
+/// A document, and who types in it.
+struct Typed {
+    name: &'static str,
+    document: Document,
+    typist: Typist,
+    /// How many changes of this author it begins with.
+    before: u64,
+}
+
+impl Typed {
+    /// One that has ten changes.
+    fn small(random: &mut Random) -> Self {
+        let (mut typist, first) = Typist::new(random.number());
+        let changes = std::iter::once(first).chain(typist.keystrokes(9));
+        Self {
+            name: "small document",
+            document: Document::created(random.document_id(), changes),
+            typist,
+            before: 10,
+        }
+    }
 }
 
 pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fault> {
-    let case = |pace, edits| Case {
-        readers: 100,
+    let case = |readers, pace, edits| Case {
+        readers,
         edits: setting.scaled(edits),
         pace,
+        ours: false,
     };
-    let cases = [
-        case(Pace::FullSpeed, 4_000),
-        case(Pace::OneByOne, 2_000),
-        case(Pace::Typing, 100),
+    let of_hundred = [
+        case(100, Pace::FullSpeed, 4_000),
+        case(100, Pace::OneByOne, 2_000),
+        case(100, Pace::PerSecond(10), 100),
     ];
+    let small = [
+        Case {
+            ours: true,
+            ..of_hundred[2]
+        },
+        case(500, Pace::FullSpeed, 4_000),
+        case(500, Pace::PerSecond(10), 100),
+    ];
+    let small = of_hundred.into_iter().chain(small);
+    let paper = of_hundred.into_iter().chain([
+        case(10, Pace::FullSpeed, 4_000),
+        case(10, Pace::OneByOne, 2_000),
+        case(10, Pace::PerSecond(10), 100),
+        case(10, Pace::PerSecond(55), 550),
+    ]);
     let mut random = Random::new(setting.seed);
-    for case in cases {
+    for case in small {
         let relay = setting.start_relay();
-        let (typist, first) = Typist::new(random.number());
-        let document = Document::created(random.document_id(), [first]);
-        measure(&relay, "small document", typist, document, case, report).await?;
+        measure(&relay, Typed::small(&mut random), case, report).await?;
     }
-    if setting.small_only {
-        return Ok(());
+    if !setting.small_only {
+        let replayed = trace::paper();
+        for case in paper {
+            let relay = setting.start_relay();
+            let typed = Typed {
+                name: "259,778-change document",
+                typist: Typist::join(&replayed.saved, random.number()),
+                document: Document::with_snapshot(
+                    random.document_id(),
+                    replayed.saved.clone(),
+                    replayed.hashes(),
+                ),
+                before: 0,
+            };
+            measure(&relay, typed, case, report).await?;
+        }
     }
-    let paper = trace::paper();
-    let of_ten = cases.map(|case| Case {
-        readers: 10,
-        ..case
-    });
-    for case in cases.into_iter().chain(of_ten) {
-        let relay = setting.start_relay();
-        let typist = Typist::join(&paper.saved, random.number());
-        let id = random.document_id();
-        let document = Document::with_snapshot(id, paper.saved.clone(), paper.hashes());
-        measure(
-            &relay,
-            "259,778-change document",
-            typist,
-            document,
-            case,
-            report,
-        )
-        .await?;
+    foreign(setting, Kind::Floor, report).await
+}
+
+/// The same with a server of another kind.
+pub(crate) async fn foreign(
+    setting: &Setting,
+    kind: Kind,
+    report: &mut Report,
+) -> Result<(), Fault> {
+    let cases = [
+        (100, Pace::FullSpeed, 4_000),
+        (100, Pace::PerSecond(10), 100),
+        (500, Pace::FullSpeed, 2_000),
+        (500, Pace::PerSecond(10), 100),
+        (10, Pace::PerSecond(55), 550),
+    ];
+    for (readers, pace, edits) in cases {
+        let is_paper = readers == 10 && kind != Kind::Floor;
+        if is_paper && setting.small_only {
+            continue;
+        }
+        let what = match kind {
+            Kind::Floor => "bytes",
+            _ if is_paper => "259,778-change document",
+            _ => "small document",
+        };
+        let server = Server::start(kind);
+        let edits = kind.edits(setting.scaled(edits), is_paper);
+        foreign::fan_out(&server, edits, readers, pace, what, report).await?;
     }
     Ok(())
 }
@@ -154,16 +223,18 @@ impl Progress {
 
 async fn measure(
     relay: &Relay,
-    name: &str,
-    mut typist: Typist,
-    document: Document,
+    typed: Typed,
     case: Case,
     report: &mut Report,
 ) -> Result<(), Fault> {
+    let Typed {
+        name,
+        document,
+        mut typist,
+        before,
+    } = typed;
     let url = relay.url();
     let id = document.name().parse().unwrap();
-    // In the small document, the change that made it came first from the same author.
-    let first_seq = if name.starts_with("small") { 2 } else { 1 };
 
     let edits = typist.keystrokes(case.edits);
     let mut writer = Client::connect(&url, "writer").await?;
@@ -172,8 +243,11 @@ async fn measure(
     let documents = (0..case.readers)
         .map(|_| Document::new(id).keeping())
         .collect();
-    let readers = connect_each(&url, "reader", documents).await?;
-    let progress = Arc::new(Progress::new(case.edits, first_seq));
+    let readers = match case.ours {
+        true => connect_each_of_ours(&url, "reader", documents).await?,
+        false => connect_each(&url, "reader", documents).await?,
+    };
+    let progress = Arc::new(Progress::new(case.edits, before + 1));
 
     let last = edits.last().expect("there are edits").hash;
     let deliveries = case.edits * case.readers;
@@ -191,7 +265,7 @@ async fn measure(
         readers.push(reader.await.unwrap()?);
     }
     let delivered_in = stopwatch.elapsed();
-    let cpu = stopwatch.cpu(relay, deliveries, "delivery");
+    let cpu = stopwatch.cpu(deliveries, "delivery");
     let memory = relay.usage();
 
     let expected = typist.contents();
@@ -223,7 +297,8 @@ async fn measure(
     }
 
     let pace = case.pace.name();
-    let what = format!("fan-out to {}, {name}, {pace}", case.readers);
+    let whose = if case.ours { " clients of ours" } else { "" };
+    let what = format!("fan-out to {}{whose}, {name}, {pace}", case.readers);
     report.row(Row {
         what: format!("{what}: edit to last reader"),
         rate: format!("{} deliveries/s", per_second(deliveries, delivered_in)),
@@ -273,7 +348,8 @@ pub(crate) async fn write(
     let mut edits = edits.into_iter().enumerate();
     let mut sent_at = Vec::with_capacity(count);
     let mut acks = Vec::with_capacity(count);
-    let mut ticks = tokio::time::interval(Pace::BETWEEN_KEYS);
+    let interval = pace.interval();
+    let mut ticks = tokio::time::interval(interval.unwrap_or(Duration::from_secs(1)));
     while acks.len() < count {
         let room = pace
             .in_flight_max()
@@ -283,7 +359,7 @@ pub(crate) async fn write(
             sent_at.push(Instant::now());
             writer.write(0, change);
         }
-        let is_typing = pace == Pace::Typing && sent_at.len() < count;
+        let is_typing = interval.is_some() && sent_at.len() < count;
         let is_tick = tokio::select! {
             event = writer.next_in_time() => {
                 event?;

@@ -10,20 +10,27 @@
     reason = "a driver that panics has failed, and says where"
 )]
 
+mod bytes;
 mod client;
 mod contact;
 mod durability;
 mod fanout;
+mod floor;
+mod foreign;
 mod idle;
+mod reconnect;
 mod report;
+mod stock;
 mod threads;
 mod trace;
 mod typed;
+mod unavailable;
 mod writers;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use foreign::Kind;
 use futures::{StreamExt, TryStreamExt};
 use reconverge_tests::light::{Client, Document, Fault};
 use reconverge_tests::process::{Relay, relay_executable};
@@ -43,7 +50,7 @@ struct Arguments {
     setting: Setting,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Setting {
     /// Multiplies the number of edits and documents (not of clients), for a quick look.
     #[arg(long, global = true, default_value_t = 1.0)]
@@ -61,7 +68,7 @@ struct Setting {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 enum Scenario {
-    /// Everything below, one after the other.
+    /// Everything below that needs nothing else, one after the other.
     All,
     /// One writer; 10 and 100 readers; a small and a big document; full speed and 10 edits/s.
     Fanout,
@@ -73,8 +80,17 @@ enum Scenario {
     Refetch,
     /// Memory of 2,000 idle connections.
     Idle,
+    /// A document that nobody has: how long until a client is told.
+    Unavailable,
     /// 500 documents acknowledged, then kill -9: how many are lost.
     Kill9,
+    /// 500 and 5,000 clients after kill -9: how long until all are in sync again.
+    Reconnect,
+    /// What a stock client sends and receives for 30 documents; needs Node.js and `npm install
+    /// --no-save` in tests/interop. Not among `all`.
+    Bytes,
+    /// Servers of Yjs; needs Node.js and `npm install` in tests/bench/peers. Not among `all`.
+    Peers,
     /// All keystrokes of the paper through one client and the relay to a fresh client.
     Trace,
     /// What edits cost in the native client, and how long until they are saved.
@@ -98,9 +114,16 @@ impl Setting {
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(client::OPEN_COPIES) {
-        client::open_copies(words);
-        return ExitCode::SUCCESS;
+    match words.next().as_deref() {
+        Some(client::OPEN_COPIES) => {
+            client::open_copies(words);
+            return ExitCode::SUCCESS;
+        }
+        Some(floor::SERVE) => {
+            floor::serve();
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     let arguments = Arguments::parse();
     println!("Relay: {}. {}.", relay_executable().display(), machine());
@@ -147,9 +170,28 @@ async fn run(scenario: Scenario, setting: &Setting, report: &mut Report) {
         let outcome = Box::pin(idle::run(setting, report)).await;
         report.finish("idle", outcome);
     }
+    if wants(Scenario::Unavailable) {
+        let outcome = Box::pin(unavailable::run(setting, report)).await;
+        report.finish("unavailable", outcome);
+    }
     if wants(Scenario::Kill9) {
         let outcome = Box::pin(durability::run(setting, report)).await;
         report.finish("kill9", outcome);
+    }
+    if wants(Scenario::Reconnect) {
+        let outcome = Box::pin(reconnect::run(setting, report)).await;
+        report.finish("reconnect", outcome);
+    }
+    if scenario == Scenario::Bytes {
+        bytes::run(setting, report);
+    }
+    if scenario == Scenario::Peers {
+        for kind in [Kind::Hocuspocus, Kind::YWebsocket] {
+            let outcome = Box::pin(fanout::foreign(setting, kind, report)).await;
+            report.finish(kind.name(), outcome);
+            let outcome = Box::pin(writers::foreign(setting, kind, report)).await;
+            report.finish(kind.name(), outcome);
+        }
     }
     if wants(Scenario::Trace) && !setting.small_only {
         let outcome = Box::pin(trace::run(setting, report)).await;
@@ -185,17 +227,35 @@ async fn connect_each(
     name: &str,
     documents: Vec<Document>,
 ) -> Result<Vec<Client>, Fault> {
-    let opening = documents
-        .into_iter()
-        .enumerate()
-        .map(|(n, document)| async move {
-            let mut client = Client::connect(url, &format!("{name}-{n}")).await?;
+    let connecting = |n| async move { Client::connect(url, &format!("{name}-{n}")).await };
+    open_each(connecting, documents).await
+}
+
+/// The same with clients that join as ours do.
+async fn connect_each_of_ours(
+    url: &str,
+    name: &str,
+    documents: Vec<Document>,
+) -> Result<Vec<Client>, Fault> {
+    let connecting = |n| async move { Client::connect_ours(url, &format!("{name}-{n}")).await };
+    open_each(connecting, documents).await
+}
+
+async fn open_each<F: Future<Output = Result<Client, Fault>>>(
+    connect: impl Fn(usize) -> F,
+    documents: Vec<Document>,
+) -> Result<Vec<Client>, Fault> {
+    let opening = documents.into_iter().enumerate().map(|(n, document)| {
+        let connecting = connect(n);
+        async move {
+            let mut client = connecting.await?;
             client.open(document);
             client
                 .until(|client| client.document(0).is_in_step())
                 .await?;
             Ok(client)
-        });
+        }
+    });
     futures::stream::iter(opening)
         .buffered(32)
         .try_collect()

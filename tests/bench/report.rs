@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use reconverge_tests::light::Fault;
-use reconverge_tests::process::{Relay, Usage};
+use reconverge_tests::process::{Relay, Usage, usage_of};
 
 /// One line of the table.
 #[derive(Debug, Default)]
@@ -100,17 +100,25 @@ impl std::fmt::Display for Row {
     }
 }
 
-/// From a point in time on: wall clock and the relay's CPU.
+/// From a point in time on: wall clock and a process's CPU.
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
+    pid: u32,
     since: Instant,
     usage: Usage,
 }
 
 impl Stopwatch {
+    /// Of the relay.
     pub(crate) fn start(relay: &Relay) -> Self {
+        Self::of(relay.pid())
+    }
+
+    /// Of any process.
+    pub(crate) fn of(pid: u32) -> Self {
         Self {
-            usage: relay.usage(),
+            pid,
+            usage: usage_of(pid).unwrap_or_default(),
             since: Instant::now(),
         }
     }
@@ -119,10 +127,15 @@ impl Stopwatch {
         self.since.elapsed()
     }
 
-    /// The relay's CPU time since the start, divided among that many units of work; that of its
+    /// What the process has used since it began.
+    pub(crate) fn usage(&self) -> Usage {
+        usage_of(self.pid).unwrap_or_default()
+    }
+
+    /// The process's CPU time since the start, divided among that many units of work; that of its
     /// children separately, if there was any. The operating system counts in steps of 10 ms.
-    pub(crate) fn cpu(&self, relay: &Relay, units: usize, unit: &str) -> String {
-        let now = relay.usage();
+    pub(crate) fn cpu(&self, units: usize, unit: &str) -> String {
+        let now = self.usage();
         let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / units as f64;
         let cpu = now.cpu.saturating_sub(self.usage.cpu);
         let kernel = now.cpu_kernel.saturating_sub(self.usage.cpu_kernel);

@@ -80,7 +80,7 @@ pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fa
             ms(acked_in),
             ms(followed_in)
         ),
-        cpu: stopwatch.cpu(&relay, count, "change"),
+        cpu: stopwatch.cpu(count, "change"),
         memory: format!(
             "{}, peak {}",
             mib(usage.resident_bytes),
@@ -100,7 +100,7 @@ pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fa
         what: "paper: data at rest".into(),
         rate: format!("{} stored", mib(relay.stored_bytes())),
         latency: format!("quiet {} ms later", ms(tidied_in)),
-        cpu: stopwatch.cpu(&relay, count, "change"),
+        cpu: stopwatch.cpu(count, "change"),
         memory: format!(
             "{}, of a child {}",
             mib(relay.usage().resident_bytes),

@@ -101,13 +101,35 @@ impl Client {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn connect_with(url: &str, name: &str, storage: Option<&str>) -> Result<Self, Fault> {
-        let joining = Box::pin(Self::join(url, name, storage));
+        let metadata = PeerMetadata {
+            storage_id: storage.map(Into::into),
+            is_ephemeral: storage.is_none(),
+            ..PeerMetadata::default()
+        };
+        Self::connect_as(url, name, metadata).await
+    }
+
+    /// Connects as a client of ours, which understands our extensions.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_ours(url: &str, name: &str) -> Result<Self, Fault> {
+        let metadata = PeerMetadata {
+            is_ephemeral: true,
+            reconverge: protocol::EXTENSIONS,
+            ..PeerMetadata::default()
+        };
+        Self::connect_as(url, name, metadata).await
+    }
+
+    async fn connect_as(url: &str, name: &str, metadata: PeerMetadata<'_>) -> Result<Self, Fault> {
+        let joining = Box::pin(Self::join(url, name, metadata));
         tokio::time::timeout(PATIENCE, joining)
             .await
             .unwrap_or_else(|_| Err(Fault::Silence(PATIENCE, name.to_owned())))
     }
 
-    async fn join(url: &str, name: &str, storage: Option<&str>) -> Result<Self, Fault> {
+    async fn join(url: &str, name: &str, metadata: PeerMetadata<'_>) -> Result<Self, Fault> {
         let stream = TcpStream::connect(address_of(url)).await?;
         stream.set_nodelay(true)?;
         let config = WebSocketConfig::default()
@@ -127,11 +149,6 @@ impl Client {
             is_flushed: true,
             applied: Vec::new(),
             traffic: Traffic::default(),
-        };
-        let metadata = PeerMetadata {
-            storage_id: storage.map(Into::into),
-            is_ephemeral: storage.is_none(),
-            ..PeerMetadata::default()
         };
         let join = Message::Join {
             sender: name,
