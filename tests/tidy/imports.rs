@@ -148,7 +148,7 @@ fn words(text: &str) -> Vec<&str> {
         let len = match first {
             '"' => 1 + quoted(&rest[1..]),
             // A character; otherwise it is a lifetime.
-            '\'' if rest[1..].starts_with('\\') => rest[2..].find('\'').map_or(1, |at| at + 3),
+            '\'' if rest[1..].starts_with('\\') => rest[3..].find('\'').map_or(1, |at| at + 4),
             '\'' if rest.chars().nth(2) == Some('\'') => {
                 2 + rest.chars().nth(1).unwrap().len_utf8()
             }
@@ -237,7 +237,7 @@ mod tests {
     fn paths_are_read_wherever_they_stand() {
         let text = "use crate::a::{self, b::{C, D as E}, f::*};\n\
                     pub(in crate::g) fn h(x: &'a super::i::J) -> crate::K<'_> {\n\
-                    let s = \"crate::l\\\"\"; let c = '\"'; crate::m::n::<u8>(); std::o::super_ }";
+                    let s = \"crate::l\\\"\"; let c = ['\"', '\\'', '\\n']; crate::m::n::<u8>(); std::o::super_ }";
         let shown: Vec<String> = paths(&words(text))
             .iter()
             .map(|path| path.join("::"))
