@@ -15,8 +15,7 @@ use std::collections::HashMap;
 use automerge::{ActorId, Automerge, ChangeHash};
 use bytes::Bytes;
 
-use super::document::{Document, Greeted, Opened, Phase};
-use super::{Engine, Output, Reading};
+use super::load::load_graph;
 use crate::contents::{self, Check, Verdict};
 use crate::history::{Fold, History, Quarantined, Refusal};
 use crate::id::DocumentId;
@@ -28,32 +27,32 @@ use crate::storage::{
 /// What is to be folded into a new snapshot.
 #[derive(Debug)]
 pub struct Folding {
-    number: u64,
-    key: DocumentKey,
+    pub(super) number: u64,
+    pub(super) key: DocumentKey,
     /// Of the snapshot that it comes after; 0 if there is none.
-    generation: u32,
-    fold: Fold,
-    heads: Vec<ChangeHash>,
+    pub(super) generation: u32,
+    pub(super) fold: Fold,
+    pub(super) heads: Vec<ChangeHash>,
     /// All that is folded, built.
-    document: Automerge,
+    pub(super) document: Automerge,
 }
 
 /// What came of it.
 #[derive(Debug)]
 pub struct Folded {
-    number: u64,
-    found: Found,
+    pub(super) number: u64,
+    pub(super) found: Found,
 }
 
 #[derive(Debug)]
-enum Found {
+pub(super) enum Found {
     New(Box<NewSnapshot>),
     Unsound,
     /// It could not be folded, for a reason that lies not in the changes.
     Nothing,
 }
 
-/// Carries out [`Output::Fold`].
+/// Carries out [`Output::Fold`](super::Output::Fold).
 ///
 /// # Errors
 /// When reading fails.
@@ -105,7 +104,7 @@ pub(super) fn sound(
     let unfit = || damaged(document, "its parts do not fit together");
     let stored = storage.load(document)?.ok_or_else(unfit)?;
     let (key, outline, mut rows) = (stored.key, stored.outline, stored.rows);
-    let segments = super::load_graph(storage, key, stored.record.segments)?;
+    let segments = load_graph(storage, key, stored.record.segments)?;
     let history = History::open(stored.record, outline.as_deref(), &rows);
     let mut history = history.ok_or_else(unfit)?;
     let mut rows_from = u32::MAX;
@@ -212,84 +211,4 @@ pub(super) fn quarantined(
         all.extend(lot.ok_or_else(|| damaged(document, "a quarantined lot"))?);
     }
     Ok(all)
-}
-
-impl Engine {
-    /// Has the history folded when that pays, or stores what came of it.
-    pub(super) fn fold(&mut self, id: DocumentId, document: &mut Document) {
-        let Some(Opened { key, replica }) = &document.opened else {
-            return;
-        };
-        if let Some(new) = document.new_snapshot.take() {
-            if self.is_being_read(id) {
-                document.new_snapshot = Some(new);
-                return;
-            }
-            let record = new.record.clone();
-            self.store(id, document, new.into_writes(), Some(record));
-            return;
-        }
-        if document.folding.is_some() || replica.len() < document.fold_from_len {
-            return;
-        }
-        let (Some(fold), Some(built)) = (replica.begin_fold(), replica.try_document()) else {
-            return;
-        };
-        self.foldings += 1;
-        document.folding = Some(self.foldings);
-        self.outputs.push_back(Output::Fold(
-            id,
-            Box::new(Folding {
-                number: self.foldings,
-                key: *key,
-                generation: replica.record().generation,
-                fold,
-                heads: replica.heads(),
-                document: built.clone(),
-            }),
-        ));
-    }
-
-    pub(super) fn folded(&mut self, id: DocumentId, folded: Result<Folded, StorageError>) {
-        let Some(document) = self.documents.get_mut(&id) else {
-            return;
-        };
-        let (Some(opened), Some(number)) = (&document.opened, document.folding) else {
-            return;
-        };
-        let found = match folded {
-            // What it was begun for is not there any more.
-            Ok(folded) if folded.number != number => return,
-            Ok(folded) => folded.found,
-            Err(_) => Found::Nothing,
-        };
-        document.folding = None;
-        match found {
-            Found::New(new) => document.new_snapshot = Some(new),
-            Found::Unsound => document.is_unsound = true,
-            Found::Nothing => document.fold_from_len = opened.replica.len().saturating_mul(2),
-        }
-        self.due.insert(id);
-    }
-
-    /// Reads a document again in which something makes no document, when all of it is stored.
-    pub(super) fn reread_sound(&mut self, id: DocumentId, document: &mut Document) {
-        let opened = document.opened.take();
-        document.reread = opened.map(|opened| opened.replica.is_observed());
-        document.is_unsound = false;
-        document.needs_graph = false;
-        document.graph_again_at = None;
-        document.folding = None;
-        document.new_snapshot = None;
-        document.was_released = true;
-        for (relay, of_relay) in self.relays.iter().zip(&mut document.relays) {
-            if relay.link().is_some() {
-                // It counts on what it sent; what was taken out is refused when it comes again.
-                of_relay.reset = of_relay.greeted != Greeted::No;
-                of_relay.greeted = Greeted::No;
-            }
-        }
-        document.phase = Phase::Loading;
-        self.read(id, Reading::Sound);
-    }
 }

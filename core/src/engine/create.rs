@@ -1,6 +1,6 @@
 //! Making a document under an id that the caller chose, which may be known here.
 
-use super::document::{Document, Phase};
+use super::document::{Document, Opened, Phase};
 use super::{Engine, Output};
 use crate::id::DocumentId;
 use crate::replica::Replica;
@@ -16,6 +16,22 @@ pub enum Taken {
 }
 
 impl Engine {
+    /// Adds a new document, which is ready at once. `key` is its place in storage. It stays in
+    /// memory until [`Self::let_go`].
+    pub fn create(&mut self, document: DocumentId, key: DocumentKey, replica: Replica) {
+        let mut new = Document::new(self.relays.len());
+        new.wanted = true;
+        new.held = true;
+        new.phase = Phase::Ready;
+        new.opened = Some(Opened { key, replica });
+        self.join_all(&mut new);
+        self.documents.insert(document, new);
+        self.outputs.push_back(Output::Added(document));
+        self.counts.documents_entered += 1;
+        self.counts.changes_made += 1;
+        self.due.insert(document);
+    }
+
     /// Whether a document that is not in storage can be made under this id: it is not known here, or
     /// was searched for in vain so far.
     ///

@@ -7,54 +7,13 @@
 
 use std::collections::VecDeque;
 
-use crate::id::{ConnectionId, DocumentId};
-use crate::replica::Replica;
-
+use super::Engine;
 use super::document::{Document, OfRelay, Phase};
 use super::fault::{Fault, FaultKind};
+use super::interface::{Asked, NotCurrent, Output};
 use super::link::{Link, Relay, State};
-use super::{Engine, Output};
-
-/// A question that [`Output::Current`] answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Asked(pub u64);
-
-/// Why a document does not become current.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotCurrent {
-    /// No relay can be asked, for this reason.
-    Unreachable(Fault),
-    /// The document is not open, was deleted, or cannot be used.
-    Gone,
-}
-
-/// The pings of a connection, of which one at a time is on its way. They are numbered by the last question
-/// before them.
-#[derive(Debug)]
-pub(super) struct Pings {
-    /// What is said on this connection is said after this question.
-    answered: u64,
-    /// The one that is on its way.
-    sent: Option<u64>,
-    /// Somebody asked since, and its answer may be on its way as well.
-    again: bool,
-}
-
-impl Pings {
-    /// Of a new connection: whatever is said on it is said after all that was asked.
-    pub(super) fn new(asked: u64) -> Self {
-        Self {
-            answered: asked,
-            sent: None,
-            again: false,
-        }
-    }
-
-    /// One is sent.
-    pub(super) fn send(&mut self, asked: u64) {
-        self.sent.get_or_insert(asked);
-    }
-}
+use crate::id::{ConnectionId, DocumentId};
+use crate::replica::Replica;
 
 impl Engine {
     /// Asks whether a document that is open is here as some relay has it: that it names its heads of it
@@ -63,8 +22,7 @@ impl Engine {
     pub fn ask_current(&mut self, document: DocumentId) -> Asked {
         self.asked += 1;
         for link in self.relays.iter_mut().filter_map(Relay::link_mut) {
-            link.pings.again = link.pings.sent.is_some();
-            if !link.pings.again {
+            if link.pings.ask() {
                 ping(link, self.asked, &mut self.outputs);
             }
         }
@@ -92,12 +50,9 @@ impl Engine {
             return;
         };
         if let Some(link) = self.relays[relay.0].link_mut()
-            && let Some(answered) = link.pings.sent.take()
+            && link.pings.answer()
         {
-            link.pings.answered = answered;
-            if std::mem::take(&mut link.pings.again) {
-                ping(link, self.asked, &mut self.outputs);
-            }
+            ping(link, self.asked, &mut self.outputs);
         }
     }
 
@@ -124,7 +79,7 @@ impl Engine {
         let mut is_hopeless = true;
         for (relay, of_relay) in self.relays.iter().zip(&found.relays) {
             if let Some(link) = relay.link()
-                && link.pings.answered >= asked
+                && link.pings.have_answered(asked)
                 && is_all_here(link, found, of_relay)
             {
                 return Some(Ok(()));

@@ -2,82 +2,17 @@
 //! acknowledged.
 
 use std::collections::{HashSet, VecDeque};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use automerge::ChangeHash;
 use bytes::Bytes;
 
-use super::{Fault, RelayId};
+use super::interface::{RelayId, Status};
 use crate::history::Record;
-use crate::id::{ConnectionId, DocumentIdError};
+use crate::id::ConnectionId;
 use crate::replica::{Replica, Unpacked};
 use crate::storage::{Batch, DocumentKey, NewSnapshot, Refused, StorageError};
-
-/// How often a document's changes are made again before some relay has everything; a relay that
-/// refuses them all the same is believed then.
-pub const MADE_AGAIN_MAX: u32 = 3;
-
-/// Most refusals of a document that wait to be looked at, and the longest of them, in bytes.
-const REFUSALS_MAX: usize = 64;
-pub(super) const REFUSAL_BYTES_MAX: usize = 256;
-
-/// What is true of a document's changes, computed from what relays acknowledged and never from a
-/// socket being open.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Status {
-    /// Some relay has everything on disk.
-    Saved,
-    /// Not everything; a relay is connected, and is being sent it.
-    Saving,
-    /// Not everything, and no relay is connected: it is kept in local storage only.
-    Offline,
-    /// Not everything, and it will not be, for this reason.
-    Refused(String),
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Saved => f.write_str("saved"),
-            Self::Saving => f.write_str("saving"),
-            Self::Offline => f.write_str("offline"),
-            Self::Refused(reason) => write!(f, "refused: {reason}"),
-        }
-    }
-}
-
-/// Why a document cannot be had.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum FindError {
-    /// It does not exist, as far as all relays know: it is not stored here, and none of them has it.
-    #[error("the document is unavailable")]
-    Unavailable,
-    /// It is not stored here, and whether it exists is not known: a relay could not be asked, for this
-    /// reason.
-    #[error("the document is not here, and a relay cannot be asked for it: {0}")]
-    Unreachable(Fault),
-    /// It did not come in time. The relays that can be reached were asked.
-    #[error("the document did not come in time")]
-    Late,
-    /// Local storage failed. It is tried again whenever the document is asked for.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// What a relay sent, or what was stored, gives no document.
-    #[error("{0}")]
-    Damaged(String),
-    /// It was deleted here.
-    #[error("the document was deleted")]
-    Deleted,
-    /// What was asked for is no document's url.
-    #[error(transparent)]
-    Url(#[from] DocumentIdError),
-    /// The client was shut down.
-    #[error("the client is shut down")]
-    Closed,
-}
 
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -330,15 +265,6 @@ impl Document {
             reason,
             changes: Vec::new(),
         }));
-    }
-
-    /// Keeps the words of a refusal until the turn that looks for changes to make again.
-    pub(super) fn note_refusal(&mut self, reason: &str) {
-        let fits = reason.len() <= REFUSAL_BYTES_MAX && self.refusals.len() < REFUSALS_MAX;
-        let is_noted = self.refusals.iter().any(|noted| noted == reason);
-        if fits && !is_noted && self.made_again < MADE_AGAIN_MAX {
-            self.refusals.push(reason.to_owned());
-        }
     }
 
     pub(super) fn take_message(&mut self) -> Option<(ConnectionId, Bytes)> {

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::current::Pings;
 use super::document::OfRelay;
 use super::fault::{Fault, FaultKind};
+use super::pings::Pings;
 use crate::id::{ConnectionId, DocumentId, PeerId};
 use crate::session::ClientSession;
 

@@ -1,5 +1,7 @@
 //! Whether a document is here as a relay has it.
 
+use std::collections::HashSet;
+
 use super::*;
 
 /// The answer, and the changes of the first document that were here then.

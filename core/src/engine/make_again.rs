@@ -1,0 +1,94 @@
+//! The part of a turn that makes changes again which no relay can take.
+
+use automerge::{Change, ChangeHash};
+
+use super::Engine;
+use super::document::{Document, Greeted};
+use super::interface::Output;
+use crate::history::Refusal;
+use crate::id::DocumentId;
+use crate::storage::Refused;
+
+/// How often a document's changes are made again before some relay has everything; a relay that
+/// refuses them all the same is believed then.
+pub const MADE_AGAIN_MAX: u32 = 3;
+
+/// Most refusals of a document that wait to be looked at, and the longest of them, in bytes.
+const REFUSALS_MAX: usize = 64;
+pub(super) const REFUSAL_BYTES_MAX: usize = 256;
+
+impl Document {
+    /// Keeps the words of a refusal until the turn that looks for changes to make again.
+    pub(super) fn note_refusal(&mut self, reason: &str) {
+        let fits = reason.len() <= REFUSAL_BYTES_MAX && self.refusals.len() < REFUSALS_MAX;
+        let is_noted = self.refusals.iter().any(|noted| noted == reason);
+        if fits && !is_noted && self.made_again < MADE_AGAIN_MAX {
+            self.refusals.push(reason.to_owned());
+        }
+    }
+}
+
+impl Engine {
+    /// Makes changes again that no relay can take, because another change has their actor and
+    /// sequence number: a relay said so of ours, or sent the other one.
+    pub(super) fn make_again(&mut self, id: DocumentId, document: &mut Document) {
+        let wait = document.needs_graph || self.is_being_read(id);
+        let Some(opened) = &mut document.opened else {
+            return;
+        };
+        if document.refusals.is_empty() || wait {
+            return;
+        }
+        if !opened.replica.is_built() {
+            self.settle_elsewhere(id, document);
+            return;
+        }
+        let refusals = std::mem::take(&mut document.refusals);
+        let acknowledged = document.relays.iter().flat_map(|relay| &relay.acknowledged);
+        let acknowledged: Vec<ChangeHash> = acknowledged.copied().collect();
+        let is_refused = |change: &Change| {
+            let reused = Refusal::ActorReused {
+                actor: change.actor_id().to_hex_string(),
+                seq: change.seq(),
+            };
+            refusals.contains(&reused.to_string())
+        };
+        match opened.replica.make_again(&acknowledged, is_refused) {
+            None => {
+                document.refusals = refusals;
+                // Whoever is in the way is waited for.
+                self.settle_elsewhere(id, document);
+                return;
+            }
+            Some(Ok(true)) => {}
+            Some(Ok(false)) => return,
+            Some(Err(_)) => {
+                // The relay's word stands.
+                document.made_again = MADE_AGAIN_MAX;
+                return;
+            }
+        }
+        document.folding = None;
+        document.new_snapshot = None;
+        document.made_again += 1;
+        document.in_outbox = false;
+        let replica = &mut opened.replica;
+        for (relay, of_relay) in self.relays.iter().zip(&mut document.relays) {
+            of_relay.dirty = !of_relay.acknowledged.is_empty();
+            let stands = |hash: &ChangeHash| replica.knows(hash);
+            let gone = |refused: &Refused| {
+                !refused.changes.is_empty() && !refused.changes.iter().any(stands)
+            };
+            if of_relay.refused.as_ref().is_some_and(gone) {
+                of_relay.refused = None;
+            }
+            of_relay.refused_dirty = of_relay.refused.is_some();
+            if let Some(link) = relay.link() {
+                replica.join(link.connection);
+                of_relay.reset = of_relay.greeted != Greeted::No;
+                of_relay.greeted = Greeted::No;
+            }
+        }
+        self.outputs.push_back(Output::Changed(id));
+    }
+}
