@@ -10,9 +10,10 @@ use std::sync::Arc;
 use automerge::{ActorId, Author, Automerge, Change, ChangeHash, Patch, ReadDoc};
 use bytes::Bytes;
 
+use super::contents::Contents;
 use super::live::{LiveDocument, Writing, sign};
 use super::unpacking::{Packed, Unpacked};
-use super::{Contents, ContentsError, Replica, incoming, replay};
+use super::{ContentsError, Replica, incoming, replay};
 use crate::contents;
 use crate::difference;
 

@@ -5,7 +5,8 @@
 use automerge::{Automerge, ChangeHash};
 use bytes::Bytes;
 
-use super::{Contents, ContentsError, Replica};
+use super::contents::Contents;
+use super::{ContentsError, Replica};
 use crate::contents;
 use crate::history::chunk::{Chunk, ChunkKind, change_bytes};
 use crate::history::{History, NeedGraph, Received, Record, Refusal};
