@@ -474,6 +474,20 @@ pub fn each_piece<E: From<StorageError>>(
     Ok(())
 }
 
+/// The first segments of a document's graph, in order.
+///
+/// # Errors
+/// When reading fails, or one is not there.
+pub fn segments(
+    storage: &dyn Storage,
+    key: DocumentKey,
+    count: u32,
+) -> Result<Vec<Bytes>, StorageError> {
+    (0..count)
+        .map(|number| storage.blob(key, Blob::Segment(number)))
+        .collect()
+}
+
 /// Hands out the bytes of the changes with these indexes in order; nothing stays open between
 /// them. Whoever removes them meanwhile makes this fail.
 ///

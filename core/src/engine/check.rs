@@ -15,13 +15,12 @@ use std::collections::HashMap;
 use automerge::{ActorId, Automerge, ChangeHash};
 use bytes::Bytes;
 
-use super::load::load_graph;
 use crate::contents::{self, Check, Verdict};
 use crate::history::{Fold, History, Quarantined, Refusal};
 use crate::id::DocumentId;
 use crate::replica::Replica;
 use crate::storage::{
-    Blob, DocumentKey, NewSnapshot, Storage, StorageError, Stored, Write, damaged,
+    self, Blob, DocumentKey, NewSnapshot, Storage, StorageError, Stored, Write, damaged,
 };
 
 /// What is to be folded into a new snapshot.
@@ -104,7 +103,7 @@ pub(super) fn sound(
     let unfit = || damaged(document, "its parts do not fit together");
     let stored = storage.load(document)?.ok_or_else(unfit)?;
     let (key, outline, mut rows) = (stored.key, stored.outline, stored.rows);
-    let segments = load_graph(storage, key, stored.record.segments)?;
+    let segments = storage::segments(storage, key, stored.record.segments)?;
     let history = History::open(stored.record, outline.as_deref(), &rows);
     let mut history = history.ok_or_else(unfit)?;
     let mut rows_from = u32::MAX;

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use super::check;
 use crate::id::DocumentId;
 use crate::replica::Replica;
-use crate::storage::{Acknowledged, Blob, DocumentKey, Refused, Storage, StorageError, damaged};
+use crate::storage::{
+    self, Acknowledged, Blob, DocumentKey, Refused, Storage, StorageError, damaged,
+};
 
 /// A document out of storage, or the place for a new one.
 #[derive(Debug)]
@@ -153,7 +155,5 @@ pub fn load_graph(
     key: DocumentKey,
     segments: u32,
 ) -> Result<Vec<Bytes>, StorageError> {
-    (0..segments)
-        .map(|number| storage.blob(key, Blob::Segment(number)))
-        .collect()
+    storage::segments(storage, key, segments)
 }

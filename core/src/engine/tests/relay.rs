@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use automerge::{Automerge, Change};
 
 use super::*;
-use crate::leb::push_unsigned;
 use crate::history::{Documents, History, Refusal};
 use crate::id::{Access, Space};
+use crate::leb::push_unsigned;
 use crate::protocol::{Flags, SyncEnvelope, SyncMessage};
 
 /// A relay that keeps everything in memory.
