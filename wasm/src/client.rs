@@ -42,7 +42,7 @@ pub struct Client {
     renamed: HashMap<DocumentId, Renamed>,
     /// What is known of the cursors of a document.
     cursors: HashMap<DocumentId, Cursors>,
-    /// What takes the last change back, and what came back by it, as [`Taking::done`] has it.
+    /// What takes the last change back, and what came back by it, as [`Undoing::done`] has it.
     record: (Vec<u8>, Vec<u8>, Vec<String>),
     /// How many operations of the last change were left out.
     left_out: u32,

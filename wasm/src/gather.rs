@@ -21,23 +21,25 @@ const DEPTH_MAX: usize = 100;
 pub(crate) struct Gathered {
     outer: Vec<Value>,
     /// Those of them that are objects, and all in these. What holds another comes before it.
-    objects: Vec<Object>,
+    objects: Vec<NewObject>,
     /// The numbers of objects, by the names that the page gave them.
     numbers: Map,
     operations: usize,
 }
 
-struct Object {
+struct NewObject {
     name: JsValue,
-    place: Place,
+    destination: Destination,
     depth: usize,
     contents: Contents,
 }
 
-enum Place {
+/// Where a new object goes.
+enum Destination {
+    /// It is the outer value of this number.
     Outer(usize),
-    /// In the object of this number.
-    In(usize, Prop),
+    /// In the new object of this number.
+    Inside(usize, Prop),
 }
 
 enum Contents {
@@ -55,8 +57,8 @@ impl Gathered {
             operations: 0,
         };
         for value in values {
-            let place = Place::Outer(gathered.outer.len());
-            let value = gathered.add(place, 0, value);
+            let destination = Destination::Outer(gathered.outer.len());
+            let value = gathered.add(destination, 0, value);
             gathered.outer.push(value);
         }
         gathered
@@ -68,7 +70,7 @@ impl Gathered {
             return Ok(false);
         };
         let number = number as usize;
-        let Object {
+        let NewObject {
             depth, contents, ..
         } = &self.objects[number];
         let depth = depth + 1;
@@ -97,12 +99,12 @@ impl Gathered {
     }
 
     fn fill(&mut self, number: usize, prop: Prop, depth: usize, value: New) {
-        let value = self.add(Place::In(number, prop.clone()), depth, value);
+        let value = self.add(Destination::Inside(number, prop.clone()), depth, value);
         self.objects[number].contents.set(prop, value);
     }
 
     /// Gives what stands for it until all is there.
-    fn add(&mut self, place: Place, depth: usize, value: New) -> Value {
+    fn add(&mut self, destination: Destination, depth: usize, value: New) -> Value {
         let (kind, name, text) = match value {
             New::Scalar(value) => return value.into(),
             New::Object { kind, name, text } => (kind, name, text),
@@ -113,9 +115,9 @@ impl Gathered {
             ObjType::Text => Contents::Text(text.unwrap_or_default()),
         };
         self.numbers.set(&name, &(self.objects.len() as f64).into());
-        self.objects.push(Object {
+        self.objects.push(NewObject {
             name,
-            place,
+            destination,
             depth,
             contents,
         });
@@ -127,9 +129,9 @@ impl Gathered {
         for number in (0..self.objects.len()).rev() {
             let object = &mut self.objects[number];
             let value = std::mem::replace(&mut object.contents, Contents::List(Vec::new())).value();
-            match &object.place {
-                Place::Outer(at) => self.outer[*at] = value,
-                Place::In(outer, prop) => {
+            match &object.destination {
+                Destination::Outer(at) => self.outer[*at] = value,
+                Destination::Inside(outer, prop) => {
                     let (outer, prop) = (*outer, prop.clone());
                     self.objects[outer].contents.set(prop, value);
                 }
@@ -149,9 +151,9 @@ impl Gathered {
     ) {
         let mut made = Vec::<ObjId>::with_capacity(self.objects.len());
         for inner in &self.objects {
-            let id = match &inner.place {
-                Place::Outer(number) => id_at(document, object, at(*number)),
-                Place::In(outer, prop) => id_at(document, &made[*outer], prop.clone()),
+            let id = match &inner.destination {
+                Destination::Outer(number) => id_at(document, object, at(*number)),
+                Destination::Inside(outer, prop) => id_at(document, &made[*outer], prop.clone()),
             };
             let id = id.expect("it was just written");
             names.set(&inner.name, &id.to_string().into());

@@ -9,7 +9,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use super::{Client, gone, heads_of, id_of};
 use crate::edit;
-use crate::undo::{self, Record, Taking};
+use crate::undo::{self, Record, Undoing};
 use crate::value::fault;
 
 #[wasm_bindgen]
@@ -123,17 +123,17 @@ impl Client {
         author: Option<String>,
     ) -> Result<u8, JsError> {
         let id = id_of(document)?;
-        let mut taking = Taking::new(self.renamed.entry(id).or_default());
+        let mut undoing = Undoing::new(self.renamed.entry(id).or_default());
         for record in records {
-            taking.add(&record.to_vec()).ok_or_else(no_record)?;
+            undoing.add(&record.to_vec()).ok_or_else(no_record)?;
         }
         let engine = &mut self.engine;
         engine.write_as(&id, author.as_deref(), ActorId::random);
         let options = ChangeOptions::made_at(time_s as i64);
-        let changed = engine.change(&id, options, |tx| taking.run(tx));
-        let (taken, _) = changed.ok_or_else(gone)?.map_err(fault)?;
-        self.record = taking.done();
-        Ok(taken as u8)
+        let changed = engine.change(&id, options, |tx| undoing.run(tx));
+        let (undone, _) = changed.ok_or_else(gone)?.map_err(fault)?;
+        self.record = undoing.done();
+        Ok(undone as u8)
     }
 
     /// What an earlier instance renamed.

@@ -7,7 +7,10 @@ use automerge::marks::Mark;
 use automerge::{ObjId, ScalarValue};
 use reconverge::leb::{Reader, push_unsigned};
 
-use super::{Content, Key, Moved, Renamed, Run, Saved, Step};
+use super::names::Run;
+use super::renamed::{Renamed, Renaming};
+use super::saved::{Content, Saved};
+use super::step::{Key, Step};
 
 pub(super) fn of_steps(steps: &[Step]) -> Vec<u8> {
     let mut out = Out::default();
@@ -26,7 +29,7 @@ pub(super) fn steps_of(bytes: &[u8], steps: &mut Vec<Step>) -> Option<()> {
     Some(())
 }
 
-pub(super) fn of_names(names: &[Moved]) -> Vec<u8> {
+pub(super) fn of_names(names: &[Renaming]) -> Vec<u8> {
     let mut out = Out::default();
     for moved in names {
         for id in [&moved.before.first, &moved.now, &moved.object] {
@@ -43,7 +46,7 @@ pub(super) fn names_of(bytes: &[u8], renamed: &mut Renamed) -> Option<()> {
         let (first, now, object) = (from.id()?, from.id()?, from.id()?);
         let count = from.count()?;
         let before = Run { first, count };
-        renamed.insert(Moved {
+        renamed.insert(Renaming {
             before,
             now,
             object,

@@ -1,16 +1,38 @@
-//! The marks of a part of a text that is deleted, so that it comes back with them and with no others.
+//! The marks of a part of a text: set, removed, and brought back with what is deleted, with no others.
 
 use std::ops::Range;
 
 use automerge::marks::{ExpandMark, Mark};
-use automerge::transaction::Transaction;
+use automerge::transaction::{Transactable, Transaction};
 use automerge::{AutomergeError, ObjId, ReadDoc, ScalarValue};
 
-use super::{cut, is_text, mark, overlap};
+use super::elements::is_text;
 
 type Marked = Vec<(Range<usize>, ScalarValue)>;
 
-/// By where they are in the part.
+/// Sets a mark, or removes it if the value is null.
+pub(crate) fn mark(
+    document: &mut Transaction<'_>,
+    object: &ObjId,
+    range: Range<usize>,
+    name: &str,
+    value: ScalarValue,
+    expand: ExpandMark,
+) -> Result<(), AutomergeError> {
+    if value == ScalarValue::Null {
+        document.unmark(object, name, range.start, range.end, expand)
+    } else {
+        let mark = Mark::new(name.to_owned(), value, range.start, range.end);
+        document.mark(object, mark, expand)
+    }
+}
+
+/// Where a text has this mark, with which value.
+pub(super) fn marked(document: &Transaction<'_>, object: &ObjId, name: &str) -> Marked {
+    named(&document.marks(object).unwrap_or_default(), name, 0)
+}
+
+/// The marks of a part, by where they are in it.
 pub(super) fn marks_in(
     document: &Transaction<'_>,
     object: &ObjId,
@@ -75,10 +97,33 @@ pub(super) fn mark_as(
 }
 
 /// Where the mark of this name is, with which value, counted from an index.
-pub(super) fn named(marks: &[Mark], name: &str, from: usize) -> Marked {
+fn named(marks: &[Mark], name: &str, from: usize) -> Marked {
     let marks = marks.iter().filter(|mark| mark.name == name);
     let place = |mark: &Mark| (from + mark.start..from + mark.end, mark.value.clone());
     let mut named: Marked = marks.map(place).collect();
     named.sort_by_key(|(range, _)| range.start);
     named
+}
+
+pub(super) fn overlap(a: &Range<usize>, b: &Range<usize>) -> Option<Range<usize>> {
+    let both = a.start.max(b.start)..a.end.min(b.end);
+    (!both.is_empty()).then_some(both)
+}
+
+/// The parts of a range by what they are marked with; null if with nothing.
+pub(super) fn cut(
+    range: Range<usize>,
+    marked: &[(Range<usize>, ScalarValue)],
+) -> Vec<(Range<usize>, ScalarValue)> {
+    let mut parts = Vec::new();
+    let mut from = range.start;
+    let overlaps = |(at, value): &(_, ScalarValue)| Some((overlap(at, &range)?, value.clone()));
+    for (at, value) in marked.iter().filter_map(overlaps) {
+        parts.push((from..at.start, ScalarValue::Null));
+        from = at.end;
+        parts.push((at, value));
+    }
+    parts.push((from..range.end, ScalarValue::Null));
+    parts.retain(|(at, _)| !at.is_empty());
+    parts
 }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use automerge::{ActorId, ObjId};
 
-use super::{Run, named};
+use super::names::{Run, named};
 
 /// Elements or values that came back together: their names follow each other, before and now.
 #[derive(Debug, Clone)]
-pub(crate) struct Moved {
+pub(super) struct Renaming {
     pub(super) before: Run,
     /// What the first is called now.
     pub(super) now: ObjId,
@@ -16,7 +16,7 @@ pub(crate) struct Moved {
     pub(super) object: ObjId,
 }
 
-impl Moved {
+impl Renaming {
     fn from(&self) -> u64 {
         counter(&self.before.first)
     }
@@ -40,11 +40,11 @@ impl Moved {
 
 /// By who made it at first: what came back of it, in the order of its names before.
 #[derive(Debug, Default)]
-pub(crate) struct Renamed(HashMap<ActorId, Vec<Moved>>);
+pub(crate) struct Renamed(HashMap<ActorId, Vec<Renaming>>);
 
 impl Renamed {
     /// What comes back a second time does so under the name that it has since the first.
-    pub(super) fn insert(&mut self, moved: Moved) {
+    pub(super) fn insert(&mut self, moved: Renaming) {
         let ObjId::Id(_, actor, _) = &moved.before.first else {
             return;
         };
@@ -100,7 +100,7 @@ impl Renamed {
     }
 
     /// What came back of this and of what its actor made after it.
-    fn after(&self, id: &ObjId) -> impl Iterator<Item = &Moved> {
+    fn after(&self, id: &ObjId) -> impl Iterator<Item = &Renaming> {
         let known = match id {
             ObjId::Id(_, actor, _) => self.0.get(actor),
             ObjId::Root => None,
