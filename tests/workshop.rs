@@ -264,3 +264,17 @@ async fn a_job_out_of_cpu_time_fails_alone() {
     others_go_on(&format!("ws://{}/", relay.address()), chunk, head).await;
     relay.stop().await;
 }
+
+/// It has what it uploaded, and the relay knows that before it has read the document's graph.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_uploads_a_document_is_not_sent_it() {
+    let relay = Relay::start();
+    for (n, changes) in [(1, 20), (2, 2_000)] {
+        let (chunk, head) = document(changes);
+        let mut client = Client::connect(&relay.url(), "uploads").await.unwrap();
+        let upload = Document::with_snapshot(id(n), chunk, Arc::from([head]));
+        let at = client.open(upload.keeping());
+        client.until_acked(at).await.unwrap();
+        assert!(client.document(at).kept().is_empty(), "{changes} changes");
+    }
+}

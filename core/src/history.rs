@@ -72,7 +72,7 @@ use crate::protocol::{Flags, SYNC_BYTES_MAX, Version, encode_sync};
 
 /// A client that declares at least this many changes is invited to send them as a document chunk,
 /// which is up to 90 times smaller, and costs a run of the workshop.
-pub const INVITE_DOCUMENT_CHANGES_MIN: u32 = 64;
+pub const INVITE_DOCUMENT_CHANGES_MIN: u32 = 8;
 
 /// Bytes of the newest changes that stay in memory while a document is open, so that live edits are
 /// passed on without reading them back.
@@ -98,6 +98,9 @@ pub const UNFOLDED_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Bytes of changes after the snapshot below which a document is never compacted.
 pub const FOLD_BYTES_MIN: u64 = 64 * 1024;
+
+/// The same when the document is built anyway, to be checked.
+pub const CHECKED_FOLD_BYTES_MIN: u64 = 1024;
 
 /// Bytes of changes after the snapshot for which a long history waits at most, unless its snapshot
 /// is larger.
@@ -1148,10 +1151,13 @@ impl History {
     }
 
     /// Whether folding pays when the document is built anyway, to be checked: then also changes are
-    /// folded that have an eighth of the snapshot's weight.
+    /// folded that have an eighth of the snapshot's weight, and those of a small document when they
+    /// outweigh its snapshot. As a snapshot, it is sent in a fraction of the bytes.
     #[must_use]
     pub fn may_fold(&self) -> bool {
-        let outweighs = self.tail_bytes >= (self.record.snapshot_bytes / 8).max(FOLD_BYTES_MIN)
+        let snapshot = self.record.snapshot_bytes;
+        let outweighs = self.tail_bytes >= (snapshot / 8).max(FOLD_BYTES_MIN)
+            || self.tail_bytes >= snapshot.max(CHECKED_FOLD_BYTES_MIN)
             || self.tail_ops() >= (self.folded_ops / 8).max(FOLD_OPS_MIN);
         self.durable_len == self.len() && outweighs
     }

@@ -12,6 +12,14 @@ use crate::id::ConnectionId;
 use crate::protocol::{Have, SyncMessage};
 
 impl History {
+    /// A peer has all of the document: it uploaded what became the snapshot.
+    pub fn has_all(&mut self, peer: ConnectionId) {
+        let len = self.len();
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.sent(len, Vec::new());
+        }
+    }
+
     /// Takes in what a message says of its sender. Whether it could, or that takes a longer walk than
     /// may be done now.
     pub(super) fn learn(

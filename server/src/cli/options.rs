@@ -35,7 +35,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "RECONVERGE_DATA", default_value = "./data")]
     pub(super) data: PathBuf,
     /// Name by which the relay introduces itself to peers: 1 to 256 bytes, no control characters.
-    /// Without it, `storage-server-` and the id of its storage, which stays the same. Many apps
+    /// Without it, `storage-server-` and the first eight digits of the id of its storage, which stay the same. Many apps
     /// share documents only with a peer whose id includes `storage-server`, as automerge-repo's
     /// own server names itself; with another name their edits stay where they are.
     #[arg(long, env = "RECONVERGE_PEER_ID", value_parser = peer_id)]

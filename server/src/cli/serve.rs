@@ -99,7 +99,7 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
     }
     let peer_id = match &serve.peer_id {
         Some(peer_id) => peer_id.clone(),
-        None => peer_id(&format!("storage-server-{}", storage.storage_id()))?,
+        None => peer_id(&named_after(&storage.storage_id()))?,
     };
     let storage_id = storage.storage_id();
     let chosen = [
@@ -129,4 +129,11 @@ async fn serve_until_told(serve: &Serve) -> Result<(), String> {
     relay.stop().await;
     info!("stopped");
     Ok(())
+}
+
+/// The name of a relay that was given none. It is in every message, so it has only as much of the
+/// storage's id as tells the relays from each other that one client knows.
+fn named_after(storage_id: &str) -> String {
+    let (beginning, _) = storage_id.split_once('-').unwrap_or((storage_id, ""));
+    format!("storage-server-{beginning}")
 }

@@ -116,17 +116,20 @@ impl Document {
             let Some(mut built) = built else { return };
             let bytes = built.bytes();
             charge.resize(bytes);
-            if bytes <= SMALL_RESULT_BYTES {
+            let turn = if bytes <= SMALL_RESULT_BYTES {
+                // Many of them are committed at once.
                 built.free_worker();
-            }
-            // What came out of it is taken in like what is sent in many messages.
-            let turn = slot.services.long_work.take(owner, Duration::ZERO).await;
+                None
+            } else {
+                // What came out of it is taken in like what is sent in many messages.
+                Some(slot.services.long_work.take(owner, Duration::ZERO).await)
+            };
             slot.push(Input::Built(Box::new(BuildResult::Unpacked {
                 from,
                 basis,
                 tries,
                 built,
-                turn: Some(turn),
+                turn,
                 _charge: charge,
             })));
         });
@@ -163,7 +166,7 @@ impl Document {
                 return self.start_unpacking(slot, connection, chunk, tries, true);
             }
             Ok(Built::Unpacked(Brought::All(unpacked))) => {
-                self.adopt(slot, data, unpacked).await?;
+                self.adopt(slot, from, data, unpacked).await?;
             }
             Ok(Built::Unpacked(Brought::Changes(changes))) => {
                 let len = self.opened().history.len();
@@ -197,6 +200,7 @@ impl Document {
     pub(super) async fn adopt(
         &mut self,
         slot: &Arc<Slot>,
+        from: ConnectionId,
         data: &Bytes,
         unpacked: &Unpacked,
     ) -> Result<(), StorageError> {
@@ -215,10 +219,14 @@ impl Document {
         self.commit_or_keep(slot, new.into_writes()).await?;
         let open = self.history.take().expect("is open");
         let history = open.history.adopted(record, &outline);
+        let damaged = || slot.damaged("the outline of an uploaded document");
+        let mut history = history.ok_or_else(damaged)?;
+        // Its message is taken in when the graph is read; until then it would be sent all of it.
+        history.has_all(from);
         self.building.history_changed();
         self.history = Some(Box::new(Loaded {
             key: open.key,
-            history: history.ok_or_else(|| slot.damaged("the outline of an uploaded document"))?,
+            history,
             stored: true,
         }));
         Ok(())

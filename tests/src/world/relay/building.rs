@@ -225,7 +225,7 @@ impl Relay {
                 self.start_unpacking(from, chunk, tries, true);
                 return Ok(());
             }
-            Ok(Brought::All(unpacked)) => self.adopt(&message, unpacked)?,
+            Ok(Brought::All(unpacked)) => self.adopt(from, &message, unpacked)?,
             Ok(Brought::Changes(changes)) => {
                 let received = self.with_graph(|h| h.receive_unpacked(from, changes));
                 self.report(from, received.refused);
@@ -250,7 +250,12 @@ impl Relay {
         Ok(())
     }
 
-    fn adopt(&mut self, message: &Bytes, unpacked: &Unpacked) -> Result<(), Failed> {
+    fn adopt(
+        &mut self,
+        from: ConnectionId,
+        message: &Bytes,
+        unpacked: &Unpacked,
+    ) -> Result<(), Failed> {
         self.save()?;
         let chunk = first_document(message).expect("a chunk was reported");
         let open = self.opened();
@@ -263,9 +268,11 @@ impl Relay {
         self.snapshots.1 += 1;
         let open = self.open.take().expect("it was opened before");
         let history = open.history.adopted(record, &outline);
+        let mut history = history.expect("its parts fit together");
+        history.has_all(from);
         self.openings += 1;
         self.open = Some(Open {
-            history: history.expect("its parts fit together"),
+            history,
             stored: true,
         });
         Ok(())
