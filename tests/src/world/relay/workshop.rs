@@ -61,7 +61,7 @@ impl Job {
     /// Does it.
     pub(super) fn run(self) -> Built {
         match self {
-            Job::Unpack {
+            Self::Unpack {
                 from,
                 chunk,
                 known,
@@ -75,7 +75,7 @@ impl Job {
                 basis,
                 result: unpack(&chunk, &known, segment_from, changes),
             },
-            Job::Check {
+            Self::Check {
                 fold,
                 from,
                 len,
