@@ -130,25 +130,20 @@ pub(super) fn sound(
         let unsound: HashMap<u32, Refusal> = unsound
             .map(|change| (from + change.at, Refusal::Unsound(change.reason)))
             .collect();
-        let without = history.without(&unsound, outline.as_deref(), &segments, &rows);
-        let without = without.ok_or_else(unfit)?;
+        let removal = history.remove(&unsound, outline.as_deref(), &segments, &rows);
+        let removal = removal.ok_or_else(unfit)?;
         history.committed();
         let mut index = from;
         rows.retain(|row| {
             index += row.changes.len() as u32;
-            index <= without.rows_from
+            index <= removal.rows_from
         });
-        rows.extend(without.rows.into_iter().map(|(_, row)| row));
-        rows_from = rows_from.min(without.rows_from);
-        let lot: Vec<_> = without
-            .taken_out
+        rows.extend(removal.rows.into_iter().map(|(_, row)| row));
+        rows_from = rows_from.min(removal.rows_from);
+        let lot: Vec<_> = removal
+            .removed
             .into_iter()
-            .map(|out| Quarantined {
-                hash: out.change.hash,
-                reason: out.refusal.to_string(),
-                sender: String::new(),
-                bytes: out.change.bytes,
-            })
+            .map(|change| change.into_quarantined(String::new()))
             .collect();
         let blob = Blob::Quarantine(history.record().quarantined - 1);
         writes.push(Write::Blob(blob, Quarantined::encode(&lot).into()));

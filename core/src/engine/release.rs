@@ -15,9 +15,9 @@ use automerge::ChangeHash;
 use super::document::{Document, Greeted, Opened, Phase};
 use super::frame::SyncFrame;
 use super::{Engine, Frame, Output, Reading};
-use crate::history::{Claim, Outgoing};
+use crate::history::Outgoing;
 use crate::id::DocumentId;
-use crate::protocol::{Flags, SyncMessage};
+use crate::protocol::SyncMessage;
 use crate::storage::DocumentKey;
 
 /// A document that nobody uses stays in memory this long, unless told otherwise.
@@ -189,7 +189,7 @@ impl Engine {
                 target: link.peer.clone(),
                 document: id,
                 key: NO_PLACE,
-                outgoing: greeting(heads),
+                outgoing: Outgoing::greeting(heads.as_slice().into(), heads.clone(), Vec::new()),
                 pieces: Vec::new(),
             });
             link.in_flight += 1;
@@ -201,25 +201,6 @@ impl Engine {
 
 /// Nothing is read for a greeting.
 const NO_PLACE: DocumentKey = DocumentKey(0);
-
-/// The first message of a document whose heads the other side has.
-fn greeting(heads: &[ChangeHash]) -> Outgoing {
-    Outgoing {
-        heads: heads.into(),
-        need: Vec::new(),
-        have: Claim::Filter {
-            last_sync: heads.to_vec(),
-            hashes: Vec::new(),
-        },
-        snapshot: false,
-        changes: Vec::new(),
-        flags: Some(Flags {
-            sync_reset: false,
-            read_only: false,
-            supports_sync_reset: true,
-        }),
-    }
-}
 
 /// Whether a message says of a document with these heads only that its sender has the same.
 pub(super) fn says_nothing_new(data: &[u8], heads: &[ChangeHash]) -> bool {

@@ -1,258 +1,240 @@
-//! What may enter: everything about a change that structure can decide, before it is stored or
-//! passed on.
-//!
-//! A change that passes here has the hash it claims, comes after its deps, continues its actor's
-//! sequence, and refers only to operations and objects that exist in its own past and are of the
-//! right kind. What only a document with contents could tell (that an element belongs to this very
-//! list, that a counter is a number) is not decided here.
+//! What may enter: one change, which is known, was refused, waits for another, or enters.
 
-use super::change::{Change, ChangeError, ChangeOpId, Key};
-use super::clocks::Past;
-use super::limits::{ACTOR_BYTES_MAX, CHANGE_OPS_MAX, DOCUMENT_ACTORS_MAX, DOCUMENT_OBJECTS_MAX};
-use super::objects::{ObjectKind, Objects};
-use super::outline::{OpId, Outline};
+mod rules;
+
+use automerge::ChangeHash;
+use bytes::Bytes;
+
+use super::change::{Change, ChangeError};
+use super::chunk::{Chunk, ChunkError};
+use super::graph::{self, NeedGraph};
+use super::limits::CHANGE_BYTES_MAX;
+use super::progress::{Progress, Received, Taken};
 use super::refusal::Refusal;
+use super::stored::StoredChange;
+use super::{History, steps};
+use crate::id::ConnectionId;
 
-/// What the document learns from an admitted change.
-#[derive(Debug)]
-pub(crate) struct Learned {
-    /// The objects it makes.
-    pub(crate) objects: Objects,
-}
-
-/// Decides about a change whose deps are known and lie, with all below them, in `past`.
-/// `deps_max_op` is the highest counter among its deps.
-pub(crate) fn admit(
-    change: &Change<'_>,
-    outline: &Outline,
-    past: &Past,
-    deps_max_op: u32,
-) -> Result<Learned, Refusal> {
-    check_author(change, outline)?;
-    check_sequence(change, outline, past)?;
-    if change.start_op <= u64::from(deps_max_op) {
-        return Err(Refusal::StartOp {
-            found: change.start_op,
-            max_op: deps_max_op,
-        });
-    }
-    let objects = check_operations(change, outline, past)?;
-    fits_document(change, objects.len(), outline)?;
-    Ok(Learned { objects })
-}
-
-/// Whether its author's id has a length that is taken. A document that was stored before there was
-/// this limit goes on with the longer ones that it has.
-fn check_author(change: &Change<'_>, outline: &Outline) -> Result<(), Refusal> {
-    let author = change.actors[0];
-    match author.len() > ACTOR_BYTES_MAX && outline.actor(author).is_none() {
-        true => Err(ChangeError::Limit("length of an actor's id").into()),
-        false => Ok(()),
-    }
-}
-
-/// Whether the document has room for a change whose operations are right.
-pub(crate) fn has_room_for(change: &Change<'_>, outline: &Outline) -> Result<(), Refusal> {
-    check_author(change, outline)?;
-    let mut objects = 0;
-    // Most changes make fewer objects than there is room for, whatever they do.
-    if outline.objects_len() + change.ops_len as usize > DOCUMENT_OBJECTS_MAX {
-        let mut operations = change.operations();
-        while let Some(operation) = operations.next_operation()? {
-            objects += usize::from(ObjectKind::made_by(operation.action).is_some());
+impl History {
+    /// Whether a change that is made on top of all that is here can be kept: it is within all limits
+    /// of changes and of documents, here and in a relay.
+    ///
+    /// # Errors
+    /// The limit.
+    pub(crate) fn has_room_for(&self, change: &automerge::Change) -> Result<(), Refusal> {
+        let (chunk, _) = Chunk::split(change.raw_bytes()).map_err(ChangeError::from)?;
+        chunk.inflated().map_err(ChangeError::from)?;
+        let change = Change::read_trusted(&chunk, change.hash())?;
+        rules::has_room_for(&change, &self.outline)?;
+        match (self.len() as usize) < graph::CHANGES_MAX - 1 {
+            true => Ok(()),
+            false => Err(Refusal::DocumentFull("changes")),
         }
     }
-    fits_document(change, objects, outline)
-}
 
-fn fits_document(change: &Change<'_>, objects: usize, outline: &Outline) -> Result<(), Refusal> {
-    if outline.objects_len() + objects > DOCUMENT_OBJECTS_MAX {
-        return Err(Refusal::DocumentFull("objects"));
-    }
-    if outline.actors().len() >= DOCUMENT_ACTORS_MAX && outline.actor(change.actors[0]).is_none() {
-        return Err(Refusal::DocumentFull("actors"));
-    }
-    Ok(())
-}
-
-fn check_sequence(change: &Change<'_>, outline: &Outline, past: &Past) -> Result<(), Refusal> {
-    let actor = || hex(change.actors[0]);
-    let place = outline.actor(change.actors[0]);
-    let last = place.map_or(0, |place| outline.actors()[place as usize].seq);
-    if change.seq > last + 1 {
-        return Err(Refusal::Sequence {
-            actor: actor(),
-            last,
-            found: change.seq,
-        });
-    }
-    let forked = place.is_some_and(|place| past.seq(outline, place) < last);
-    if change.seq <= last || forked {
-        return Err(Refusal::ActorReused {
-            actor: actor(),
-            seq: change.seq,
-        });
-    }
-    Ok(())
-}
-
-/// A reference as the change makes it: into itself, or into its past.
-enum Reference {
-    Own(u32),
-    Past(OpId),
-}
-
-struct Resolver<'a> {
-    change: &'a Change<'a>,
-    outline: &'a Outline,
-    past: &'a Past,
-    /// Where the change's actors stand in the outline.
-    places: Vec<Option<u32>>,
-    start: u32,
-    /// The counter of the operation that is being checked.
-    now: u32,
-}
-
-impl Resolver<'_> {
-    /// `None` if there is no such operation in the past.
-    fn resolve(&self, (actor, counter): ChangeOpId) -> Option<Reference> {
-        let place = *self.places.get(actor as usize)?;
-        if actor == 0 && counter >= self.start {
-            return (counter < self.now).then_some(Reference::Own(counter));
-        }
-        let id = (place?, counter);
-        self.past
-            .has(self.outline, id)
-            .then_some(Reference::Past(id))
-    }
-
-    fn show(&self, (actor, counter): ChangeOpId) -> String {
-        let actor = self
-            .change
-            .actors
-            .get(actor as usize)
-            .copied()
-            .unwrap_or_default();
-        format!("{counter}@{}", hex(actor))
-    }
-}
-
-fn check_operations(
-    change: &Change<'_>,
-    outline: &Outline,
-    past: &Past,
-) -> Result<Objects, Refusal> {
-    const INCREMENT: u64 = 5;
-    const DELETE: u64 = 3;
-    const MARK: u64 = 7;
-    let start = u32::try_from(change.start_op).expect("checked when it was read");
-    let places = change.actors.iter().map(|id| outline.actor(id)).collect();
-    let mut resolver = Resolver {
-        change,
-        outline,
-        past,
-        places,
-        start,
-        now: start,
-    };
-    let mut made = Objects::default();
-    // Neighbouring operations mostly act on the same object.
-    let mut same = (None, ObjectKind::Map);
-    // A few bytes of runs can claim any number of them.
-    let mut preds = 0u64;
-    // The elements that this change inserts: first, last, object.
-    let mut inserted: Vec<(u32, u32, Option<ChangeOpId>)> = Vec::new();
-    let mut operations = change.operations();
-    while let Some(operation) = operations.next_operation()? {
-        if operation.object != same.0 {
-            let id = operation.object;
-            let kind = id.map_or(Some(ObjectKind::Map), |id| match resolver.resolve(id)? {
-                Reference::Own(counter) => made.kind(counter),
-                Reference::Past(id) => outline.object(id),
-            });
-            let unknown =
-                || Refusal::UnknownObject(id.map(|i| resolver.show(i)).unwrap_or_default());
-            same = (id, kind.ok_or_else(unknown)?);
-        }
-        let named = operation.key == Key::Name;
-        if named != (same.1 == ObjectKind::Map) {
-            let shown = operation
-                .object
-                .map_or_else(|| "the root".into(), |id| resolver.show(id));
-            return Err(Refusal::ObjectKind(shown));
-        }
-        if operation.insert && named {
-            return Err(Refusal::Operation("insertion at a name"));
-        }
-        if operation.key == Key::Head && !operation.insert {
-            return Err(Refusal::Operation("a change of the head of a list"));
-        }
-        if operation.action > MARK {
-            return Err(Refusal::Operation("unknown action"));
-        }
-        if operation.insert && operation.preds > 0 {
-            return Err(Refusal::Operation("an insertion that replaces something"));
-        }
-        if operation.action == MARK && !operation.insert {
-            return Err(Refusal::Operation("a mark that is no insertion"));
-        }
-        if operation.action == DELETE && operation.preds == 0 {
-            return Err(Refusal::Operation("a deletion of nothing"));
-        }
-        if operation.action == DELETE && operation.insert {
-            return Err(Refusal::Operation("a deletion that inserts"));
-        }
-        if operation.action == INCREMENT && operation.insert {
-            return Err(Refusal::Operation("an increment that inserts"));
-        }
-        if let Key::Element(id) = operation.key {
-            let exists = match resolver.resolve(id) {
-                Some(Reference::Past(_)) => true,
-                Some(Reference::Own(counter)) => {
-                    let at = inserted.partition_point(|(from, _, _)| *from <= counter);
-                    at.checked_sub(1).is_some_and(|at| {
-                        let (_, to, object) = inserted[at];
-                        counter <= to && object == operation.object
-                    })
+    pub(super) fn admit_chunk(
+        &mut self,
+        from: ConnectionId,
+        chunk: &Chunk<'_>,
+        progress: &mut Progress,
+    ) -> Result<Taken, NeedGraph> {
+        let max = progress.budget.inflated_max(self.steps.taken());
+        let inflated = match chunk.inflated_within(max) {
+            Ok(Some(inflated)) => inflated,
+            // It was inflated as far as that.
+            Ok(None) => {
+                self.steps.count(max as u64 * steps::BYTE);
+                if max < CHANGE_BYTES_MAX {
+                    return Ok(progress.stopped());
                 }
-                None => false,
+                progress.refuse_unread(ChunkError::Inflate.into());
+                return Ok(Taken::All);
+            }
+            Err(error) => {
+                progress.refuse_unread(error.into());
+                return Ok(Taken::All);
+            }
+        };
+        self.steps.count(inflated.len() as u64 * steps::BYTE);
+        let whole = Chunk::split(&inflated).map_err(ChangeError::from);
+        let change = match whole.and_then(|(whole, _)| Change::read(&whole)) {
+            Ok(change) => change,
+            Err(error) => {
+                progress.refuse_unread(error);
+                return Ok(Taken::All);
+            }
+        };
+        let kept = || chunk.kept(&inflated);
+        let taken = self.take_in(from, &change, kept, Parsed::Not(&inflated), progress)?;
+        if taken == Taken::All {
+            progress
+                .budget
+                .inflated(inflated.len() as u64, chunk.bytes.len() as u64);
+        }
+        Ok(taken)
+    }
+
+    /// Admits a change, or says why not. Those that waited for it are still to be admitted.
+    pub(super) fn take_in(
+        &mut self,
+        from: ConnectionId,
+        change: &Change<'_>,
+        kept: impl FnOnce() -> Bytes,
+        parsed: Parsed<'_>,
+        progress: &mut Progress,
+    ) -> Result<Taken, NeedGraph> {
+        let hash = change.hash;
+        match self.admit(from, change, kept, parsed, progress)? {
+            // Some may wait for it still, if what they were taken in with was interrupted.
+            Entry::Known => progress.entered.push(hash),
+            Entry::Waits => {}
+            Entry::TooHeavy => return Ok(progress.stopped()),
+            Entry::Entered => {
+                progress.found.admitted += 1;
+                progress.brought = true;
+                progress.entered.push(hash);
+            }
+            Entry::Refused(refusal) => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.hears_of_refused(hash);
+                }
+                self.refuse(hash, refusal, &mut progress.found);
+            }
+        }
+        Ok(Taken::All)
+    }
+
+    pub(super) fn refuse(&mut self, hash: ChangeHash, refusal: Refusal, received: &mut Received) {
+        let mut refused = vec![(hash, refusal)];
+        // Not by recursion: whoever sends orphans chooses how deep they hang on each other.
+        while let Some((hash, refusal)) = refused.pop() {
+            self.refused.insert(hash, refusal.clone());
+            received.refused.push((Some(hash), refusal));
+            for waiting in self.orphans.take_waiting_for(&hash) {
+                self.steps.count(steps::LOOKUP);
+                refused.push((waiting.hash, Refusal::DependsOnRefused(hash)));
+            }
+        }
+    }
+
+    /// Decides about one change; `kept` makes what is stored of it.
+    pub(super) fn admit(
+        &mut self,
+        from: ConnectionId,
+        change: &Change<'_>,
+        kept: impl FnOnce() -> Bytes,
+        parsed: Parsed<'_>,
+        progress: &mut Progress,
+    ) -> Result<Entry, NeedGraph> {
+        self.steps.count(change.deps.len() as u64 * steps::LOOKUP);
+        let on_a_head = change.deps.iter().any(|dep| self.is_head(dep));
+        // What depends on a head was never here, or that would be no head.
+        let known = if on_a_head {
+            None
+        } else {
+            self.known(&change.hash)?
+        };
+        if let Some(index) = known.or_else(|| self.graph.resident(&change.hash)) {
+            self.peer_has(from, index);
+            return Ok(Entry::Known);
+        }
+        if let Some(refusal) = self.refused.get(&change.hash) {
+            let peer = self.peers.get_mut(&from);
+            return match peer.is_none_or(|peer| peer.hears_of_refused(change.hash)) {
+                true => Ok(Entry::Refused(refusal.clone())),
+                false => Ok(Entry::Known),
             };
-            if !exists {
-                return Err(Refusal::UnknownOperation(resolver.show(id)));
+        }
+        if let Some(dep) = change.deps.iter().find(|dep| self.refused.contains(dep)) {
+            return Ok(Entry::Refused(Refusal::DependsOnRefused(*dep)));
+        }
+        let mut parents = Vec::with_capacity(change.deps.len());
+        for (at, dep) in change.deps.iter().enumerate() {
+            match self.known(dep)? {
+                Some(index) => parents.push(index),
+                #[cfg(feature = "planted")]
+                None if crate::planted::is(crate::planted::Bug::DependencyCheckSkipped) => {}
+                None => return Ok(self.wait(from, change, kept(), at, progress)),
             }
         }
-        if operation.insert {
-            match inserted.last_mut() {
-                Some((_, to, object)) if *to + 1 == resolver.now && *object == operation.object => {
-                    *to += 1
-                }
-                _ => inserted.push((resolver.now, resolver.now, operation.object)),
+        let (weight, taken) = (change.weight(), self.steps.taken());
+        let is_orphan = matches!(parsed, Parsed::Orphan(_));
+        if !progress.budget.has_room_for(weight, is_orphan, taken) {
+            return Ok(Entry::TooHeavy);
+        }
+        let mut deps_max_op = 0;
+        for parent in &parents {
+            deps_max_op = deps_max_op.max(self.max_op(*parent)?);
+        }
+        let Some(past) = self.past(&parents, &progress.budget)? else {
+            return Ok(Entry::TooHeavy);
+        };
+        if !is_orphan {
+            progress.budget.take(weight);
+        }
+        self.steps.count(weight * steps::OPERATION);
+        let learned = match rules::admit(change, &self.outline, &past, deps_max_op) {
+            Ok(learned) => learned,
+            Err(refusal) => return Ok(Entry::Refused(refusal)),
+        };
+        if self.len() as usize >= graph::CHANGES_MAX - 1 {
+            return Ok(Entry::Refused(Refusal::DocumentFull("changes")));
+        }
+        // The last word on the format has the parser that every peer will use.
+        let said = |theirs: &automerge::Change| (theirs.len(), theirs.author().is_some());
+        let theirs = match parsed {
+            Parsed::Loaded(theirs) => Ok(said(theirs)),
+            Parsed::Not(inflated) | Parsed::Orphan(inflated) => {
+                automerge::Change::try_from(inflated).map(|theirs| said(&theirs))
             }
-        }
-        preds = operation.preds.saturating_add(preds);
-        if preds > CHANGE_OPS_MAX {
-            return Err(ChangeError::Limit("number of replaced operations").into());
-        }
-        for _ in 0..operation.preds {
-            let id = operations.pred()?;
-            if resolver.resolve(id).is_none() {
-                return Err(Refusal::UnknownOperation(resolver.show(id)));
+        };
+        // Automerge ends where a later change than an actor's first one names an author.
+        let theirs = match theirs {
+            Ok((_, true)) if change.seq > 1 => {
+                let why = "an author that is not in the first change of its actor";
+                return Ok(Entry::Refused(Refusal::Automerge(why.into())));
             }
+            theirs => theirs.map(|(ops, _)| ops),
+        };
+        match theirs {
+            Ok(ops) if ops as u64 == change.ops_len => {}
+            Ok(ops) => {
+                let why = format!("{ops} operations instead of {}", change.ops_len);
+                return Ok(Entry::Refused(Refusal::Automerge(why)));
+            }
+            Err(error) => return Ok(Entry::Refused(Refusal::by_automerge(&error))),
         }
-        if let Some(kind) = ObjectKind::made_by(operation.action) {
-            made.push(resolver.now, kind);
-        }
-        resolver.now += 1;
+        let stored = StoredChange {
+            hash: change.hash,
+            parents,
+            max_op: change.max_op(),
+            objects: learned.objects,
+            bytes: kept(),
+        };
+        let index = self.enter(&change.into(), stored);
+        self.clocks
+            .entered(index, &past, &self.outline, &self.graph);
+        self.peer_has(from, index);
+        Ok(Entry::Entered)
     }
-    Ok(made)
 }
 
-/// An actor's id as people read it; its beginning, if it is longer than one may be.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let bytes = &bytes[..bytes.len().min(ACTOR_BYTES_MAX)];
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// What became of a change.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Entered,
+    /// It is here already, or its sender knows that it is refused.
+    Known,
+    /// It has more operations than may be taken in now.
+    TooHeavy,
+    Waits,
+    Refused(Refusal),
+}
+
+/// A change as Automerge has it, or the bytes that it is still to read.
+pub(super) enum Parsed<'a> {
+    Loaded(&'a automerge::Change),
+    Not(&'a [u8]),
+    /// The same of one that waited, which counts for no message.
+    Orphan(&'a [u8]),
 }

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::History;
+use super::budget::Budget;
 use super::graph::{Graph, NeedGraph};
 use super::outline::{self, ActorClock, OpId, Outline};
-use super::{History, Progress};
 
 /// The operations that a change may refer to.
 #[derive(Debug, Clone)]
@@ -42,7 +43,7 @@ impl History {
     pub(super) fn past(
         &mut self,
         parents: &[u32],
-        progress: &Progress,
+        budget: &Budget,
     ) -> Result<Option<Past>, NeedGraph> {
         if self.heads.are_among(parents) {
             return Ok(Some(Past::All));
@@ -60,7 +61,7 @@ impl History {
         {
             return Ok(Some(Past::UpTo(self.clock_with(&clock, *parent)?)));
         }
-        if !progress.may_walk(self.walk(), self.steps.taken()) {
+        if !budget.may_walk(self.walk(), self.steps.taken()) {
             return Ok(None);
         }
         let (marks, below) = self.ancestors(parents);
@@ -96,16 +97,6 @@ impl History {
         of_actor.max_op = of_actor.max_op.max(max_op);
         Ok(clock.into())
     }
-
-    /// Whether folded changes that were reached from above stand for all of them (`false`: for
-    /// none).
-    pub(super) fn covers_base(&self, below: &[u32]) -> Result<bool, NeedGraph> {
-        if below.is_empty() {
-            return Ok(false);
-        }
-        let all = self.base_heads.are_among(below);
-        if all { Ok(true) } else { Err(NeedGraph) }
-    }
 }
 
 /// For the newest changes, what lies in their past: per actor the last operation, the change's own
@@ -134,11 +125,12 @@ impl Clocks {
 
     /// Bytes of memory beside its own.
     #[cfg(feature = "native")]
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         // As many as there are at most, each of which is looked at.
         let recent = self.recent.iter().map(|(_, clock)| clock_held(clock));
         let walked = self.walked.iter();
-        let walked = walked.map(|(parents, clock)| super::held::list(parents) + clock_held(clock));
+        let walked =
+            walked.map(|(parents, clock)| super::heap_size::list(parents) + clock_held(clock));
         let entries = self.recent.capacity() * size_of::<(u32, Arc<[ActorClock]>)>();
         recent.chain(walked).sum::<usize>() + entries
     }

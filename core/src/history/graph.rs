@@ -211,7 +211,7 @@ impl Graph {
 
     /// Bytes of memory beside its own.
     #[cfg(feature = "native")]
-    pub(crate) fn held(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         let columns = [
             &self.parents,
             &self.merges,
@@ -219,8 +219,8 @@ impl Graph {
             &self.max_ops,
             &self.sizes,
         ];
-        let columns: usize = columns.into_iter().map(super::held::list).sum();
-        super::held::list(&self.hashes) + self.by_hash.allocation_size() + columns
+        let columns: usize = columns.into_iter().map(super::heap_size::list).sum();
+        super::heap_size::list(&self.hashes) + self.by_hash.allocation_size() + columns
     }
 
     fn reserve(&mut self, changes: usize) {

@@ -46,8 +46,8 @@ impl Heads {
 
     /// Bytes of memory beside its own.
     #[cfg(feature = "native")]
-    pub(crate) fn held(&self) -> usize {
-        super::held::table(self.0.capacity(), size_of::<(u32, Head)>())
+    pub(crate) fn heap_bytes(&self) -> usize {
+        super::heap_size::table(self.0.capacity(), size_of::<(u32, Head)>())
     }
 
     /// Whether all of them are among these indexes.
@@ -79,8 +79,8 @@ impl BaseHeads {
 
     /// Bytes of memory beside its own.
     #[cfg(feature = "native")]
-    pub(crate) fn held(&self) -> usize {
-        super::held::list(&self.heads) + super::held::list(&self.by_hash)
+    pub(crate) fn heap_bytes(&self) -> usize {
+        super::heap_size::list(&self.heads) + super::heap_size::list(&self.by_hash)
     }
 
     pub(crate) fn with_hash(&self, hash: &ChangeHash) -> Option<&Head> {

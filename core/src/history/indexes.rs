@@ -99,8 +99,8 @@ impl Indexes {
 
     /// Bytes of memory beside its own.
     #[cfg(feature = "native")]
-    pub(crate) fn held(&self) -> usize {
-        super::held::list(&self.0)
+    pub(crate) fn heap_bytes(&self) -> usize {
+        super::heap_size::list(&self.0)
     }
 
     pub(crate) fn clear(&mut self) {

@@ -5,11 +5,16 @@ use std::ops::Range;
 
 use automerge::ChangeHash;
 
+use super::budget::Budget;
 use super::graph::{self, NeedGraph, unset_ranges};
-use super::peer::{Certainty, Peer};
-use super::{History, INVITE_DOCUMENT_CHANGES_MIN, Progress, steps};
+use super::peer::Certainty;
+use super::{History, steps};
 use crate::id::ConnectionId;
 use crate::protocol::{Have, SyncMessage};
+
+/// A client that declares at least this many changes is invited to send them as a document chunk,
+/// which is up to 90 times smaller, and costs a run of the workshop.
+pub const INVITE_DOCUMENT_CHANGES_MIN: u32 = 8;
 
 impl History {
     /// A peer has all of the document: it uploaded what became the snapshot.
@@ -26,14 +31,14 @@ impl History {
         &mut self,
         from: ConnectionId,
         message: &SyncMessage<'_>,
-        progress: &Progress,
+        budget: &Budget,
     ) -> Result<bool, NeedGraph> {
         let Some(peer) = self.peers.get(&from) else {
             return Ok(true);
         };
         let hashes = (message.heads.len() + message.need.len()) as u64;
         let lookups = hashes * steps::LOOKUP;
-        if !progress.may_walk(lookups, self.steps.taken()) {
+        if !budget.may_walk(lookups, self.steps.taken()) {
             return Ok(false);
         }
         self.steps.count(lookups);
@@ -74,7 +79,7 @@ impl History {
         let resends = first || peer.has_resends(&known);
         let computes = (anew || reset) && resends;
         let walks = computes || !known.iter().all(|index| peer.has(*index));
-        if walks && !progress.may_walk(self.walk(), self.steps.taken()) {
+        if walks && !budget.may_walk(self.walk(), self.steps.taken()) {
             return Ok(false);
         }
         let lacks = if computes {
@@ -160,35 +165,6 @@ impl History {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.has_also(&has);
         }
-    }
-
-    /// How many steps a walk through the graph takes at most.
-    pub(super) fn walk(&self) -> u64 {
-        u64::from(self.len() - self.graph.base()) * steps::ROW
-    }
-
-    /// See [`Graph::ancestors`](graph::Graph::ancestors).
-    pub(super) fn ancestors(&self, tips: &[u32]) -> (Vec<bool>, Vec<u32>) {
-        self.steps.count(self.walk());
-        self.graph.ancestors(tips)
-    }
-
-    /// What a peer has from its `upto` on that names these, besides what it is known to have.
-    pub(super) fn above(&self, known: &[u32], peer: &Peer) -> Vec<u32> {
-        let is_new = |index: &u32| *index >= peer.upto && !peer.extra.contains(*index);
-        let mut found = HashSet::new();
-        let mut open: Vec<u32> = known.iter().copied().filter(is_new).collect();
-        while let Some(index) = open.pop() {
-            if found.insert(index) {
-                let parents = self.graph.parents(index).unwrap_or_default();
-                self.steps.count(parents.len() as u64 * steps::LOOKUP);
-                open.extend(parents.iter().copied().filter(is_new));
-            }
-        }
-        self.steps.count(found.len() as u64 * steps::LOOKUP);
-        let mut found: Vec<u32> = found.into_iter().collect();
-        found.sort_unstable();
-        found
     }
 
     /// What a peer lacks that named these heads, and how sure that is.

@@ -95,8 +95,8 @@ impl Objects {
 
     /// Bytes of memory beside its own.
     #[cfg(feature = "native")]
-    pub(crate) fn held(&self) -> usize {
-        super::held::list(&self.runs)
+    pub(crate) fn heap_bytes(&self) -> usize {
+        super::heap_size::list(&self.runs)
     }
 
     /// Whether all are made by operations with these counters.

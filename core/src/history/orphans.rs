@@ -209,7 +209,7 @@ impl Orphans {
     }
 
     /// Bytes in memory.
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         self.bytes
     }
 

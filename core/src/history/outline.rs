@@ -46,8 +46,8 @@ impl Actor {
     }
 
     #[cfg(feature = "native")]
-    fn held(&self) -> usize {
-        super::held::list(&self.runs) + self.objects.held()
+    fn heap_bytes(&self) -> usize {
+        super::heap_size::list(&self.runs) + self.objects.heap_bytes()
     }
 
     fn has(&self, counter: u32) -> bool {
@@ -106,7 +106,7 @@ impl Outline {
         let place = self.place(actor);
         let entry = &mut self.actors[place as usize];
         #[cfg(feature = "native")]
-        let before = entry.held();
+        let before = entry.heap_bytes();
         entry.seq += 1;
         if max_op >= start_op {
             match entry.runs.last_mut() {
@@ -118,7 +118,7 @@ impl Outline {
         self.objects_len += objects.len();
         #[cfg(feature = "native")]
         {
-            self.of_actors += entry.held() - before;
+            self.of_actors += entry.heap_bytes() - before;
         }
         place
     }
@@ -145,9 +145,9 @@ impl Outline {
 
     /// Bytes of memory beside its own.
     #[cfg(feature = "native")]
-    pub(crate) fn held(&self) -> usize {
-        let by_id = super::held::table(self.by_id.capacity(), size_of::<(Box<[u8]>, u32)>());
-        super::held::list(&self.actors) + by_id + self.of_actors
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let by_id = super::heap_size::table(self.by_id.capacity(), size_of::<(Box<[u8]>, u32)>());
+        super::heap_size::list(&self.actors) + by_id + self.of_actors
     }
 
     /// The stored form of the part that the snapshot covers.
@@ -198,7 +198,7 @@ impl Outline {
             outline.objects_len += actor.objects.len();
             #[cfg(feature = "native")]
             {
-                outline.of_actors += actor.held();
+                outline.of_actors += actor.heap_bytes();
             }
         }
         input.is_empty().then_some(outline)

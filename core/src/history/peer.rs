@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use automerge::ChangeHash;
 
+#[cfg(feature = "native")]
+use super::heap_size;
 use super::indexes::Indexes;
 use super::limits::REFUSED_MAX;
 use crate::id::Access;
@@ -321,29 +323,28 @@ impl Peer {
     }
 }
 
-/// Splits `ranges` where their changes exceed `budget` bytes; at least one change comes first. What
-/// is left is not looked at: it is for another time, however much it is.
-pub(crate) fn split_at_bytes(
-    ranges: Vec<Range<u32>>,
-    mut budget: u64,
-    size: impl Fn(u32) -> u32,
-) -> (Vec<Range<u32>>, Vec<Range<u32>>) {
-    let (mut first, mut rest) = (Vec::new(), Vec::new());
-    for range in ranges {
-        let fits = |index: &u32| {
-            let size = u64::from(size(*index));
-            let fits = size <= budget || (first.is_empty() && *index == range.start);
-            budget = budget.saturating_sub(size);
-            fits
+#[cfg(feature = "native")]
+impl Peer {
+    /// Bytes of memory, its own included.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let certainty = match &self.certainty {
+            Certainty::Filtered(last_sync) => heap_size::list(last_sync),
+            Certainty::Unheard | Certainty::Exact => 0,
         };
-        let end = match rest.is_empty() {
-            true => range.start + range.clone().take_while(fits).count() as u32,
-            false => range.start,
-        };
-        first.extend((range.start < end).then_some(range.start..end));
-        rest.extend((end < range.end).then_some(end..range.end));
+        // Lists of heads are mostly shared by all who were told the same.
+        let shared = |list: &Arc<[ChangeHash]>| size_of_val(&**list) / Arc::strong_count(list);
+        size_of::<Self>()
+            + certainty
+            + shared(&self.heads)
+            + self.reset_answered.as_ref().map_or(0, shared)
+            + heap_size::list(&self.need)
+            + self.lacks.heap_bytes()
+            + self.extra.heap_bytes()
+            + heap_size::table(self.asked.capacity(), size_of::<u64>())
+            + heap_size::table(self.refused.capacity(), size_of::<u64>())
+            + heap_size::table(self.resent.capacity(), size_of::<u32>())
+            + self.told.as_ref().map_or(0, shared)
     }
-    (first, rest)
 }
 
 #[cfg(test)]
@@ -420,14 +421,5 @@ mod tests {
         assert_eq!(peer.lacks.ranges(), [1..2, 4..6]);
         assert_eq!(peer.extra.ranges(), [8..9]);
         assert_eq!(peer.resent, HashSet::from([3]));
-    }
-
-    #[test]
-    fn a_split_takes_what_fits_and_never_nothing() {
-        let split = |budget| split_at_bytes(vec![0..2, 5..8], budget, |_| 10);
-        assert_eq!(split(25), (vec![0..2], vec![5..8]));
-        assert_eq!(split(30), (vec![0..2, 5..6], vec![6..8]));
-        assert_eq!(split(1), (vec![0..1], vec![1..2, 5..8]));
-        assert_eq!(split(1000), (vec![0..2, 5..8], vec![]));
     }
 }

@@ -97,11 +97,36 @@ impl Refusal {
     }
 }
 
+#[cfg(feature = "native")]
+impl Refusal {
+    /// Bytes that it holds beside itself.
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Automerge(text)
+            | Self::ActorReused { actor: text, .. }
+            | Self::Sequence { actor: text, .. }
+            | Self::UnknownOperation(text)
+            | Self::UnknownObject(text)
+            | Self::ObjectKind(text)
+            | Self::Unsound(text)
+            | Self::Unchecked(text) => text.capacity(),
+            Self::Change(_)
+            | Self::StartOp { .. }
+            | Self::Operation(_)
+            | Self::MessageOperations
+            | Self::DependsOnRefused(_)
+            | Self::DocumentFull(_)
+            | Self::ReadOnly
+            | Self::Bundle => 0,
+        }
+    }
+}
+
 /// Why changes were refused, by their hashes; the oldest are forgotten first.
 #[derive(Debug, Default)]
 pub(super) struct RefusedSet {
-    pub(super) reasons: HashMap<ChangeHash, Refusal>,
-    pub(super) order: VecDeque<ChangeHash>,
+    reasons: HashMap<ChangeHash, Refusal>,
+    order: VecDeque<ChangeHash>,
     /// Bytes of the reasons' texts.
     #[cfg(feature = "native")]
     texts: usize,
@@ -114,6 +139,11 @@ impl RefusedSet {
 
     pub(super) fn get(&self, hash: &ChangeHash) -> Option<&Refusal> {
         self.reasons.get(hash)
+    }
+
+    /// All of them, the oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ChangeHash, &Refusal)> {
+        self.order.iter().map(|hash| (hash, &self.reasons[hash]))
     }
 
     pub(super) fn insert(&mut self, hash: ChangeHash, refusal: Refusal) {
@@ -132,7 +162,7 @@ impl RefusedSet {
 
     #[cfg(feature = "native")]
     fn weigh(&mut self, refusal: &Refusal, change: fn(usize, usize) -> usize) {
-        self.texts = change(self.texts, refusal.held());
+        self.texts = change(self.texts, refusal.heap_bytes());
     }
 
     #[cfg(not(feature = "native"))]
@@ -140,9 +170,9 @@ impl RefusedSet {
 
     /// Bytes of memory beside its own.
     #[cfg(feature = "native")]
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         let entry = size_of::<(ChangeHash, Refusal)>();
         let order = self.order.capacity() * size_of::<ChangeHash>();
-        super::held::table(self.reasons.capacity(), entry) + order + self.texts
+        super::heap_size::table(self.reasons.capacity(), entry) + order + self.texts
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use reconverge::contents::Unsound;
-use reconverge::history::{Quarantined, Refusal, Without};
+use reconverge::history::{Quarantined, Refusal, Removal};
 use reconverge::protocol::ChangeHash;
 use reconverge::storage::{Blob, StorageError, Write};
 use tracing::warn;
@@ -47,27 +47,25 @@ impl Document {
         }
         let open = self.opened();
         let stored_len = open.history.len() - open.history.unsaved().len() as u32;
-        let without = tokio::task::block_in_place(|| {
+        let removal = tokio::task::block_in_place(|| {
             let segments = open.segments(slot)?;
             let stored = slot.services.storage.load(&slot.id)?;
             let (outline, rows) =
                 stored.map_or_else(Default::default, |stored| (stored.outline, stored.rows));
-            let without = open
+            let removal = open
                 .history
-                .without(&refused, outline.as_deref(), &segments, &rows);
-            without.ok_or_else(|| slot.damaged("its parts do not fit together"))
+                .remove(&refused, outline.as_deref(), &segments, &rows);
+            removal.ok_or_else(|| slot.damaged("its parts do not fit together"))
         })?;
-        self.report_taken_out(slot, &without, &refused);
-        let gone: Vec<u32> = without.taken_out.iter().map(|out| out.index).collect();
-        let lot: Vec<Quarantined> = without
-            .taken_out
+        self.report_taken_out(slot, &removal, &refused);
+        let gone: Vec<u32> = removal.removed.iter().map(|change| change.index).collect();
+        let lot: Vec<Quarantined> = removal
+            .removed
             .into_iter()
-            .filter(|out| out.index < stored_len)
-            .map(|out| Quarantined {
-                hash: out.change.hash,
-                reason: out.refusal.to_string(),
-                sender: self.verifying.senders.of(out.index).to_owned(),
-                bytes: out.change.bytes,
+            .filter(|change| change.index < stored_len)
+            .map(|change| {
+                let sender = self.verifying.senders.of(change.index).to_owned();
+                change.into_quarantined(sender)
             })
             .collect();
         self.verifying.senders.taken_out(&gone);
@@ -78,8 +76,8 @@ impl Document {
         self.building.history_changed();
         let record = self.opened().history.record().clone();
         let blob = Blob::Quarantine(record.quarantined - 1);
-        let mut writes = vec![Write::RemoveRowsFrom(without.rows_from)];
-        let rows = without.rows.into_iter();
+        let mut writes = vec![Write::RemoveRowsFrom(removal.rows_from)];
+        let rows = removal.rows.into_iter();
         writes.extend(rows.map(|(last, row)| Write::Row { last, row }));
         writes.push(Write::Blob(blob, Quarantined::encode(&lot).into()));
         writes.push(Write::Record(record));
@@ -96,17 +94,17 @@ impl Document {
         Ok(())
     }
 
-    fn report_taken_out(&self, slot: &Slot, without: &Without, at_fault: &HashMap<u32, Refusal>) {
+    fn report_taken_out(&self, slot: &Slot, removal: &Removal, at_fault: &HashMap<u32, Refusal>) {
         let mut refused: Vec<(Option<ChangeHash>, Refusal)> = Vec::new();
-        for out in &without.taken_out {
-            if at_fault.contains_key(&out.index) {
-                let sender = self.verifying.senders.of(out.index);
-                warn!(document = %slot.name, peer = sender, change = %out.change.hash,
-                    reason = %out.refusal, "change taken out");
+        for removed in &removal.removed {
+            if at_fault.contains_key(&removed.index) {
+                let sender = self.verifying.senders.of(removed.index);
+                warn!(document = %slot.name, peer = sender, change = %removed.change.hash,
+                    reason = %removed.refusal, "change taken out");
             }
-            refused.push((Some(out.change.hash), out.refusal.clone()));
+            refused.push((Some(removed.change.hash), removed.refusal.clone()));
         }
-        let depend = without.taken_out.len().saturating_sub(at_fault.len());
+        let depend = removal.removed.len().saturating_sub(at_fault.len());
         if depend > 0 {
             warn!(document = %slot.name, changes = depend, "taken out with them, since they depend on them");
         }

@@ -166,22 +166,17 @@ impl Relay {
         let segments = self.store.segments(stored.record.segments);
         let history = &mut self.opened().history;
         let outline = stored.outline.as_deref();
-        let without = history.without(&unsound, outline, &segments, &stored.rows);
-        let without = without.expect("its parts fit together");
+        let removal = history.remove(&unsound, outline, &segments, &stored.rows);
+        let removal = removal.expect("its parts fit together");
         let record = history.record().clone();
         let blob = Blob::Quarantine(record.quarantined - 1);
         let (mut lot, mut refused) = (Vec::new(), Vec::new());
-        for out in without.taken_out {
-            refused.push((Some(out.change.hash), out.refusal.clone()));
-            lot.push(Quarantined {
-                hash: out.change.hash,
-                reason: out.refusal.to_string(),
-                sender: String::new(),
-                bytes: out.change.bytes,
-            });
+        for removed in removal.removed {
+            refused.push((Some(removed.change.hash), removed.refusal.clone()));
+            lot.push(removed.into_quarantined(String::new()));
         }
-        let mut writes = vec![Write::RemoveRowsFrom(without.rows_from)];
-        let rows = without.rows.into_iter();
+        let mut writes = vec![Write::RemoveRowsFrom(removal.rows_from)];
+        let rows = removal.rows.into_iter();
         writes.extend(rows.map(|(last, row)| Write::Row { last, row }));
         writes.push(Write::Blob(blob, Quarantined::encode(&lot).into()));
         writes.push(Write::Record(record));

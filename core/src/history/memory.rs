@@ -1,8 +1,7 @@
 //! How many bytes of memory a history holds: in all, and for each of its peers.
 //!
-//! Lists and tables count with the room that they have, not with what is in them. Everything is
-//! known from lengths, or was counted when it came and is taken off when it goes, so asking is
-//! cheap however much there is.
+//! Everything is known from lengths, or was counted when it came and is taken off when it goes, so
+//! asking is cheap however much there is.
 //!
 //! Absent: what is passed on (rows to store, messages to send) and what only one call uses.
 
@@ -15,28 +14,16 @@ pub(super) use nothing::*;
 #[cfg(feature = "native")]
 mod native {
     use std::mem::size_of;
-    use std::sync::Arc;
 
     use automerge::ChangeHash;
 
+    use super::super::History;
+    use super::super::heap_size::{list, table};
     use super::super::outline::ActorClock;
-    use super::super::peer::{Certainty, Peer};
-    use super::super::refusal::Refusal;
-    use super::super::{History, Peers, Recent, StoredChange};
+    use super::super::peer::Peer;
+    use super::super::peers::Peers;
+    use super::super::stored::StoredChange;
     use crate::id::ConnectionId;
-
-    /// Bytes of a hash table with room for so many entries of a size: one byte more for each, and
-    /// an eighth stays free.
-    pub(in super::super) fn table(capacity: usize, entry: usize) -> usize {
-        match capacity {
-            0 => 0,
-            room => (room * 8 / 7).next_power_of_two().max(4) * (entry + 1) + 16,
-        }
-    }
-
-    pub(in super::super) fn list<T>(list: &Vec<T>) -> usize {
-        list.capacity() * size_of::<T>()
-    }
 
     /// What was counted as it came.
     #[derive(Debug, Default)]
@@ -49,7 +36,7 @@ mod native {
 
     impl Weights {
         pub(in super::super) fn unsaved(&mut self, change: &StoredChange) {
-            self.unsaved += list(&change.parents) + change.objects.held();
+            self.unsaved += list(&change.parents) + change.objects.heap_bytes();
             self.unsaved_bytes += change.bytes.len();
         }
 
@@ -62,66 +49,12 @@ mod native {
         }
     }
 
-    impl Peer {
-        fn held(&self) -> usize {
-            let certainty = match &self.certainty {
-                Certainty::Filtered(last_sync) => list(last_sync),
-                Certainty::Unheard | Certainty::Exact => 0,
-            };
-            // Lists of heads are mostly shared by all who were told the same.
-            let shared = |list: &Arc<[ChangeHash]>| size_of_val(&**list) / Arc::strong_count(list);
-            size_of::<Self>()
-                + certainty
-                + shared(&self.heads)
-                + self.reset_answered.as_ref().map_or(0, shared)
-                + list(&self.need)
-                + self.lacks.held()
-                + self.extra.held()
-                + table(self.asked.capacity(), size_of::<u64>())
-                + table(self.refused.capacity(), size_of::<u64>())
-                + table(self.resent.capacity(), size_of::<u32>())
-                + self.told.as_ref().map_or(0, shared)
-        }
-    }
-
-    impl Refusal {
-        /// Bytes that it holds beside itself.
-        pub(in super::super) fn held(&self) -> usize {
-            match self {
-                Self::Automerge(text)
-                | Self::ActorReused { actor: text, .. }
-                | Self::Sequence { actor: text, .. }
-                | Self::UnknownOperation(text)
-                | Self::UnknownObject(text)
-                | Self::ObjectKind(text)
-                | Self::Unsound(text)
-                | Self::Unchecked(text) => text.capacity(),
-                Self::Change(_)
-                | Self::StartOp { .. }
-                | Self::Operation(_)
-                | Self::MessageOperations
-                | Self::DependsOnRefused(_)
-                | Self::DocumentFull(_)
-                | Self::ReadOnly
-                | Self::Bundle => 0,
-            }
-        }
-    }
-
-    impl Recent {
-        fn held(&self) -> usize {
-            // Each is shared with whoever is sent it, which takes some bytes more.
-            let each = 2 * size_of::<bytes::Bytes>();
-            self.changes.capacity() * each + self.bytes
-        }
-    }
-
     impl History {
         /// Bytes of memory that are held because of this peer: what is known of it, what it was asked
         /// for, and the changes that it sent and that wait for others.
         #[must_use]
         pub fn held_for(&self, peer: ConnectionId) -> usize {
-            let known = self.peers.get(&peer).map_or(0, |peer| peer.held());
+            let known = self.peers.get(&peer).map_or(0, |peer| peer.heap_bytes());
             known + self.orphans.held_for(peer)
         }
 
@@ -142,25 +75,28 @@ mod native {
         #[must_use]
         pub fn held_bytes(&self) -> usize {
             // What is not saved is mostly among what is recent, and shares its bytes.
-            let unshared = self.weights.unsaved_bytes.saturating_sub(self.recent.bytes);
+            let unshared = self
+                .weights
+                .unsaved_bytes
+                .saturating_sub(self.recent.bytes());
             let interrupted = list(&self.interrupted.refused) + list(&self.interrupted.waited);
             size_of::<Self>()
                 + list(&self.record.heads)
                 + list(&self.record.retained)
-                + self.graph.held()
-                + self.outline.held()
-                + self.base_heads.held()
+                + self.graph.heap_bytes()
+                + self.outline.heap_bytes()
+                + self.base_heads.heap_bytes()
                 + self.base_clock.len() * size_of::<ActorClock>()
-                + self.clocks.held()
-                + self.heads.held()
+                + self.clocks.heap_bytes()
+                + self.heads.heap_bytes()
                 + self.durable_heads.len() * size_of::<ChangeHash>()
                 + list(&self.unsaved)
                 + self.weights.unsaved
                 + unshared
-                + list(&self.tail_heavy)
-                + self.recent.held()
-                + self.orphans.held()
-                + self.refused.held()
+                + self.tail.heap_bytes()
+                + self.recent.heap_bytes()
+                + self.orphans.heap_bytes()
+                + self.refused.heap_bytes()
                 + interrupted
                 + table(
                     self.peers.capacity(),
@@ -172,7 +108,7 @@ mod native {
         /// Counts what a peer holds by now.
         pub(in super::super) fn weigh(&mut self, peer: ConnectionId) {
             if let Some(peer) = self.peers.get_mut(&peer) {
-                let held = peer.held();
+                let held = peer.heap_bytes();
                 let before = std::mem::replace(&mut peer.weight, held);
                 self.weights.peers = self.weights.peers + held - before;
             }
@@ -181,7 +117,7 @@ mod native {
         /// The same of all, when they come from another history.
         pub(in super::super) fn weigh_all(&mut self) {
             for peer in self.peers.values_mut() {
-                peer.weight = peer.held();
+                peer.weight = peer.heap_bytes();
             }
             self.weights.peers = self.peers.values().map(|peer| peer.weight).sum();
         }
@@ -197,13 +133,13 @@ mod native {
         /// Bytes of memory that are held because of this peer.
         #[must_use]
         pub fn held_for(&self, peer: ConnectionId) -> usize {
-            self.0.get(&peer).map_or(0, |peer| peer.held())
+            self.0.get(&peer).map_or(0, |peer| peer.heap_bytes())
         }
 
         /// The same of all of them.
         #[must_use]
         pub fn held_bytes(&self) -> usize {
-            self.0.values().map(|peer| peer.held()).sum()
+            self.0.values().map(|peer| peer.heap_bytes()).sum()
         }
     }
 }
@@ -211,8 +147,9 @@ mod native {
 /// In a browser nobody asks.
 #[cfg(not(feature = "native"))]
 mod nothing {
+    use super::super::History;
     use super::super::peer::Peer;
-    use super::super::{History, StoredChange};
+    use super::super::stored::StoredChange;
     use crate::id::ConnectionId;
 
     #[derive(Debug, Default)]
