@@ -2,10 +2,13 @@
 //! the client for services, [`Repo`] and [`DocHandle`].
 
 mod address;
+mod build_error;
 mod committer;
 mod connection;
 mod create;
+mod critical_section;
 mod current;
+mod document_events;
 mod documents;
 mod driver;
 mod editing;
@@ -23,21 +26,22 @@ mod statistics;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod times;
-mod using;
+mod traffic;
 mod versions;
 
 pub use crate::engine::{Fault, FaultKind, FindError, RelayState, Statistics, Status};
 pub use address::AddressError;
+pub use build_error::BuildError;
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer, NotCommitted};
 pub use connection::Connection;
 pub use create::CreateError;
 pub use current::CurrentError;
-pub use documents::DocumentEvent;
+pub use document_events::DocumentEvent;
 pub use handle::{
     Broadcast, CHANGES_MAX, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry,
     PastError, SyncError,
 };
 pub use merge::MergeError;
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};
-pub use repo::{BuildError, FLUSH_MAX, ImportError, Repo, RepoBuilder};
+pub use repo::{FLUSH_MAX, ImportError, Repo, RepoBuilder};
 pub use search::REACH_WITHIN;

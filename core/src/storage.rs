@@ -11,9 +11,9 @@
 //!
 //! Absent: merging, caching and any understanding of what the bytes mean.
 
+pub mod checksum;
 pub mod conformance;
 mod memory;
-pub mod sealed;
 
 use std::fmt;
 use std::ops::Range;

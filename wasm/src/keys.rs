@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use js_sys::{Array, Uint8Array};
 use reconverge::history::{Record, Row, decode_heads, encode_heads};
-use reconverge::storage::{Batch, Blob, Refused, Write, sealed};
+use reconverge::storage::{Batch, Blob, Refused, Write, checksum};
 use wasm_bindgen::JsValue;
 
 use crate::value::object;
@@ -77,7 +77,7 @@ pub(crate) fn aside(document: &str, number: usize, chunk: &[u8]) -> JsValue {
 pub(crate) fn unsealed(document: &str, key: &[String], value: &Bytes) -> Option<Bytes> {
     let mut parts = vec![DOCUMENTS, document];
     parts.extend(key.iter().map(String::as_str));
-    sealed::unseal_bytes(&place_of(&parts), value)
+    checksum::unseal_bytes(&place_of(&parts), value)
 }
 
 /// The write that keeps a damaged value.
@@ -182,7 +182,7 @@ fn place_of(key: &[&str]) -> Vec<u8> {
 }
 
 fn put_sealed(parts: &[&str], value: &[u8]) -> JsValue {
-    put(key(parts), &sealed::seal(&place_of(parts), value))
+    put(key(parts), &checksum::seal(&place_of(parts), value))
 }
 
 fn remove_range<const N: usize>(prefix: [&str; N]) -> JsValue {

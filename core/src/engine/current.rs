@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use super::Engine;
-use super::document::{Document, OfRelay, Phase};
+use super::document::{Document, SyncState, Phase};
 use super::fault::{Fault, FaultKind};
 use super::interface::{Asked, NotCurrent, Output};
 use super::link::{Link, Relay, State};
@@ -103,7 +103,7 @@ fn ping(link: &mut Link, asked: u64, outputs: &mut VecDeque<Output>) {
 }
 
 /// Whether all that a relay said of a document was taken in, and all that it named is here.
-fn is_all_here(link: &Link, document: &Document, of_relay: &OfRelay) -> bool {
+fn is_all_here(link: &Link, document: &Document, of_relay: &SyncState) -> bool {
     let waits = |(from, _): &(ConnectionId, _)| *from == link.connection;
     if document.inbox.iter().any(waits) || document.is_settling {
         return false;

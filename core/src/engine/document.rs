@@ -51,7 +51,7 @@ pub(super) struct Document {
     pub(super) inbox: VecDeque<(ConnectionId, Bytes)>,
     pub(super) inbox_bytes: usize,
     /// By relay.
-    pub(super) relays: Vec<OfRelay>,
+    pub(super) relays: Vec<SyncState>,
     pub(super) storing: Option<Storing>,
     /// What was received is being brought into the contents elsewhere, or unpacked,
     pub(super) is_settling: bool,
@@ -82,7 +82,7 @@ pub(super) struct Document {
     /// Refusals that may be of changes which are to be made again.
     pub(super) refusals: Vec<String>,
     /// How often changes were made again since a relay had everything.
-    pub(super) made_again: u32,
+    pub(super) rebases: u32,
     pub(super) deleting: bool,
     pub(super) status: Option<Status>,
 }
@@ -104,7 +104,7 @@ pub(super) struct Storing {
 }
 
 #[derive(Debug, Default, Clone)]
-pub(super) struct OfRelay {
+pub(super) struct SyncState {
     /// Heads that it has on disk.
     pub(super) acknowledged: Vec<ChangeHash>,
     /// They are not stored yet.
@@ -136,7 +136,7 @@ pub(super) enum Greeted {
     Heads,
 }
 
-impl OfRelay {
+impl SyncState {
     pub(super) fn set_refused(&mut self, refused: Option<Refused>) {
         if self.refused != refused {
             self.refused = refused;
@@ -172,7 +172,7 @@ impl Document {
             opened: None,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
-            relays: vec![OfRelay::default(); relays],
+            relays: vec![SyncState::default(); relays],
             storing: None,
             is_settling: false,
             unpacked: None,
@@ -188,7 +188,7 @@ impl Document {
             needs_graph: false,
             graph_again_at: None,
             refusals: Vec::new(),
-            made_again: 0,
+            rebases: 0,
             deleting: false,
             status: None,
         }
@@ -227,7 +227,7 @@ impl Document {
     }
 
     /// Whether this relay has acknowledged these changes.
-    pub(super) fn is_acknowledged(&self, changes: &[ChangeHash], relay: &OfRelay) -> bool {
+    pub(super) fn is_acknowledged(&self, changes: &[ChangeHash], relay: &SyncState) -> bool {
         let Some(opened) = self.opened.as_ref().filter(|_| !changes.is_empty()) else {
             return false;
         };
@@ -250,7 +250,7 @@ impl Document {
             return self.in_outbox;
         };
         let heads = opened.replica.heads();
-        let covered = |relay: &OfRelay| relay.covers(&heads);
+        let covered = |relay: &SyncState| relay.covers(&heads);
         opened.replica.has_own() || self.relays.is_empty() || !self.relays.iter().all(covered)
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::document::OfRelay;
+use super::document::SyncState;
 use super::fault::{Fault, FaultKind};
 use super::pings::Pings;
 use crate::id::{ConnectionId, DocumentId, PeerId};
@@ -159,7 +159,7 @@ impl Relay {
 
 impl Link {
     /// Whether there is room for a frame of a document; else it waits.
-    pub(super) fn has_room_for(&mut self, id: DocumentId, of_relay: &mut OfRelay) -> bool {
+    pub(super) fn has_room_for(&mut self, id: DocumentId, of_relay: &mut SyncState) -> bool {
         let room = self.has_room();
         if !room && !std::mem::replace(&mut of_relay.blocked, true) {
             self.blocked.push_back(id);

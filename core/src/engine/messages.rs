@@ -8,7 +8,7 @@ use super::fault::{Fault, FaultKind};
 use super::interface::{Closed, Output, RelayId};
 use super::link::State;
 use super::load::Reading;
-use super::make_again::REFUSAL_BYTES_MAX;
+use super::rebase::REFUSAL_BYTES_MAX;
 use super::{Engine, release};
 use crate::history::UNSOUND;
 use crate::id::{ConnectionId, DocumentId};

@@ -1,7 +1,7 @@
 //! Looking for a document: here, then at the relays.
 
 use super::Engine;
-use super::document::{Document, Greeted, OfRelay, Phase};
+use super::document::{Document, Greeted, Phase, SyncState};
 use super::fault::Fault;
 use super::interface::{FindError, Output};
 use super::link::{Link, Relay, State};
@@ -141,7 +141,7 @@ impl Engine {
     fn unasked<'a>(
         &'a self,
         document: &'a Document,
-    ) -> impl Iterator<Item = (&'a Relay, &'a OfRelay)> {
+    ) -> impl Iterator<Item = (&'a Relay, &'a SyncState)> {
         let relays = self.relays.iter().zip(&document.relays);
         relays.filter(|(relay, of_relay)| {
             !relay.is_away() && !of_relay.unavailable && relay.link().is_none()

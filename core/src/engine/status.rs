@@ -6,7 +6,7 @@
 use automerge::ChangeHash;
 
 use super::Engine;
-use super::document::{Document, OfRelay, Phase};
+use super::document::{Document, Phase, SyncState};
 use super::interface::{Output, Status};
 use super::link::{Relay, State};
 use crate::id::DocumentId;
@@ -51,7 +51,7 @@ impl Engine {
         let Some(found) = self.documents.get(document) else {
             return false;
         };
-        let has = |relay: &OfRelay| found.is_acknowledged(changes, relay);
+        let has = |relay: &SyncState| found.is_acknowledged(changes, relay);
         if by_all {
             self.all_wanted(found, has)
         } else {
@@ -73,7 +73,7 @@ impl Engine {
     }
 
     /// Whether all relays that are wanted have something of a document, and there is one.
-    fn all_wanted(&self, document: &Document, has: impl Fn(&OfRelay) -> bool) -> bool {
+    fn all_wanted(&self, document: &Document, has: impl Fn(&SyncState) -> bool) -> bool {
         let relays = self.relays.iter().zip(&document.relays);
         let mut wanted = relays.filter(|(relay, _)| !relay.is_away()).peekable();
         wanted.peek().is_some() && wanted.all(|(_, of_relay)| has(of_relay))
@@ -104,7 +104,7 @@ impl Engine {
             Phase::Loading | Phase::Searching | Phase::Unavailable | Phase::Released(_) => return,
         };
         if status == Status::Saved {
-            document.made_again = 0;
+            document.rebases = 0;
         }
         if document.status.as_ref() != Some(&status) {
             document.status = Some(status.clone());

@@ -75,7 +75,7 @@ impl Engine {
             return;
         }
         if !document.is_unsound && !document.is_settling {
-            self.make_again(id, document);
+            self.rebase(id, document);
         }
         if document.is_settling {
             return;

@@ -1,11 +1,11 @@
 //! Which documents there are here, and what comes and goes.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Weak};
 
 use futures::stream::{self, BoxStream, StreamExt};
-use tokio::sync::Notify;
 
+use super::document_events::{DocumentEvent, Queue};
 use super::driver::Shared;
 use super::repo::Repo;
 use crate::id::DocumentId;
@@ -13,16 +13,6 @@ use crate::storage::{Storage, StorageError};
 
 /// So many ids are read from storage at a time.
 const PAGE_MAX: usize = 1024;
-
-/// A document came, or went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DocumentEvent {
-    /// It is here: it was when this was asked, or was made, imported or found at a relay since.
-    Added(DocumentId),
-    /// It was deleted here.
-    Deleted(DocumentId),
-}
 
 impl Repo {
     /// The documents that are here, in storage or in memory, each once and in no order: those that were
@@ -92,79 +82,6 @@ impl Repo {
     }
 }
 
-/// Those who want to hear which documents there are.
-#[derive(Debug, Default)]
-pub(super) struct News(Vec<Weak<Queue>>);
-
-impl News {
-    pub(super) fn tell(&mut self, id: DocumentId, is_here: bool) {
-        self.0.retain(|queue| match queue.upgrade() {
-            Some(queue) => {
-                queue.push(id, is_here);
-                true
-            }
-            None => false,
-        });
-    }
-
-    pub(super) fn end(&mut self) {
-        for queue in self.0.drain(..).filter_map(|queue| queue.upgrade()) {
-            queue.waiting().has_ended = true;
-            queue.news.notify_one();
-        }
-    }
-}
-
-/// What waits for one of them: of each document what is so now.
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    news: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    /// In the order in which they had news first.
-    order: VecDeque<DocumentId>,
-    is_here: HashMap<DocumentId, bool>,
-    has_ended: bool,
-}
-
-impl Queue {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, id: DocumentId, is_here: bool) {
-        let mut waiting = self.waiting();
-        if waiting.is_here.insert(id, is_here).is_none() {
-            waiting.order.push_back(id);
-        }
-        self.news.notify_one();
-    }
-
-    /// The next event; `None` when nothing more comes.
-    async fn next(&self) -> Option<DocumentEvent> {
-        loop {
-            {
-                let mut waiting = self.waiting();
-                if let Some(id) = waiting.order.pop_front() {
-                    let is_here = waiting.is_here.remove(&id);
-                    let event = match is_here.expect("as many as in the order") {
-                        true => DocumentEvent::Added(id),
-                        false => DocumentEvent::Deleted(id),
-                    };
-                    return Some(event);
-                }
-                if waiting.has_ended {
-                    return None;
-                }
-            }
-            self.news.notified().await;
-        }
-    }
-}
-
 struct Watcher {
     /// What was here when it began, as far as that was not told yet.
     listing: Option<Listing>,
@@ -204,7 +121,7 @@ impl Listing {
         let mut state = shared.state();
         match watched_by {
             Some(queue) if state.ended => queue.waiting().has_ended = true,
-            Some(queue) => state.news.0.push(Arc::downgrade(queue)),
+            Some(queue) => state.news.add(queue),
             None => {}
         }
         let in_memory: HashSet<_> = state.engine.existing().copied().collect();

@@ -14,11 +14,11 @@ use tokio::time::Instant;
 
 use super::address::Address;
 use super::connection::Connections;
-use super::documents::News;
+use super::document_events::News;
 use super::handle::{Broadcast, CHANGES_MAX, Changed, EPHEMERAL_MAX, Gone};
 use super::log::{Log, Note};
 use super::socket::{self, FAREWELL, Order};
-use super::statistics::Traffic;
+use super::traffic::Traffic;
 use super::{COMMIT_BATCHES_MAX, Committer};
 use crate::engine::{
     self, Asked, Engine, FRAMES_MAX, FindError, Input, NotCurrent, Output, Status,
@@ -58,7 +58,7 @@ pub(super) struct State {
     pub(super) finders: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), FindError>>>>,
     pub(super) deleters: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), StorageError>>>>,
     watchers: HashMap<DocumentId, Watchers>,
-    uses: HashMap<DocumentId, Weak<Use>>,
+    leases: HashMap<DocumentId, Weak<Lease>>,
     /// Those who ask whether a document is current.
     pub(super) askers: HashMap<Asked, oneshot::Sender<Result<(), NotCurrent>>>,
     /// Those who want to hear which documents there are.
@@ -76,14 +76,14 @@ pub(super) struct State {
 
 /// Keeps a document in memory: its handles and the streams of its news have one together.
 #[derive(Debug)]
-pub(super) struct Use {
+pub(super) struct Lease {
     shared: Weak<Shared>,
     document: DocumentId,
     /// As it was when it was used last.
     live: Mutex<Option<Arc<LiveDocument>>>,
 }
 
-impl Use {
+impl Lease {
     /// The contents, to be read.
     pub(super) fn live(&self, shared: &Shared) -> Result<Arc<LiveDocument>, Gone> {
         let mut live = self.live.lock();
@@ -96,7 +96,7 @@ impl Use {
     }
 }
 
-impl Drop for Use {
+impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.dropped().push(self.document);
@@ -148,7 +148,7 @@ impl Shared {
                 askers: HashMap::new(),
                 news: News::default(),
                 watchers: HashMap::new(),
-                uses: HashMap::new(),
+                leases: HashMap::new(),
                 storage: Some(storage),
                 notes: Vec::new(),
                 ended: false,
@@ -189,19 +189,19 @@ impl Shared {
     }
 
     /// Keeps a document that is ready in memory.
-    pub(super) fn use_of(self: &Arc<Self>, document: DocumentId) -> Arc<Use> {
+    pub(super) fn lease(self: &Arc<Self>, document: DocumentId) -> Arc<Lease> {
         let mut state = self.state();
-        if let Some(used) = state.uses.get(&document).and_then(Weak::upgrade) {
-            return used;
+        if let Some(lease) = state.leases.get(&document).and_then(Weak::upgrade) {
+            return lease;
         }
-        let used = Arc::new(Use {
+        let lease = Arc::new(Lease {
             shared: Arc::downgrade(self),
             document,
             live: Mutex::default(),
         });
-        state.uses.insert(document, Arc::downgrade(&used));
+        state.leases.insert(document, Arc::downgrade(&lease));
         state.engine.hold(&document);
-        used
+        lease
     }
 }
 
@@ -303,11 +303,11 @@ impl State {
     /// Lets go of documents whose handles and streams are all gone.
     fn let_go(&mut self, dropped: Vec<DocumentId>) {
         for id in dropped {
-            let is_used = |uses: &Weak<Use>| uses.strong_count() > 0;
-            if self.uses.get(&id).is_some_and(is_used) {
+            let is_used = |lease: &Weak<Lease>| lease.strong_count() > 0;
+            if self.leases.get(&id).is_some_and(is_used) {
                 continue;
             }
-            self.uses.remove(&id);
+            self.leases.remove(&id);
             if !self.finders.contains_key(&id) {
                 self.engine.let_go(&id);
             }

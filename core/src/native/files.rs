@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::repo::BuildError;
+use super::build_error::BuildError;
 use super::{CACHE_BYTES_DEFAULT, RedbStorage};
 use crate::storage::{Storage, StorageError};
 

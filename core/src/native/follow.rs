@@ -6,9 +6,9 @@ use automerge::ChangeHash;
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::watch;
 
-use super::driver::{Shared, Use};
+use super::critical_section::CriticalSection;
+use super::driver::{Lease, Shared};
 use super::handle::{Changed, DocHandle, Gone, PastError, are_known};
-use super::using::Using;
 use crate::difference;
 use crate::id::DocumentId;
 
@@ -58,7 +58,7 @@ impl DocHandle {
             id: self.document_id(),
             cursor,
             stored,
-            used: self.used(),
+            lease: self.lease(),
         };
         stream::unfold(Some(follower), |follower| async move {
             let mut follower = follower?;
@@ -78,7 +78,7 @@ struct Follower {
     cursor: Vec<ChangeHash>,
     /// The heads of what is stored.
     stored: watch::Receiver<Vec<ChangeHash>>,
-    used: Arc<Use>,
+    lease: Arc<Lease>,
 }
 
 impl Follower {
@@ -99,8 +99,8 @@ impl Follower {
     /// when it is gone.
     fn lead_to(&mut self, after: Vec<ChangeHash>) -> Option<Result<Arc<Changed>, PastError>> {
         let shared = self.shared.upgrade()?;
-        let using = Using::to_read();
-        let Ok(live) = self.used.live(&shared) else {
+        let using = CriticalSection::to_read();
+        let Ok(live) = self.lease.live(&shared) else {
             let is_for_good = shared.state().engine.failure(&self.id).is_some();
             return is_for_good.then_some(Err(PastError::Gone(Gone::Unusable)));
         };

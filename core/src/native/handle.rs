@@ -12,9 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, watch};
 
-use super::driver::{Shared, Use};
+use super::critical_section::CriticalSection;
+use super::driver::{Lease, Shared};
 use super::repo::{Repo, unix_seconds};
-use super::using::Using;
 use crate::difference;
 use crate::engine::Status;
 use crate::history::Refusal;
@@ -54,7 +54,7 @@ pub const CHANGES_MAX: usize = 64;
 pub struct DocHandle {
     repo: Repo,
     id: DocumentId,
-    used: Arc<Use>,
+    lease: Arc<Lease>,
 }
 
 /// Why a document cannot be used.
@@ -187,16 +187,16 @@ pub struct HistoryEntry {
 
 impl DocHandle {
     pub(super) fn new(repo: Repo, id: DocumentId) -> Self {
-        let used = repo.shared().use_of(id);
-        Self { repo, id, used }
+        let lease = repo.shared().lease(id);
+        Self { repo, id, lease }
     }
 
     pub(super) fn repo(&self) -> &Repo {
         &self.repo
     }
 
-    pub(super) fn used(&self) -> Arc<Use> {
-        self.used.clone()
+    pub(super) fn lease(&self) -> Arc<Lease> {
+        self.lease.clone()
     }
 
     /// The document's url, by which other peers find it.
@@ -224,8 +224,8 @@ impl DocHandle {
     /// # Panics
     /// Within an edit.
     pub fn read<T>(&self, read: impl FnOnce(&Automerge) -> T) -> Result<T, Gone> {
-        let using = Using::to_read();
-        let live = self.used.live(self.repo.shared())?;
+        let using = CriticalSection::to_read();
+        let live = self.lease.live(self.repo.shared())?;
         Ok(read(&live.read(using.is_nested())))
     }
 
@@ -286,7 +286,7 @@ impl DocHandle {
         options: ChangeOptions<'_>,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<(T, Option<ChangeHash>), ChangeError<E>> {
-        let _using = Using::to_edit();
+        let _using = CriticalSection::to_edit();
         let shared = self.repo.shared();
         let edited = shared.edit(self.id, |writing| {
             if let Some(unknown) = options.at.and_then(|at| unknown_of(&writing, at)) {
@@ -429,7 +429,7 @@ impl DocHandle {
             id: self.id,
             heads,
             heard,
-            used: self.used.clone(),
+            lease: self.lease.clone(),
         };
         stream::unfold(listener, |mut listener| async move {
             let changed = listener.next().await?;
@@ -451,11 +451,11 @@ impl DocHandle {
     pub fn ephemeral(&self) -> BoxStream<'static, Broadcast> {
         let mut state = self.repo.shared().state();
         let heard = state.watch(self.id, |watchers| watchers.ephemeral.subscribe());
-        let listener = (heard, self.used.clone());
-        stream::unfold(listener, |(mut heard, used)| async move {
+        let listener = (heard, self.lease.clone());
+        stream::unfold(listener, |(mut heard, lease)| async move {
             loop {
                 match heard.recv().await {
-                    Ok(message) => return Some((message, (heard, used))),
+                    Ok(message) => return Some((message, (heard, lease))),
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
@@ -565,7 +565,7 @@ struct Listener {
     /// Those after the last item.
     heads: Vec<ChangeHash>,
     heard: broadcast::Receiver<Arc<Changed>>,
-    used: Arc<Use>,
+    lease: Arc<Lease>,
 }
 
 impl Listener {
@@ -583,8 +583,8 @@ impl Listener {
     fn catch_up(&mut self) -> Option<Arc<Changed>> {
         let shared = self.shared.upgrade()?;
         loop {
-            let using = Using::to_read();
-            let live = self.used.live(&shared).ok()?;
+            let using = CriticalSection::to_read();
+            let live = self.lease.live(&shared).ok()?;
             let document = live.read(using.is_nested());
             let (after, heard) = shared.state().listen(self.id);
             // Another may be in its place, which is what is listened to.

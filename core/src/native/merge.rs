@@ -2,9 +2,9 @@
 
 use automerge::Automerge;
 
+use super::critical_section::CriticalSection;
 use super::editing::NotKept;
 use super::handle::{DocHandle, Gone};
-use super::using::Using;
 use crate::replica::{ContentsError, checked_changes};
 
 /// Why a document that was changed outside was not merged; nothing of it was taken.
@@ -43,7 +43,7 @@ impl DocHandle {
         );
         let merge = move || {
             let changes = checked_changes(&other)?;
-            let _using = Using::to_edit();
+            let _using = CriticalSection::to_edit();
             shared.edit(id, |writing| {
                 match shared.keep(id, writing.merge(changes)?) {
                     Ok(last) => Ok(last.is_some()),

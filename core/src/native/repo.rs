@@ -12,7 +12,8 @@ use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::address::{Address, AddressError, without_token};
+use super::address::{Address, without_token};
+use super::build_error::BuildError;
 use super::connection::Connection;
 use super::driver::{self, Shared, new_actor};
 use super::handle::{ChangeError, DocHandle, Gone};
@@ -239,38 +240,6 @@ impl RepoBuilder {
             }),
         })
     }
-}
-
-/// Why a client was not made.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// It cannot speak to the relays that it was given.
-    #[error(transparent)]
-    Address(#[from] AddressError),
-    /// The storage cannot be read.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The file cannot be opened.
-    #[error("{}: {error}", file.display())]
-    File {
-        /// As it was given.
-        file: PathBuf,
-        /// Why.
-        error: StorageError,
-    },
-    /// Somebody has the file open.
-    #[error("{} is in use by {}, which must be shut down first", file.display(), if *here { "another client of this process" } else { "another process" })]
-    InUse {
-        /// As it was given.
-        file: PathBuf,
-        /// Whether it is a client of this process. Of one that was dropped and not
-        /// [shut down](Repo::shutdown), the file is free a moment later.
-        here: bool,
-    },
-    /// It was not called in a tokio runtime.
-    #[error("a client is built in a tokio runtime, as with #[tokio::main]")]
-    NoRuntime,
 }
 
 /// Why bytes were not imported.

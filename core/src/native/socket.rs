@@ -18,7 +18,7 @@ use tracing::{debug, trace};
 
 use super::address::{Address, distrust};
 use super::log::described;
-use super::statistics::Traffic;
+use super::traffic::Traffic;
 use crate::engine::{CONNECT_TIMEOUT, Closed, Fault, FaultKind, Frame, Input};
 use crate::id::ConnectionId;
 use crate::protocol::MESSAGE_BYTES_MAX;

@@ -191,7 +191,7 @@ impl Replica {
     }
 
     /// What changed in the contents since this was last called; nothing if that was not
-    /// remembered. After [`Self::make_again`], all that there is.
+    /// remembered. After [`Self::rebase`], all that there is.
     pub fn take_patches(&mut self) -> Patches {
         self.patches
             .as_mut()

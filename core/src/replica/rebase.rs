@@ -21,17 +21,17 @@ use crate::storage::Write;
 /// Makes those of `roots` and all that hang on them again. Gives back the changes that stay and
 /// those that were made; as in `changes`, each comes after those that it depends on, and what was
 /// made after all that stays.
-fn make_again(changes: Vec<Change>, roots: &HashSet<ChangeHash>) -> (Vec<Change>, Vec<Change>) {
-    let mut again = Again::default();
+fn rebase(changes: Vec<Change>, roots: &HashSet<ChangeHash>) -> (Vec<Change>, Vec<Change>) {
+    let mut rebase = Rebase::default();
     let (mut stay, mut made) = (Vec::new(), Vec::new());
     for change in changes {
         if change.author().is_some() {
             let name = change.extra_bytes().to_vec();
-            again.authors.push((change.actor_id().clone(), name));
+            rebase.authors.push((change.actor_id().clone(), name));
         }
-        let hangs = |dep: &ChangeHash| again.hashes.contains_key(dep);
+        let hangs = |dep: &ChangeHash| rebase.hashes.contains_key(dep);
         if roots.contains(&change.hash()) || change.deps().iter().any(hangs) {
-            made.push(again.make(&change));
+            made.push(rebase.make(&change));
         } else {
             stay.push(change);
         }
@@ -50,7 +50,7 @@ fn actor_after(change: &ChangeHash, purpose: &[u8]) -> ActorId {
 }
 
 #[derive(Default)]
-struct Again {
+struct Rebase {
     /// What became of the changes that were made again.
     hashes: HashMap<ChangeHash, ChangeHash>,
     actors: HashMap<ActorId, Renamed>,
@@ -67,7 +67,7 @@ struct Renamed {
     seq: u64,
 }
 
-impl Again {
+impl Rebase {
     fn make(&mut self, change: &Change) -> Change {
         let renamed = self
             .actors
@@ -136,7 +136,7 @@ impl Replica {
     ///
     /// # Errors
     /// When a relay would not take them. The replica is as it was.
-    pub fn make_again(
+    pub fn rebase(
         &mut self,
         acknowledged: &[ChangeHash],
         is_refused: impl Fn(&Change) -> bool,
@@ -144,10 +144,10 @@ impl Replica {
         let live = self.editable();
         // Whoever wants to edit meanwhile does so in what takes its place.
         let writing = live.try_write()?;
-        Some(self.make_again_from(&writing.document, acknowledged, is_refused))
+        Some(self.rebase_from(&writing.document, acknowledged, is_refused))
     }
 
-    fn make_again_from(
+    fn rebase_from(
         &mut self,
         document: &Automerge,
         acknowledged: &[ChangeHash],
@@ -162,7 +162,7 @@ impl Replica {
             return Ok(false);
         };
         let actor = actor_after(&first.hash(), self.actor.to_bytes());
-        let (stay, made) = make_again(document.get_changes(&[]), &roots);
+        let (stay, made) = rebase(document.get_changes(&[]), &roots);
         let observed = self.patches.is_some();
         let mut replica = match Self::of_changes(actor.clone(), stay.clone(), &made)? {
             Some(replica) => replica,
@@ -252,7 +252,7 @@ mod tests {
         let changes = document.get_changes(&[]);
         for first in &changes {
             let roots = HashSet::from([first.hash()]);
-            let (stay, made) = make_again(changes.clone(), &roots);
+            let (stay, made) = rebase(changes.clone(), &roots);
             let mut again = Automerge::new();
             again.apply_changes(stay.clone()).unwrap();
             again.apply_changes(made.clone()).unwrap();
@@ -266,7 +266,7 @@ mod tests {
             assert!(made.iter().all(|made| !known.contains(made.actor_id())));
             let author = |made: &Change| again.get_author_for_actor(made.actor_id());
             assert!(made.iter().all(|made| author(made).is_some()));
-            let twice = make_again(changes.clone(), &roots);
+            let twice = rebase(changes.clone(), &roots);
             assert_eq!((stay, made), twice);
         }
     }

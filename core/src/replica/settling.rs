@@ -51,13 +51,13 @@ pub struct Settled<'a>(Outcome<'a>);
 #[derive(Debug)]
 enum Outcome<'a> {
     Unpacked(Unpacked),
-    Contents(Result<Place<'a>, ContentsError>),
+    Contents(Result<Updated<'a>, ContentsError>),
 }
 
 #[derive(Debug)]
-enum Place<'a> {
-    New(Box<Automerge>, BroughtIn),
-    Live(Writing<'a>, BroughtIn),
+enum Updated<'a> {
+    Built(Box<Automerge>, BroughtIn),
+    InPlace(Writing<'a>, BroughtIn),
 }
 
 #[derive(Debug)]
@@ -98,23 +98,23 @@ fn build(
     actor: &ActorId,
     author: Option<&Author<'static>>,
     changes: &Changes,
-) -> Result<Place<'static>, ContentsError> {
+) -> Result<Updated<'static>, ContentsError> {
     let mut document = match snapshot {
         Some(snapshot) => contents::load(snapshot).map_err(ContentsError)?,
         None => Automerge::new(),
     };
     sign(&mut document, author.cloned(), actor);
     let brought_in = changes.bring_into(&mut document, false)?;
-    Ok(Place::New(Box::new(document), brought_in))
+    Ok(Updated::Built(Box::new(document), brought_in))
 }
 
 impl Changes {
-    fn bring_in<'a>(&self, mut writing: Writing<'a>) -> Result<Place<'a>, ContentsError> {
+    fn bring_in<'a>(&self, mut writing: Writing<'a>) -> Result<Updated<'a>, ContentsError> {
         let observed = writing.is_observed();
         let brought_in = self.bring_into(&mut writing.document, observed);
         // Nobody reads or edits what Automerge left half done.
         let brought_in = brought_in.inspect_err(|_| writing.retire())?;
-        Ok(Place::Live(writing, brought_in))
+        Ok(Updated::InPlace(writing, brought_in))
     }
 
     fn bring_into(
@@ -235,17 +235,20 @@ impl Replica {
     ) -> (Option<Unpacked>, Result<bool, ContentsError>) {
         match settled.0 {
             Outcome::Unpacked(unpacked) => (Some(unpacked), Ok(false)),
-            Outcome::Contents(place) => (None, place.and_then(|place| self.take_contents(place))),
+            Outcome::Contents(updated) => (
+                None,
+                updated.and_then(|updated| self.take_contents(updated)),
+            ),
         }
     }
 
-    fn take_contents(&mut self, place: Place<'_>) -> Result<bool, ContentsError> {
-        let (writing, brought_in) = match place {
-            Place::New(document, brought_in) => {
+    fn take_contents(&mut self, updated: Updated<'_>) -> Result<bool, ContentsError> {
+        let (writing, brought_in) = match updated {
+            Updated::Built(document, brought_in) => {
                 self.contents = Contents::built(*document, self.is_observed());
                 (None, brought_in)
             }
-            Place::Live(writing, brought_in) => (Some(writing), brought_in),
+            Updated::InPlace(writing, brought_in) => (Some(writing), brought_in),
         };
         self.may_replay = brought_in.may_replay;
         let Contents::Built { live, heads, .. } = &mut self.contents else {

@@ -24,7 +24,7 @@ pub struct MemoryStorage {
 
 #[derive(Debug, Default)]
 struct Tables {
-    documents: HashMap<DocumentId, Place>,
+    documents: HashMap<DocumentId, Location>,
     contents: HashMap<DocumentKey, Contents>,
     outbox: HashSet<DocumentId>,
     relays: Vec<Arc<str>>,
@@ -32,7 +32,7 @@ struct Tables {
 
 /// Where a document is.
 #[derive(Debug, Default)]
-struct Place {
+struct Location {
     key: Option<DocumentKey>,
     /// Something was damaged where this memory was filled from, with the rest of it here.
     damaged: Option<DocumentKey>,
@@ -65,7 +65,7 @@ impl MemoryStorage {
     /// What was read into this memory at `key`, from elsewhere, is not all of the document: the rest
     /// is damaged there.
     pub fn mark_damaged(&self, document: DocumentId, key: DocumentKey) {
-        self.tables().place(document).damaged = Some(key);
+        self.tables().location(document).damaged = Some(key);
     }
 
     /// Removes all of a document.
@@ -75,7 +75,7 @@ impl MemoryStorage {
 
     /// Adds chunks of changes to those that were set aside of a document.
     pub fn keep_aside(&self, document: DocumentId, chunks: Vec<Bytes>) {
-        self.tables().place(document).aside.extend(chunks);
+        self.tables().location(document).aside.extend(chunks);
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -87,19 +87,19 @@ impl MemoryStorage {
 impl Tables {
     fn remove(&mut self, document: &DocumentId) {
         self.outbox.remove(document);
-        let place = self.documents.remove(document).unwrap_or_default();
-        for key in [place.key, place.damaged].into_iter().flatten() {
+        let location = self.documents.remove(document).unwrap_or_default();
+        for key in [location.key, location.damaged].into_iter().flatten() {
             self.contents.remove(&key);
         }
     }
 
-    fn place(&mut self, document: DocumentId) -> &mut Place {
+    fn location(&mut self, document: DocumentId) -> &mut Location {
         self.documents.entry(document).or_default()
     }
 
     fn key_of(&self, document: &DocumentId) -> Option<DocumentKey> {
-        let place = self.documents.get(document)?;
-        place.damaged.or(place.key)
+        let location = self.documents.get(document)?;
+        location.damaged.or(location.key)
     }
 
     fn at(&mut self, key: DocumentKey) -> &mut Contents {
@@ -142,11 +142,11 @@ impl Storage for MemoryStorage {
 
     fn load(&self, document: &DocumentId) -> Result<Option<Stored>, StorageError> {
         let tables = self.tables();
-        let place = tables.documents.get(document);
-        if place.is_some_and(|place| place.damaged.is_some()) {
+        let location = tables.documents.get(document);
+        if location.is_some_and(|location| location.damaged.is_some()) {
             return Err(damaged(document, "a value of it"));
         }
-        let Some(key) = place.and_then(|place| place.key) else {
+        let Some(key) = location.and_then(|location| location.key) else {
             return Ok(None);
         };
         let found = tables.contents.get(&key);
@@ -236,7 +236,7 @@ impl Storage for MemoryStorage {
         let stored = tables
             .documents
             .iter()
-            .filter(|(_, place)| place.key.is_some());
+            .filter(|(_, location)| location.key.is_some());
         let stored = stored.map(|(document, _)| *document);
         let mut found: Vec<_> = stored.filter(|document| Some(document) > after).collect();
         found.sort_unstable();
@@ -250,7 +250,9 @@ impl Storage for MemoryStorage {
             let Tables {
                 documents, outbox, ..
             } = &mut *tables;
-            let stored = documents.iter().filter(|(_, place)| place.key.is_some());
+            let stored = documents
+                .iter()
+                .filter(|(_, location)| location.key.is_some());
             outbox.extend(stored.map(|(document, _)| document));
         }
         tables.relays = relays.to_vec();
@@ -276,16 +278,16 @@ impl Storage for MemoryStorage {
             }
             salvaged.changes.extend(tables.chunks(key));
         }
-        if let Some(place) = tables.documents.get(document) {
-            salvaged.changes.extend_from_slice(&place.aside);
+        if let Some(location) = tables.documents.get(document) {
+            salvaged.changes.extend_from_slice(&location.aside);
         }
         Ok(salvaged)
     }
 
     fn aside(&self, document: &DocumentId) -> Result<Vec<Bytes>, StorageError> {
         let tables = self.tables();
-        let place = tables.documents.get(document);
-        Ok(place.map_or_else(Vec::new, |place| place.aside.clone()))
+        let location = tables.documents.get(document);
+        Ok(location.map_or_else(Vec::new, |location| location.aside.clone()))
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
@@ -295,7 +297,7 @@ impl Storage for MemoryStorage {
             for write in &batch.writes {
                 match write {
                     Write::Record(record) => {
-                        tables.place(batch.document).key = Some(key);
+                        tables.location(batch.document).key = Some(key);
                         tables.at(key).record = Some(record.clone());
                     }
                     Write::Row { last, row } => put(&mut tables.at(key).rows, *last, row.clone()),
@@ -345,9 +347,9 @@ impl Storage for MemoryStorage {
                     Write::SetAside => {
                         if let Some(before) = tables.key_of(&batch.document) {
                             let chunks: Vec<_> = tables.chunks(before).collect();
-                            let place = tables.place(batch.document);
-                            place.aside.extend(chunks);
-                            place.damaged = None;
+                            let location = tables.location(batch.document);
+                            location.aside.extend(chunks);
+                            location.damaged = None;
                             tables.contents.remove(&before);
                         }
                     }

@@ -12,7 +12,7 @@ use super::values::{SEALED, Whole, blob_place, decode_record, relay_place, row_p
 use crate::history::chunk::{chunk_hash, chunk_is_whole};
 use crate::history::{Row, StoredChange};
 use crate::id::DocumentId;
-use crate::storage::{Blob, DocumentKey, StorageError, Stored, damaged, pick, sealed};
+use crate::storage::{Blob, DocumentKey, StorageError, Stored, checksum, damaged, pick};
 
 /// What is needed to open a document; `None` if it was never stored.
 pub(super) fn document(
@@ -96,7 +96,7 @@ pub(super) fn blob_piece(
         let sealed = number | SEALED;
         if let Some(piece) = blobs.get((key.0, kind, of, sealed))? {
             let place = blob_place(key.0, kind, of, sealed);
-            let piece = sealed::unseal_piece(&place, piece.value());
+            let piece = checksum::unseal_piece(&place, piece.value());
             return Ok(piece.map(|(piece, _)| Bytes::copy_from_slice(piece)));
         }
         if let Some(piece) = blobs.get((key.0, kind, of, number))? {
@@ -108,7 +108,7 @@ pub(super) fn blob_piece(
             Some(before) => match blobs.get((key.0, kind, of, before | SEALED))? {
                 Some(piece) => {
                     let place = blob_place(key.0, kind, of, before | SEALED);
-                    sealed::unseal_piece(&place, piece.value()).is_some_and(|last| last.1)
+                    checksum::unseal_piece(&place, piece.value()).is_some_and(|last| last.1)
                 }
                 None => blobs.get((key.0, kind, of, 0))?.is_some(),
             },
@@ -199,7 +199,7 @@ pub(super) fn by_relay<T>(
             .map(|entry| {
                 let (place, bytes) = entry?;
                 let relay = place.value().1;
-                let value = sealed::unseal(&relay_place(key.0, relay), bytes.value());
+                let value = checksum::unseal(&relay_place(key.0, relay), bytes.value());
                 Ok((Arc::from(relay), value.and_then(&decode)))
             })
             .collect()

@@ -19,7 +19,7 @@ use super::tables::{
 use super::values::{blob_place, pieces, record_place, relay_place, row_place};
 use crate::history::{Record, Row, encode_heads};
 use crate::id::DocumentId;
-use crate::storage::{Batch, Blob, DocumentKey, Refused, StorageError, Write, sealed};
+use crate::storage::{Batch, Blob, DocumentKey, Refused, StorageError, Write, checksum};
 
 /// Begins a transaction that is on disk when it was committed.
 pub(super) fn begin(database: &Database) -> Result<WriteTransaction, StorageError> {
@@ -158,7 +158,7 @@ impl<'t> Tables<'t> {
                 rows.retain_in(from, |_, value| self.change.remove(value))?;
             }
             Write::Acknowledged { relay, heads } => {
-                let bytes = sealed::seal(&relay_place(key, relay), &encode_heads(heads));
+                let bytes = checksum::seal(&relay_place(key, relay), &encode_heads(heads));
                 let acknowledged = self.acknowledged.open()?;
                 acknowledged.insert((key, &**relay), bytes.as_slice())?;
             }
@@ -193,7 +193,7 @@ impl<'t> Tables<'t> {
         record: &Record,
     ) -> Result<(), redb::Error> {
         self.documents.open()?.insert(document.as_bytes(), key)?;
-        let bytes = sealed::seal(&record_place(key, document), &record.encode());
+        let bytes = checksum::seal(&record_place(key, document), &record.encode());
         self.change.add(&bytes);
         let records = self.records.open()?;
         if let Some(old) = records.insert(key, bytes.as_slice())? {
@@ -232,7 +232,7 @@ impl<'t> Tables<'t> {
         let table = self.refused.open()?;
         match refused {
             Some(refused) => {
-                let bytes = sealed::seal(&relay_place(key, relay), &refused.encode());
+                let bytes = checksum::seal(&relay_place(key, relay), &refused.encode());
                 table.insert((key, &**relay), bytes.as_slice())?;
             }
             None => drop(table.remove((key, &**relay))?),

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::history::Record;
 use crate::id::DocumentId;
-use crate::storage::{BLOB_PIECE_BYTES, sealed};
+use crate::storage::{BLOB_PIECE_BYTES, checksum};
 
 /// This bit of a piece's number says that it is sealed; version 1 did not set it.
 pub(super) const SEALED: u32 = 1 << 31;
@@ -42,7 +42,7 @@ pub(super) fn blob_place(key: u64, kind: u8, number: u32, piece: u32) -> [u8; 18
 }
 
 pub(super) fn decode_record(key: u64, document: &DocumentId, stored: &[u8]) -> Option<Record> {
-    Record::decode(sealed::unseal(&record_place(key, document), stored)?)
+    Record::decode(checksum::unseal(&record_place(key, document), stored)?)
 }
 
 /// Cuts a value into numbered pieces and seals each; an empty one is one empty piece. redb rounds
@@ -62,7 +62,7 @@ pub(super) fn pieces<P: AsRef<[u8]>>(
         let at = number | SEALED;
         number += 1;
         let is_last = pieces.peek().is_none();
-        Some((at, sealed::seal_piece(place(at).as_ref(), piece, is_last)))
+        Some((at, checksum::seal_piece(place(at).as_ref(), piece, is_last)))
     })
 }
 
@@ -87,7 +87,7 @@ impl Whole {
         self.pieces += 1;
         if !is_sealed {
             self.bytes.extend_from_slice(stored);
-        } else if let Some((piece, is_last)) = sealed::unseal_piece(place, stored) {
+        } else if let Some((piece, is_last)) = checksum::unseal_piece(place, stored) {
             self.bytes.extend_from_slice(piece);
             self.ended = is_last;
         } else {

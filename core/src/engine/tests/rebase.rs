@@ -199,7 +199,7 @@ fn a_relay_that_refuses_again_what_was_made_again_is_believed() {
     world.run(LONG);
     assert!(matches!(world.status(ann, id), Status::Refused(_)));
     let messages = world.relays[0].received.len();
-    assert!(messages <= 4 * (1 + MADE_AGAIN_MAX as usize), "{messages}");
+    assert!(messages <= 4 * (1 + REBASES_MAX as usize), "{messages}");
     world.run(LONG);
     assert_eq!(world.relays[0].received.len(), messages);
     world.cut(0);

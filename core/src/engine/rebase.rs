@@ -11,7 +11,7 @@ use crate::storage::Refused;
 
 /// How often a document's changes are made again before some relay has everything; a relay that
 /// refuses them all the same is believed then.
-pub const MADE_AGAIN_MAX: u32 = 3;
+pub const REBASES_MAX: u32 = 3;
 
 /// Most refusals of a document that wait to be looked at, and the longest of them, in bytes.
 const REFUSALS_MAX: usize = 64;
@@ -22,7 +22,7 @@ impl Document {
     pub(super) fn note_refusal(&mut self, reason: &str) {
         let fits = reason.len() <= REFUSAL_BYTES_MAX && self.refusals.len() < REFUSALS_MAX;
         let is_noted = self.refusals.iter().any(|noted| noted == reason);
-        if fits && !is_noted && self.made_again < MADE_AGAIN_MAX {
+        if fits && !is_noted && self.rebases < REBASES_MAX {
             self.refusals.push(reason.to_owned());
         }
     }
@@ -31,7 +31,7 @@ impl Document {
 impl Engine {
     /// Makes changes again that no relay can take, because another change has their actor and
     /// sequence number: a relay said so of ours, or sent the other one.
-    pub(super) fn make_again(&mut self, id: DocumentId, document: &mut Document) {
+    pub(super) fn rebase(&mut self, id: DocumentId, document: &mut Document) {
         let wait = document.needs_graph || self.is_being_read(id);
         let Some(opened) = &mut document.opened else {
             return;
@@ -53,7 +53,7 @@ impl Engine {
             };
             refusals.contains(&reused.to_string())
         };
-        match opened.replica.make_again(&acknowledged, is_refused) {
+        match opened.replica.rebase(&acknowledged, is_refused) {
             None => {
                 document.refusals = refusals;
                 // Whoever is in the way is waited for.
@@ -64,13 +64,13 @@ impl Engine {
             Some(Ok(false)) => return,
             Some(Err(_)) => {
                 // The relay's word stands.
-                document.made_again = MADE_AGAIN_MAX;
+                document.rebases = REBASES_MAX;
                 return;
             }
         }
         document.folding = None;
         document.new_snapshot = None;
-        document.made_again += 1;
+        document.rebases += 1;
         document.in_outbox = false;
         let replica = &mut opened.replica;
         for (relay, of_relay) in self.relays.iter().zip(&mut document.relays) {

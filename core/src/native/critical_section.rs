@@ -19,11 +19,11 @@ enum Does {
 
 /// Until it is dropped, this thread reads or edits a document.
 #[derive(Debug)]
-pub(super) struct Using {
+pub(super) struct CriticalSection {
     before: Does,
 }
 
-impl Using {
+impl CriticalSection {
     /// # Panics
     /// In an edit.
     pub(super) fn to_read() -> Self {
@@ -57,7 +57,7 @@ impl Using {
     }
 }
 
-impl Drop for Using {
+impl Drop for CriticalSection {
     fn drop(&mut self) {
         DOES.set(self.before);
     }
