@@ -76,10 +76,6 @@ impl StorageError {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("this storage does not list its documents")]
-struct Unlisted;
-
 /// Large values of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blob {
@@ -378,15 +374,11 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// When reading fails or finds damage.
     fn acknowledged(&self, key: DocumentKey) -> Result<Vec<Acknowledged>, StorageError>;
 
-    /// What relays said of a document that they do not take, in the order of the relays' names. A
-    /// backend without this forgets it.
+    /// What relays said of a document that they do not take, in the order of the relays' names.
     ///
     /// # Errors
     /// When reading fails or finds damage.
-    fn refused(&self, key: DocumentKey) -> Result<Vec<(Arc<str>, Refused)>, StorageError> {
-        let _ = key;
-        Ok(Vec::new())
-    }
+    fn refused(&self, key: DocumentKey) -> Result<Vec<(Arc<str>, Refused)>, StorageError>;
 
     /// The documents in the outbox, in order.
     ///
@@ -394,8 +386,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// When reading fails or finds damage.
     fn outbox(&self) -> Result<Vec<DocumentId>, StorageError>;
 
-    /// The documents that are stored, by their ids in order: those after this one, and at most so many. A
-    /// backend without this cannot be asked which there are.
+    /// The documents that are stored, by their ids in order: those after this one, and at most so many.
     ///
     /// # Errors
     /// When reading fails or finds damage.
@@ -403,41 +394,28 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         &self,
         after: Option<&DocumentId>,
         max: usize,
-    ) -> Result<Vec<DocumentId>, StorageError> {
-        let _ = (after, max);
-        Err(StorageError::failed(Unlisted))
-    }
+    ) -> Result<Vec<DocumentId>, StorageError>;
 
     /// Says for which relays the outbox speaks from now on. If one of them was not named the last
     /// time, every document is put into the outbox, in one commit: what that relay acknowledged,
-    /// if anything, is older than the last changes. A backend without this leaves documents to be
-    /// sent to a new relay when they are opened.
+    /// if anything, is older than the last changes.
     ///
     /// # Errors
     /// When anything failed; call it again.
-    fn name_relays(&self, relays: &[Arc<str>]) -> Result<(), StorageError> {
-        let _ = relays;
-        Ok(())
-    }
+    fn name_relays(&self, relays: &[Arc<str>]) -> Result<(), StorageError>;
 
-    /// What is whole of a document that is damaged, as far as that can be read. A backend without
-    /// this has nothing.
+    /// What is whole of a document that is damaged, as far as that can be read.
     ///
     /// # Errors
     /// When reading fails.
-    fn salvage(&self, document: &DocumentId) -> Result<Salvaged, StorageError> {
-        Err(damaged(document, "nothing can be salvaged"))
-    }
+    fn salvage(&self, document: &DocumentId) -> Result<Salvaged, StorageError>;
 
     /// The chunks of changes that are whole in what was [set aside](Write::SetAside) of a document:
     /// some may be missing in it still.
     ///
     /// # Errors
     /// When reading fails.
-    fn aside(&self, document: &DocumentId) -> Result<Vec<Bytes>, StorageError> {
-        let _ = document;
-        Ok(Vec::new())
-    }
+    fn aside(&self, document: &DocumentId) -> Result<Vec<Bytes>, StorageError>;
 
     /// Writes all batches, or none of them.
     ///

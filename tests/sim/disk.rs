@@ -10,8 +10,8 @@ use bytes::Bytes;
 use reconverge::history::Row;
 use reconverge::id::DocumentId;
 use reconverge::storage::{
-    Acknowledged, Batch, Blob, DocumentKey, MemoryStorage, Refused, Storage, StorageError, Stored,
-    Write,
+    Acknowledged, Batch, Blob, DocumentKey, MemoryStorage, Refused, Salvaged, Storage,
+    StorageError, Stored, Write,
 };
 use reconverge_tests::world::{Failure, hashes};
 
@@ -225,6 +225,19 @@ impl Storage for Disk {
         max: usize,
     ) -> Result<Vec<DocumentId>, StorageError> {
         self.tables.documents(after, max)
+    }
+
+    /// The simulation's clients know their relays from the start.
+    fn name_relays(&self, _: &[Arc<str>]) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn salvage(&self, document: &DocumentId) -> Result<Salvaged, StorageError> {
+        self.tables.salvage(document)
+    }
+
+    fn aside(&self, document: &DocumentId) -> Result<Vec<Bytes>, StorageError> {
+        self.tables.aside(document)
     }
 
     fn commit(&self, batches: &[Batch]) -> Result<(), StorageError> {
