@@ -11,7 +11,7 @@ use std::time::{Duration, Instant as RealInstant};
 use automerge::transaction::Transactable;
 use automerge::{Automerge, ROOT, ReadDoc};
 use futures::StreamExt;
-use reconverge::engine::{FaultKind, FindError, RelayState, Status};
+use reconverge::engine::{FaultKind, FindError, Reason, RelayState, Status};
 use reconverge::id::DocumentId;
 use reconverge::native::testing::TestRelay;
 use reconverge::native::{CACHE_BYTES_DEFAULT, DocHandle, RedbStorage, Repo, SyncError};
@@ -288,13 +288,13 @@ async fn changes_that_are_refused_are_taken_later() {
     let bobs = in_time("found", bob.find(&anns.url())).await.unwrap();
     set(&bobs, "b");
     let new = ann.create_with(|tx| tx.put(ROOT, "n", 1)).unwrap();
-    let refused = SyncError::Refused("the shop is closed".into());
+    let refused = SyncError::Refused(Reason::new("test", "the shop is closed"));
     assert_eq!(
         in_time("an answer", bobs.when_synced()).await,
         Err(refused.clone())
     );
     assert_eq!(in_time("an answer", new.when_synced()).await, Err(refused));
-    let status = Status::Refused("the shop is closed".into());
+    let status = Status::Refused(Reason::new("test", "the shop is closed"));
     assert_eq!(*bobs.status().borrow(), status);
     assert_eq!(becomes(&bob, RelayState::Connected).await, None);
     assert_eq!(anns.read(keys).unwrap(), ["a"]);

@@ -76,7 +76,9 @@ pub use commit::{ACKNOWLEDGEMENT_DELAY, STORE_AGAIN_AFTER};
 pub use create::Taken;
 pub use fault::{Fault, FaultKind, RelayState};
 pub use frame::Frame;
-pub use interface::{Asked, Closed, Config, FindError, Input, NotCurrent, Output, RelayId, Status};
+pub use interface::{
+    Asked, Closed, Config, FindError, Input, NotCurrent, Output, Reason, RelayId, Status,
+};
 pub use link::{CONNECT_TIMEOUT, FRAMES_MAX, PING_AFTER, PRESENCE_MAX, SILENCE_MAX};
 pub use load::{Loaded, Reading, load, load_graph};
 pub use messages::INBOX_BYTES_MAX;

@@ -98,8 +98,7 @@ pub use progress::{Progress, Received};
 pub use quarantine::{Removal, RemovedChange};
 pub use receive::Documents;
 pub use recent::RECENT_BYTES_MAX;
-pub use refusal::Refusal;
-pub(crate) use refusal::UNSOUND;
+pub use refusal::{Refusal, by_code};
 pub use send::{UNFOLDED_BYTES_MAX, WHOLE_BYTES_MAX, WHOLE_OPS_MAX};
 pub use stored::{Quarantined, Record, Row, StoredChange, decode_heads, encode_heads};
 

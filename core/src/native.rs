@@ -29,7 +29,7 @@ mod times;
 mod traffic;
 mod versions;
 
-pub use crate::engine::{Fault, FaultKind, FindError, RelayState, Statistics, Status};
+pub use crate::engine::{Fault, FaultKind, FindError, Reason, RelayState, Statistics, Status};
 pub use address::AddressError;
 pub use build_error::BuildError;
 pub use committer::{COMMIT_BATCHES_MAX, COMMIT_BYTES_MAX, Committer, NotCommitted};

@@ -35,7 +35,7 @@ pub use limits::{
     NEED_MAX, NESTING_MAX, REFUSED_HASHES_MAX, SYNC_BYTES_MAX,
 };
 pub use message::Message;
-pub use refused::Refused;
+pub use refused::{Refused, code};
 pub use remote_heads::{HeadsOfStorage, RemoteHeads};
 pub use sync::{Bloom, Flags, Have, SyncMessage, Version, encode_sync, named_heads};
 pub use sync_envelope::SyncEnvelope;

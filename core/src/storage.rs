@@ -240,7 +240,9 @@ impl Batch {
             Write::Blob(_, bytes) => bytes.len(),
             Write::Acknowledged { heads, .. } => 64 + 32 * heads.len(),
             Write::Refused { refused, .. } => {
-                let bytes = |refused: &Refused| refused.reason.len() + 32 * refused.changes.len();
+                let bytes = |refused: &Refused| {
+                    refused.code.len() + refused.reason.len() + 32 * refused.changes.len()
+                };
                 64 + refused.as_ref().map_or(0, bytes)
             }
             Write::Record(_)
@@ -288,14 +290,20 @@ pub type Acknowledged = (Arc<str>, Vec<ChangeHash>);
 /// Why a relay does not take some changes of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
+    /// Its code; empty if it gave none.
+    pub code: String,
     /// Its words.
     pub reason: String,
     /// Some of the changes; none if it did not say which.
     pub changes: Vec<ChangeHash>,
 }
 
+/// Begins a code: no byte of a text in UTF-8.
+const CODED: u8 = 0xff;
+
 impl Refused {
-    /// As it is stored: the length of what follows in 4 bytes, big endian; the changes; the reason.
+    /// As it is stored: the length of the changes in 4 bytes, big endian; the changes; if there is a
+    /// code, [`CODED`], its length in a byte, and the code; the reason.
     ///
     /// # Panics
     /// When there are more changes than any message can name.
@@ -305,6 +313,10 @@ impl Refused {
         let len = u32::try_from(changes.len()).expect("limited by the message that named them");
         let mut bytes = len.to_be_bytes().to_vec();
         bytes.extend_from_slice(&changes);
+        if let Some(len) = u8::try_from(self.code.len()).ok().filter(|len| *len > 0) {
+            bytes.extend_from_slice(&[CODED, len]);
+            bytes.extend_from_slice(self.code.as_bytes());
+        }
         bytes.extend_from_slice(self.reason.as_bytes());
         bytes
     }
@@ -314,9 +326,15 @@ impl Refused {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (len, rest) = bytes.split_first_chunk()?;
         let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
-        let (changes, reason) = rest.split_at_checked(len)?;
+        let (changes, rest) = rest.split_at_checked(len)?;
+        let (code, reason) = match rest {
+            [CODED, len, rest @ ..] => rest.split_at_checked(usize::from(*len))?,
+            reason => (&[][..], reason),
+        };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
         Some(Self {
-            reason: String::from_utf8(reason.to_vec()).ok()?,
+            code: text(code)?,
+            reason: text(reason)?,
             changes: decode_heads(changes)?,
         })
     }

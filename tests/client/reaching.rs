@@ -73,7 +73,8 @@ async fn who_is_not_let_in_is_told_why_and_can_end() {
     let Err(SyncError::Refused(reason)) = refused else {
         panic!("{refused:?}");
     };
-    assert!(reason.contains("401"), "{reason}");
+    assert_eq!(reason.code, "unauthorized");
+    assert!(reason.text.contains("401"), "{reason}");
     in_time("the end", repo.shutdown()).await.unwrap();
     visits.await.unwrap();
 }
@@ -145,6 +146,7 @@ async fn a_relay_is_reached_by_tls_if_its_certificate_is_trusted() {
         let Err(SyncError::Refused(reason)) = refused else {
             panic!("{refused:?}");
         };
-        assert!(reason.contains("certificate"), "{reason}");
+        assert_eq!(reason.code, "tls");
+        assert!(reason.text.contains("certificate"), "{reason}");
     }
 }

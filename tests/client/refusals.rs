@@ -5,7 +5,8 @@ use std::sync::Arc;
 use automerge::ChangeHash;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
-use reconverge::engine::{FindError, Status};
+use reconverge::engine::{FindError, Reason, Status};
+use reconverge::history::Refusal;
 use reconverge::id::{DocumentId, PeerId};
 use reconverge::native::{Repo, SyncError};
 use reconverge::protocol::{
@@ -88,7 +89,7 @@ async fn only_who_understands_it_is_told_what_was_refused() {
     let relay = Relay::start();
     let refusals = |answers: &[Bytes]| -> Vec<String> {
         let reason = |frame: &Bytes| match protocol::decode(frame).unwrap() {
-            Message::Refused(refused) => Some(refused.reason.to_owned()),
+            Message::Refused(refused) => Some(format!("{}: {}", refused.code, refused.reason)),
             Message::Unknown { kind } => panic!("unknown type {kind}"),
             _ => None,
         };
@@ -97,14 +98,14 @@ async fn only_who_understands_it_is_told_what_was_refused() {
     let mut nonsense = encode_sync(Version::V1, &[ChangeHash([7; 32])], &[], None, 1);
     nonsense.extend([4, 1, 2, 3, 4]);
     let ours = refusals(&answers_to(&relay, 1, &nonsense).await);
-    assert_eq!(ours, ["not an Automerge chunk"]);
+    assert_eq!(ours, ["malformed: not an Automerge chunk"]);
     let stock = refusals(&answers_to(&relay, 0, &nonsense).await);
     assert!(stock.is_empty(), "{stock:?}");
     // A message above a limit costs its document, not the connection: the other one is answered.
     let hashes = vec![ChangeHash([7; 32]); NEED_MAX + 1];
     let many = encode_sync(Version::V1, &[ChangeHash([7; 32])], &hashes, None, 0);
     let ours = refusals(&answers_to(&relay, 1, &many).await);
-    assert_eq!(ours, ["need: 65537 is above the limit of 65536"]);
+    assert_eq!(ours, ["limit: need: 65537 is above the limit of 65536"]);
     let stock = refusals(&answers_to(&relay, 0, &many).await);
     assert!(stock.is_empty(), "{stock:?}");
 }
@@ -130,7 +131,7 @@ async fn a_document_above_a_connections_limit_is_refused_by_itself() {
     let above = ann.create().unwrap();
     put(&above, "n", 1);
     let reason = "documents of one connection: 3 is above the limit of 2";
-    becomes(&above, Status::Refused(reason.to_owned())).await;
+    becomes(&above, Status::Refused(Reason::new("limit", reason))).await;
     for document in &within {
         put(document, "n", 2);
         synced(document).await;
@@ -140,4 +141,15 @@ async fn a_document_above_a_connections_limit_is_refused_by_itself() {
     let found = in_time("an answer", ann.find(&unknown)).await;
     assert!(matches!(found, Err(FindError::Unavailable)), "{found:?}");
     relay.stop().await;
+}
+
+/// Programs act by the codes, so each is listed where its users look.
+#[test]
+fn every_code_is_in_the_docs() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = root.join("../docs/internals/check.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for code in Refusal::CODES {
+        assert!(page.contains(&format!("| `{code}` |")), "{code}");
+    }
 }

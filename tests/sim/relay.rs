@@ -186,6 +186,7 @@ impl Relay {
                 target: peer.name.as_ref().map_or("", PeerId::as_str),
                 document: id.to_string().into(),
                 hashes: hash.into_iter().collect(),
+                code: refusal.code(),
                 reason: &refusal.to_string(),
             });
             peer.answers.push_back(protocol::encode(&refused).into());

@@ -25,5 +25,10 @@ export class Tally {
 }
 
 export function isSame(one: SyncStatus, other: SyncStatus): boolean {
-    return one.state === other.state && one.reason === other.reason && one.storageError === other.storageError
+    return (
+        one.state === other.state &&
+        one.code === other.code &&
+        one.reason === other.reason &&
+        one.storageError === other.storageError
+    )
 }

@@ -157,7 +157,13 @@ export type SyncState = "saved" | "saving" | "offline" | "refused"
 export interface SyncStatus {
     /** The word for it. */
     readonly state: SyncState
-    /** Why a relay does not take the changes. */
+    /**
+     * For programs: the code with which a relay refused the changes, such as `read_only` or
+     * `document_full`, `rejected` or `http` if none lets this client in, or `storage` or `damaged` if the
+     * document cannot be read from local storage. Codes stay the same.
+     */
+    readonly code?: string
+    /** For people: why a relay does not take the changes. */
     readonly reason?: string
     /** Why the changes are in memory only: local storage fails, or no engine starts. It is tried again. */
     readonly storageError?: string

@@ -108,7 +108,7 @@ impl Engine {
                 let wait = backoff::wait(gone.failures, &mut self.random);
                 (State::Waiting(self.now + wait), fault)
             }
-            Closed::Refused(fault) => (State::Refused(fault.message.clone()), fault),
+            Closed::Refused(fault) => (State::Refused(fault.clone()), fault),
         };
         gone.state = state;
         gone.fault = Some(fault);

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use super::Engine;
-use super::document::{Document, SyncState, Phase};
+use super::document::{Document, Phase, SyncState};
 use super::fault::{Fault, FaultKind};
 use super::interface::{Asked, NotCurrent, Output};
 use super::link::{Link, Relay, State};

@@ -8,11 +8,21 @@ use std::time::Duration;
 use automerge::ChangeHash;
 use bytes::Bytes;
 
-use super::interface::{RelayId, Status};
+use super::interface::{Reason, RelayId, Status};
 use crate::history::Record;
 use crate::id::ConnectionId;
+use crate::protocol::code;
 use crate::replica::{Replica, Unpacked};
 use crate::storage::{Batch, DocumentKey, NewSnapshot, Refused, StorageError};
+
+/// A change whose actor and sequence number another change has.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Reused {
+    /// A relay refused this change of ours.
+    Change(ChangeHash),
+    /// A relay sent another change with these.
+    Number { actor: String, seq: u64 },
+}
 
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -28,7 +38,7 @@ pub(super) enum Phase {
     /// Could not be read, and is read again at this time, or when somebody asks for it.
     Unread(Duration, StorageError),
     /// Cannot go on; what is stored is left as it is.
-    Failed(String),
+    Failed(Reason),
 }
 
 #[derive(Debug)]
@@ -80,7 +90,7 @@ pub(super) struct Document {
     /// Reading it failed: it is tried again at this time.
     pub(super) graph_again_at: Option<Duration>,
     /// Refusals that may be of changes which are to be made again.
-    pub(super) refusals: Vec<String>,
+    pub(super) refusals: Vec<Reused>,
     /// How often changes were made again since a relay had everything.
     pub(super) rebases: u32,
     pub(super) deleting: bool,
@@ -258,10 +268,11 @@ impl Document {
     pub(super) fn not_taken(&mut self, relay: RelayId, why: &str) {
         let reason = format!("what the relay sent is not taken: {why}");
         if matches!(self.phase, Phase::Searching | Phase::Unavailable) {
-            self.phase = Phase::Failed(reason);
+            self.phase = Phase::Failed(Reason::new(code::LIMIT, reason));
             return;
         }
         self.relays[relay.0].set_refused(Some(Refused {
+            code: code::LIMIT.to_owned(),
             reason,
             changes: Vec::new(),
         }));

@@ -83,7 +83,7 @@ impl Engine {
     #[must_use]
     pub fn failure(&self, document: &DocumentId) -> Option<&str> {
         match &self.documents.get(document)?.phase {
-            Phase::Failed(reason) => Some(reason),
+            Phase::Failed(reason) => Some(&reason.text),
             _ => None,
         }
     }

@@ -37,6 +37,27 @@ pub enum FaultKind {
     Untried,
 }
 
+impl FaultKind {
+    /// A name for programs, which stays the same.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Network => "network",
+            Self::Tls => "tls",
+            Self::Http(401) => "unauthorized",
+            Self::Http(403) => "forbidden",
+            Self::Http(_) => "http",
+            Self::Protocol => "protocol",
+            Self::Silence => "silence",
+            Self::Closed(_) => "closed",
+            Self::Rejected => "rejected",
+            Self::Storage => "storage",
+            Self::Untried => "untried",
+        }
+    }
+}
+
 impl Fault {
     /// A fault of this kind.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {

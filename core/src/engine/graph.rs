@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Engine;
 use super::document::{Document, Phase};
-use super::interface::Output;
+use super::interface::{Output, Reason};
 use super::open::READ_AGAIN_AFTER;
 use crate::id::DocumentId;
 use crate::storage::StorageError;
@@ -41,9 +41,12 @@ impl Engine {
         self.due.insert(id);
         match segments {
             Ok(segments) if opened.replica.load_graph(&segments).is_some() => {}
-            Ok(_) => document.phase = Phase::Failed("its stored graph does not fit".into()),
+            Ok(_) => {
+                document.phase =
+                    Phase::Failed(Reason::new("damaged", "its stored graph does not fit"))
+            }
             Err(damage @ StorageError::Damaged { .. }) => {
-                document.phase = Phase::Failed(damage.to_string());
+                document.phase = Phase::Failed(Reason::new("damaged", damage.to_string()));
             }
             Err(_) => {
                 let again_at = self.now + READ_AGAIN_AFTER;

@@ -172,7 +172,36 @@ pub enum Status {
     /// Not everything, and no relay is connected: it is kept in local storage only.
     Offline,
     /// Not everything, and it will not be, for this reason.
-    Refused(String),
+    Refused(Reason),
+}
+
+/// Why changes are not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Reason {
+    /// For programs: what a relay gave as the code of its refusal, as listed in
+    /// `docs/internals/check.md`, `unknown` if it gave none; or the [code of the
+    /// fault](FaultKind::code) with which no relay lets us in; or `damaged` or `storage`, if the
+    /// document cannot be read from local storage.
+    pub code: String,
+    /// For people.
+    pub text: String,
+}
+
+impl Reason {
+    /// A reason with this code.
+    pub fn new(code: &str, text: impl Into<String>) -> Self {
+        let code = if code.is_empty() { "unknown" } else { code };
+        Self {
+            code: code.to_owned(),
+            text: text.into(),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 impl fmt::Display for Status {

@@ -58,7 +58,7 @@ pub(super) enum State {
     },
     Open(Box<Link>),
     /// Not tried again, for this reason.
-    Refused(String),
+    Refused(Fault),
     /// Nobody wants a connection to it now; the outbox speaks for it all the same.
     Away,
 }

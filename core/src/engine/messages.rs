@@ -8,17 +8,18 @@ use super::fault::{Fault, FaultKind};
 use super::interface::{Closed, Output, RelayId};
 use super::link::State;
 use super::load::Reading;
-use super::rebase::REFUSAL_BYTES_MAX;
 use super::{Engine, release};
-use crate::history::UNSOUND;
 use crate::id::{ConnectionId, DocumentId};
-use crate::protocol;
+use crate::protocol::{self, code};
 use crate::session::ServerEvent;
 use crate::storage::Refused;
 
 /// Most bytes of messages that wait for a document; a relay that sends more meanwhile loses its
 /// connection, and is asked again for what is missing on the next.
 pub const INBOX_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Longest reason that is kept of a relay's refusal, in bytes.
+const REASON_BYTES_MAX: usize = 256;
 
 impl Engine {
     pub(super) fn frame(&mut self, connection: ConnectionId, frame: &Bytes) {
@@ -117,17 +118,16 @@ impl Engine {
         if !refused.hashes.is_empty() && !refused.hashes.iter().any(is_here) {
             return;
         }
-        if !refused.hashes.is_empty() {
-            found.note_refusal(refused.reason);
-        }
-        let end = refused.reason.floor_char_boundary(REFUSAL_BYTES_MAX);
+        let end = refused.reason.floor_char_boundary(REASON_BYTES_MAX);
         let refused = Refused {
+            code: refused.code.to_owned(),
             reason: refused.reason[..end].to_owned(),
             changes: refused.hashes,
         };
+        found.note_refusal(&refused);
         let of_relay = &mut found.relays[relay.0];
         // Said again, it was looked into before.
-        if refused.reason.starts_with(UNSOUND) && of_relay.refused.as_ref() != Some(&refused) {
+        if refused.code == code::UNSOUND && of_relay.refused.as_ref() != Some(&refused) {
             found.is_unsound = true;
         }
         of_relay.set_refused(Some(refused));

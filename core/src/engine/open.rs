@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Engine;
 use super::document::{Document, Greeted, Opened, Phase};
-use super::interface::Output;
+use super::interface::{Output, Reason};
 use super::load::{Loaded, Reading};
 use crate::id::DocumentId;
 use crate::storage::StorageError;
@@ -62,7 +62,7 @@ impl Engine {
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(damage @ StorageError::Damaged { .. }) => {
-                document.phase = Phase::Failed(damage.to_string());
+                document.phase = Phase::Failed(Reason::new("damaged", damage.to_string()));
                 return;
             }
             Err(error) => {
@@ -84,7 +84,7 @@ impl Engine {
         for (name, refused) in loaded.refused {
             if let Some(at) = self.relays.iter().position(|relay| relay.name == name) {
                 // It may be of changes that were not made again yet.
-                document.note_refusal(&refused.reason);
+                document.note_refusal(&refused);
                 document.relays[at].refused = Some(refused);
             }
         }
@@ -114,7 +114,8 @@ impl Engine {
             if of_relay.greeted == Greeted::Heads
                 && replica.resume(link.connection, of_relay.heard).is_err()
             {
-                document.phase = Phase::Failed("its heads are not in its record".into());
+                document.phase =
+                    Phase::Failed(Reason::new("damaged", "its heads are not in its record"));
                 return;
             }
         }

@@ -1,29 +1,37 @@
 //! The part of a turn that makes changes again which no relay can take.
 
+use std::collections::HashSet;
+
 use automerge::{Change, ChangeHash};
 
 use super::Engine;
-use super::document::{Document, Greeted};
+use super::document::{Document, Greeted, Reused};
 use super::interface::Output;
-use crate::history::Refusal;
 use crate::id::DocumentId;
+use crate::protocol::code;
 use crate::storage::Refused;
 
 /// How often a document's changes are made again before some relay has everything; a relay that
 /// refuses them all the same is believed then.
 pub const REBASES_MAX: u32 = 3;
 
-/// Most refusals of a document that wait to be looked at, and the longest of them, in bytes.
-const REFUSALS_MAX: usize = 64;
-pub(super) const REFUSAL_BYTES_MAX: usize = 256;
+/// Most changes of a document that are noted until they are looked at.
+const REFUSALS_MAX: usize = 1024;
 
 impl Document {
-    /// Keeps the words of a refusal until the turn that looks for changes to make again.
-    pub(super) fn note_refusal(&mut self, reason: &str) {
-        let fits = reason.len() <= REFUSAL_BYTES_MAX && self.refusals.len() < REFUSALS_MAX;
-        let is_noted = self.refusals.iter().any(|noted| noted == reason);
-        if fits && !is_noted && self.rebases < REBASES_MAX {
-            self.refusals.push(reason.to_owned());
+    /// Notes which changes a relay refused because others have their actor and sequence numbers,
+    /// until the turn that makes them again.
+    pub(super) fn note_refusal(&mut self, refused: &Refused) {
+        if refused.code == code::ACTOR_REUSED {
+            let changes = refused.changes.iter();
+            changes.for_each(|change| self.note_reused(Reused::Change(*change)));
+        }
+    }
+
+    pub(super) fn note_reused(&mut self, reused: Reused) {
+        let has_room = self.refusals.len() < REFUSALS_MAX && self.rebases < REBASES_MAX;
+        if has_room && !self.refusals.contains(&reused) {
+            self.refusals.push(reused);
         }
     }
 }
@@ -46,12 +54,13 @@ impl Engine {
         let refusals = std::mem::take(&mut document.refusals);
         let acknowledged = document.relays.iter().flat_map(|relay| &relay.acknowledged);
         let acknowledged: Vec<ChangeHash> = acknowledged.copied().collect();
+        let reused: HashSet<&Reused> = refusals.iter().collect();
         let is_refused = |change: &Change| {
-            let reused = Refusal::ActorReused {
+            let number = || Reused::Number {
                 actor: change.actor_id().to_hex_string(),
                 seq: change.seq(),
             };
-            refusals.contains(&reused.to_string())
+            reused.contains(&Reused::Change(change.hash())) || reused.contains(&number())
         };
         match opened.replica.rebase(&acknowledged, is_refused) {
             None => {

@@ -1,8 +1,8 @@
 //! The part of a turn that takes in: own changes, and the messages that wait.
 
 use super::Engine;
-use super::document::{Document, Phase};
-use super::interface::{Output, RelayId};
+use super::document::{Document, Phase, Reused};
+use super::interface::{Output, Reason, RelayId};
 use crate::history::{NeedGraph, Refusal};
 use crate::id::{ConnectionId, DocumentId};
 use crate::protocol::SyncMessage;
@@ -22,7 +22,10 @@ impl Engine {
             return false;
         }
         if let Some(fault) = opened.replica.fault() {
-            document.phase = Phase::Failed(format!("a change cannot be kept: {fault}"));
+            document.phase = Phase::Failed(Reason::new(
+                "damaged",
+                format!("a change cannot be kept: {fault}"),
+            ));
             return false;
         }
         true
@@ -64,8 +67,11 @@ impl Engine {
                         let new = opened.replica.len().saturating_sub(before);
                         self.counts.changes_received += u64::from(new);
                         for (_, refusal) in &received.refused {
-                            if matches!(refusal, Refusal::ActorReused { .. }) {
-                                document.note_refusal(&refusal.to_string());
+                            if let Refusal::ActorReused { actor, seq } = refusal {
+                                document.note_reused(Reused::Number {
+                                    actor: actor.clone(),
+                                    seq: *seq,
+                                });
                             }
                         }
                         self.note_acknowledged(id, document, relay, from);

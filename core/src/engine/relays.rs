@@ -60,7 +60,7 @@ impl Engine {
     #[must_use]
     pub fn refusal(&self, relay: RelayId) -> Option<&str> {
         match &self.relays.get(relay.0)?.state {
-            State::Refused(reason) => Some(reason),
+            State::Refused(fault) => Some(&fault.message),
             _ => None,
         }
     }

@@ -116,7 +116,7 @@ impl Engine {
                 Some(fault) => Err(FindError::Unreachable(fault)),
             },
             Phase::Unread(_, error) => Err(FindError::Storage(error.clone())),
-            Phase::Failed(reason) => Err(FindError::Damaged(reason.clone())),
+            Phase::Failed(reason) => Err(FindError::Damaged(reason.text.clone())),
             Phase::Loading | Phase::Searching | Phase::Released(_) => return,
         };
         document.asked = false;

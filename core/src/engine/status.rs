@@ -7,9 +7,10 @@ use automerge::ChangeHash;
 
 use super::Engine;
 use super::document::{Document, Phase, SyncState};
-use super::interface::{Output, Status};
+use super::interface::{Output, Reason, Status};
 use super::link::{Relay, State};
 use crate::id::DocumentId;
+use crate::protocol::code;
 
 /// What the application asks.
 impl Engine {
@@ -98,7 +99,7 @@ impl Engine {
 
     pub(super) fn set_status(&mut self, id: DocumentId, document: &mut Document) {
         let status = match &document.phase {
-            Phase::Unread(_, error) => Status::Refused(error.to_string()),
+            Phase::Unread(_, error) => Status::Refused(Reason::new("storage", error.to_string())),
             Phase::Failed(reason) => Status::Refused(reason.clone()),
             Phase::Ready => self.status_of(document),
             Phase::Loading | Phase::Searching | Phase::Unavailable | Phase::Released(_) => return,
@@ -128,12 +129,15 @@ impl Engine {
         for (relay, of_relay) in self.relays.iter().zip(&document.relays) {
             match &relay.state {
                 State::Away => {}
-                State::Refused(why) => reason = Some(why.clone()),
+                State::Refused(fault) => {
+                    reason = Some(Reason::new(fault.kind.code(), &fault.message));
+                }
                 _ if let Some(refused) = &of_relay.refused => {
-                    reason = Some(refused.reason.clone());
+                    reason = Some(Reason::new(&refused.code, &refused.reason));
                 }
                 State::Open(link) if replica.is_refused_by(link.connection) => {
-                    reason = Some("the relay takes no changes from us".to_owned());
+                    let why = "the relay takes no changes from us";
+                    reason = Some(Reason::new(code::READ_ONLY, why));
                 }
                 State::Open(_) => return Status::Saving,
                 State::Waiting(_) | State::Connecting { .. } => hope = true,

@@ -6,9 +6,7 @@ use automerge::ChangeHash;
 
 use super::change::ChangeError;
 use super::limits::REFUSED_MAX;
-
-/// How the reason of [`Refusal::Unsound`] begins: a peer that hears it checks its own document.
-pub(crate) const UNSOUND: &str = "its contents make no document";
+use crate::protocol::code;
 
 /// Why a change was not taken. The peer that sent it must act; sending it again does not help,
 /// except where said.
@@ -60,7 +58,7 @@ pub enum Refusal {
     #[error("operation without sense: {0}")]
     Operation(&'static str),
     /// Together with its past it makes no document, which only building that document shows.
-    #[error("{UNSOUND}: {0}")]
+    #[error("its contents make no document: {0}")]
     Unsound(String),
     /// It had to be checked before it is stored, and the check could not be run. The relay's
     /// operator must act; it may be sent again then.
@@ -90,6 +88,50 @@ pub enum Refusal {
 const REASON_BYTES_MAX: usize = 256;
 
 impl Refusal {
+    /// Every code, for those who list them.
+    pub const CODES: [&str; 17] = [
+        "malformed",
+        "unreadable",
+        code::ACTOR_REUSED,
+        "sequence",
+        "start_op",
+        "unknown_operation",
+        "unknown_object",
+        "object_kind",
+        "operation",
+        code::UNSOUND,
+        "unchecked",
+        "message_operations",
+        "depends_on_refused",
+        "document_full",
+        code::READ_ONLY,
+        "bundle",
+        code::LIMIT,
+    ];
+
+    /// A name for programs, which stays the same.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Change(_) => "malformed",
+            Self::Automerge(_) => "unreadable",
+            Self::ActorReused { .. } => code::ACTOR_REUSED,
+            Self::Sequence { .. } => "sequence",
+            Self::StartOp { .. } => "start_op",
+            Self::UnknownOperation(_) => "unknown_operation",
+            Self::UnknownObject(_) => "unknown_object",
+            Self::ObjectKind(_) => "object_kind",
+            Self::Operation(_) => "operation",
+            Self::Unsound(_) => code::UNSOUND,
+            Self::Unchecked(_) => "unchecked",
+            Self::MessageOperations => "message_operations",
+            Self::DependsOnRefused(_) => "depends_on_refused",
+            Self::DocumentFull(_) => "document_full",
+            Self::ReadOnly => code::READ_ONLY,
+            Self::Bundle => "bundle",
+        }
+    }
+
     pub(crate) fn by_automerge(error: &impl ToString) -> Self {
         let mut why = error.to_string();
         why.truncate(why.floor_char_boundary(REASON_BYTES_MAX));
@@ -120,6 +162,20 @@ impl Refusal {
             | Self::Bundle => 0,
         }
     }
+}
+
+/// Refusals with the same code together: the first of them, and the hashes of all.
+#[must_use]
+pub fn by_code(refused: &[(Option<ChangeHash>, Refusal)]) -> Vec<(&Refusal, Vec<ChangeHash>)> {
+    let mut groups: Vec<(&Refusal, Vec<ChangeHash>)> = Vec::new();
+    for (hash, refusal) in refused {
+        let of_code = |(first, _): &(&Refusal, _)| first.code() == refusal.code();
+        match groups.iter_mut().find(|group| of_code(group)) {
+            Some((_, hashes)) => hashes.extend(hash),
+            None => groups.push((refusal, hash.iter().copied().collect())),
+        }
+    }
+    groups
 }
 
 /// Why changes were refused, by their hashes; the oldest are forgotten first.

@@ -16,7 +16,7 @@ use super::critical_section::CriticalSection;
 use super::driver::{Lease, Shared};
 use super::repo::{Repo, unix_seconds};
 use crate::difference;
-use crate::engine::Status;
+use crate::engine::{Reason, Status};
 use crate::history::Refusal;
 use crate::id::{DocumentId, PeerId};
 use crate::replica::{ChangeOptions, EditError};
@@ -138,7 +138,7 @@ impl<E> From<EditError<E>> for ChangeError<E> {
 pub enum SyncError {
     /// No relay takes it, for this reason.
     #[error("refused: {0}")]
-    Refused(String),
+    Refused(Reason),
     /// The document was deleted, or the client was shut down.
     #[error(transparent)]
     Gone(#[from] Gone),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::{debug, error, info, warn};
 
 use super::connection::Connection;
-use crate::engine::{Engine, Fault, FindError, Output, RelayState, Status};
+use crate::engine::{Engine, Fault, FindError, Output, Reason, RelayState, Status};
 use crate::id::DocumentId;
 use crate::storage::StorageError;
 
@@ -21,7 +21,7 @@ pub(super) struct Note {
 #[derive(Debug)]
 enum What {
     NotFound(FindError),
-    Refused(String),
+    Refused(Reason),
     NotStored(StorageError),
     Stored,
     TakenOut(usize),
@@ -79,7 +79,8 @@ impl Log {
         match &note.what {
             What::NotFound(error) => debug!(%document, %error, "not found"),
             What::Refused(reason) => {
-                warn!(%document, reason = %one_line(reason), "no relay takes the document");
+                warn!(%document, code = reason.code, reason = %one_line(&reason.text),
+                    "no relay takes the document");
             }
             What::NotStored(error) if self.unstored.insert(document) => {
                 warn!(%document, %error, "local storage failed, and is tried again");

@@ -13,8 +13,8 @@ use super::ephemeral::Ephemeral;
 use super::error::ProtocolError;
 use super::handshake::{PROTOCOL_VERSION, PeerMetadata, VERSIONS};
 use super::limits::{
-    DOCUMENT_ID_TEXT_BYTES_MAX, EPHEMERAL_BYTES_MAX, KIND_BYTES_MAX, REASON_BYTES_MAX,
-    SESSION_ID_BYTES_MAX,
+    CODE_BYTES_MAX, DOCUMENT_ID_TEXT_BYTES_MAX, EPHEMERAL_BYTES_MAX, KIND_BYTES_MAX,
+    REASON_BYTES_MAX, SESSION_ID_BYTES_MAX,
 };
 use super::message::Message;
 use super::refused::{Refused, read_hashes};
@@ -42,6 +42,7 @@ struct Fields<'a> {
     new_heads: Option<Vec<HeadsOfStorage<'a>>>,
     hashes: Vec<ChangeHash>,
     reason: Option<&'a str>,
+    code: Option<&'a str>,
 }
 
 /// Reads one frame.
@@ -93,6 +94,7 @@ impl<'a> Fields<'a> {
             "newHeads" => self.new_heads = Some(read_new_heads(d)?),
             "hashes" => self.hashes = read_hashes(d)?,
             "reason" => self.reason = Some(read_text(d, "reason", REASON_BYTES_MAX)?),
+            "code" => self.code = Some(read_text(d, "code", CODE_BYTES_MAX)?),
             _ => skip(d)?,
         }
         Ok(())
@@ -178,6 +180,7 @@ impl<'a> Fields<'a> {
                 target,
                 document: document?,
                 hashes: self.hashes,
+                code: self.code.unwrap_or_default(),
                 reason: self.reason.unwrap_or_default(),
             }),
             _ => Message::Unknown { kind },
@@ -270,6 +273,7 @@ mod tests {
                 target: "a",
                 document: document.clone(),
                 hashes: vec![ChangeHash([7; 32]), ChangeHash([8; 32])],
+                code: "limit",
                 reason: "a counter that is no number",
             }),
             Message::RemoteHeadsChanged(RemoteHeads {
@@ -416,6 +420,7 @@ mod tests {
                 target: "b",
                 document: "d".into(),
                 hashes: vec![ChangeHash([1; 32]); hashes],
+                code: "limit",
                 reason: &text(reason),
             }))
         };

@@ -15,6 +15,7 @@
 //! | `sessionId` | [`SESSION_ID_BYTES_MAX`] bytes | up to 36 |
 //! | `data` of `ephemeral` | [`EPHEMERAL_BYTES_MAX`] bytes | |
 //! | `message`, `reason` | [`REASON_BYTES_MAX`] bytes | |
+//! | `code` of `refused` | [`CODE_BYTES_MAX`] bytes | up to 20 |
 //! | `hashes` of `refused` | [`REFUSED_HASHES_MAX`] | |
 //! | what is skipped | [`NESTING_MAX`] levels | |
 //! | heads, `last_sync` | [`HEADS_MAX`] | mostly 1 |
@@ -74,6 +75,9 @@ pub const EPHEMERAL_BYTES_MAX: usize = 1024 * 1024;
 
 /// Longest reason in bytes, of an `error` or a `refused`.
 pub const REASON_BYTES_MAX: usize = 4 * 1024;
+
+/// Longest code in bytes.
+pub const CODE_BYTES_MAX: usize = 64;
 
 /// Most hashes in one `refused`.
 pub const REFUSED_HASHES_MAX: usize = 64;

@@ -10,6 +10,20 @@ use super::cbor_writer::FrameEncoder;
 use super::error::ProtocolError;
 use super::limits::REFUSED_HASHES_MAX;
 
+/// Codes of `refused` by which a client acts. [`Refusal::code`](crate::history::Refusal::code) has
+/// those of changes.
+pub mod code {
+    /// The changes use an actor and a sequence number that other changes have: they are to be made
+    /// again under a new actor.
+    pub const ACTOR_REUSED: &str = "actor_reused";
+    /// The document with the changes cannot be built: the client checks its own.
+    pub const UNSOUND: &str = "unsound";
+    /// A message has more of something than is taken.
+    pub const LIMIT: &str = "limit";
+    /// The peer may read only.
+    pub const READ_ONLY: &str = "read_only";
+}
+
 /// The fields of `refused`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused<'a> {
@@ -21,6 +35,9 @@ pub struct Refused<'a> {
     pub document: Cow<'a, str>,
     /// The changes that are not taken, as far as they could be named and fit.
     pub hashes: Vec<ChangeHash>,
+    /// Why, for a program: stable, and listed in `docs/internals/check.md`. Relays before it had none
+    /// send none, which is the empty text.
+    pub code: &'a str,
     /// Why, for a person to read.
     pub reason: &'a str,
 }
@@ -42,11 +59,12 @@ pub(super) fn read_hashes(d: &mut Decoder<'_>) -> Result<Vec<ChangeHash>, Protoc
 
 impl Refused<'_> {
     pub(super) fn write(&self, e: &mut FrameEncoder) {
-        e.begin(6, "refused", Some(self.sender));
+        e.begin(7, "refused", Some(self.sender));
         e.pair("targetId", self.target);
         e.pair("documentId", &self.document);
         e.text("hashes");
         e.hashes(&self.hashes);
+        e.pair("code", self.code);
         e.pair("reason", self.reason);
     }
 }

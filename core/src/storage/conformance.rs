@@ -301,6 +301,8 @@ fn acknowledged(relay: &str, heads: &[u8]) -> Write {
 
 fn refusal(reason: &str) -> Refused {
     Refused {
+        // Older ones have none.
+        code: if reason.is_empty() { "" } else { "unsound" }.into(),
         reason: reason.into(),
         changes: vec![ChangeHash([7; 32])],
     }

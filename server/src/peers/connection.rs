@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reconverge::history::Refusal;
+use reconverge::history::{Refusal, by_code};
 use reconverge::id::{ConnectionId, PeerId, Space};
 use reconverge::protocol::{
     self, ChangeHash, HeadsOfStorage, Message, ProtocolError, REFUSED_HASHES_MAX, Refused,
-    RemoteHeads, SyncEnvelope,
+    RemoteHeads, SyncEnvelope, code,
 };
 use tokio::sync::{OwnedSemaphorePermit, SetOnce};
 use tokio::time::{Instant, sleep_until};
@@ -191,23 +191,13 @@ impl Connection {
 
     /// Tells that changes are not taken, to a peer that understands it.
     pub(crate) fn refused(&self, document: &str, refused: &[(Option<ChangeHash>, Refusal)]) {
-        let Some((_, reason)) = refused.first().filter(|_| self.reconverge > 0) else {
-            return;
-        };
-        let hashes = refused.iter().filter_map(|(hash, _)| *hash);
-        self.outbox
-            .answer(protocol::encode(&Message::Refused(Refused {
-                sender: self.relay_peer.as_str(),
-                target: self.peer.as_str(),
-                document: document.into(),
-                hashes: hashes.take(REFUSED_HASHES_MAX).collect(),
-                reason: &reason.to_string(),
-            })));
+        for (first, mut hashes) in by_code(refused) {
+            hashes.truncate(REFUSED_HASHES_MAX);
+            self.tell_refused(document, first.code(), hashes, &first.to_string());
+        }
     }
 
-    /// Tells that a message of a document is not taken, to a peer that understands it. Others hear
-    /// nothing: `samod` closes the connection on an `error`, and its other documents with it.
-    pub(crate) fn not_taken(&self, document: &str, error: &ProtocolError) {
+    fn tell_refused(&self, document: &str, code: &str, hashes: Vec<ChangeHash>, reason: &str) {
         if self.reconverge == 0 {
             return;
         }
@@ -216,9 +206,16 @@ impl Connection {
                 sender: self.relay_peer.as_str(),
                 target: self.peer.as_str(),
                 document: document.into(),
-                hashes: Vec::new(),
-                reason: &error.to_string(),
+                hashes,
+                code,
+                reason,
             })));
+    }
+
+    /// Tells that a message of a document is not taken, to a peer that understands it. Others hear
+    /// nothing: `samod` closes the connection on an `error`, and its other documents with it.
+    pub(crate) fn not_taken(&self, document: &str, error: &ProtocolError) {
+        self.tell_refused(document, code::LIMIT, Vec::new(), &error.to_string());
     }
 
     /// Tells the heads of a storage.

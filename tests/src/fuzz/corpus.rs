@@ -422,6 +422,7 @@ fn frames() -> Vec<Vec<u8>> {
             target: sender,
             document: document.as_str().into(),
             hashes: vec![ChangeHash([7; 32])],
+            code: "document_full",
             reason: "no",
         }),
         Message::Unknown { kind: "telepathy" },

@@ -179,6 +179,7 @@ export interface Wiped {
 
 export interface DocumentStatus {
     readonly state: SyncState
+    readonly code?: string
     readonly reason?: string
     readonly storageError?: string
 }

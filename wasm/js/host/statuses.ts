@@ -7,7 +7,7 @@ import type { DocumentStatus } from "./protocol.js"
 
 export class Statuses {
     #tally = new Tally()
-    #refusal: { reason?: string } = {}
+    #refusal: { code?: string; reason?: string } = {}
     /** What of the sum pages were told. */
     #sum: DocumentStatus = { state: "saved" }
     /** Documents whose last commit failed, and why. */
@@ -72,6 +72,7 @@ export class Statuses {
     }
 }
 
-export function status({ state, reason }: { state: DocumentStatus["state"]; reason?: string }): DocumentStatus {
-    return reason === undefined ? { state } : { state, reason }
+export function status(of: { state: DocumentStatus["state"]; code?: string; reason?: string }): DocumentStatus {
+    const { state, code, reason } = of
+    return code === undefined || reason === undefined ? { state } : { state, code, reason }
 }

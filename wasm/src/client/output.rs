@@ -154,14 +154,15 @@ pub(super) fn status(document: DocumentId, status: &Status) -> JsValue {
         Status::Saved => ("saved", None),
         Status::Saving => ("saving", None),
         Status::Offline => ("offline", None),
-        Status::Refused(reason) => ("refused", Some(reason.clone())),
+        Status::Refused(reason) => ("refused", Some(reason)),
     };
     output(
         "status",
         [
             ("document", name(document)),
             ("state", state.into()),
-            ("reason", reason.into()),
+            ("code", reason.map(|reason| &*reason.code).into()),
+            ("reason", reason.map(|reason| &*reason.text).into()),
         ],
     )
 }

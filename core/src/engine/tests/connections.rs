@@ -44,7 +44,7 @@ fn a_client_that_is_not_let_in_says_why_and_does_not_try_again() {
     let ann = world.join(&storage());
     let id = world.create(ann);
     world.run(Duration::from_secs(3600));
-    let refused = Status::Refused("unsupported protocol version".into());
+    let refused = Status::Refused(Reason::new("rejected", "unsupported protocol version"));
     assert_eq!(world.status(ann, id), refused);
     assert_eq!(world.clients[ann].connects.len(), 1);
 }

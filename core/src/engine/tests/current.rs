@@ -118,7 +118,7 @@ fn what_no_relay_has_is_current_and_what_nobody_can_be_asked_about_is_not() {
     assert!(unreachable(answer(&world, ann, asked)), "there is none");
 
     let mut world = World::new(1);
-    world.relays[0].refuses = Some("full");
+    world.relays[0].refuses = Some(("document_full", "full"));
     let ann = world.join(&storage());
     let id = world.create(ann);
     world.run(MOMENT);

@@ -6,7 +6,7 @@ use automerge::{Automerge, AutomergeError};
 use super::relay::refused;
 use super::*;
 use crate::leb::push_unsigned;
-use crate::protocol::SyncEnvelope;
+use crate::protocol::{SyncEnvelope, code};
 use crate::storage::Storage;
 
 /// A relay says that something makes no document: the client looks for itself, once, and goes on
@@ -15,18 +15,14 @@ use crate::storage::Storage;
 fn a_document_that_a_relay_calls_unsound_is_checked() {
     let mut world = World::new(1);
     let ann = world.join(&storage());
-    world.relays[0].refuses = Some("its contents make no document: says who");
+    world.relays[0].refuses = Some((code::UNSOUND, "says who"));
     let id = world.create(ann);
     world.run(LONG);
-    let status = Status::Refused("its contents make no document: says who".into());
+    let status = Status::Refused(Reason::new(code::UNSOUND, "says who"));
     assert_eq!(world.status(ann, id), status);
     assert_eq!(world.clients[ann].loads.len(), 1, "read again, once");
     // An edit of the same moment is not lost by that.
-    let frame = refused(
-        id,
-        world.heads(ann, id),
-        "its contents make no document: says another",
-    );
+    let frame = refused(id, world.heads(ann, id), code::UNSOUND, "says another");
     let connection = *world.clients[ann].lines.keys().next().unwrap();
     world.put(ann, id, "same", 1);
     let input = Input::Frame(connection, frame.into());

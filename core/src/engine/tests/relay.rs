@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use automerge::{Automerge, Change};
 
 use super::*;
-use crate::history::{Documents, History, Refusal};
+use crate::history::{Documents, History, Refusal, by_code};
 use crate::id::{Access, Space};
 use crate::leb::push_unsigned;
 use crate::protocol::{Flags, SyncEnvelope, SyncMessage};
@@ -20,7 +20,7 @@ pub(super) struct TestRelay {
     pub(super) held: bool,
     pub(super) rejects: bool,
     /// Takes no change, and says so, for this reason.
-    pub(super) refuses: Option<&'static str>,
+    pub(super) refuses: Option<(&'static str, &'static str)>,
     /// Says that each change's actor was used by others, and takes none.
     pub(super) claims_reuse: bool,
     /// Keeps to itself what it refuses.
@@ -37,12 +37,18 @@ pub(super) struct Kept {
     pub(super) changes: Vec<Bytes>,
 }
 
-pub(super) fn refused(document: DocumentId, hashes: Vec<ChangeHash>, reason: &str) -> Vec<u8> {
+pub(super) fn refused(
+    document: DocumentId,
+    hashes: Vec<ChangeHash>,
+    code: &str,
+    reason: &str,
+) -> Vec<u8> {
     protocol::encode(&Message::Refused(protocol::Refused {
         sender: "relay",
         target: "",
         document: document.to_string().into(),
         hashes,
+        code,
         reason,
     }))
 }
@@ -64,10 +70,10 @@ impl TestRelay {
         data: &[u8],
     ) -> Vec<(Line, Vec<u8>)> {
         let message = SyncMessage::decode(data).unwrap();
-        if let Some(reason) = self.refuses
+        if let Some((code, reason)) = self.refuses
             && !message.changes.is_empty()
         {
-            return vec![(from, refused(document, message.heads, reason))];
+            return vec![(from, refused(document, message.heads, code, reason))];
         }
         if self.claims_reuse && !message.changes.is_empty() {
             let answer = |chunk: &&[u8]| {
@@ -78,7 +84,12 @@ impl TestRelay {
                 };
                 (
                     from,
-                    refused(document, vec![change.hash()], &reused.to_string()),
+                    refused(
+                        document,
+                        vec![change.hash()],
+                        reused.code(),
+                        &reused.to_string(),
+                    ),
                 )
             };
             return message.changes.iter().map(answer).collect();
@@ -107,7 +118,7 @@ impl TestRelay {
                 .unwrap();
         }
         let mut answers = Vec::new();
-        if let Some((_, refusal)) = received.refused.first() {
+        for (refusal, hashes) in by_code(&received.refused) {
             assert!(
                 matches!(
                     refusal,
@@ -115,8 +126,7 @@ impl TestRelay {
                 ),
                 "an engine's change is refused: {refusal}"
             );
-            let hashes = received.refused.iter().filter_map(|(hash, _)| *hash);
-            let refused = refused(document, hashes.collect(), &refusal.to_string());
+            let refused = refused(document, hashes, refusal.code(), &refusal.to_string());
             answers.extend((!self.mute).then_some((from, refused)));
         }
         if history.is_empty() && message.heads.is_empty() && history.poll_unavailable(peer) {

@@ -98,16 +98,16 @@ fn a_refused_change_is_reported_and_taken_by_another_relay() {
     let mut world = World::new(2);
     let ann = world.join(&storage());
     world.cut(1);
-    world.relays[0].refuses = Some("it was told to");
+    world.relays[0].refuses = Some(("told", "it was told to"));
     let id = world.create(ann);
     world.run(MOMENT);
-    let refused = Status::Refused("it was told to".into());
+    let refused = Status::Refused(Reason::new("told", "it was told to"));
     assert_eq!(
         world.status(ann, id),
         Status::Offline,
         "the other may take it"
     );
-    world.relays[1].refuses = Some("it was told to");
+    world.relays[1].refuses = Some(("told", "it was told to"));
     world.relays[1].down = false;
     world.run(LONG);
     assert_eq!(world.status(ann, id), refused);
@@ -122,10 +122,10 @@ fn a_refused_change_is_reported_and_taken_by_another_relay() {
 fn what_is_refused_is_still_so_after_a_restart() {
     let mut world = World::new(1);
     let ann = world.join(&storage());
-    world.relays[0].refuses = Some("it was told to");
+    world.relays[0].refuses = Some(("told", "it was told to"));
     let id = world.create(ann);
     world.run(LONG);
-    let refused = Status::Refused("it was told to".into());
+    let refused = Status::Refused(Reason::new("told", "it was told to"));
     assert_eq!(world.status(ann, id), refused);
     // The relay says it once.
     world.relays[0].refuses = None;

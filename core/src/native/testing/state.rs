@@ -9,10 +9,11 @@ use tokio::sync::{Notify, watch};
 
 use super::document::Document;
 use super::line::{Line, Way};
+use crate::history::by_code;
 use crate::id::{ConnectionId, DocumentId, PeerId};
 use crate::native::Broadcast;
 use crate::protocol::{
-    self, Ephemeral, Message, REFUSED_HASHES_MAX, Refused, SyncEnvelope, SyncMessage,
+    self, Ephemeral, Message, REFUSED_HASHES_MAX, Refused, SyncEnvelope, SyncMessage, code,
 };
 use crate::session::{Event, Local, Session};
 
@@ -227,7 +228,7 @@ impl State {
                 match SyncMessage::decode(sync.data) {
                     Ok(_) => self.sync(from, id, frame.slice_ref(sync.data)),
                     Err(error) if error.is_of_its_document() => {
-                        self.refuse(from, id, Vec::new(), &error.to_string());
+                        self.refuse(from, id, Vec::new(), code::LIMIT, &error.to_string());
                     }
                     Err(error) => {
                         let farewell = peer.session.farewell(&error);
@@ -290,6 +291,7 @@ impl State {
         from: ConnectionId,
         id: DocumentId,
         mut hashes: Vec<ChangeHash>,
+        code: &str,
         reason: &str,
     ) {
         hashes.truncate(REFUSED_HASHES_MAX);
@@ -301,6 +303,7 @@ impl State {
                 target: peer.name.as_ref().map_or("", PeerId::as_str),
                 document: id.to_string().into(),
                 hashes,
+                code,
                 reason,
             });
             peer.answer(protocol::encode(&refused));
@@ -353,13 +356,13 @@ impl State {
             }
         }
         for (from, refused) in came.refused {
-            let reason = refused[0].1.to_string();
-            let hashes = refused.iter().filter_map(|(hash, _)| *hash);
-            self.refuse(from, id, hashes.collect(), &reason);
+            for (first, hashes) in by_code(&refused) {
+                self.refuse(from, id, hashes, first.code(), &first.to_string());
+            }
         }
         for from in came.unwanted {
             let reason = refuses.as_deref().unwrap_or_default();
-            self.refuse(from, id, Vec::new(), reason);
+            self.refuse(from, id, Vec::new(), "test", reason);
         }
         for to in unavailable {
             if let Some(peer) = self.peers.get_mut(&to) {
