@@ -17,6 +17,7 @@ mod follow;
 mod handle;
 mod log;
 mod merge;
+mod news;
 mod redb_storage;
 mod repo;
 mod search;
@@ -37,11 +38,9 @@ pub use connection::Connection;
 pub use create::CreateError;
 pub use current::CurrentError;
 pub use document_events::DocumentEvent;
-pub use handle::{
-    Broadcast, CHANGES_MAX, ChangeError, Changed, DocHandle, EPHEMERAL_MAX, Gone, HistoryEntry,
-    PastError, SyncError,
-};
+pub use handle::{ChangeError, DocHandle, HistoryEntry, PastError, SyncError};
 pub use merge::MergeError;
+pub use news::{Broadcast, CHANGES_MAX, Changed, EPHEMERAL_MAX, Gone};
 pub use redb_storage::{CACHE_BYTES_DEFAULT, FORMAT, RedbStorage};
 pub use repo::{FLUSH_MAX, ImportError, Repo, RepoBuilder};
 pub use search::REACH_WITHIN;

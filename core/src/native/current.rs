@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::driver::Shared;
-use super::handle::{DocHandle, Gone, Waiting};
+use super::handle::{DocHandle, Waiting};
+use super::news::Gone;
 use crate::engine::{Asked, Fault, NotCurrent};
 use crate::id::DocumentId;
 

@@ -3,7 +3,8 @@
 use automerge::ChangeHash;
 
 use super::driver::Shared;
-use super::handle::{ChangeError, Gone};
+use super::handle::ChangeError;
+use super::news::Gone;
 use crate::history::Refusal;
 use crate::id::DocumentId;
 use crate::replica::{Made, Writing};

@@ -8,7 +8,8 @@ use tokio::sync::watch;
 
 use super::critical_section::CriticalSection;
 use super::driver::{Lease, Shared};
-use super::handle::{Changed, DocHandle, Gone, PastError, are_known};
+use super::handle::{DocHandle, PastError, are_known};
+use super::news::{Changed, Gone};
 use crate::difference;
 use crate::id::DocumentId;
 

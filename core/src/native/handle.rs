@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 
 use automerge::transaction::Transaction;
 use automerge::{ActorId, Automerge, ChangeHash, Patch, ROOT};
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use serde::Serialize;
@@ -14,20 +13,15 @@ use tokio::sync::{broadcast, watch};
 
 use super::critical_section::CriticalSection;
 use super::driver::{Lease, Shared};
+use super::news::{Broadcast, Changed, Gone};
 use super::repo::{Repo, unix_seconds};
 use crate::difference;
 use crate::engine::{Reason, Status};
 use crate::history::Refusal;
-use crate::id::{DocumentId, PeerId};
+use crate::id::DocumentId;
 use crate::replica::{ChangeOptions, EditError};
 use crate::storage::StorageError;
 use crate::typed::{self, TypedError};
-
-/// Presence messages that wait for a slow listener; when there are more, the oldest are lost.
-pub const EPHEMERAL_MAX: usize = 64;
-
-/// Changes of a document that wait for a slow listener; when there are more, they become one.
-pub const CHANGES_MAX: usize = 64;
 
 /// A document that is ready: its contents are here, and follow what others write.
 ///
@@ -55,23 +49,6 @@ pub struct DocHandle {
     repo: Repo,
     id: DocumentId,
     lease: Arc<Lease>,
-}
-
-/// Why a document cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-#[non_exhaustive]
-pub enum Gone {
-    /// It was deleted.
-    #[error("the document was deleted")]
-    Deleted,
-    /// The client was shut down.
-    #[error("the client is shut down")]
-    Closed,
-    /// It is being read again without a change that made no document, which takes a moment;
-    /// [`DocHandle::changes`] tells when it is there. Or it cannot be used at all, and its
-    /// [status](DocHandle::status) says why.
-    #[error("the document cannot be used now: its status tells whether it ever can")]
-    Unusable,
 }
 
 /// Why the past of a document is not shown.
@@ -142,32 +119,6 @@ pub enum SyncError {
     /// The document was deleted, or the client was shut down.
     #[error(transparent)]
     Gone(#[from] Gone),
-}
-
-/// A document changed, here or elsewhere.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Changed {
-    /// The heads before: those after the item before this one.
-    pub before: Vec<ChangeHash>,
-    /// The heads now.
-    pub after: Vec<ChangeHash>,
-    /// What lies between: the contents at `before` with these patches, one after the other, are
-    /// the contents at `after`. The changes that they come from may be several, of several
-    /// authors; within one change they are in the order in which it was written.
-    ///
-    /// When changes had to be made again under another actor, their objects have new names and
-    /// `before` is not in the document any more; then these patches make everything anew, in the
-    /// place of what was.
-    pub patches: Vec<Patch>,
-}
-
-/// What somebody broadcast.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broadcast {
-    /// Who, as they call themselves.
-    pub sender: PeerId,
-    /// What, as it came; CBOR if they use automerge-repo.
-    pub data: Bytes,
 }
 
 /// One change of a document's past.
@@ -418,7 +369,7 @@ impl DocHandle {
 
     /// Changes from now on, made here or elsewhere, in the order in which the contents took them:
     /// each begins where the one before ended. What came together is one item; who is slow, by
-    /// more than [`CHANGES_MAX`] items, gets all that was missed as one. The stream ends when the
+    /// more than [`CHANGES_MAX`](super::CHANGES_MAX) items, gets all that was missed as one. The stream ends when the
     /// document is deleted or the client is shut down.
     #[must_use]
     pub fn changes(&self) -> BoxStream<'static, Arc<Changed>> {
@@ -445,7 +396,8 @@ impl DocHandle {
         self.repo.shared().wake.notify_one();
     }
 
-    /// What others broadcast from now on. Who is slow loses the oldest beyond [`EPHEMERAL_MAX`].
+    /// What others broadcast from now on. Who is slow loses the oldest beyond
+    /// [`EPHEMERAL_MAX`](super::EPHEMERAL_MAX).
     /// The stream ends when the document is deleted or the client is shut down.
     #[must_use]
     pub fn ephemeral(&self) -> BoxStream<'static, Broadcast> {

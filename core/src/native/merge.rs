@@ -4,7 +4,8 @@ use automerge::Automerge;
 
 use super::critical_section::CriticalSection;
 use super::editing::NotKept;
-use super::handle::{DocHandle, Gone};
+use super::handle::DocHandle;
+use super::news::Gone;
 use crate::replica::{ContentsError, checked_changes};
 
 /// Why a document that was changed outside was not merged; nothing of it was taken.

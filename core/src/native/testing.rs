@@ -27,7 +27,7 @@ use std::sync::Arc;
 use automerge::Automerge;
 use tokio::net::TcpListener;
 
-use super::handle::Broadcast;
+use super::news::Broadcast;
 use crate::id::{DocumentId, PeerId};
 use line::Line;
 use state::Shared;
