@@ -9,7 +9,7 @@
 
 import { source } from "../dist/worker-source.js"
 import { usePlatform } from "./repo.js"
-import { absolute } from "./start.js"
+import { absolute } from "./platform.js"
 
 usePlatform({
     get module() {

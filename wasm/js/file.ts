@@ -47,7 +47,7 @@ type Step =
     ["put", StorageKey, length: number, crc: number] | ["remove", StorageKey] | ["range", StorageKey, ...unknown[]]
 
 /** Where the bytes of a chunk lie. */
-interface Place {
+interface Extent {
     readonly at: number
     readonly length: number
     readonly crc: number
@@ -98,8 +98,8 @@ export class FileStorage implements Storage {
         return this.#read(async (file) => {
             const place = await file.index.load(key)
             if (place === undefined) return undefined
-            const data = await bytesAt(file.handle, placed(place))
-            if (data === undefined) throw this.#damaged(placed(place).at)
+            const data = await bytesAt(file.handle, extentOf(place))
+            if (data === undefined) throw this.#damaged(extentOf(place).at)
             return data
         })
     }
@@ -117,7 +117,7 @@ export class FileStorage implements Storage {
         return this.#read(async (file) => {
             const chunks = await file.index.loadRange(prefix)
             for (const chunk of chunks) {
-                chunk.data = (await bytesAt(file.handle, placed(chunk.data))) ?? new Uint8Array()
+                chunk.data = (await bytesAt(file.handle, extentOf(chunk.data))) ?? new Uint8Array()
             }
             return chunks
         })
@@ -338,7 +338,7 @@ export class FileStorage implements Storage {
                 const data: Uint8Array[] = []
                 for (let bytes = 0; i < chunks.length && (bytes === 0 || bytes < RECORD_BYTES_MAX); i++) {
                     const { key, data: place } = chunks[i]!
-                    const { at, length, crc } = placed(place)
+                    const { at, length, crc } = extentOf(place)
                     // What is damaged stays damaged: by its old checksum.
                     steps.push(["put", key, length, crc])
                     data.push(await exactly(file.handle, at, length))
@@ -396,7 +396,7 @@ const text = (bytes: Uint8Array): string => new TextDecoder("latin1").decode(byt
 
 /** At which length a file is looked at that has these chunks. */
 function compactAtOf(chunks: readonly Chunk[]): number {
-    const bytes = chunks.map(({ key, data }) => placed(data).length + 3 * key.join().length + STEP_BYTES)
+    const bytes = chunks.map(({ key, data }) => extentOf(data).length + 3 * key.join().length + STEP_BYTES)
     return 2 * bytes.reduce((sum, length) => sum + length, 0) + WASTE_BYTES_MIN
 }
 
@@ -494,7 +494,7 @@ async function isTorn(read: Read, salt: number, at: number, size: number): Promi
 
 async function areWhole(handle: FileHandle, steps: Step[], dataAt: number): Promise<boolean> {
     for (const write of indexed(steps, dataAt)) {
-        if ("put" in write && (await bytesAt(handle, placed(write.data))) === undefined) return false
+        if ("put" in write && (await bytesAt(handle, extentOf(write.data))) === undefined) return false
     }
     return true
 }
@@ -515,13 +515,13 @@ function indexed(steps: Step[], dataAt: number): StorageWrite[] {
     })
 }
 
-function placed(data: Uint8Array): Place {
+function extentOf(data: Uint8Array): Extent {
     const [at = 0, length = 0, crc = 0] = new Float64Array(data.slice().buffer)
     return { at, length, crc }
 }
 
 /** Undefined if they are damaged. */
-async function bytesAt(handle: FileHandle, { at, length, crc }: Place): Promise<Uint8Array | undefined> {
+async function bytesAt(handle: FileHandle, { at, length, crc }: Extent): Promise<Uint8Array | undefined> {
     const bytes = await exactly(handle, at, length)
     return bytes.length === length && crc32(bytes) === crc ? new Uint8Array(bytes.buffer) : undefined
 }

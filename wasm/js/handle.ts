@@ -20,7 +20,6 @@ import type {
     EphemeralMessage,
     FailureCode,
     Heads,
-    HistoryOptions,
     Level,
     Mark,
     Patch,
@@ -94,6 +93,14 @@ export interface ChangeOptions {
      * with one name that follow each other are one step.
      */
     undo?: string | false
+}
+
+/** Which changes the history lists. */
+export interface HistoryOptions {
+    /** Those that made, edited or deleted what is there now, or what is in it: a map, a list or a text. */
+    path?: Path | Place
+    /** Ends it: what is asked for is not needed any more. */
+    signal?: AbortSignal
 }
 
 /** Of what is taken back, and done again. */

@@ -16,7 +16,7 @@ export {
     type DraftList,
     type MarkRange,
 } from "./draft.js"
-export { DocHandle, type ChangeOptions, type HandleEvents, type UndoOptions } from "./handle.js"
+export { DocHandle, type ChangeOptions, type HandleEvents, type HistoryOptions, type UndoOptions } from "./handle.js"
 export { IndexedDbStorage, requestPersistence, type IndexedDbOptions, type Persistence } from "./indexeddb.js"
 export { RepoError } from "./link.js"
 export { MemoryStorage } from "./memory.js"

@@ -13,7 +13,8 @@ import {
 } from "./host/protocol.js"
 import { channelPort, commonChannel, hostLock, pageLock, type Announcement } from "./host/serve.js"
 import { hex } from "./names.js"
-import { startHost, type Platform, type Running } from "./start.js"
+import type { Platform, Running } from "./platform.js"
+import { startHost } from "./start.js"
 import type { Storage } from "./storage.js"
 import type { AutomergeUrl, FailureCode } from "./types.js"
 
@@ -78,7 +79,7 @@ const LASTING = "create open import export delete flush documents online resume"
 const UNSERVED = "the document engine cannot be started in this tab, which tries again"
 
 /** The time in which a page has its locks, or waits for them. */
-class Part {
+class Membership {
     #waits = new AbortController()
     #kill = new AbortController()
     /** Locks are held until then. */
@@ -147,7 +148,7 @@ export class Link {
     /** Whoever waits for the first host is told that there is none; afterwards nobody hears it. */
     #unopened: (error: unknown) => void = () => {}
     /** What this page takes part in, until it is closed or suspended. */
-    #part = new Part()
+    #membership = new Membership()
     /** It is not the host's any more after that. */
     #led: Promise<void> = Promise.resolve()
 
@@ -186,18 +187,18 @@ export class Link {
     }
 
     #join(): void {
-        const part = (this.#part = new Part())
-        if (!this.isShared) return void this.#lead(part, (serve) => serve())
-        const { signal } = part
+        const membership = (this.#membership = new Membership())
+        if (!this.isShared) return void this.#lead(membership, (serve) => serve())
+        const { signal } = membership
         const { name } = this.#options
         const before = this.#led
         const alive = navigator.locks.request(pageLock(name, this.page), { signal }, async () => {
             await before
             if (!signal.aborted) this.#follow()
-            return part.over
+            return membership.over
         })
         alive.catch((error: unknown) => this.#unopened(error))
-        this.#led = this.#lead(part, (serve) => navigator.locks.request(hostLock(name), { signal }, serve))
+        this.#led = this.#lead(membership, (serve) => navigator.locks.request(hostLock(name), { signal }, serve))
     }
 
     /**
@@ -206,7 +207,7 @@ export class Link {
      */
     suspend(): void {
         if (!this.isShared || this.#closed) return
-        this.#part.kill()
+        this.#membership.kill()
         this.#running = undefined
         this.#leave()
         this.#hurry()
@@ -214,7 +215,7 @@ export class Link {
 
     /** Somebody came back to the page. */
     goOn(): void {
-        if (this.#part.signal.aborted && !this.#closed && !this.#failure) this.#join()
+        if (this.#membership.signal.aborted && !this.#closed && !this.#failure) this.#join()
     }
 
     post(message: PageMessage): void {
@@ -271,26 +272,26 @@ export class Link {
     async close(): Promise<void> {
         if (this.#closed) return
         this.#closed = true
-        this.#part.abort()
+        this.#membership.abort()
         this.#failAll({ code: "closed", message: "the repo was shut down" })
         if (!this.#running) this.post({ type: "bye" })
         this.#hurry()
         await this.#running?.stop()
         this.#leave()
-        this.#part.end()
+        this.#membership.end()
     }
 
     /**
      * Runs hosts here, whenever it is this tab's turn. If one cannot be started, another tab may have
      * more luck: it is let try, and this one waits for its next turn.
      */
-    async #lead(part: Part, turn: (serve: () => Promise<void>) => Promise<void>): Promise<void> {
+    async #lead(membership: Membership, turn: (serve: () => Promise<void>) => Promise<void>): Promise<void> {
         let failure: unknown
         const serve = async (): Promise<void> => {
             this.#isLeading = true
             try {
                 failure = undefined
-                while (await this.#serve(part));
+                while (await this.#serve(membership));
             } catch (error) {
                 failure = error
             }
@@ -298,7 +299,7 @@ export class Link {
         }
         for (;;) {
             await turn(serve).catch((error: unknown) => (failure = error))
-            if (part.signal.aborted) return
+            if (membership.signal.aborted) return
             if (this.#failure) return this.#unopened(new RepoError(this.#failure.code, this.#failure.message))
             if (failure === undefined) return
             this.#unopened(failure)
@@ -313,7 +314,7 @@ export class Link {
     }
 
     /** Starts a host, and resolves when it ended: to true if the next one is to be started. */
-    async #serve(part: Part): Promise<boolean> {
+    async #serve(membership: Membership): Promise<boolean> {
         this.#leave()
         const options = { ...this.#options, avoid: this.#avoid }
         const storage = this.#storage ?? this.#memory
@@ -322,22 +323,22 @@ export class Link {
         const trapped = new Promise<boolean>((resolve) => (trap = resolve))
         const onTrap = (document: string | undefined, message: string): void => {
             isTrapped = true
-            trap(!part.signal.aborted && this.#trapped(document, message))
+            trap(!membership.signal.aborted && this.#trapped(document, message))
         }
-        const starting = startHost(this.#platform, options, storage, part.killed, onTrap)
+        const starting = startHost(this.#platform, options, storage, membership.killed, onTrap)
         const running = await starting.catch((error: unknown) => {
             if (!isTrapped) throw error
         })
         if (running === undefined) return trapped
-        if (part.signal.aborted) {
+        if (membership.signal.aborted) {
             await running.stop()
             return false
         }
         this.#running = running
         this.#memory = running.memory
         this.#use(running.port, running.welcome)
-        const isNext = await Promise.race([trapped, part.over.then(() => false)])
-        if (part.killed.aborted) await running.stop()
+        const isNext = await Promise.race([trapped, membership.over.then(() => false)])
+        if (membership.killed.aborted) await running.stop()
         return isNext
     }
 
@@ -362,7 +363,7 @@ export class Link {
 
     /** Speaks with the host of another tab. */
     #follow(): void {
-        if (this.#isLeading || this.#common || this.#part.signal.aborted) return
+        if (this.#isLeading || this.#common || this.#membership.signal.aborted) return
         const { name, relays, token, at } = this.#options
         const wishes = { relays, at, ...(token !== undefined && { token }) }
         const common = commonChannel(name)

@@ -11,7 +11,7 @@ usePlatform({
             return readFileSync(new URL("./core/reconverge_bg.wasm", import.meta.url))
         } catch {
             // A bundler made a script of this, and left the file where it was or gave it a web address.
-            return import("./inside.js").then(({ module }) => module())
+            return import("./embedded-module.js").then(({ module }) => module())
         }
     },
     file: (path) => new FileStorage(path),

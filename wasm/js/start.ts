@@ -1,20 +1,9 @@
 // Where a host runs: in a Worker if the page may start one, else here.
 
 import type { HostMessage, HostOptions, PageMessage, Port, Welcome } from "./host/protocol.js"
-import type { MakeWebSocket } from "./host/socket.js"
-import { parts } from "./parts.js"
+import { hostDependencies } from "./host-dependencies.js"
+import type { OnTrap, Platform, Running } from "./platform.js"
 import type { Storage } from "./storage.js"
-
-/** What the entries of the package, one for each kind of runtime, give to the rest of it. */
-export interface Platform {
-    /** The core's module: its absolute url, its bytes, or compiled; or a promise of these. */
-    readonly module: unknown
-    readonly webSocket: MakeWebSocket
-    /** Storage in a file, where there are files. */
-    readonly file?: (path: string) => Storage & { close(): Promise<void> }
-    /** The script of the Worker; none where the host runs in the caller's thread. */
-    readonly workerSource?: string
-}
 
 export type ToWorker =
     | { readonly type: "start"; readonly options: HostOptions; readonly module: unknown }
@@ -26,29 +15,6 @@ export type FromWorker =
     | { readonly type: "port"; readonly message: HostMessage }
     | { readonly type: "trapped"; readonly document: string | undefined; readonly message: string }
     | { readonly type: "stopped" }
-
-/** A host that runs, as the page that started it sees it. */
-export interface Running {
-    readonly port: Port<PageMessage, HostMessage>
-    /** Its first word. */
-    readonly welcome: Welcome
-    /** What the next host must be given, if this one ends by itself. */
-    readonly memory?: Storage
-    /** Stores what is not stored, and ends the host. */
-    stop(): Promise<void>
-}
-
-/**
- * A url that means the same in a Worker from a blob, where nothing is relative to the page. What
- * bundlers put in the place of `new URL(file, import.meta.url)` is not always absolute.
- */
-export function absolute(href: string): string {
-    if (URL.canParse(href)) return href
-    return new URL(href, globalThis.document?.baseURI ?? location.href.replace(/^blob:/, "")).href
-}
-
-/** Also before a host is there: then it is not waited for any more. */
-export type OnTrap = (document: string | undefined, message: string) => void
 
 /** A stop that takes longer is not waited for: the tab is closing, or the disk hangs. */
 const STOP_MS_MAX = 5000
@@ -69,8 +35,8 @@ export async function startHost(
         )
     }
     // Pages that have a Worker need not load this.
-    const { startHere } = await import("./here.js")
-    return startHere(platform, parts, options, storage, onTrap)
+    const { startHere } = await import("./run-host.js")
+    return startHere(platform, hostDependencies, options, storage, onTrap)
 }
 
 /** Undefined if there cannot be a Worker. */

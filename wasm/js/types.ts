@@ -1,7 +1,6 @@
 /** The types of the public API. */
 
 import type { Counter, ImmutableString } from "./counter.js"
-import type { Place } from "./place.js"
 
 /** A key of a map, or an index of a list or text. */
 export type Prop = string | number
@@ -307,14 +306,6 @@ export interface ChangeInfo {
     readonly deps: Heads
     /** How many operations it has. */
     readonly operations: number
-}
-
-/** Which changes the history lists. */
-export interface HistoryOptions {
-    /** Those that made, edited or deleted what is there now, or what is in it: a map, a list or a text. */
-    path?: Path | Place
-    /** Ends it: what is asked for is not needed any more. */
-    signal?: AbortSignal
 }
 
 /** Changes that one author made one after the other, as the history groups them. */

@@ -1,8 +1,8 @@
 // What runs in the Web Worker of the tab that is the host's: a host.
 
-import { runHost } from "./here.js"
+import { runHost } from "./run-host.js"
 import { words, type HostMessage, type PageMessage, type Port } from "./host/protocol.js"
-import { parts } from "./parts.js"
+import { hostDependencies } from "./host-dependencies.js"
 import type { FromWorker, ToWorker } from "./start.js"
 
 const worker = globalThis as unknown as {
@@ -27,7 +27,7 @@ worker.onmessage = ({ data }) => {
 async function start({ options, module }: Extract<ToWorker, { type: "start" }>): Promise<void> {
     try {
         const platform = { module, webSocket: (url: string): WebSocket => new WebSocket(url) }
-        const running = await runHost(platform, parts, options, undefined, port, (document, message) => {
+        const running = await runHost(platform, hostDependencies, options, undefined, port, (document, message) => {
             worker.postMessage({ type: "trapped", document, message })
         })
         stop = running.stop

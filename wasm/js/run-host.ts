@@ -10,8 +10,8 @@ import {
     type Port,
     type Welcome,
 } from "./host/protocol.js"
-import type { Parts } from "./parts.js"
-import type { OnTrap, Platform, Running } from "./start.js"
+import type { HostDependencies } from "./host-dependencies.js"
+import type { OnTrap, Platform, Running } from "./platform.js"
 import type { Storage } from "./storage.js"
 
 /**
@@ -20,7 +20,7 @@ import type { Storage } from "./storage.js"
  */
 export async function runHost(
     { module, webSocket }: Platform,
-    { IndexedDbStorage, MemoryStorage, journalStorage, serveTabs }: Parts,
+    { IndexedDbStorage, MemoryStorage, journalStorage, serveTabs }: HostDependencies,
     options: HostOptions,
     given: Storage | undefined,
     port: Port<HostMessage, PageMessage>,
@@ -71,13 +71,13 @@ export async function runHost(
 
 export async function startHere(
     platform: Platform,
-    parts: Parts,
+    dependencies: HostDependencies,
     options: HostOptions,
     given: Storage | undefined,
     onTrap: OnTrap,
 ): Promise<Running> {
-    const [port, far] = parts.localPorts<PageMessage, HostMessage>()
+    const [port, far] = dependencies.localPorts<PageMessage, HostMessage>()
     const welcome = new Promise<Welcome>((resolve) => (port.onmessage = (message) => resolve(message as Welcome)))
-    const running = await runHost(platform, parts, options, given, far, onTrap)
+    const running = await runHost(platform, dependencies, options, given, far, onTrap)
     return { port, welcome: await welcome, ...running }
 }

@@ -7,6 +7,6 @@ import { IndexedDbStorage } from "./indexeddb.js"
 import { journalStorage } from "./journal.js"
 import { MemoryStorage } from "./memory.js"
 
-export const parts = { IndexedDbStorage, MemoryStorage, journalStorage, localPorts, serveTabs }
+export const hostDependencies = { IndexedDbStorage, MemoryStorage, journalStorage, localPorts, serveTabs }
 
-export type Parts = typeof parts
+export type HostDependencies = typeof hostDependencies
