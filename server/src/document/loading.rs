@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use reconverge::history::{History, NeedGraph};
 use reconverge::id::Space;
-use reconverge::storage::{Blob, DocumentKey, StorageError};
+use reconverge::storage::{self, DocumentKey, StorageError};
 
 use super::quarantining::recall_quarantined;
 use super::{Concerned, Document, Slot};
@@ -23,9 +23,8 @@ pub(super) struct Loaded {
 impl Loaded {
     /// The graph of the folded changes, as it is stored.
     pub(super) fn segments(&self, slot: &Slot) -> Result<Vec<Bytes>, StorageError> {
-        (0..self.history.record().segments)
-            .map(|number| slot.services.storage.blob(self.key, Blob::Segment(number)))
-            .collect()
+        let count = self.history.record().segments;
+        storage::segments(&*slot.services.storage, self.key, count)
     }
 }
 
