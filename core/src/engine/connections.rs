@@ -10,7 +10,7 @@ use super::interface::{Closed, Output, RelayId};
 use super::link::{CONNECT_TIMEOUT, Link, Relay, State};
 use super::pings::Pings;
 use super::presence::send_presence;
-use super::{Engine, backoff};
+use super::{Engine, backoff, current};
 use crate::id::{ConnectionId, DocumentId, PeerId};
 use crate::protocol;
 use crate::session::{ClientSession, Local};
@@ -159,10 +159,7 @@ impl Engine {
             match &mut relay.state {
                 State::Waiting(_) => self.connect(RelayId(at)),
                 State::Open(link) if !link.pinged => {
-                    link.pinged = true;
-                    link.pings.send(self.asked);
-                    let ping = Output::Ping(link.connection);
-                    self.outputs.push_back(ping);
+                    current::ping(link, self.asked, &mut self.outputs);
                 }
                 State::Open(_) | State::Connecting { .. } => {
                     self.give_up(RelayId(at), FaultKind::Silence, "it did not answer in time");

@@ -96,10 +96,12 @@ impl Engine {
     }
 }
 
-fn ping(link: &mut Link, asked: u64, outputs: &mut VecDeque<Output>) {
-    link.pings.send(asked);
+/// Has a relay say that its connection lives, if that is not on its way.
+pub(super) fn ping(link: &mut Link, asked: u64, outputs: &mut VecDeque<Output>) {
     link.pinged = true;
-    outputs.push_back(Output::Ping(link.connection));
+    if link.pings.send(asked) {
+        outputs.push_back(Output::Ping(link.connection));
+    }
 }
 
 /// Whether all that a relay said of a document was taken in, and all that it named is here.

@@ -21,9 +21,12 @@ impl Pings {
         }
     }
 
-    /// One is sent.
-    pub(super) fn send(&mut self, asked: u64) {
+    /// One is needed: whether it is to be sent. Otherwise one is on its way, whose answer says as much
+    /// of the connection, and must not be taken for that of another.
+    pub(super) fn send(&mut self, asked: u64) -> bool {
+        let is_first = self.sent.is_none();
         self.sent.get_or_insert(asked);
+        is_first
     }
 
     /// A question was asked: whether one is to be sent now. Otherwise one is when that which is on its

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::relay::refused;
 use super::*;
 
 /// The answer, and the changes of the first document that were here then.
@@ -103,6 +104,42 @@ fn only_a_ping_after_the_question_counts() {
     };
     assert_eq!((pings, answers), (1, first));
     engine.handle(now, Input::Pong(connection));
+    world.settle();
+    assert_eq!(answer(&world, ann, second), Some(Ok(())));
+}
+
+/// The answer to one of two pings would be taken for that to a question which came after both.
+#[test]
+fn a_second_ping_waits_for_the_answer_to_the_first() {
+    let mut world = World::new(1);
+    let ann = world.join(&storage());
+    let id = world.create(ann);
+    // What the relay acknowledged is stored by then.
+    world.run(ACKNOWLEDGEMENT_DELAY + MOMENT);
+    let first = ask(&mut world, ann, id);
+    let Output::Ping(connection) = world.clients[ann].engine.poll_output() else {
+        panic!("a ping");
+    };
+    // The relay says something else, and then nothing for so long that it is pinged.
+    let nowhere = DocumentId::new(&[99; 16]).unwrap();
+    let word = refused(nowhere, Vec::new(), "busy", "another document");
+    let later = world.now + PING_AFTER;
+    let engine = &mut world.clients[ann].engine;
+    engine.handle(world.now, Input::Frame(connection, word.into()));
+    engine.handle(later, Input::Tick);
+    let second = engine.ask_current(id);
+    let next = engine.poll_output();
+    assert!(matches!(next, Output::Idle { .. }), "{next:?}");
+    engine.handle(later, Input::Pong(connection));
+    let answered = [engine.poll_output(), engine.poll_output()];
+    assert!(
+        matches!(answered, [Output::Ping(_), Output::Current(asked, Ok(()))] if asked == first),
+        "{answered:?}"
+    );
+    assert_eq!(answer(&world, ann, second), None);
+    world.clients[ann]
+        .engine
+        .handle(later, Input::Pong(connection));
     world.settle();
     assert_eq!(answer(&world, ann, second), Some(Ok(())));
 }
