@@ -18,78 +18,25 @@ import {
     EditorSelection,
     EditorState,
     Prec,
-    StateEffect,
-    StateField,
     Text,
     Transaction,
-    type ChangeDesc,
     type Extension,
     type TransactionSpec,
 } from "@codemirror/state"
-import {
-    EditorView,
-    RectangleMarker,
-    ViewPlugin,
-    keymap,
-    layer,
-    logException,
-    type LayerMarker,
-    type PluginValue,
-    type ViewUpdate,
-} from "@codemirror/view"
+import { EditorView, ViewPlugin, keymap, logException, type PluginValue, type ViewUpdate } from "@codemirror/view"
 
+import { peersShown } from "./codemirror/peers.js"
+import type { TextPresence, TextUser } from "./codemirror/presence-state.js"
+import { SelectionSharing } from "./codemirror/sharing.js"
+import { Timers } from "./codemirror/timers.js"
 import { splice } from "./draft.js"
 import type { DocHandle } from "./handle.js"
 import { Place } from "./place.js"
-import { HOLD_MS, PATCHES_MAX, difference, keepFocus, samePath, wholeCharacters } from "./text.js"
+import { HOLD_MS, PATCHES_MAX, difference, keepFocus, wholeCharacters } from "./text.js"
 import { type Node, editsOf } from "./tree.js"
-import type { ChangeEvent, Cursor, Patch, Path, TextPath } from "./types.js"
+import type { ChangeEvent, Patch, Path, TextPath } from "./types.js"
 
-/** How others see the user of this editor. */
-export interface TextUser {
-    /** Shown beside the caret. */
-    readonly name: string
-    /** A colour of CSS: `#rgb`, `#rrggbb`, a name, or `rgb()`, `hsl()`, `oklch()`. */
-    readonly color: string
-}
-
-/** What somebody has selected; without an extent it is a caret. */
-export interface TextSelection {
-    /** Where the text was that it is in, when this was told; */
-    readonly path: Path
-    /** and its name in the document, once that is stored: the text is the same one wherever it is. */
-    readonly text?: string
-    /** Where it began, */
-    readonly anchor: Cursor
-    /** and where it ends: the side that moves, and shows the caret. */
-    readonly head: Cursor
-}
-
-/** What editors tell each other. A presence may hold more than this. */
-export interface TextPresenceState {
-    /** Who it is; without, nothing is shown. */
-    user?: TextUser | null
-    /** None while the editor has no focus. */
-    selection?: TextSelection | null
-}
-
-/** Somebody else who has the document open. */
-export interface TextPeer {
-    /** What they tell. */
-    readonly state: TextPresenceState
-}
-
-/** A `Presence` whose state has room for {@link TextPresenceState}. */
-export interface TextPresence {
-    /** One's own state. */
-    readonly local: TextPresenceState
-    /** The others; another map whenever something in it changed. */
-    readonly peers: ReadonlyMap<string, TextPeer>
-    /** Changes some of one's own state. */
-    set(changes: TextPresenceState): void
-    /** Calls `listener` when there is another map of peers; returns what ends that. */
-    on(event: "change", listener: () => void): () => void
-}
+export type { TextPeer, TextPresence, TextPresenceState, TextSelection, TextUser } from "./codemirror/presence-state.js"
 
 /** What an editor shows besides the text. */
 export interface TextOptions {
@@ -147,7 +94,7 @@ export function reconvergeText<T, const P extends Path>(
                 return false
             },
         }),
-        options.presence ? [peers, peerSelections, peerCarets, peersTheme] : [],
+        options.presence ? peersShown : [],
     ]
 }
 
@@ -157,15 +104,10 @@ const fromDocument = Annotation.define<true>()
 /** CodeMirror reads the page once more after a composition. */
 const AFTER_COMPOSITION_MS = 60
 
-/** Others learn of a new selection after this long. */
-const TELL_MS = 60
-
-/** After an edit, the places of others are asked for again so much later. */
-const LOCATE_MS = 500
-
 class Binding<T> implements PluginValue {
     readonly #ending: (() => void)[] = []
-    readonly #timers = new Map<string, ReturnType<typeof setTimeout>>()
+    readonly #timers = new Timers()
+    readonly #sharing: SelectionSharing<T> | undefined
     #destroyed = false
     /** The texts are known to be the same, but for what is held. */
     #agreed = false
@@ -178,12 +120,6 @@ class Binding<T> implements PluginValue {
     #held: ChangeSet | undefined
     #composedAt = 0
 
-    #telling = false
-    #tellAgain = false
-    #locating = false
-    #locateAgain = false
-    #since: ChangeDesc | undefined
-
     constructor(
         readonly view: EditorView,
         readonly handle: DocHandle<T>,
@@ -194,15 +130,11 @@ class Binding<T> implements PluginValue {
         this.#ending.push(handle.on("change", (event) => this.#receive(event)))
         this.#ending.push(handle.on("close", () => this.#agree()))
         this.#ending.push(keepFocus(view.contentDOM, () => view.focus()))
-        const ended = (): void => this.#later("composed", AFTER_COMPOSITION_MS, () => this.#release())
+        const ended = (): void => this.#timers.later("composed", AFTER_COMPOSITION_MS, () => this.#release())
         view.contentDOM.addEventListener("compositionend", ended)
         this.#ending.push(() => view.contentDOM.removeEventListener("compositionend", ended))
         const { presence, user } = options
-        if (presence) {
-            if (user) presence.set({ user })
-            this.#ending.push(presence.on("change", () => void this.#locate()))
-            this.#later("locate", 0, () => void this.#locate())
-        }
+        if (presence) this.#sharing = new SelectionSharing(view, handle, place, presence, user, this)
         // A plugin cannot change the editor while it is being made.
         queueMicrotask(() => this.#agree())
     }
@@ -212,22 +144,14 @@ class Binding<T> implements PluginValue {
             if (!transaction.docChanged || transaction.annotation(fromDocument)) continue
             this.#write(transaction.changes)
         }
-        if (this.options.presence) {
-            if (update.docChanged) {
-                if (this.#since) this.#since = this.#since.composeDesc(update.changes)
-                this.#later("locate", LOCATE_MS, () => void this.#locate())
-            }
-            if (update.docChanged || update.selectionSet || update.focusChanged) {
-                this.#later("tell", TELL_MS, () => void this.#tell())
-            }
-        }
+        this.#sharing?.update(update)
     }
 
     destroy(): void {
         this.#destroyed = true
         for (const end of this.#ending.splice(0)) end()
-        for (const timer of this.#timers.values()) clearTimeout(timer)
-        this.#setSelection(null)
+        this.#timers.stop()
+        this.#sharing?.destroy()
     }
 
     /** Undoes or redoes in the document, and shows where. */
@@ -240,14 +164,9 @@ class Binding<T> implements PluginValue {
         return true
     }
 
-    /** Runs `task` so much later at the latest, unless the editor is gone by then. */
-    #later(name: string, ms: number, task: () => void): void {
-        if (this.#timers.has(name)) return
-        const run = (): void => {
-            this.#timers.delete(name)
-            task()
-        }
-        this.#timers.set(name, setTimeout(run, ms))
+    /** Where a place in the editor is in the document, if their texts are known to be the same. */
+    get shown(): ((at: number) => number) | undefined {
+        return this.#agreed ? (at) => this.#held?.mapPos(at) ?? at : undefined
     }
 
     /** What the editor is to show: of a text that is gone, what it shows. */
@@ -329,13 +248,13 @@ class Binding<T> implements PluginValue {
 
     #hold(changes: ChangeSet): void {
         this.#held = changes
-        this.#later("release", HOLD_MS, () => this.#release())
+        this.#timers.later("release", HOLD_MS, () => this.#release())
     }
 
     #release(): void {
         if (!this.#held) return
         const left = this.#composedAt + HOLD_MS - Date.now()
-        if (this.view.composing && left > 0) return this.#later("release", left, () => this.#release())
+        if (this.view.composing && left > 0) return this.#timers.later("release", left, () => this.#release())
         const held = this.#held
         this.#held = undefined
         if (equals(held.apply(this.view.state.doc), this.#text())) this.#show(held, "remote")
@@ -405,100 +324,6 @@ class Binding<T> implements PluginValue {
             })
         }
     }
-
-    /** Tells the others what is selected here. */
-    async #tell(): Promise<void> {
-        const { presence } = this.options
-        if (!presence || this.#destroyed) return
-        if (this.#telling) {
-            this.#tellAgain = true
-            return
-        }
-        this.#telling = true
-        try {
-            do {
-                this.#tellAgain = false
-                const selection = await this.#selection()
-                if (!this.#destroyed) this.#setSelection(selection)
-            } while (this.#tellAgain && !this.#destroyed)
-        } catch {
-            // Of a text that is gone there is nothing to tell.
-        } finally {
-            this.#telling = false
-        }
-    }
-
-    #setSelection(selection: TextSelection | null): void {
-        const { presence } = this.options
-        const told = presence?.local.selection
-        // Another editor of this page may have the selection by now.
-        if (selection === null && !(isSelection(told) && this.#isHere(told))) return
-        presence?.set({ selection })
-    }
-
-    async #selection(): Promise<TextSelection | null> {
-        const { view, handle } = this
-        const { path, name } = this.place
-        if (!view.hasFocus || !this.#agreed || !path) return null
-        const place = (at: number): number => this.#held?.mapPos(at) ?? at
-        const { main } = view.state.selection
-        const head = handle.cursor(this.place, place(main.head))
-        const anchor = main.empty ? head : handle.cursor(this.place, place(main.anchor))
-        const selection = { path, anchor: await anchor, head: await head }
-        return name === undefined ? selection : { ...selection, text: name }
-    }
-
-    /** Whether somebody's selection is in the text of this editor. */
-    #isHere({ text, path }: TextSelection): boolean {
-        const { name, path: own } = this.place
-        if (text !== undefined && name !== undefined) return text === name
-        return own !== undefined && samePath(path, own)
-    }
-
-    /** Finds where the others are now. */
-    async #locate(): Promise<void> {
-        const { presence } = this.options
-        if (!presence || this.#destroyed) return
-        if (this.#locating) {
-            this.#locateAgain = true
-            return
-        }
-        this.#locating = true
-        try {
-            do {
-                this.#locateAgain = false
-                this.#since = ChangeSet.empty(this.view.state.doc.length).desc
-                const asked = [...presence.peers].map(([id, { state }]) => this.#place(id, state))
-                const found = (await Promise.all(asked)).filter((peer) => peer !== undefined)
-                if (this.#destroyed) return
-                const { since, view } = { since: this.#since, view: this.view }
-                const moved = found.map((peer) => movePeer(peer, since))
-                const before = view.state.field(peers, false) ?? []
-                if (before.length + moved.length > 0) view.dispatch({ effects: setPeers.of(moved) })
-            } while (this.#locateAgain)
-        } finally {
-            this.#since = undefined
-            this.#locating = false
-        }
-    }
-
-    async #place(id: string, state: TextPresenceState): Promise<Peer | undefined> {
-        const { place, handle } = this
-        const { selection, user } = state
-        if (!isSelection(selection) || !this.#isHere(selection)) return undefined
-        try {
-            const [anchor, head] = await Promise.all([
-                handle.position(place, selection.anchor),
-                handle.position(place, selection.head),
-            ])
-            if (anchor === undefined || head === undefined) return undefined
-            const name = nameOf(user)
-            return { id, anchor, head, at: selection.head, name, color: colorOf(user) }
-        } catch {
-            // A peer may send anything as a cursor.
-            return undefined
-        }
-    }
 }
 
 /** Whether an editor shows `text`, without making a string of all that it shows. */
@@ -515,220 +340,4 @@ function equals(shown: Text, text: string): boolean {
 function prevent(event: Event): true {
     event.preventDefault()
     return true
-}
-
-interface Peer {
-    readonly id: string
-    readonly name: string
-    readonly color: string
-    readonly anchor: number
-    readonly head: number
-    /** The cursor, as its owner told it. */
-    readonly at: Cursor
-}
-
-/** A cursor stays before the character that it names, so text inserted there pushes it on. */
-function movePeer(peer: Peer, changes: ChangeDesc): Peer {
-    const move = (at: number): number => changes.mapPos(Math.min(at, changes.length), 1)
-    return { ...peer, anchor: move(peer.anchor), head: move(peer.head) }
-}
-
-const setPeers = StateEffect.define<readonly Peer[]>()
-
-const peers = StateField.define<readonly Peer[]>({
-    create: () => [],
-    update(list, transaction) {
-        for (const effect of transaction.effects) if (effect.is(setPeers)) return effect.value
-        if (!transaction.docChanged || list.length === 0) return list
-        return list.map((peer) => movePeer(peer, transaction.changes))
-    },
-})
-
-// Layers and not widgets in the text: those would allow a line to break within a word, and end a
-// composition beside them.
-const peerSelections = layer({
-    above: false,
-    class: "cm-peerSelections",
-    update: peersChanged,
-    markers: (view) =>
-        view.state.field(peers).flatMap(({ anchor, head, color }) => {
-            if (anchor === head) return []
-            const range = EditorSelection.range(anchor, head)
-            const rectangles = RectangleMarker.forRange(view, "cm-peerSelection", range)
-            return rectangles.map((rectangle) => new SelectionMarker(rectangle, color))
-        }),
-})
-
-const peerCarets = layer({
-    above: true,
-    class: "cm-peerCarets",
-    update: peersChanged,
-    markers: (view) =>
-        view.state.field(peers).flatMap((peer) => {
-            const caret = EditorSelection.cursor(peer.head, peer.head < peer.anchor ? 1 : -1)
-            const [rectangle] = RectangleMarker.forRange(view, "", caret)
-            if (!rectangle) return []
-            const under = view.scrollDOM.clientHeight - rectangle.top - (rectangle.height ?? 0)
-            const side = rectangle.top >= NAME_HEIGHT ? "above" : under >= NAME_HEIGHT ? "below" : "beside"
-            const leftward = rectangle.left > view.scrollDOM.clientWidth * 0.7
-            return [new CaretMarker(rectangle, peer, side, leftward)]
-        }),
-})
-
-/** A name needs so many pixels above or below its caret; in an editor of one line, there are none. */
-const NAME_HEIGHT = 20
-
-function peersChanged(update: ViewUpdate): boolean {
-    return update.startState.field(peers) !== update.state.field(peers)
-}
-
-function put(dom: HTMLElement, { left, top, width, height }: RectangleMarker): void {
-    dom.style.left = `${left}px`
-    dom.style.top = `${top}px`
-    if (width !== null) dom.style.width = `${width}px`
-    dom.style.height = `${height}px`
-}
-
-class SelectionMarker implements LayerMarker {
-    constructor(
-        readonly rectangle: RectangleMarker,
-        readonly color: string,
-    ) {}
-
-    eq(other: SelectionMarker): boolean {
-        return other.color === this.color && other.rectangle.eq(this.rectangle)
-    }
-
-    draw(): HTMLElement {
-        const dom = document.createElement("div")
-        dom.className = "cm-peerSelection"
-        dom.style.setProperty("--peer", this.color)
-        put(dom, this.rectangle)
-        return dom
-    }
-}
-
-class CaretMarker implements LayerMarker {
-    constructor(
-        readonly rectangle: RectangleMarker,
-        readonly peer: Peer,
-        readonly side: "above" | "below" | "beside",
-        readonly leftward: boolean,
-    ) {}
-
-    eq(other: CaretMarker): boolean {
-        return this.#looksLike(other) && other.peer.at === this.peer.at && other.rectangle.eq(this.rectangle)
-    }
-
-    draw(): HTMLElement {
-        const dom = document.createElement("div")
-        dom.className = "cm-peerCaret"
-        dom.classList.add(`cm-peerCaret-${this.side}`)
-        dom.classList.toggle("cm-peerCaret-leftward", this.leftward)
-        dom.style.setProperty("--peer", this.peer.color)
-        dom.style.setProperty("--peer-text", textColorOn(this.peer.color))
-        const name = document.createElement("span")
-        name.className = "cm-peerName"
-        name.textContent = this.peer.name
-        dom.append(name)
-        put(dom, this.rectangle)
-        return dom
-    }
-
-    /** Moves the caret, and shows the name again if it was its owner who moved it. */
-    update(dom: HTMLElement, before: CaretMarker): boolean {
-        if (!this.#looksLike(before)) return false
-        put(dom, this.rectangle)
-        const name = dom.firstElementChild
-        if (before.peer.at !== this.peer.at) name?.replaceWith(name.cloneNode(true))
-        return true
-    }
-
-    #looksLike({ peer, side, leftward }: CaretMarker): boolean {
-        const { id, name, color } = this.peer
-        const same = peer.id === id && peer.name === name && peer.color === color
-        return same && side === this.side && leftward === this.leftward
-    }
-}
-
-const peersTheme = EditorView.baseTheme({
-    ".cm-peerSelection": {
-        backgroundColor: "color-mix(in srgb, var(--peer) 30%, transparent)",
-    },
-    ".cm-peerCarets": { pointerEvents: "none" },
-    ".cm-peerCaret": {
-        width: "2px",
-        marginLeft: "-1px",
-        backgroundColor: "var(--peer)",
-        pointerEvents: "auto",
-    },
-    ".cm-peerName": {
-        position: "absolute",
-        left: "0",
-        bottom: "100%",
-        padding: "0 5px",
-        borderRadius: "4px 4px 4px 0",
-        backgroundColor: "var(--peer)",
-        color: "var(--peer-text)",
-        font: "600 11px/1.6 system-ui, sans-serif",
-        whiteSpace: "nowrap",
-        pointerEvents: "none",
-        opacity: "0",
-        animation: "cm-peerName 3s",
-    },
-    ".cm-peerCaret-leftward .cm-peerName": {
-        left: "auto",
-        right: "0",
-        borderRadius: "4px 4px 0 4px",
-    },
-    ".cm-peerCaret-below .cm-peerName": {
-        bottom: "auto",
-        top: "100%",
-        borderRadius: "0 4px 4px 4px",
-    },
-    ".cm-peerCaret-below.cm-peerCaret-leftward .cm-peerName": {
-        borderRadius: "4px 0 4px 4px",
-    },
-    ".cm-peerCaret-beside .cm-peerName": {
-        bottom: "auto",
-        top: "0",
-        left: "100%",
-        borderRadius: "0 4px 4px 0",
-    },
-    ".cm-peerCaret-beside.cm-peerCaret-leftward .cm-peerName": {
-        left: "auto",
-        right: "100%",
-        borderRadius: "4px 0 0 4px",
-    },
-    ".cm-peerCaret:hover .cm-peerName": { opacity: "1" },
-    "@keyframes cm-peerName": { "0%, 85%": { opacity: "1" }, "100%": { opacity: "0" } },
-})
-
-function isSelection(value: unknown): value is TextSelection {
-    if (typeof value !== "object" || value === null) return false
-    const { path, anchor, head } = value as Partial<Record<keyof TextSelection, unknown>>
-    return Array.isArray(path) && typeof anchor === "string" && typeof head === "string"
-}
-
-function nameOf(user: TextUser | null | undefined): string {
-    const name = typeof user?.name === "string" ? user.name.trim().slice(0, 40) : ""
-    return name || "Somebody"
-}
-
-const COLOR = /^(#[0-9a-f]{3,8}|[a-z]{3,30}|(rgb|hsl|oklch)a?\([\d\s.,%/a-z]{1,60}\))$/i
-
-function colorOf(user: TextUser | null | undefined): string {
-    return typeof user?.color === "string" && COLOR.test(user.color) ? user.color : "#888888"
-}
-
-/** Black or white, whichever reads better on a hexadecimal colour; white on all others. */
-function textColorOn(color: string): string {
-    const digits = /^#([0-9a-f]{3}|[0-9a-f]{6})$/i.exec(color)?.[1]
-    if (digits === undefined) return "#ffffff"
-    const wide = digits.length === 3 ? digits.replace(/./g, "$&$&") : digits
-    const [red, green, blue] = [0, 2, 4].map((at) => {
-        const part = parseInt(wide.slice(at, at + 2), 16) / 255
-        return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4
-    }) as [number, number, number]
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.36 ? "#000000" : "#ffffff"
 }
