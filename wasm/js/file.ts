@@ -7,17 +7,26 @@
 //
 // A record is synced before the next one is written, and marked as acknowledged after that. So the
 // last one is all that a crash can tear, and what is acknowledged and damaged is told from it.
-//
-// The lock is a socket: the system frees it when the process ends, however it does.
 
 import { Buffer } from "node:buffer"
-import { createHash, randomBytes } from "node:crypto"
+import { randomBytes } from "node:crypto"
 import { open, realpath, rename, rm, stat, type FileHandle } from "node:fs/promises"
-import { connect, createServer, type Server } from "node:net"
-import { tmpdir } from "node:os"
 import { basename, dirname, join, resolve } from "node:path"
-import { platform } from "node:process"
-import { crc32 } from "node:zlib"
+import { codeOf, exactly, reader, syncFolder, writeAll } from "./file/disk.js"
+import { lock, lockOf } from "./file/lock.js"
+import {
+    acknowledge,
+    areWhole,
+    bytesAt,
+    extentOf,
+    HEADER_BYTES,
+    indexed,
+    isTorn,
+    recordAt,
+    recordOf,
+    step,
+    type Step,
+} from "./file/records.js"
 import { MemoryStorage } from "./memory.js"
 import { StorageError } from "./storage.js"
 import type { Chunk, Storage, StorageFailure, StorageKey, StorageWrite } from "./storage.js"
@@ -27,32 +36,12 @@ const VERSION = 1
 /** The magic, the version, and a number of the file's own: 4 bytes each behind the first. */
 const HEAD_BYTES = 24
 
-/** Begins a record. Then come the lengths of its writes and of its data, the checksum, and the state. */
-const MARK = 0x52435631
-const HEADER_BYTES = 20
-const STATE_AT = 16
-const ACKNOWLEDGED = 1
-
 /** Commits that wait are written together up to this. */
 const RECORD_BYTES_MAX = 4 * 1024 * 1024
 /** A file that has less of no use is left alone. */
 const WASTE_BYTES_MIN = 1024 * 1024
 /** What a record has of a chunk besides its key and its data, at most. */
 const STEP_BYTES = 64
-/** So much is read at once while the file is opened. */
-const READ_BYTES = 256 * 1024
-
-/** A write as the file has it. */
-type Step =
-    ["put", StorageKey, length: number, crc: number] | ["remove", StorageKey] | ["range", StorageKey, ...unknown[]]
-
-/** Where the bytes of a chunk lie. */
-interface Extent {
-    readonly at: number
-    readonly length: number
-    readonly crc: number
-}
-
 interface Task {
     /** What is asked; or else what is written. */
     readonly read?: () => Promise<unknown>
@@ -390,165 +379,12 @@ const ADVICE: Partial<Record<StorageFailure, string>> = {
     denied: "this process may not read and write it",
 }
 
-const codeOf = (error: unknown): string | undefined => (error as { code?: string } | undefined)?.code
-
 const text = (bytes: Uint8Array): string => new TextDecoder("latin1").decode(bytes)
 
 /** At which length a file is looked at that has these chunks. */
 function compactAtOf(chunks: readonly Chunk[]): number {
     const bytes = chunks.map(({ key, data }) => extentOf(data).length + 3 * key.join().length + STEP_BYTES)
     return 2 * bytes.reduce((sum, length) => sum + length, 0) + WASTE_BYTES_MIN
-}
-
-function step(write: StorageWrite): Step {
-    if ("put" in write) return ["put", checked(write.put), write.data.length, crc32(write.data)]
-    if ("remove" in write) return ["remove", checked(write.remove)]
-    return ["range", checked(write.removeRange), write.from ?? null, write.below ?? null]
-}
-
-function checked(key: StorageKey): StorageKey {
-    const own = [...key]
-    if (own.some((part) => typeof part !== "string")) throw new TypeError("a key is a list of strings")
-    return own
-}
-
-/** The bytes of a record at `at`, and where its data begins in the file. */
-function recordOf(salt: number, at: number, steps: Step[], data: Uint8Array[]): { record: Buffer; dataAt: number } {
-    const writes = Buffer.from(JSON.stringify(steps))
-    const header = Buffer.alloc(HEADER_BYTES)
-    header.writeUInt32LE(MARK, 0)
-    header.writeUInt32LE(writes.length, 4)
-    header.writeUInt32LE(
-        data.reduce((sum, { length }) => sum + length, 0),
-        8,
-    )
-    header.writeUInt32LE(checksum(salt, at, header, writes), 12)
-    return { record: Buffer.concat([header, writes, ...data]), dataAt: at + HEADER_BYTES + writes.length }
-}
-
-/** Not the same at another place or in another file: what lies there by chance is no record. */
-function checksum(salt: number, at: number, header: Buffer, writes: Buffer): number {
-    const place = Buffer.alloc(12)
-    place.writeUInt32LE(salt, 0)
-    place.writeDoubleLE(at, 4)
-    return crc32(writes, crc32(place, crc32(header.subarray(0, 12))))
-}
-
-type Read = (at: number, length: number) => Promise<Buffer>
-
-/** Reads within the file's size, by large pieces. */
-function reader(handle: FileHandle, size: number): Read {
-    let from = 0
-    let piece = Buffer.alloc(0)
-    return async (at, length) => {
-        const wanted = Math.max(0, Math.min(length, size - at))
-        if (at < from || at + wanted > from + piece.length) {
-            from = at
-            piece = await exactly(handle, at, Math.min(Math.max(wanted, READ_BYTES), size - at))
-        }
-        return piece.subarray(at - from, at - from + wanted)
-    }
-}
-
-interface LogRecord {
-    readonly steps: Step[]
-    readonly dataAt: number
-    readonly end: number
-    readonly isAcknowledged: boolean
-}
-
-/** The record that begins at `at`, if one does. Its data may be damaged, or not be there. */
-async function recordAt(read: Read, salt: number, at: number): Promise<LogRecord | undefined> {
-    const header = await read(at, HEADER_BYTES)
-    if (header.length < HEADER_BYTES || header.readUInt32LE(0) !== MARK) return undefined
-    // Its own: the next reading may take its place.
-    const own = Buffer.from(header)
-    const dataAt = at + HEADER_BYTES + own.readUInt32LE(4)
-    const writes = await read(at + HEADER_BYTES, own.readUInt32LE(4))
-    if (writes.length < own.readUInt32LE(4) || checksum(salt, at, own, writes) !== own.readUInt32LE(12))
-        return undefined
-    const steps = JSON.parse(writes.toString()) as Step[]
-    return {
-        steps,
-        dataAt,
-        end: dataAt + own.readUInt32LE(8),
-        isAcknowledged: own.readUInt32LE(STATE_AT) === ACKNOWLEDGED,
-    }
-}
-
-/** Whether what begins at `at`, and is no record, was never acknowledged: nothing that was comes after it. */
-async function isTorn(read: Read, salt: number, at: number, size: number): Promise<boolean> {
-    const header = await read(at, HEADER_BYTES)
-    if (header.length === HEADER_BYTES && header.readUInt32LE(STATE_AT) === ACKNOWLEDGED) return false
-    const mark = Buffer.alloc(4)
-    mark.writeUInt32LE(MARK, 0)
-    for (let from = at + 1; from < size;) {
-        const piece = Buffer.from(await read(from, READ_BYTES))
-        for (let found = piece.indexOf(mark); found >= 0; found = piece.indexOf(mark, found + 1)) {
-            if (await recordAt(read, salt, from + found)) return false
-        }
-        from += Math.max(1, piece.length - 3)
-    }
-    return true
-}
-
-async function areWhole(handle: FileHandle, steps: Step[], dataAt: number): Promise<boolean> {
-    for (const write of indexed(steps, dataAt)) {
-        if ("put" in write && (await bytesAt(handle, extentOf(write.data))) === undefined) return false
-    }
-    return true
-}
-
-/** The same writes, with the places of the data instead of it. */
-function indexed(steps: Step[], dataAt: number): StorageWrite[] {
-    let at = dataAt
-    return steps.map((step) => {
-        if (step[0] === "remove") return { remove: step[1] }
-        if (step[0] === "range") {
-            const [, removeRange, from, below] = step as [string, StorageKey, string | null, string | null]
-            return { removeRange, ...(from !== null && { from }), ...(below !== null && { below }) }
-        }
-        const [, put, length, crc] = step as ["put", StorageKey, number, number]
-        const data = new Uint8Array(Float64Array.of(at, length, crc).buffer)
-        at += length
-        return { put, data }
-    })
-}
-
-function extentOf(data: Uint8Array): Extent {
-    const [at = 0, length = 0, crc = 0] = new Float64Array(data.slice().buffer)
-    return { at, length, crc }
-}
-
-/** Undefined if they are damaged. */
-async function bytesAt(handle: FileHandle, { at, length, crc }: Extent): Promise<Uint8Array | undefined> {
-    const bytes = await exactly(handle, at, length)
-    return bytes.length === length && crc32(bytes) === crc ? new Uint8Array(bytes.buffer) : undefined
-}
-
-/** Less only where the file ends. Their buffer is their own. */
-async function exactly(handle: FileHandle, at: number, length: number): Promise<Buffer> {
-    const bytes = Buffer.from(new ArrayBuffer(length))
-    let filled = 0
-    while (filled < length) {
-        const { bytesRead } = await handle.read(bytes, filled, length - filled, at + filled)
-        if (bytesRead === 0) break
-        filled += bytesRead
-    }
-    return bytes.subarray(0, filled)
-}
-
-async function writeAll(handle: FileHandle, bytes: Uint8Array, at: number): Promise<void> {
-    for (let done = 0; done < bytes.length;) {
-        done += (await handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten
-    }
-}
-
-/** Of no effect for what is read, but it tells damage from what a crash tore; so it need not be synced. */
-async function acknowledge(handle: FileHandle, at: number): Promise<void> {
-    const state = Buffer.alloc(4)
-    state.writeUInt32LE(ACKNOWLEDGED, 0)
-    await writeAll(handle, state, at + STATE_AT).catch(() => {})
 }
 
 /** Writes the head of a file that has nothing. */
@@ -568,56 +404,4 @@ async function mend(file: Opened): Promise<void> {
     await file.handle.sync()
     await syncFolder(file.path)
     file.compactAt = compactAtOf(await file.index.loadRange([]))
-}
-
-/** So that a new name of a file survives that the power fails. Windows does that by itself. */
-async function syncFolder(path: string): Promise<void> {
-    if (platform === "win32") return
-    const folder = await open(dirname(path), "r")
-    try {
-        await folder.sync()
-    } finally {
-        await folder.close()
-    }
-}
-
-/** Where a process that has the file listens. Nothing of it is left behind when that ends, but on other systems than Linux and Windows a name. */
-function lockOf(path: string): string {
-    const name = `reconverge-${createHash("sha256").update(path).digest("hex").slice(0, 32)}`
-    if (platform === "linux") return `\0${name}`
-    return platform === "win32" ? `\\\\.\\pipe\\${name}` : join(tmpdir(), name)
-}
-
-/** Gives what frees it; undefined if a process that lives has it. */
-export async function lock(address: string): Promise<(() => Promise<void>) | undefined> {
-    const server = (await listen(address)) ?? ((await isLeft(address)) ? await listen(address) : undefined)
-    return server && (() => new Promise((done) => server.close(() => done())))
-}
-
-function listen(address: string): Promise<Server | undefined> {
-    return new Promise((resolve, reject) => {
-        const server = createServer((socket) => socket.destroy())
-        server.once("error", (error) => (codeOf(error) === "EADDRINUSE" ? resolve(undefined) : reject(error)))
-        server.listen(address, () => {
-            // The process may end with it.
-            server.unref()
-            resolve(server)
-        })
-    })
-}
-
-/** Whether a process that was killed left its name; then it is taken away. */
-function isLeft(address: string): Promise<boolean> {
-    if (!address.startsWith("/")) return Promise.resolve(false)
-    return new Promise((resolve) => {
-        const socket = connect(address)
-        socket.once("connect", () => {
-            socket.destroy()
-            resolve(false)
-        })
-        socket.once("error", (error) => {
-            const isLeft = codeOf(error) === "ECONNREFUSED"
-            void (isLeft ? rm(address, { force: true }) : Promise.resolve()).then(() => resolve(isLeft))
-        })
-    })
 }

@@ -24,4 +24,10 @@ export type Output =
     | { type: "deleted"; document: string }
 
 /** How safe a document is; `Client.status` gives it too. */
-export type StatusOutput = { type: "status"; document: string; state: DocumentStatus["state"]; code?: string; reason?: string }
+export type StatusOutput = {
+    type: "status"
+    document: string
+    state: DocumentStatus["state"]
+    code?: string
+    reason?: string
+}
