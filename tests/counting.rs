@@ -5,6 +5,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, Ordering};
 
 /// Counts what a thread has allocated, and the most of it at a time.
 struct Counting;
@@ -14,7 +15,10 @@ thread_local! {
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
+static ALL: AtomicIsize = AtomicIsize::new(0);
+
 fn count(bytes: isize) {
+    ALL.fetch_add(bytes, Ordering::Relaxed);
     // A thread that ends frees after its variables are gone.
     let _ = LIVE.try_with(|live| {
         live.set(live.get() + bytes);
@@ -44,6 +48,11 @@ static ALLOCATOR: Counting = Counting;
 /// What this thread has allocated by now, less what it freed.
 pub(crate) fn live() -> isize {
     LIVE.get()
+}
+
+/// The same of all threads together.
+pub(crate) fn live_of_all() -> isize {
+    ALL.load(Ordering::Relaxed)
 }
 
 /// The most that `read` had allocated at a time.

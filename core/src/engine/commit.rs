@@ -70,11 +70,11 @@ impl Engine {
             writes,
         };
         self.outputs.push_back(Output::Store(batch.clone()));
-        document.storing = Some(Storing {
+        document.storing = Some(Box::new(Storing {
             batch,
             fold,
             again_at: None,
-        });
+        }));
     }
 
     pub(super) fn stored(&mut self, id: DocumentId, result: Result<(), StorageError>) {

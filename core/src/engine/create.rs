@@ -23,7 +23,7 @@ impl Engine {
         new.wanted = true;
         new.held = true;
         new.phase = Phase::Ready;
-        new.opened = Some(Opened { key, replica });
+        new.opened = Some(Box::new(Opened { key, replica }));
         self.join_all(&mut new);
         self.documents.insert(document, new);
         self.outputs.push_back(Output::Added(document));

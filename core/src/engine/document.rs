@@ -50,19 +50,22 @@ pub(super) struct Document {
     pub(super) held: bool,
     /// Nobody uses it, and nothing is to be done for it; if that stays so, it leaves memory then.
     pub(super) idle_until: Option<Duration>,
+    /// It has a turn then to see whether it did. One is enough, however often it becomes idle.
+    pub(super) idle_turn: Option<Duration>,
     /// It was released, and what is known of it is not read again with it.
     pub(super) was_released: bool,
     /// The application waits to hear whether it is there,
     pub(super) asked: bool,
     /// and goes on waiting while a relay may still be reached.
     pub(super) is_patient: bool,
-    pub(super) opened: Option<Opened>,
+    /// Apart, as most documents of a client are not in memory.
+    pub(super) opened: Option<Box<Opened>>,
     /// What relays sent and was not taken in yet.
     pub(super) inbox: VecDeque<(ConnectionId, Bytes)>,
     pub(super) inbox_bytes: usize,
     /// By relay.
     pub(super) relays: Vec<SyncState>,
-    pub(super) storing: Option<Storing>,
+    pub(super) storing: Option<Box<Storing>>,
     /// What was received is being brought into the contents elsewhere, or unpacked,
     pub(super) is_settling: bool,
     /// and this is what the message has that is taken in next.
@@ -170,12 +173,13 @@ impl SyncState {
 }
 
 impl Document {
-    pub(super) fn new(relays: usize) -> Self {
-        Self {
+    pub(super) fn new(relays: usize) -> Box<Self> {
+        Box::new(Self {
             phase: Phase::Loading,
             wanted: false,
             held: false,
             idle_until: None,
+            idle_turn: None,
             was_released: false,
             asked: false,
             is_patient: false,
@@ -201,7 +205,7 @@ impl Document {
             rebases: 0,
             deleting: false,
             status: None,
-        }
+        })
     }
 
     /// Whether the application may edit it, once its contents are built.
@@ -221,7 +225,7 @@ impl Document {
             && self.storing.is_none()
             && self.quarantined.is_empty()
             && self.damage.is_none()
-            && self.opened.as_ref().is_some_and(nothing)
+            && self.opened.as_deref().is_some_and(nothing)
     }
 
     /// Whether everything that was made or received here is in local storage.
@@ -233,7 +237,7 @@ impl Document {
     /// the next, which takes all that there is.
     pub(super) fn commits_due(&self) -> u32 {
         let unsaved = |opened: &Opened| opened.replica.is_unsaved();
-        u32::from(self.storing.is_some()) + u32::from(self.opened.as_ref().is_some_and(unsaved))
+        u32::from(self.storing.is_some()) + u32::from(self.opened.as_deref().is_some_and(unsaved))
     }
 
     /// Whether this relay has acknowledged these changes.

@@ -11,7 +11,7 @@ use crate::storage::StorageError;
 impl Engine {
     /// Has the history folded when that pays, or stores what came of it.
     pub(super) fn fold(&mut self, id: DocumentId, document: &mut Document) {
-        let Some(Opened { key, replica }) = &document.opened else {
+        let Some(Opened { key, replica }) = document.opened.as_deref() else {
             return;
         };
         if let Some(new) = document.new_snapshot.take() {

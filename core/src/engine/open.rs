@@ -128,10 +128,10 @@ impl Engine {
                 self.outputs.push_back(Output::TakenOut(id));
             }
         }
-        document.opened = Some(Opened {
+        document.opened = Some(Box::new(Opened {
             key: loaded.key,
             replica,
-        });
+        }));
         if document.in_outbox && !document.belongs_in_outbox() {
             // A relay that was away for a while has everything all the same.
             self.write_later(id);

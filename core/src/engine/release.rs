@@ -39,6 +39,12 @@ impl Engine {
         self.release_after = idle;
     }
 
+    /// What nobody has and nobody waits for any more is forgotten after this long instead of
+    /// [`RELEASE_AFTER`].
+    pub fn forget_after(&mut self, idle: Duration) {
+        self.forget_after = idle;
+    }
+
     /// Keeps a document that is ready in memory until [`Self::let_go`].
     pub fn hold(&mut self, document: &DocumentId) {
         if let Some(found) = self.documents.get_mut(document) {
@@ -75,12 +81,18 @@ impl Engine {
             document.idle_until = None;
             return Released::Kept;
         }
-        let due = *document.idle_until.get_or_insert_with(|| {
-            let due = self.now + self.release_after;
-            self.due.insert_at(due, id);
-            due
-        });
+        let idle = if nowhere {
+            self.forget_after
+        } else {
+            self.release_after
+        };
+        let due = *document.idle_until.get_or_insert(self.now + idle);
         if due > self.now {
+            let has_turn = |at: Duration| at > self.now && at <= due;
+            if !document.idle_turn.is_some_and(has_turn) {
+                document.idle_turn = Some(due);
+                self.due.insert_at(due, id);
+            }
             return Released::Kept;
         }
         if nowhere {
@@ -97,7 +109,7 @@ impl Engine {
             return;
         };
         let unbuilt = |opened: &Opened| !opened.replica.is_built();
-        if document.opened.as_ref().is_some_and(unbuilt) && self.is_still(id, &document) {
+        if document.opened.as_deref().is_some_and(unbuilt) && self.is_still(id, &document) {
             self.put_away(&mut document);
         }
         self.documents.insert(id, document);
@@ -134,7 +146,7 @@ impl Engine {
             || !document.refusals.is_empty()
             || !document.is_stored();
         let ready = matches!(document.phase, Phase::Ready);
-        let Some(Opened { replica, .. }) = &document.opened else {
+        let Some(Opened { replica, .. }) = document.opened.as_deref() else {
             return false;
         };
         if busy || !ready {

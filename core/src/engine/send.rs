@@ -11,7 +11,7 @@ impl Engine {
     /// Sends every relay what it should have and has room for.
     pub(super) fn send(&mut self, id: DocumentId, document: &mut Document) {
         let searching = matches!(document.phase, Phase::Searching | Phase::Unavailable);
-        let Some(Opened { key, replica }) = &mut document.opened else {
+        let Some(Opened { key, replica }) = document.opened.as_deref_mut() else {
             return;
         };
         if !replica.is_sendable() {

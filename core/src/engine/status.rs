@@ -31,14 +31,15 @@ impl Engine {
     #[must_use]
     pub fn commits_due(&self, document: &DocumentId) -> u32 {
         let found = self.documents.get(document);
-        found.map_or(0, Document::commits_due)
+        found.map_or(0, |found| found.commits_due())
     }
 
     /// Whether, besides, it is stored what relays acknowledged.
     #[must_use]
     pub fn is_flushed(&self, document: &DocumentId) -> bool {
-        let due = |found: &Document| found.acknowledgements_due.is_some();
-        self.is_stored(document) && !self.documents.get(document).is_some_and(due)
+        let found = self.documents.get(document);
+        let due = found.is_some_and(|found| found.acknowledgements_due.is_some());
+        self.is_stored(document) && !due
     }
 
     /// Whether a relay has acknowledged these changes, or all relays have and there is one.
@@ -84,7 +85,7 @@ impl Engine {
     #[must_use]
     pub fn belongs_in_outbox(&self, document: &DocumentId) -> bool {
         let found = self.documents.get(document);
-        found.is_none_or(Document::belongs_in_outbox)
+        found.is_none_or(|found| found.belongs_in_outbox())
     }
 }
 

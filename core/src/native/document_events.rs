@@ -23,6 +23,8 @@ pub(super) struct News(Vec<Weak<Queue>>);
 
 impl News {
     pub(super) fn add(&mut self, queue: &Arc<Queue>) {
+        // There may be no news for long, and others who come and go.
+        self.0.retain(|queue| queue.strong_count() > 0);
         self.0.push(Arc::downgrade(queue));
     }
 

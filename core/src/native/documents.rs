@@ -92,7 +92,8 @@ impl Watcher {
     async fn next(&mut self) -> Result<Option<DocumentEvent>, StorageError> {
         while let Some(listing) = &mut self.listing {
             let next = match listing.next().await {
-                Err(StorageError::Closed) => return Ok(None),
+                // What came before the client was shut down is told.
+                Err(StorageError::Closed) => None,
                 next => next?,
             };
             match next {

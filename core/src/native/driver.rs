@@ -38,6 +38,9 @@ const ORDERS_MAX: usize = FRAMES_MAX + 4;
 /// After this long the driver lets those go first who want to hand something in.
 const HOLD_MAX: Duration = Duration::from_micros(200);
 
+/// So many documents may be watched without a handle before it is looked whether they still are.
+const WATCHED_ALONE_MIN: usize = 16;
+
 /// What the application's calls and the driver share. The lock is held for short: never across an
 /// await, nor while a document is read or edited, which has a [lock of its own](LiveDocument). Who holds
 /// that one may take this one, and never the other way round.
@@ -55,9 +58,13 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) engine: Engine,
-    pub(super) finders: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), FindError>>>>,
+    pub(super) finders: HashMap<DocumentId, Vec<oneshot::Sender<Result<Arc<Lease>, FindError>>>>,
     pub(super) deleters: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), StorageError>>>>,
     watchers: HashMap<DocumentId, Watchers>,
+    /// Documents that somebody watches without a handle, and when there are how many of them those
+    /// are forgotten that nobody watches any more.
+    watched_alone: Vec<DocumentId>,
+    watched_alone_max: usize,
     leases: HashMap<DocumentId, Weak<Lease>>,
     /// Those who ask whether a document is current.
     pub(super) askers: HashMap<Asked, oneshot::Sender<Result<(), NotCurrent>>>,
@@ -134,6 +141,13 @@ impl Watchers {
             stored: watch::Sender::new((0, None)),
         }
     }
+
+    /// Whether somebody watches; the streams use the document besides.
+    fn are_there(&self) -> bool {
+        self.status.receiver_count() > 0
+            || self.quarantined.receiver_count() > 0
+            || self.stored.receiver_count() > 0
+    }
 }
 
 impl Shared {
@@ -148,6 +162,8 @@ impl Shared {
                 askers: HashMap::new(),
                 news: News::default(),
                 watchers: HashMap::new(),
+                watched_alone: Vec::new(),
+                watched_alone_max: WATCHED_ALONE_MIN,
                 leases: HashMap::new(),
                 storage: Some(storage),
                 notes: Vec::new(),
@@ -190,18 +206,7 @@ impl Shared {
 
     /// Keeps a document that is ready in memory.
     pub(super) fn lease(self: &Arc<Self>, document: DocumentId) -> Arc<Lease> {
-        let mut state = self.state();
-        if let Some(lease) = state.leases.get(&document).and_then(Weak::upgrade) {
-            return lease;
-        }
-        let lease = Arc::new(Lease {
-            shared: Arc::downgrade(self),
-            document,
-            live: Mutex::default(),
-        });
-        state.leases.insert(document, Arc::downgrade(&lease));
-        state.engine.hold(&document);
-        lease
+        self.state().lease(self, document)
     }
 }
 
@@ -229,11 +234,38 @@ impl State {
     /// Looks at those who want to hear of a document. Of one that is not here any more there is
     /// nothing to hear: who listens then hears the end at once.
     pub(super) fn watch<T>(&mut self, id: DocumentId, look: impl FnOnce(&Watchers) -> T) -> T {
-        let new = || Watchers::new(&self.engine, id);
         if self.ended || !self.engine.is_open(&id) {
-            return look(&new());
+            return look(&Watchers::new(&self.engine, id));
         }
+        if !self.watchers.contains_key(&id) && !self.is_used(&id) {
+            self.watch_alone(id);
+        }
+        let new = || Watchers::new(&self.engine, id);
         look(self.watchers.entry(id).or_insert_with(new))
+    }
+
+    /// A document is watched without a handle. Nothing tells when that ends, so from time to time
+    /// it is looked at.
+    fn watch_alone(&mut self, id: DocumentId) {
+        if self.watched_alone.len() >= self.watched_alone_max {
+            let mut alone = std::mem::take(&mut self.watched_alone);
+            alone.retain(|id| {
+                let is_watched = self.watchers.get(id).is_some_and(Watchers::are_there);
+                let is_used = self.is_used(id);
+                if !is_watched && !is_used {
+                    self.watchers.remove(id);
+                }
+                is_watched && !is_used
+            });
+            self.watched_alone_max = (2 * alone.len()).max(WATCHED_ALONE_MIN);
+            self.watched_alone = alone;
+        }
+        self.watched_alone.push(id);
+    }
+
+    fn is_used(&self, id: &DocumentId) -> bool {
+        let used = self.leases.get(id);
+        used.is_some_and(|used| used.strong_count() > 0)
     }
 
     /// The heads of what is stored of a document, now and from now on.
@@ -300,27 +332,43 @@ impl State {
         }
     }
 
+    fn lease(&mut self, shared: &Arc<Shared>, document: DocumentId) -> Arc<Lease> {
+        if let Some(used) = self.leases.get(&document).and_then(Weak::upgrade) {
+            return used;
+        }
+        let used = Arc::new(Lease {
+            shared: Arc::downgrade(shared),
+            document,
+            live: Mutex::default(),
+        });
+        self.leases.insert(document, Arc::downgrade(&used));
+        self.engine.hold(&document);
+        used
+    }
+
     /// Lets go of documents whose handles and streams are all gone.
     fn let_go(&mut self, dropped: Vec<DocumentId>) {
         for id in dropped {
-            let is_used = |lease: &Weak<Lease>| lease.strong_count() > 0;
-            if self.leases.get(&id).is_some_and(is_used) {
+            if self.is_used(&id) {
                 continue;
             }
             self.leases.remove(&id);
             if !self.finders.contains_key(&id) {
                 self.engine.let_go(&id);
             }
-            let watched = |watchers: &Watchers| watchers.status.receiver_count() > 0;
-            if !self.watchers.get(&id).is_some_and(watched) {
-                self.watchers.remove(&id);
+            match self.watchers.get(&id).map(Watchers::are_there) {
+                Some(true) => self.watch_alone(id),
+                Some(false) => {
+                    self.watchers.remove(&id);
+                }
+                None => {}
             }
         }
     }
 
     /// Does the next thing that needs no IO, or adds to those that do; or says that there is nothing
     /// more, until then.
-    fn step(&mut self, outputs: &mut Vec<Output>) -> Option<Wake> {
+    fn step(&mut self, shared: &Arc<Shared>, outputs: &mut Vec<Output>) -> Option<Wake> {
         let output = self.engine.poll_output();
         self.notes.extend(Note::of(&output, &self.engine));
         match output {
@@ -329,11 +377,12 @@ impl State {
                 return Some(Wake(wake_at));
             }
             Output::Found(id, result) => {
-                let finders = self.finders.remove(&id).unwrap_or_default();
-                let tell = |finder: oneshot::Sender<_>| finder.send(result.clone()).is_ok();
-                let told = finders.into_iter().filter_map(|f| tell(f).then_some(()));
-                if told.count() == 0 {
-                    // Whoever looked for it gave up waiting.
+                // Who gives up before they look at the answer drop the use with it.
+                let result = result.map(|()| self.lease(shared, id));
+                for finder in self.finders.remove(&id).unwrap_or_default() {
+                    let _ = finder.send(result.clone());
+                }
+                if result.is_err() {
                     self.let_go(vec![id]);
                 }
             }
@@ -391,13 +440,13 @@ struct Wake(Option<Duration>);
 
 /// Drives the engine until `stop` is dropped or told so, then lets connections and the writer end.
 pub(super) async fn drive(
-    shared: Arc<Shared>,
+    end: End,
     storage: Arc<dyn Storage>,
     addresses: Vec<Address>,
     committer: Committer,
     mut stop: oneshot::Receiver<()>,
 ) {
-    let _end = End(shared.clone());
+    let shared = end.0.clone();
     let (inputs, mut received) = mpsc::channel(INPUTS_MAX);
     let mut driver = Driver {
         shared: shared.clone(),
@@ -438,7 +487,7 @@ pub(super) async fn drive(
             }
             let mut since = Instant::now();
             loop {
-                if let Some(Wake(wake_at)) = state.step(&mut outputs) {
+                if let Some(Wake(wake_at)) = state.step(&shared, &mut outputs) {
                     break (wake_at, std::mem::take(&mut state.notes));
                 }
                 if since.elapsed() > HOLD_MAX {
@@ -477,8 +526,14 @@ pub(super) async fn drive(
     driver.tasks.shutdown().await;
 }
 
-/// However the driver ends, nobody waits for it in vain.
-struct End(Arc<Shared>);
+/// However the driver ends, nobody waits for it in vain: also if its runtime ends before it ran at all.
+pub(super) struct End(Arc<Shared>);
+
+impl End {
+    pub(super) fn of(shared: &Arc<Shared>) -> Self {
+        Self(shared.clone())
+    }
+}
 
 impl Drop for End {
     fn drop(&mut self) {

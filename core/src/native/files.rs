@@ -1,5 +1,8 @@
 //! The files of the clients of this process: who cannot open one is told whether it is one of these.
 
+use std::io;
+#[cfg(unix)]
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,27 +10,45 @@ use super::build_error::BuildError;
 use super::{CACHE_BYTES_DEFAULT, RedbStorage};
 use crate::storage::{Storage, StorageError};
 
-/// Those that are open, by their paths without links.
-static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+/// Those that are open.
+static OPEN: Mutex<Vec<Identity>> = Mutex::new(Vec::new());
 
-fn all_open() -> MutexGuard<'static, Vec<PathBuf>> {
+/// What tells a file from others, by whatever name it was opened.
+#[cfg(unix)]
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(file: &Path) -> io::Result<Identity> {
+    let file = file.metadata()?;
+    Ok((MetadataExt::dev(&file), MetadataExt::ino(&file)))
+}
+
+#[cfg(not(unix))]
+type Identity = PathBuf;
+
+#[cfg(not(unix))]
+fn identity(file: &Path) -> io::Result<Identity> {
+    file.canonicalize()
+}
+
+fn all_open() -> MutexGuard<'static, Vec<Identity>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// That a file is open here, until it is closed. That takes a while, in which nobody else can open it.
-pub(super) struct OpenHere(PathBuf);
+pub(super) struct OpenHere(Identity);
 
 impl OpenHere {
-    fn new(path: PathBuf) -> Self {
-        all_open().push(path.clone());
-        Self(path)
+    fn new(file: Identity) -> Self {
+        all_open().push(file.clone());
+        Self(file)
     }
 }
 
 impl Drop for OpenHere {
     fn drop(&mut self) {
         let mut open = all_open();
-        if let Some(at) = open.iter().position(|path| *path == self.0) {
+        if let Some(at) = open.iter().position(|file| *file == self.0) {
             open.swap_remove(at);
         }
     }
@@ -47,15 +68,14 @@ pub(super) fn open(file: PathBuf) -> Result<Arc<dyn Storage>, BuildError> {
         Err(error @ StorageError::Unusable { .. }) => return Err(error.into()),
         Err(error) => return Err(BuildError::File { file, error }),
     };
-    if let Ok(path) = file.canonicalize() {
-        storage.is_open_here(OpenHere::new(path));
+    if let Ok(identity) = identity(&file) {
+        storage.is_open_here(OpenHere::new(identity));
     }
     Ok(Arc::new(storage))
 }
 
 fn is_open(file: &Path) -> bool {
-    file.canonicalize()
-        .is_ok_and(|path| all_open().contains(&path))
+    identity(file).is_ok_and(|file| all_open().contains(&file))
 }
 
 #[cfg(test)]

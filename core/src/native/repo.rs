@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::address::{Address, without_token};
 use super::build_error::BuildError;
 use super::connection::Connection;
-use super::driver::{self, Shared, new_actor};
+use super::driver::{self, End, Shared, new_actor};
 use super::handle::{ChangeError, DocHandle};
 use super::news::Gone;
 use super::search::{Patience, REACH_WITHIN, search};
@@ -30,6 +30,10 @@ use crate::typed::{self, TypedError};
 /// How long [`Repo::shutdown`] waits for what is not stored yet. What relays send without pause
 /// may keep a document from ever being stored whole.
 pub const FLUSH_MAX: Duration = Duration::from_secs(10);
+
+/// What no relay has is remembered this long: whoever may ask for what is not there, many times and
+/// under many names, must not fill the memory.
+const MISS_KEPT: Duration = Duration::from_secs(2);
 
 /// What takes longer than some bytes of changes is brought into contents on a thread that may block,
 /// which costs about 30 µs.
@@ -220,11 +224,13 @@ impl RepoBuilder {
             seed: random.as_u64_pair().1,
             settle_at_once: SETTLE_AT_ONCE,
         });
-        engine.release_after(self.release_after.unwrap_or(RELEASE_AFTER));
+        let release_after = self.release_after.unwrap_or(RELEASE_AFTER);
+        engine.release_after(release_after);
+        engine.forget_after(release_after.min(MISS_KEPT));
         engine.handle(Duration::ZERO, Input::Outbox(outbox));
         let shared = Arc::new(Shared::new(engine, storage.clone(), names));
         let (stop, stopped) = oneshot::channel();
-        let driver = driver::drive(shared.clone(), storage, addresses, committer, stopped);
+        let driver = driver::drive(End::of(&shared), storage, addresses, committer, stopped);
         let driver = tokio::spawn(driver);
         let tasks = Mutex::new(Some(Tasks {
             stop,
@@ -343,7 +349,7 @@ impl Repo {
 
     async fn search(&self, url: &str, patience: Patience) -> Result<DocHandle, FindError> {
         let id: DocumentId = url.parse()?;
-        search(self.shared(), id, patience).await?;
+        let _used = search(self.shared(), id, patience).await?;
         Ok(DocHandle::new(self.clone(), id))
     }
 
@@ -424,7 +430,7 @@ impl Repo {
         let id: DocumentId = url.parse()?;
         // It may be stored and not open.
         match search(self.shared(), id, Patience::None).await {
-            Ok(()) | Err(FindError::Damaged(_)) => {}
+            Ok(_) | Err(FindError::Damaged(_)) => {}
             Err(FindError::Unavailable | FindError::Unreachable(_) | FindError::Deleted) => {
                 return Ok(());
             }
@@ -513,14 +519,10 @@ impl Repo {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(tasks) = tasks {
-            let repo = self.clone();
-            tokio::spawn(async move {
-                let flushed = repo.end(tasks).await;
-                repo.running.ended.send_replace(Some(flushed));
-            });
+            let ending = Ending(self.clone());
+            tokio::spawn(async move { ending.tell(ending.0.end(tasks).await) });
         }
         let ended = ended.wait_for(Option::is_some).await;
-        // The client is not dropped meanwhile; its runtime may be.
         let ended = ended.map_or(None, |ended| ended.clone());
         ended.unwrap_or(Err(StorageError::Closed))
     }
@@ -552,6 +554,25 @@ impl Repo {
         }
         self.shared().wake.notify_one();
         Some(DocHandle::new(self.clone(), id))
+    }
+}
+
+/// Tells how a client ended; also if the runtime in which that is done ends before.
+struct Ending(Repo);
+
+impl Ending {
+    fn tell(&self, flushed: Result<(), StorageError>) {
+        self.0.running.ended.send_if_modified(|ended| {
+            let is_first = ended.is_none();
+            ended.get_or_insert(flushed);
+            is_first
+        });
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.tell(Err(StorageError::Closed));
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::driver::Shared;
+use super::driver::{Lease, Shared};
 use crate::engine::FindError;
 use crate::id::DocumentId;
 
@@ -25,12 +25,12 @@ pub(super) enum Patience {
     InAll(Duration),
 }
 
-/// Looks for a document.
+/// Looks for a document, which is used from the moment in which it was found.
 pub(super) async fn search(
     shared: &Arc<Shared>,
     id: DocumentId,
     patience: Patience,
-) -> Result<(), FindError> {
+) -> Result<Arc<Lease>, FindError> {
     // Ends after the channel.
     let _searching = Searching { shared, id };
     let (finder, mut found) = oneshot::channel();
