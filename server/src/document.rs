@@ -155,7 +155,7 @@ impl Document {
             }
             if !damaged {
                 slot.push_after(slot.services.config.storage_retry, Input::Retry);
-            } else if self.salvage(slot).await {
+            } else if Box::pin(self.salvage(slot)).await {
                 slot.push(Input::Retry);
             } else {
                 slot.push_after(SALVAGE_AFTER, Input::Retry);
@@ -166,9 +166,11 @@ impl Document {
     async fn try_turn(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
         if self.backlog.iter().any(|i| matches!(i, Input::Store)) {
             self.backlog.retain(|i| !matches!(i, Input::Store));
-            self.store_again(slot).await?;
+            Box::pin(self.store_again(slot)).await?;
         }
-        self.open(slot).await?;
+        if self.history.is_none() {
+            Box::pin(self.open(slot)).await?;
+        }
         if self.unstored.is_none() && std::mem::take(&mut self.asks_again) {
             self.opened().history.ask_again();
             self.concerned = Concerned::All;
@@ -216,7 +218,7 @@ impl Document {
             }
             Input::Built(result) => {
                 self.concerned = Concerned::All;
-                self.built(slot, result).await?;
+                Box::pin(self.built(slot, result)).await?;
             }
             Input::Verify(place) => self.verifying.remind(place),
             // The rest of the turn does what these ask for.

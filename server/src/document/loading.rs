@@ -70,7 +70,7 @@ impl Document {
         }
         if slot.services.config.verify == Verify::Inline {
             // What was stored before is not served unchecked either.
-            self.verify_inline(slot).await?;
+            Box::pin(self.verify_inline(slot)).await?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ impl Document {
     pub(super) async fn save(&mut self, slot: &Arc<Slot>) -> Result<(), StorageError> {
         let inline = slot.services.config.verify == Verify::Inline;
         if inline {
-            self.verify_inline(slot).await?;
+            Box::pin(self.verify_inline(slot)).await?;
         }
         let open = self.opened();
         let Some((last, row)) = open.history.take_unsaved() else {
@@ -31,7 +31,7 @@ impl Document {
         if inline || !open.stored {
             writes.push(Write::Record(open.history.record().clone()));
         }
-        self.commit_or_keep(slot, writes).await?;
+        Box::pin(self.commit_or_keep(slot, writes)).await?;
         let open = self.opened();
         open.stored = true;
         open.history.committed();
