@@ -303,7 +303,7 @@ const CODED: u8 = 0xff;
 
 impl Refused {
     /// As it is stored: the length of the changes in 4 bytes, big endian; the changes; if there is a
-    /// code, [`CODED`], its length in a byte, and the code; the reason.
+    /// code, the byte 0xff, its length in a byte, and the code; the reason.
     ///
     /// # Panics
     /// When there are more changes than any message can name.

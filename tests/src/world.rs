@@ -1,6 +1,6 @@
 //! A relay's document and its clients in one process, without sockets, clocks or threads.
 //!
-//! A [`Relay`] runs the turn around a [`History`] as the real relay does: take in, commit, poll.
+//! A [`Relay`] runs the turn around a `History` as the real relay does: take in, commit, poll.
 //! A [`Client`] is Automerge itself, used as a stock client uses it. The [`World`] carries the
 //! messages, in order on each connection and otherwise as its seed says, so that a run is repeated
 //! by its seed.

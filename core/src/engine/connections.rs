@@ -116,6 +116,7 @@ impl Engine {
         for (document, found) in &mut self.documents {
             let of_relay = &mut found.relays[relay.0];
             of_relay.greeted = Greeted::No;
+            of_relay.acknowledge_at = None;
             of_relay.unavailable = false;
             of_relay.heard = false;
             of_relay.reset = false;

@@ -130,6 +130,8 @@ pub(super) struct SyncState {
     pub(super) heard: bool,
     /// What it sent on this connection is not here any more: it is asked for it again.
     pub(super) reset: bool,
+    /// When it is told that we have what it sent, if nothing else is to be said before.
+    pub(super) acknowledge_at: Option<Duration>,
     /// It is among those that wait for room on this connection.
     pub(super) blocked: bool,
     /// What it does not take of ours. Relays say so once, so this outlives the connection and

@@ -180,7 +180,7 @@ pub enum Status {
 pub struct Reason {
     /// For programs: what a relay gave as the code of its refusal, as listed in
     /// `docs/internals/check.md`, `unknown` if it gave none; or the [code of the
-    /// fault](FaultKind::code) with which no relay lets us in; or `damaged` or `storage`, if the
+    /// fault](super::FaultKind::code) with which no relay lets us in; or `damaged` or `storage`, if the
     /// document cannot be read from local storage.
     pub code: String,
     /// For people.

@@ -1,11 +1,18 @@
 //! The part of a turn that sends, to every relay what it should have and has room for.
 
+use std::time::Duration;
+
 use super::Engine;
 use super::document::{Document, Greeted, Opened, Phase};
 use super::frame::{Frame, SyncFrame};
 use super::interface::Output;
 use crate::history::NeedGraph;
 use crate::id::DocumentId;
+
+/// How long a relay waits to be told that what it sent is here. It has no use for that but to tell
+/// others who ask, and while somebody types, one answer stands for many: half of what it costs the
+/// relay to pass on an edit is to read the answer.
+pub(super) const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// Sends every relay what it should have and has room for.
@@ -34,6 +41,14 @@ impl Engine {
                     && (stored || (searching && replica.is_empty()));
                 if !(begin || offer || replica.has_news(connection)) {
                     break;
+                }
+                if !(begin || offer) && replica.only_acknowledges(connection) {
+                    let at = self.now + ACKNOWLEDGE_AFTER;
+                    let at = *of_relay.acknowledge_at.get_or_insert(at);
+                    if self.now < at {
+                        self.due.insert_at(at, id);
+                        break;
+                    }
                 }
                 #[cfg(feature = "planted")]
                 if !link.has_room() && crate::planted::is(crate::planted::Bug::DropOnFullQueue) {
@@ -76,6 +91,7 @@ impl Engine {
                     outgoing,
                     pieces,
                 });
+                of_relay.acknowledge_at = None;
                 link.in_flight += 1;
                 link.reads.extend(frame.reads());
                 self.outputs.push_back(Output::Send(connection, frame));

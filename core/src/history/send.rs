@@ -48,6 +48,20 @@ impl History {
         peer.reset || (!peer.awaiting && (asks || (behind && says)))
     }
 
+    /// Whether all that [`Self::poll_send`] has for this peer is that we have what it named itself. It
+    /// does not wait for that: what it sent last was whole, and was not its first message.
+    #[must_use]
+    pub fn only_acknowledges(&self, peer: ConnectionId) -> bool {
+        let Some(peer) = self.peers.get(&peer) else {
+            return false;
+        };
+        peer.told.is_some()
+            && *peer.heads == *self.durable_heads
+            && !peer.reset
+            && peer.need.is_empty()
+            && peer.missing(self.durable_len).is_empty()
+    }
+
     /// About how many bytes of changes a peer lacks.
     #[must_use]
     pub fn bytes_to_send(&self, peer: ConnectionId) -> u64 {

@@ -212,6 +212,11 @@ impl Replica {
         self.is_sendable() && self.history.has_news(relay)
     }
 
+    /// Whether a relay is to be told only that we have what it sent.
+    pub fn only_acknowledges(&self, relay: ConnectionId) -> bool {
+        self.history.only_acknowledges(relay)
+    }
+
     /// What a relay should be sent now, as if it were sent. Nothing while anything is not stored.
     pub fn poll_send(&mut self, relay: ConnectionId) -> Option<(Outgoing, Vec<Piece>)> {
         if !self.is_sendable() {

@@ -30,6 +30,8 @@ fn two_clients_agree_and_then_fall_silent() {
         assert_eq!(world.heads(client, id), world.relays[0].has(id));
         assert_eq!(world.status(client, id), Status::Saved);
     }
+    // The last edits are acknowledged.
+    world.run(LONG);
     let messages = world.relays[0].received.len();
     world.run(LONG);
     assert_eq!(
@@ -212,4 +214,33 @@ fn whatever_is_cut_all_agree_in_the_end() {
             assert_eq!(relay.has(id), heads, "seed {seed}");
         }
     }
+}
+
+#[test]
+fn edits_that_follow_each_other_are_acknowledged_together_and_the_last_one_is() {
+    let mut world = World::new(1);
+    let (ann, bob) = (world.join(&storage()), world.join(&storage()));
+    let id = world.create(ann);
+    world.run(MOMENT);
+    world.clients[bob].engine.find(id);
+    world.run(LONG);
+    let before = world.relays[0].received.len();
+    for n in 0..20 {
+        world.put(ann, id, "n", n);
+        world.run(MOMENT);
+        assert_eq!(world.get(bob, id, "n"), Some(n), "shown at once");
+    }
+    world.run(LONG);
+    let edits = 20;
+    let acknowledgements = world.relays[0].received.len() - before - edits;
+    // In 2 seconds, twice a second.
+    assert!((3..=5).contains(&acknowledgements), "{acknowledgements}");
+    // What is edited in the meantime goes with the edit.
+    let before = world.relays[0].received.len();
+    world.put(ann, id, "n", 20);
+    world.run(MOMENT);
+    world.put(bob, id, "n", 21);
+    world.run(LONG);
+    assert_eq!(world.relays[0].received.len() - before, 3);
+    assert_eq!(world.heads(ann, id), world.heads(bob, id));
 }
