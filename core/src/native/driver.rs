@@ -55,10 +55,13 @@ pub(super) struct Shared {
     started: Instant,
 }
 
+/// Who waits for a document, and uses it from the moment in which it is found.
+type Finder = oneshot::Sender<Result<Arc<Lease>, FindError>>;
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) engine: Engine,
-    pub(super) finders: HashMap<DocumentId, Vec<oneshot::Sender<Result<Arc<Lease>, FindError>>>>,
+    pub(super) finders: HashMap<DocumentId, Vec<Finder>>,
     pub(super) deleters: HashMap<DocumentId, Vec<oneshot::Sender<Result<(), StorageError>>>>,
     watchers: HashMap<DocumentId, Watchers>,
     /// Documents that somebody watches without a handle, and when there are how many of them those

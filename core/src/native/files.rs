@@ -40,7 +40,7 @@ pub(super) struct OpenHere(Identity);
 
 impl OpenHere {
     fn new(file: Identity) -> Self {
-        all_open().push(file.clone());
+        all_open().push(Identity::clone(&file));
         Self(file)
     }
 }

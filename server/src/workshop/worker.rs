@@ -96,9 +96,8 @@ impl Worker {
         if let Err(Unfed::Storage(error)) = fed {
             return Err(JobError::Storage(error));
         }
-        let Answer { result, goes_on } = match answer.map_err(spawn)?? {
-            Some(answer) => answer,
-            None => return Err(self.died().await),
+        let Some(Answer { result, goes_on }) = answer.map_err(spawn)?? else {
+            return Err(self.died().await);
         };
         self.stdin = stdin;
         let nonsense = || JobError::Died("its result makes no sense".into());
