@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::poll_fn;
 use futures::{SinkExt, StreamExt};
@@ -83,6 +83,8 @@ pub struct Client {
     outbox: VecDeque<Vec<u8>>,
     is_flushed: bool,
     applied: Vec<u64>,
+    answers_late: bool,
+    answered: Option<Instant>,
     /// What passed on this connection.
     pub traffic: Traffic,
 }
@@ -109,7 +111,8 @@ impl Client {
         Self::connect_as(url, name, metadata).await
     }
 
-    /// Connects as a client of ours, which understands our extensions.
+    /// Connects as a client of ours, which understands our extensions, and acknowledges at most twice a
+    /// second what it has no changes to send with. (Ours acknowledges the last of them, too.)
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -119,7 +122,19 @@ impl Client {
             reconverge: protocol::EXTENSIONS,
             ..PeerMetadata::default()
         };
-        Self::connect_as(url, name, metadata).await
+        let mut client = Self::connect_as(url, name, metadata).await?;
+        client.answers_late = true;
+        Ok(client)
+    }
+
+    fn answers_now(&mut self) -> bool {
+        let now = Instant::now();
+        let is_early = |at: Instant| now - at < Duration::from_millis(500);
+        if self.answers_late && self.answered.is_some_and(is_early) {
+            return false;
+        }
+        self.answered = Some(now);
+        true
     }
 
     async fn connect_as(url: &str, name: &str, metadata: PeerMetadata<'_>) -> Result<Self, Fault> {
@@ -148,6 +163,8 @@ impl Client {
             outbox: VecDeque::new(),
             is_flushed: true,
             applied: Vec::new(),
+            answers_late: false,
+            answered: None,
             traffic: Traffic::default(),
         };
         let join = Message::Join {
@@ -418,7 +435,7 @@ impl Client {
         let news = document.receive(message, &mut self.applied)?;
         if document.has_unsent() {
             self.queue_unsent(at);
-        } else if news {
+        } else if news && self.answers_now() {
             self.queue(at, 0..0, false);
         }
         Ok(())

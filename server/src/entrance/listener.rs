@@ -50,11 +50,7 @@ pub(crate) async fn accept(entrance: Arc<Entrance>, listener: TcpListener) {
                 failing = false;
                 // Messages are written whole; waiting for more only delays them.
                 let _ = stream.set_nodelay(true);
-                if entrance.sockets.is_crowded() {
-                    // Those that have said what they want get on before one must give way, and
-                    // those that gave way close.
-                    tokio::task::yield_now().await;
-                }
+                entrance.sockets.let_some_get_on().await;
                 let socket = entrance.sockets.enter(from.ip());
                 lifetime.spawn(serve(entrance.clone(), stream, socket));
             }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -32,6 +33,9 @@ const SPARE_DESCRIPTORS: usize = 64;
 
 /// With fewer than so many there is nothing to serve.
 const CONNECTIONS_MIN: usize = 16;
+
+/// How long nobody is accepted while many wait and none gets on.
+const CROWDED_PAUSE: Duration = Duration::from_millis(1);
 
 /// The log has at most one line of each kind of refused connections in such a time.
 const QUIET: Duration = Duration::from_secs(60);
@@ -104,6 +108,8 @@ fn origin(address: IpAddr) -> IpAddr {
 pub(crate) struct Sockets {
     limits: Limits,
     state: Mutex<State>,
+    /// One that waited does not any more.
+    one_got_on: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -174,6 +180,7 @@ impl Sockets {
         Arc::new(Self {
             limits,
             state: Mutex::default(),
+            one_got_on: Notify::new(),
         })
     }
 
@@ -256,8 +263,25 @@ impl Sockets {
         warn!(%address, others, "connections are refused; see {option}");
     }
 
-    /// Whether so many wait that the next one may make another give way.
-    pub(crate) fn is_crowded(&self) -> bool {
+    /// If so many wait that the next one may make another give way, waits until one got on: who has
+    /// said what they want is upgraded within a moment, and thousands may come back at once. Not for
+    /// longer than [`CROWDED_PAUSE`], since those that are there may say nothing at all.
+    pub(crate) async fn let_some_get_on(&self) {
+        let got_on = async {
+            loop {
+                let got_on = self.one_got_on.notified();
+                if !self.is_crowded() {
+                    return;
+                }
+                got_on.await;
+            }
+        };
+        if self.is_crowded() {
+            let _ = tokio::time::timeout(CROWDED_PAUSE, got_on).await;
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
         let limits = &self.limits;
         self.state().waiting >= limits.waiting.min(limits.waiting_per_address)
     }
@@ -311,6 +335,7 @@ impl PendingSocket {
         if state.remove_waiting(self.origin, number).is_none() {
             return Err(Full::Waiting);
         }
+        self.sockets.one_got_on.notify_one();
         state.connected += 1;
         *state.connected_from.entry(self.origin).or_default() += 1;
         Ok(ConnectionPermit {
@@ -324,6 +349,7 @@ impl Drop for PendingSocket {
     fn drop(&mut self) {
         let number = self.number.load(Ordering::Relaxed);
         self.sockets.state().remove_waiting(self.origin, number);
+        self.sockets.one_got_on.notify_one();
     }
 }
 
