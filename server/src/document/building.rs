@@ -5,12 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
+use reconverge::history::Fold;
 use reconverge::id::ConnectionId;
 use reconverge::storage::{DocumentKey, StorageError};
 
+use tokio_util::sync::DropGuard;
+
 use super::parts::Parts;
-use super::uploads::Upload;
-use super::verifying::Checked;
 use super::{Document, Incoming, Slot};
 use crate::limits::fair::Turn;
 use crate::limits::memory::Charge;
@@ -29,12 +30,32 @@ pub(super) struct Building {
     openings: u64,
 }
 
+#[derive(Default)]
+/// The message whose chunk is being unpacked, and what came after it.
+pub(super) struct Upload {
+    pub(super) waiting: VecDeque<Arc<Incoming>>,
+    /// Ends the job, for which nobody waits any more.
+    pub(super) job: Option<DropGuard>,
+}
+
 /// What a document was when a job began: if it is the same at the end, then its changes have the
 /// same indexes, and the same of them are folded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Basis {
     openings: u64,
     len: u32,
+}
+
+/// What a check began with.
+pub(crate) struct Checked {
+    pub(super) epoch: u32,
+    /// The changes with these indexes.
+    pub(super) from: u32,
+    pub(super) len: u32,
+    /// The snapshot before them.
+    pub(super) generation: u32,
+    /// What is stored with the new snapshot, if one is wanted.
+    pub(super) fold: Option<Fold>,
 }
 
 /// A finished job.

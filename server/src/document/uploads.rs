@@ -11,10 +11,10 @@ use reconverge::history::document_chunk::first_document;
 use reconverge::history::{Documents, Progress, Unpacked};
 use reconverge::id::ConnectionId;
 use reconverge::storage::{NewSnapshot, StorageError};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::building::{Basis, BuildResult};
+use super::building::{Basis, BuildResult, Upload};
 use super::parts::Parts;
 use super::{Document, Incoming, Input, Loaded, Slot};
 use crate::peers::Connection;
@@ -25,14 +25,6 @@ const UNPACKS_MAX: u32 = 4;
 
 /// Results up to this size wait without a worker.
 const SMALL_RESULT_BYTES: usize = 64 * 1024;
-
-#[derive(Default)]
-/// The message whose chunk is being unpacked, and what came after it.
-pub(super) struct Upload {
-    pub(super) waiting: VecDeque<Arc<Incoming>>,
-    /// Ends the job, for which nobody waits any more.
-    pub(super) job: Option<DropGuard>,
-}
 
 impl Document {
     /// Has the chunk of a message unpacked, behind which others wait.

@@ -15,7 +15,7 @@ use reconverge::storage::{NewSnapshot, StorageError, Write};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
-use super::building::BuildResult;
+use super::building::{BuildResult, Checked};
 use super::quarantining::refusals;
 use super::senders::Senders;
 use super::{Document, Input, Slot};
@@ -59,18 +59,6 @@ impl Default for Payer {
     fn default() -> Self {
         Self(RELAY)
     }
-}
-
-/// What a check began with.
-pub(crate) struct Checked {
-    epoch: u32,
-    /// The changes with these indexes.
-    from: u32,
-    len: u32,
-    /// The snapshot before them.
-    generation: u32,
-    /// What is stored with the new snapshot, if one is wanted.
-    fold: Option<Fold>,
 }
 
 impl Verifying {
