@@ -13,7 +13,7 @@ pub struct Asking<'a> {
     pub space: &'a Space,
 }
 
-/// Decides what a peer may do with a document. Invitation once when a peer first speaks of a document
+/// Decides what a peer may do with a document. Called once when a peer first speaks of a document
 /// on a connection, so it must not block.
 pub trait Authorize: Debug + Send + Sync + 'static {
     /// The access of `asking` to a document that belongs to `owner`; a document that was never

@@ -1,9 +1,9 @@
 //! The task of one connection: it reads frames and writes what waits, until the connection ends.
 
+mod charged_stream;
 mod documents;
 mod events;
 mod gossip;
-mod metered;
 mod presence;
 mod socket;
 
@@ -95,7 +95,7 @@ struct ConnectionTask {
 }
 
 /// Serves a WebSocket until it ends.
-pub(crate) async fn serve(hub: Arc<Hub>, socket: Socket, arrival: Arrival) {
+pub(crate) async fn serve(hub: Arc<Hub>, socket: Box<Socket>, arrival: Arrival) {
     let Arrival {
         id,
         address,
@@ -126,7 +126,7 @@ pub(crate) async fn serve(hub: Arc<Hub>, socket: Socket, arrival: Arrival) {
 }
 
 impl ConnectionTask {
-    async fn run(&mut self, mut socket: Socket) -> Closing {
+    async fn run(&mut self, mut socket: Box<Socket>) -> Closing {
         let hub = self.hub.clone();
         let Services {
             config, lifetime, ..
@@ -261,11 +261,12 @@ impl ConnectionTask {
             match &self.connection {
                 // A client that is not ours may not stand a close frame behind a sync message. If it
                 // does not read in time, it is sent none.
+                // What comes last is boxed: it would make every connection larger for all its life.
                 Some(connection) if joined && !connection.is_ours() => {
-                    let settled = socket.settle(outbox).await;
-                    socket.finish(None, settled.then_some(&closing)).await;
+                    let settled = Box::pin(socket.settle(outbox)).await;
+                    Box::pin(socket.finish(None, settled.then_some(&closing))).await;
                 }
-                _ => socket.finish(outbox, Some(&closing)).await,
+                _ => Box::pin(socket.finish(outbox, Some(&closing))).await,
             }
             return closing;
         }

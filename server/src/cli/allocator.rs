@@ -25,7 +25,7 @@ pub(crate) fn keep_no_large_objects() {
     unsafe { libmimalloc_sys::mi_option_set(ARENA_MAX_OBJECT_SIZE, ARENA_OBJECT_KIB_MAX) }
 }
 
-/// Invitation by a thread that goes to sleep: takes back what other threads freed of what it allocated,
+/// Called by a thread that goes to sleep: takes back what other threads freed of what it allocated,
 /// once a second at most. Nobody else does it, and a thread that sleeps would keep it (40 to 60 MiB
 /// after 80 MB of messages that waited).
 pub(crate) fn collect() {

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::PollSemaphore;
 
-use super::metered::Metered;
+use super::charged_stream::ChargedStream;
 use crate::limits::large_messages::{LARGE_BYTES, SendPermit};
 use crate::limits::memory::{Charge, Holder};
 use crate::peers::{Closing, Frame, Outbox, Wish};
@@ -92,7 +92,7 @@ async fn or_woken<T>(mut future: Pin<Box<impl Future<Output = T>>>) -> Option<T>
 }
 
 pub(crate) struct Socket {
-    stream: WebSocketStream<Metered>,
+    stream: WebSocketStream<ChargedStream>,
     /// What is left of a message that goes in several frames, and its permit.
     rest: Option<(Bytes, Option<SendPermit>)>,
     /// Whether something was written since the last flush.
@@ -116,7 +116,7 @@ impl Socket {
         holder: Arc<Holder>,
         message_bytes_max: usize,
     ) -> Self {
-        let io = Metered::new(io, holder);
+        let io = ChargedStream::new(io, holder);
         let mut config = WebSocketConfig::default();
         config.read_buffer_size = 2 * 1024;
         // Frames are added only while the last ones could be written, and pongs are counted, so the

@@ -71,8 +71,8 @@ pub(super) fn upgrade(
             stream.read_buf,
             holder.clone(),
             hub.services.config.message_bytes_max(),
-        )
-        .await;
+        );
+        let socket = Box::new(Box::pin(socket).await);
         let arrival = Arrival {
             id,
             address,

@@ -122,7 +122,7 @@ impl Memory {
     }
 
     /// Has the one closed who held most for longest, if somebody has waited for too long, or an eighth
-    /// of those who come next to it. Invitation every second or so: what they give back may suffice for the
+    /// of those who come next to it. Called every second or so: what they give back may suffice for the
     /// others.
     pub(crate) fn lose_patience(&self, now: Instant) {
         let state = self.state();

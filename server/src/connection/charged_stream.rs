@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::limits::memory::{Charge, Holder, SMALL_BYTES};
 
 #[derive(Debug)]
-pub(super) struct Metered {
+pub(super) struct ChargedStream {
     io: TcpStream,
     holder: Arc<Holder>,
     /// Bytes since the last whole message; what exceeds a little is charged.
@@ -30,7 +30,7 @@ pub(super) struct Metered {
     written_at: Instant,
 }
 
-impl Metered {
+impl ChargedStream {
     pub(super) fn new(io: TcpStream, holder: Arc<Holder>) -> Self {
         Self {
             io,
@@ -118,7 +118,7 @@ impl Metered {
     }
 }
 
-impl AsyncRead for Metered {
+impl AsyncRead for ChargedStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -142,7 +142,7 @@ impl AsyncRead for Metered {
     }
 }
 
-impl AsyncWrite for Metered {
+impl AsyncWrite for ChargedStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -172,12 +172,15 @@ mod tests {
     use super::*;
     use crate::limits::memory::Memory;
 
-    async fn pair(memory: &Arc<Memory>, n: u64) -> (Metered, TcpStream) {
+    async fn pair(memory: &Arc<Memory>, n: u64) -> (ChargedStream, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let holder = memory.holder(ConnectionId(n));
-        (Metered::new(accepted.unwrap().0, holder), client.unwrap())
+        (
+            ChargedStream::new(accepted.unwrap().0, holder),
+            client.unwrap(),
+        )
     }
 
     #[tokio::test]
@@ -195,17 +198,17 @@ mod tests {
         let mut both = [&mut first, &mut second];
         let mut waits = [false; 2];
         while waits != [true; 2] {
-            for (metered, waits) in both.iter_mut().zip(&mut waits) {
-                metered
+            for (charged_stream, waits) in both.iter_mut().zip(&mut waits) {
+                charged_stream
                     .holder
                     .clone()
                     .register(&Context::from_waker(Waker::noop()));
-                let mut read = Box::pin(metered.read(&mut buffer));
+                let mut read = Box::pin(charged_stream.read(&mut buffer));
                 // What comes later is waited for, what may not be read is not.
                 *waits = futures::poll!(&mut read).is_pending() && {
                     tokio::task::yield_now().await;
                     drop(read);
-                    !metered.holder.may_read()
+                    !charged_stream.holder.may_read()
                 };
             }
         }
