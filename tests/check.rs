@@ -15,7 +15,7 @@ use std::time::Duration;
 use automerge::{Automerge, Change, ChangeHash};
 use bytes::Bytes;
 use reconverge::contents::{Check, Reading, Verdict};
-use reconverge::history::{Documents, History};
+use reconverge::history::{DocumentChunks, History};
 use reconverge::id::{Access, ConnectionId, DocumentId, PeerId, Space};
 use reconverge::protocol::SyncMessage;
 use reconverge::storage::MemoryStorage;
@@ -106,7 +106,9 @@ fn enters(honest: &mut Honest) {
         have: Vec::new(),
         flags: None,
     };
-    let received = history.receive(peer, &message, Documents::Report).unwrap();
+    let received = history
+        .receive(peer, &message, DocumentChunks::Report)
+        .unwrap();
     assert!(received.refused.is_empty(), "{:?}", received.refused);
     assert_eq!(history.heads(), heads);
 }

@@ -10,7 +10,7 @@ use automerge::sync::{State, SyncDoc};
 use automerge::transaction::Transactable;
 use automerge::{AutoCommit, Change, ObjType, ROOT, ReadDoc, ScalarValue};
 use reconverge::history::{
-    Claim, Documents, FOLD_BYTES_MIN, FOLD_OPS_MIN, History, RETAINED_BYTES, WHOLE_OPS_MAX,
+    Claim, DocumentChunks, FOLD_BYTES_MIN, FOLD_OPS_MIN, History, RETAINED_BYTES, WHOLE_OPS_MAX,
 };
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::{ChangeHash, SyncMessage};
@@ -502,7 +502,9 @@ fn say(history: &mut History, from: ConnectionId, chunks: &[&[u8]]) {
         changes: chunks.to_vec(),
         flags: None,
     };
-    history.receive(from, &message, Documents::Report).unwrap();
+    history
+        .receive(from, &message, DocumentChunks::Report)
+        .unwrap();
 }
 
 /// In one turn two changes come and a peer joins, and the commit fails; then there are fewer
@@ -586,7 +588,7 @@ fn what_an_orphan_lacks_is_asked_of_everybody_who_names_it() {
     let mut hear = |message: &[u8]| {
         let message = SyncMessage::decode(message).unwrap();
         history
-            .receive(honest, &message, Documents::Report)
+            .receive(honest, &message, DocumentChunks::Report)
             .unwrap();
         drop(history.take_unsaved());
         history.committed();
@@ -614,7 +616,9 @@ fn a_part_with_nothing_new_is_answered_too() {
     for part in [&bytes[..1], &bytes[1..2]] {
         let message = sync_message(&[changes[2].hash()], &[], part);
         let message = SyncMessage::decode(&message).unwrap();
-        history.receive(relay, &message, Documents::Report).unwrap();
+        history
+            .receive(relay, &message, DocumentChunks::Report)
+            .unwrap();
         assert!(history.poll_send(relay).is_some());
         assert_eq!(history.poll_send(relay), None);
     }
@@ -649,7 +653,7 @@ fn first_contact_is_whole() {
     let message = sync_message(&[first], &[], &[]);
     let message = SyncMessage::decode(&message).unwrap();
     history
-        .receive(behind, &message, Documents::Report)
+        .receive(behind, &message, DocumentChunks::Report)
         .unwrap();
     let sent = history.poll_send(behind).unwrap();
     assert_eq!(sent.changes, std::slice::from_ref(&(1..8)));
@@ -698,7 +702,7 @@ fn a_poll_of_thousands_of_people_goes_on() {
             let message = sync_message(&heads, &[], &[&merging]);
             let message = SyncMessage::decode(&message).unwrap();
             let received = history
-                .receive(writer, &message, Documents::Report)
+                .receive(writer, &message, DocumentChunks::Report)
                 .unwrap();
             assert_eq!((received.admitted, received.refused.len()), (1, 0));
             drop(history.take_unsaved());

@@ -13,7 +13,7 @@ use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, Change, ChangeHash, ROOT};
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
-use reconverge::history::{Documents, History, ORPHANS_MAX, Received, Row};
+use reconverge::history::{DocumentChunks, History, ORPHANS_MAX, Received, Row};
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::{Flags, SyncMessage};
 use reconverge_tests::Random;
@@ -47,7 +47,7 @@ fn send(
         changes: changes.to_vec(),
         flags: Some(Flags::default()),
     };
-    let received = history.receive(from, &message, Documents::Report);
+    let received = history.receive(from, &message, DocumentChunks::Report);
     received.expect("everything is resident")
 }
 

@@ -8,7 +8,7 @@
 use automerge::sync::BloomFilter;
 use automerge::transaction::Transactable;
 use automerge::{ActorId, AutoCommit, Change, ChangeHash, ROOT};
-use reconverge::history::{Documents, History};
+use reconverge::history::{DocumentChunks, History};
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::{Flags, SyncMessage, Version, encode_sync};
 use reconverge_tests::Random;
@@ -57,7 +57,7 @@ impl Said {
         };
         let before = history.steps();
         history
-            .receive(from, &message, Documents::Report)
+            .receive(from, &message, DocumentChunks::Report)
             .expect("everything is resident");
         drop(history.take_unsaved());
         history.committed();
@@ -262,7 +262,9 @@ fn a_filter_over_a_long_history(n: usize) -> u64 {
     message.extend(Flags::default().encode());
     let message = SyncMessage::decode(&message).unwrap();
     let before = history.steps();
-    history.receive(PEER, &message, Documents::Report).unwrap();
+    history
+        .receive(PEER, &message, DocumentChunks::Report)
+        .unwrap();
     history.steps() - before
 }
 
@@ -344,7 +346,9 @@ fn filtering(history: &mut History, changes: &[Change], heads: &[ChangeHash]) ->
     message.extend(Flags::default().encode());
     let message = SyncMessage::decode(&message).unwrap();
     let before = history.steps();
-    history.receive(PEER, &message, Documents::Report).unwrap();
+    history
+        .receive(PEER, &message, DocumentChunks::Report)
+        .unwrap();
     history.steps() - before
 }
 

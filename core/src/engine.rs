@@ -24,7 +24,6 @@
 //! Absent: sockets, files, clocks, randomness, threads, and waiting for anything.
 
 mod backoff;
-mod check;
 mod commit;
 mod connections;
 mod create;
@@ -35,6 +34,7 @@ mod due;
 mod edit;
 mod fault;
 mod fold;
+mod fold_job;
 mod frame;
 mod graph;
 mod interface;
@@ -45,6 +45,7 @@ mod open;
 mod outbox;
 mod pings;
 mod presence;
+mod quarantine;
 mod rebase;
 mod receive;
 mod relays;
@@ -71,10 +72,10 @@ use presence::Presence;
 use crate::id::DocumentId;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX};
-pub use check::{Folded, Folding, fold, kept_aside};
 pub use commit::{ACKNOWLEDGEMENT_DELAY, STORE_AGAIN_AFTER};
-pub use create::Taken;
+pub use create::IdInUse;
 pub use fault::{Fault, FaultKind, RelayState};
+pub use fold_job::{Folded, Folding, fold};
 pub use frame::Frame;
 pub use interface::{
     Asked, Closed, Config, FindError, Input, NotCurrent, Output, Reason, RelayId, Status,
@@ -84,6 +85,7 @@ pub use load::{Loaded, Reading, load, load_graph};
 pub use messages::INBOX_BYTES_MAX;
 pub use open::{LOADS_MAX, READ_AGAIN_AFTER};
 pub use presence::AUTHORS_MAX;
+pub use quarantine::kept_aside;
 pub use rebase::REBASES_MAX;
 pub use relays::HURRY_AFTER;
 pub use release::RELEASE_AFTER;

@@ -37,6 +37,7 @@
 )]
 
 mod admission;
+mod admit_orphans;
 mod ancestry;
 mod budget;
 mod change;
@@ -67,7 +68,6 @@ mod refusal;
 mod send;
 mod steps;
 mod stored;
-mod waiting;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -96,7 +96,7 @@ pub use peer::AtRest;
 pub use peers::Peers;
 pub use progress::{Progress, Received};
 pub use quarantine::{Removal, RemovedChange};
-pub use receive::Documents;
+pub use receive::DocumentChunks;
 pub use recent::RECENT_BYTES_MAX;
 pub use refusal::{Refusal, by_code};
 pub use send::{UNFOLDED_BYTES_MAX, WHOLE_BYTES_MAX, WHOLE_OPS_MAX};

@@ -75,7 +75,7 @@ struct Document {
     asks_again: bool,
     building: building::Building,
     verifying: verifying::Verifying,
-    concerned: Concerned,
+    concerned: Recipients,
     /// When it was last begun anew, because it was damaged.
     salvaged: Option<Instant>,
     /// Those whose messages exceed a limit, which they were told.
@@ -98,18 +98,18 @@ struct Document {
 }
 
 /// Who may have something to be sent at the end of the turn.
-enum Concerned {
+enum Recipients {
     All,
     Some(Vec<ConnectionId>),
 }
 
-impl Default for Concerned {
+impl Default for Recipients {
     fn default() -> Self {
         Self::Some(Vec::new())
     }
 }
 
-impl Concerned {
+impl Recipients {
     fn add(&mut self, connection: ConnectionId) {
         if let Self::Some(some) = self {
             some.push(connection);
@@ -173,7 +173,7 @@ impl Document {
         }
         if self.unstored.is_none() && std::mem::take(&mut self.asks_again) {
             self.opened().history.ask_again();
-            self.concerned = Concerned::All;
+            self.concerned = Recipients::All;
         }
         self.ask_for_turns(slot);
         while let Some(input) = self.backlog.pop_front() {
@@ -217,21 +217,21 @@ impl Document {
                 self.take_in_part(slot, *from)?;
             }
             Input::Built(result) => {
-                self.concerned = Concerned::All;
+                self.concerned = Recipients::All;
                 Box::pin(self.built(slot, result)).await?;
             }
             Input::Verify(place) => self.verifying.remind(place),
             // The rest of the turn does what these ask for.
             Input::Room(called) => {
                 self.called.push(called.clone());
-                self.concerned = Concerned::All;
+                self.concerned = Recipients::All;
                 self.tell_again(slot);
             }
             Input::Retry => {
-                self.concerned = Concerned::All;
+                self.concerned = Recipients::All;
                 self.tell_again(slot);
             }
-            Input::Store => self.concerned = Concerned::All,
+            Input::Store => self.concerned = Recipients::All,
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use automerge::transaction::Transactable;
 use automerge::{AutoCommit, Change, ChangeHash, ObjType, ROOT, ScalarValue};
 use reconverge::history::chunk::{Chunk, ChunkError};
 use reconverge::history::{
-    CHANGE_ACTORS_MAX, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeError, Documents,
-    Refusal,
+    CHANGE_ACTORS_MAX, CHANGE_BYTES_MAX, CHANGE_DEPS_MAX, CHANGE_OPS_MAX, ChangeError,
+    DocumentChunks, Refusal,
 };
 use reconverge::leb::push_unsigned;
 use reconverge::protocol::{Flags, SyncMessage};
@@ -271,7 +271,7 @@ fn a_message_has_no_more_operations_than_can_be_taken_in() {
     let light = receive_light(&mut history, &message);
     assert!(light.more && light.refused.is_empty() && history.is_empty());
     for taken in 1..4 {
-        let received = history.receive(PEER, &message, Documents::Report);
+        let received = history.receive(PEER, &message, DocumentChunks::Report);
         let received = received.unwrap();
         assert_eq!((received.admitted, history.len()), (1, taken));
         let rest = (taken < 3).then_some((None, Refusal::MessageOperations));

@@ -3,7 +3,7 @@
 use automerge::{AutoCommit, ChangeHash};
 use reconverge::history::chunk::ChunkError;
 use reconverge::history::{
-    ChangeError, Documents, History, Progress, Received, Refusal, Row, Work,
+    ChangeError, DocumentChunks, History, Progress, Received, Refusal, Row, Work,
 };
 use reconverge::id::{Access, ConnectionId, Space};
 use reconverge::protocol::{Flags, SyncMessage};
@@ -29,14 +29,14 @@ pub(crate) fn send_as(history: &mut History, heads: &[ChangeHash], chunks: &[&[u
         changes: chunks.to_vec(),
         flags: Some(flags),
     };
-    let received = history.receive(PEER, &message, Documents::Report);
+    let received = history.receive(PEER, &message, DocumentChunks::Report);
     received.expect("the whole graph is resident")
 }
 
 /// As much of a message as is taken in where sockets are served.
 pub(crate) fn receive_light(history: &mut History, message: &SyncMessage<'_>) -> Received {
     let (progress, work) = (&mut Progress::default(), Work::Light);
-    let received = history.receive_part(PEER, message, Documents::Report, progress, work);
+    let received = history.receive_part(PEER, message, DocumentChunks::Report, progress, work);
     received.expect("the whole graph is resident")
 }
 

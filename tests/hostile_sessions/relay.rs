@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use reconverge::history::{Documents, History, LIGHT_STEPS_MAX, NeedGraph, Progress, Work};
+use reconverge::history::{DocumentChunks, History, LIGHT_STEPS_MAX, NeedGraph, Progress, Work};
 use reconverge::id::{Access, ConnectionId, DocumentId, PeerId, Space};
 use reconverge::protocol::SyncMessage;
 use reconverge::session::{Event, Local, Session};
@@ -258,7 +258,7 @@ impl Document {
     /// Whether there is more of it.
     fn take_in(&mut self, waiting: &mut Waiting, work: Work, live: &mut isize) -> bool {
         let message = SyncMessage::decode(&waiting.data).expect("it was decoded before");
-        let documents = Documents::Unpacked;
+        let documents = DocumentChunks::Unpacked;
         loop {
             let (history, progress) = (&mut self.history, &mut waiting.progress);
             let part = || {

@@ -8,7 +8,7 @@ use crate::storage::DocumentKey;
 
 /// Why a document cannot be made under an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum IdInUse {
     /// There is one.
     Exists,
     /// Whether there is one is being found out: [`Engine::find`] it first.
@@ -37,16 +37,16 @@ impl Engine {
     ///
     /// # Errors
     /// When there is one, or may be.
-    pub fn may_create(&self, document: &DocumentId) -> Result<(), Taken> {
+    pub fn may_create(&self, document: &DocumentId) -> Result<(), IdInUse> {
         let Some(found) = self.documents.get(document) else {
             return Ok(());
         };
         match &found.phase {
             Phase::Searching | Phase::Unavailable if is_empty(found) => Ok(()),
             Phase::Loading | Phase::Searching | Phase::Unavailable | Phase::Unread(..) => {
-                Err(Taken::Unread)
+                Err(IdInUse::Unread)
             }
-            Phase::Ready | Phase::Released(_) | Phase::Failed(_) => Err(Taken::Exists),
+            Phase::Ready | Phase::Released(_) | Phase::Failed(_) => Err(IdInUse::Exists),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Folding a document's history when that pays, and reading it again without what makes no document.
 
 use super::Engine;
-use super::check::{Folded, Folding, Found};
 use super::document::{Document, Greeted, Opened, Phase};
+use super::fold_job::{FoldOutcome, Folded, Folding};
 use super::interface::Output;
 use super::load::Reading;
 use crate::id::DocumentId;
@@ -55,13 +55,13 @@ impl Engine {
             // What it was begun for is not there any more.
             Ok(folded) if folded.number != number => return,
             Ok(folded) => folded.found,
-            Err(_) => Found::Nothing,
+            Err(_) => FoldOutcome::Nothing,
         };
         document.folding = None;
         match found {
-            Found::New(new) => document.new_snapshot = Some(new),
-            Found::Unsound => document.is_unsound = true,
-            Found::Nothing => document.fold_from_len = opened.replica.len().saturating_mul(2),
+            FoldOutcome::New(new) => document.new_snapshot = Some(new),
+            FoldOutcome::Unsound => document.is_unsound = true,
+            FoldOutcome::Nothing => document.fold_from_len = opened.replica.len().saturating_mul(2),
         }
         self.due.insert(id);
     }

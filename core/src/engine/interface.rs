@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::check::{Folded, Folding};
 use super::fault::Fault;
+use super::fold_job::{Folded, Folding};
 use super::frame::Frame;
 use super::load::{Loaded, Reading};
 use crate::id::{ConnectionId, DocumentId, DocumentIdError, PeerId};

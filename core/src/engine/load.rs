@@ -5,7 +5,7 @@ use std::sync::Arc;
 use automerge::{ActorId, ChangeHash};
 use bytes::Bytes;
 
-use super::check;
+use super::quarantine;
 use crate::id::DocumentId;
 use crate::replica::Replica;
 use crate::storage::{
@@ -102,7 +102,7 @@ fn read(
         0 => None,
         generation => Some(storage.blob(key, Blob::Snapshot(generation))?),
     };
-    let quarantined = check::quarantined(storage, document, &stored)?;
+    let quarantined = quarantine::quarantined(storage, document, &stored)?;
     let replica = match contents {
         Reading::Sound => None,
         Reading::History | Reading::Contents => {
@@ -115,7 +115,7 @@ fn read(
     };
     let (mut replica, taken_out) = match replica {
         Some(replica) => (replica, Vec::new()),
-        None => check::sound(storage, document, snapshot, actor)?,
+        None => quarantine::sound(storage, document, snapshot, actor)?,
     };
     replica.quarantine(&quarantined);
     if contents != Reading::History {

@@ -9,7 +9,7 @@ use super::change::{Change, ChangeError};
 use super::chunk::{Chunk, ChunkError};
 use super::graph::{self, NeedGraph};
 use super::limits::CHANGE_BYTES_MAX;
-use super::progress::{Progress, Received, Taken};
+use super::progress::{Progress, Received, TakeInOutcome};
 use super::refusal::Refusal;
 use super::stored::StoredChange;
 use super::{History, steps};
@@ -37,7 +37,7 @@ impl History {
         from: ConnectionId,
         chunk: &Chunk<'_>,
         progress: &mut Progress,
-    ) -> Result<Taken, NeedGraph> {
+    ) -> Result<TakeInOutcome, NeedGraph> {
         let max = progress.budget.inflated_max(self.steps.taken());
         let inflated = match chunk.inflated_within(max) {
             Ok(Some(inflated)) => inflated,
@@ -48,11 +48,11 @@ impl History {
                     return Ok(progress.stopped());
                 }
                 progress.refuse_unread(ChunkError::Inflate.into());
-                return Ok(Taken::All);
+                return Ok(TakeInOutcome::All);
             }
             Err(error) => {
                 progress.refuse_unread(error.into());
-                return Ok(Taken::All);
+                return Ok(TakeInOutcome::All);
             }
         };
         self.steps.count(inflated.len() as u64 * steps::BYTE);
@@ -61,12 +61,12 @@ impl History {
             Ok(change) => change,
             Err(error) => {
                 progress.refuse_unread(error);
-                return Ok(Taken::All);
+                return Ok(TakeInOutcome::All);
             }
         };
         let kept = || chunk.kept(&inflated);
         let taken = self.take_in(from, &change, kept, Parsed::Not(&inflated), progress)?;
-        if taken == Taken::All {
+        if taken == TakeInOutcome::All {
             progress
                 .budget
                 .inflated(inflated.len() as u64, chunk.bytes.len() as u64);
@@ -82,7 +82,7 @@ impl History {
         kept: impl FnOnce() -> Bytes,
         parsed: Parsed<'_>,
         progress: &mut Progress,
-    ) -> Result<Taken, NeedGraph> {
+    ) -> Result<TakeInOutcome, NeedGraph> {
         let hash = change.hash;
         match self.admit(from, change, kept, parsed, progress)? {
             // Some may wait for it still, if what they were taken in with was interrupted.
@@ -101,7 +101,7 @@ impl History {
                 self.refuse(hash, refusal, &mut progress.found);
             }
         }
-        Ok(Taken::All)
+        Ok(TakeInOutcome::All)
     }
 
     pub(super) fn refuse(&mut self, hash: ChangeHash, refusal: Refusal, received: &mut Received) {

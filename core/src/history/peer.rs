@@ -43,9 +43,9 @@ pub(crate) enum Certainty {
 
 /// The beginning of a hash, which tells it from others: who makes two that begin alike is not asked
 /// for one of them.
-pub(crate) type Short = u64;
+pub(crate) type HashPrefix = u64;
 
-fn short(hash: &ChangeHash) -> Short {
+fn short(hash: &ChangeHash) -> HashPrefix {
     u64::from_le_bytes(hash.0[..8].try_into().expect("8 of 32 bytes"))
 }
 
@@ -66,9 +66,9 @@ pub(crate) struct Peer {
     /// Hashes to ask it for.
     pub(crate) need: Vec<ChangeHash>,
     /// Hashes that it was asked for.
-    pub(crate) asked: HashSet<Short>,
+    pub(crate) asked: HashSet<HashPrefix>,
     /// Changes of which it heard that they are refused.
-    pub(crate) refused: HashSet<Short>,
+    pub(crate) refused: HashSet<HashPrefix>,
     /// It was sent a part, and the next one follows its answer.
     pub(crate) awaiting: bool,
     /// It must be told to forget what it sent, because that was not kept.

@@ -20,7 +20,7 @@ pub struct Received {
     pub refused_more: usize,
     /// Whether the message carries a document chunk with changes that are not known here. Nothing
     /// of the message was taken in: unpack the chunk first, then receive the message again with
-    /// [`Documents::Unpacked`](super::Documents::Unpacked).
+    /// [`DocumentChunks::Unpacked`](super::DocumentChunks::Unpacked).
     pub unpack: bool,
     /// Whether more remains to be done: receive the message again with the same [`Progress`], where
     /// that holds up nobody.
@@ -42,7 +42,7 @@ impl Received {
 
 /// How much of a message was taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum TakeInOutcome {
     All,
     /// A document chunk is to be unpacked first.
     Unpack,
@@ -95,10 +95,10 @@ impl Progress {
     }
 
     /// What a change means that does not fit: it comes later, or is too much.
-    pub(super) fn stopped(&self) -> Taken {
+    pub(super) fn stopped(&self) -> TakeInOutcome {
         match self.budget.is_light() {
-            true => Taken::Part,
-            false => Taken::TooMuch,
+            true => TakeInOutcome::Part,
+            false => TakeInOutcome::TooMuch,
         }
     }
 

@@ -8,7 +8,7 @@ use super::change::{Change, ChangeError};
 use super::chunk::{Chunk, ChunkKind, change_bytes};
 use super::graph::NeedGraph;
 use super::peer::Certainty;
-use super::progress::{Progress, Received, Taken};
+use super::progress::{Progress, Received, TakeInOutcome};
 use super::refusal::Refusal;
 use super::{History, steps};
 use crate::id::ConnectionId;
@@ -16,7 +16,7 @@ use crate::protocol::SyncMessage;
 
 /// What to do about document chunks in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Documents {
+pub enum DocumentChunks {
     /// Report them by [`Received::unpack`].
     Report,
     /// Skip them, they were unpacked already.
@@ -33,7 +33,7 @@ impl History {
         &mut self,
         from: ConnectionId,
         message: &SyncMessage<'_>,
-        documents: Documents,
+        documents: DocumentChunks,
     ) -> Result<Received, NeedGraph> {
         let mut progress = Progress::after(std::mem::take(&mut self.interrupted));
         let received = self.receive_part(from, message, documents, &mut progress, Work::All);
@@ -53,7 +53,7 @@ impl History {
         &mut self,
         from: ConnectionId,
         message: &SyncMessage<'_>,
-        documents: Documents,
+        documents: DocumentChunks,
         progress: &mut Progress,
         work: Work,
     ) -> Result<Received, NeedGraph> {
@@ -71,7 +71,7 @@ impl History {
         &mut self,
         from: ConnectionId,
         message: &SyncMessage<'_>,
-        documents: Documents,
+        documents: DocumentChunks,
         progress: &mut Progress,
     ) -> Result<Received, NeedGraph> {
         #[cfg(feature = "planted")]
@@ -83,10 +83,10 @@ impl History {
         let writes = writes || crate::planted::is(crate::planted::Bug::ReadersWrite);
         if writes {
             match self.admit_chunks(from, message, documents, progress)? {
-                Taken::All => {}
-                Taken::Unpack => progress.found.unpack = true,
-                Taken::Part => progress.found.more = true,
-                Taken::TooMuch => self.leave_out(from, progress),
+                TakeInOutcome::All => {}
+                TakeInOutcome::Unpack => progress.found.unpack = true,
+                TakeInOutcome::Part => progress.found.more = true,
+                TakeInOutcome::TooMuch => self.leave_out(from, progress),
             }
         } else if !message.changes.is_empty() && !progress.read_only {
             progress.read_only = true;
@@ -134,13 +134,13 @@ impl History {
         &mut self,
         from: ConnectionId,
         message: &SyncMessage<'_>,
-        documents: Documents,
+        documents: DocumentChunks,
         progress: &mut Progress,
-    ) -> Result<Taken, NeedGraph> {
+    ) -> Result<TakeInOutcome, NeedGraph> {
         // Those that waited for what was taken in when work was interrupted.
         let entered = std::mem::take(&mut progress.entered);
-        if self.admit_waiting(from, entered, progress)? == Taken::Part {
-            return Ok(Taken::Part);
+        if self.admit_waiting(from, entered, progress)? == TakeInOutcome::Part {
+            return Ok(TakeInOutcome::Part);
         }
         while let Some(bytes) = message.changes.get(progress.chunk) {
             let Some(bytes) = bytes.get(progress.offset..).filter(|rest| !rest.is_empty()) else {
@@ -148,7 +148,7 @@ impl History {
                 continue;
             };
             if !progress.budget.may_go_on(self.steps.taken()) {
-                return Ok(Taken::Part);
+                return Ok(TakeInOutcome::Part);
             }
             self.steps.count(steps::CHUNK);
             let chunk = match Chunk::split(bytes) {
@@ -161,15 +161,15 @@ impl History {
             };
             match chunk.kind {
                 ChunkKind::Bundle => progress.found.refuse_unread(Refusal::Bundle),
-                ChunkKind::Document if documents == Documents::Report => {
+                ChunkKind::Document if documents == DocumentChunks::Report => {
                     if !self.has_all_of(&chunk)? {
-                        return Ok(Taken::Unpack);
+                        return Ok(TakeInOutcome::Unpack);
                     }
                 }
                 ChunkKind::Document => {}
                 ChunkKind::Change | ChunkKind::DeflatedChange => {
                     match self.admit_chunk(from, &chunk, progress)? {
-                        Taken::All | Taken::Unpack => {}
+                        TakeInOutcome::All | TakeInOutcome::Unpack => {}
                         stopped => return Ok(stopped),
                     }
                 }
@@ -178,11 +178,11 @@ impl History {
             progress.budget.worked();
             // What waited for it does not wait for the next part of the message.
             let entered = std::mem::take(&mut progress.entered);
-            if self.admit_waiting(from, entered, progress)? == Taken::Part {
-                return Ok(Taken::Part);
+            if self.admit_waiting(from, entered, progress)? == TakeInOutcome::Part {
+                return Ok(TakeInOutcome::Part);
             }
         }
-        Ok(Taken::All)
+        Ok(TakeInOutcome::All)
     }
 
     /// Whether all heads that a document chunk names are known; then so is all below them.

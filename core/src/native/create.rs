@@ -7,7 +7,7 @@ use automerge::transaction::Transaction;
 use super::handle::DocHandle;
 use super::repo::{Repo, begun_with};
 use super::search::{Patience, search};
-use crate::engine::{FindError, Taken};
+use crate::engine::{FindError, IdInUse};
 use crate::history::Refusal;
 use crate::id::DocumentId;
 use crate::replica::EditError;
@@ -91,7 +91,7 @@ impl Repo {
                 }
                 may_create
             };
-            if may_create == Err(Taken::Exists) {
+            if may_create == Err(IdInUse::Exists) {
                 return Err(CreateError::Exists);
             }
             match search(self.shared(), id, Patience::None).await {

@@ -443,7 +443,7 @@ struct Wake(Option<Duration>);
 
 /// Drives the engine until `stop` is dropped or told so, then lets connections and the writer end.
 pub(super) async fn drive(
-    end: End,
+    end: EndGuard,
     storage: Arc<dyn Storage>,
     addresses: Vec<Address>,
     committer: Committer,
@@ -530,15 +530,15 @@ pub(super) async fn drive(
 }
 
 /// However the driver ends, nobody waits for it in vain: also if its runtime ends before it ran at all.
-pub(super) struct End(Arc<Shared>);
+pub(super) struct EndGuard(Arc<Shared>);
 
-impl End {
+impl EndGuard {
     pub(super) fn of(shared: &Arc<Shared>) -> Self {
         Self(shared.clone())
     }
 }
 
-impl Drop for End {
+impl Drop for EndGuard {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.ended = true;

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::address::{Address, without_token};
 use super::build_error::BuildError;
 use super::connection::Connection;
-use super::driver::{self, End, Shared, new_actor};
+use super::driver::{self, EndGuard, Shared, new_actor};
 use super::handle::{ChangeError, DocHandle};
 use super::news::Gone;
 use super::search::{Patience, REACH_WITHIN, search};
@@ -230,7 +230,13 @@ impl RepoBuilder {
         engine.handle(Duration::ZERO, Input::Outbox(outbox));
         let shared = Arc::new(Shared::new(engine, storage.clone(), names));
         let (stop, stopped) = oneshot::channel();
-        let driver = driver::drive(End::of(&shared), storage, addresses, committer, stopped);
+        let driver = driver::drive(
+            EndGuard::of(&shared),
+            storage,
+            addresses,
+            committer,
+            stopped,
+        );
         let driver = tokio::spawn(driver);
         let tasks = Mutex::new(Some(Tasks {
             stop,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Replica;
 use super::settling::Settling;
 use super::unpacking::Unpacked;
-use crate::history::{Documents, NeedGraph, Outgoing, Received, Refusal};
+use crate::history::{DocumentChunks, NeedGraph, Outgoing, Received, Refusal};
 use crate::id::{Access, ConnectionId};
 use crate::protocol::SyncMessage;
 
@@ -76,7 +76,8 @@ impl Replica {
                 changes: Vec::new(),
                 flags: None,
             };
-            self.history.receive(relay, &named, Documents::Report)?;
+            self.history
+                .receive(relay, &named, DocumentChunks::Report)?;
         }
         Ok(())
     }
@@ -160,7 +161,7 @@ impl Replica {
         bytes_max: usize,
     ) -> Result<Incoming, NeedGraph> {
         self.enter_own()?;
-        let mut documents = Documents::Report;
+        let mut documents = DocumentChunks::Report;
         let mut refused = Vec::new();
         for unpacks in 0.. {
             let received = self.history.receive(from, message, documents);
@@ -171,7 +172,7 @@ impl Replica {
                 return Ok(Incoming::Received(received));
             }
             let Some(packed) = self.packed(message)? else {
-                documents = Documents::Unpacked;
+                documents = DocumentChunks::Unpacked;
                 continue;
             };
             if bytes_max < usize::MAX
@@ -185,12 +186,12 @@ impl Replica {
                 Ok(of_chunk) => refused.extend(of_chunk.refused),
                 Err(refusal) => {
                     refused.push((None, refusal));
-                    documents = Documents::Unpacked;
+                    documents = DocumentChunks::Unpacked;
                 }
             }
             self.give();
             if unpacks + 1 == UNPACKS_MAX {
-                documents = Documents::Unpacked;
+                documents = DocumentChunks::Unpacked;
             }
         }
         unreachable!("the loop above returns");

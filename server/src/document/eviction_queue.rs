@@ -14,11 +14,11 @@ use super::Slot;
 #[derive(Debug, Default)]
 pub(crate) struct EvictionQueue {
     bytes: AtomicUsize,
-    line: Mutex<Line>,
+    line: Mutex<OpenSlots>,
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct OpenSlots {
     slots: BTreeMap<u64, Weak<Slot>>,
     next: u64,
 }
@@ -31,7 +31,7 @@ pub(crate) struct EvictionEntry {
 }
 
 impl EvictionQueue {
-    fn line(&self) -> MutexGuard<'_, Line> {
+    fn line(&self) -> MutexGuard<'_, OpenSlots> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

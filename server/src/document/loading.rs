@@ -9,7 +9,7 @@ use reconverge::id::Space;
 use reconverge::storage::{self, DocumentKey, StorageError};
 
 use super::quarantining::recall_quarantined;
-use super::{Concerned, Document, Slot};
+use super::{Document, Recipients, Slot};
 use crate::config::Verify;
 
 /// A document that is in memory.
@@ -64,7 +64,7 @@ impl Document {
         self.verifying.opened(open.history.len());
         self.history = Some(Box::new(open));
         self.building.history_changed();
-        self.concerned = Concerned::All;
+        self.concerned = Recipients::All;
         if !aside.is_empty() {
             self.take_in_aside(slot, &aside)?;
         }

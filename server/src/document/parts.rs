@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reconverge::history::{Documents, Progress, Work};
+use reconverge::history::{DocumentChunks, Progress, Work};
 use reconverge::id::ConnectionId;
 use reconverge::storage::StorageError;
 
-use super::receiving::Taken;
+use super::receiving::TakeInOutcome;
 use super::{Document, Incoming, Input, Slot};
 use crate::peers::Connection;
 
@@ -17,7 +17,7 @@ use crate::peers::Connection;
 pub(super) struct Parts {
     pub(super) waiting: VecDeque<Arc<Incoming>>,
     pub(super) progress: Progress,
-    pub(super) documents: Documents,
+    pub(super) documents: DocumentChunks,
     pub(super) tries: u32,
     /// Its connection ended. What had come of it is taken in all the same, for a while.
     pub(super) left: bool,
@@ -75,19 +75,19 @@ impl Document {
         slot: &Arc<Slot>,
         from: ConnectionId,
         mut waiting: VecDeque<Arc<Incoming>>,
-        mut documents: Documents,
+        mut documents: DocumentChunks,
         mut tries: u32,
     ) -> Result<(), StorageError> {
         while let Some(message) = waiting.front().cloned() {
             let mut progress = Progress::default();
             let taken = self.receive(slot, &message, documents, &mut progress, Work::Light);
             match taken {
-                Ok(Taken::All) => drop(waiting.pop_front()),
-                Ok(Taken::Unpack) => {
+                Ok(TakeInOutcome::All) => drop(waiting.pop_front()),
+                Ok(TakeInOutcome::Unpack) => {
                     waiting.pop_front();
                     return self.unpack_first(slot, from, message, waiting, tries);
                 }
-                Ok(Taken::Part) | Err(_) => {
+                Ok(TakeInOutcome::Part) | Err(_) => {
                     let parts = Parts {
                         waiting,
                         progress,
@@ -100,7 +100,7 @@ impl Document {
                     return taken.map(|_| ask_for_turn(slot, &message.from));
                 }
             }
-            (documents, tries) = (Documents::Report, 0);
+            (documents, tries) = (DocumentChunks::Report, 0);
         }
         Ok(())
     }
@@ -135,7 +135,7 @@ impl Document {
         if taken.is_ok() && !parts.progress.has_brought() {
             message.from.was_in_vain();
         }
-        if !matches!(taken, Ok(Taken::All | Taken::Unpack)) {
+        if !matches!(taken, Ok(TakeInOutcome::All | TakeInOutcome::Unpack)) {
             parts.asked = taken.is_ok();
             self.building.parts.insert(from, parts);
             return taken.map(|_| ask_for_turn(slot, &message.from));
@@ -143,8 +143,10 @@ impl Document {
         parts.waiting.pop_front();
         let (waiting, left) = (parts.waiting, parts.left);
         let taken = match taken {
-            Ok(Taken::Unpack) => self.unpack_first(slot, from, message, waiting, parts.tries),
-            _ => self.take_in_order(slot, from, waiting, Documents::Report, 0),
+            Ok(TakeInOutcome::Unpack) => {
+                self.unpack_first(slot, from, message, waiting, parts.tries)
+            }
+            _ => self.take_in_order(slot, from, waiting, DocumentChunks::Report, 0),
         };
         if left && !self.building.leaves_later(from) {
             self.leave(slot, from);

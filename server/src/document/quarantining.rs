@@ -90,7 +90,7 @@ impl Document {
         }
         committed?;
         self.opened().history.committed();
-        self.concerned = super::Concerned::All;
+        self.concerned = super::Recipients::All;
         Ok(())
     }
 

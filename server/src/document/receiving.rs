@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use reconverge::history::{Documents, History, NeedGraph, Progress, Received, Work};
+use reconverge::history::{DocumentChunks, History, NeedGraph, Progress, Received, Work};
 use reconverge::protocol::SyncMessage;
 use reconverge::protocol::limits::REMOTE_HEADS_MAX;
 use reconverge::storage::StorageError;
@@ -18,7 +18,7 @@ const LIGHT_BYTES_MAX: usize = 64 * 1024;
 
 /// How much of a message was taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum TakeInOutcome {
     All,
     /// A document chunk is to be unpacked first.
     Unpack,
@@ -41,7 +41,7 @@ impl Document {
             return Ok(());
         }
         let first = VecDeque::from([message.clone()]);
-        self.take_in_order(slot, message.from.id, first, Documents::Report, 0)
+        self.take_in_order(slot, message.from.id, first, DocumentChunks::Report, 0)
     }
 
     /// Takes in a sync message, or a part of it.
@@ -49,13 +49,13 @@ impl Document {
         &mut self,
         slot: &Arc<Slot>,
         incoming: &Incoming,
-        documents: Documents,
+        documents: DocumentChunks,
         progress: &mut Progress,
         work: Work,
-    ) -> Result<Taken, StorageError> {
+    ) -> Result<TakeInOutcome, StorageError> {
         let (from, data) = (&incoming.from, &incoming.data);
         if work == Work::Light && data.len() > LIGHT_BYTES_MAX {
-            return Ok(Taken::Part);
+            return Ok(TakeInOutcome::Part);
         }
         let mut message = match SyncMessage::decode(data) {
             Ok(message) => message,
@@ -65,11 +65,11 @@ impl Document {
                         "sync message not taken; the connection's other documents go on");
                     from.not_taken(&slot.name, &error);
                 }
-                return Ok(Taken::All);
+                return Ok(TakeInOutcome::All);
             }
             Err(error) => {
                 from.refuse_frame(&error);
-                return Ok(Taken::All);
+                return Ok(TakeInOutcome::All);
             }
         };
         if self.unstored.is_some()
@@ -112,10 +112,10 @@ impl Document {
             self.unsaved.push(from.holder.charge(more));
         }
         if received.unpack {
-            return Ok(Taken::Unpack);
+            return Ok(TakeInOutcome::Unpack);
         }
         if received.more {
-            return Ok(Taken::Part);
+            return Ok(TakeInOutcome::Part);
         }
         let empty = self.opened().history.is_empty();
         self.had_contents |= !empty;
@@ -127,7 +127,7 @@ impl Document {
         {
             self.gossip_of(slot, from.id, storage, &message.heads);
         }
-        Ok(Taken::All)
+        Ok(TakeInOutcome::All)
     }
 
     /// Logs what was refused, and tells its sender.

@@ -14,7 +14,7 @@ use reconverge::id::ConnectionId;
 use reconverge::storage::{Batch, Blob, NewSnapshot, Salvaged, StorageError, Write};
 use tracing::{error, info};
 
-use super::{Concerned, Document, SALVAGE_AFTER, Slot};
+use super::{Document, Recipients, SALVAGE_AFTER, Slot};
 use crate::limits::fair::RELAY;
 use crate::workshop::{Built, Job};
 
@@ -96,7 +96,7 @@ impl Document {
         self.parked = std::mem::take(&mut self.parked).begun_anew();
         self.verifying.begun_anew();
         self.building.history_changed();
-        self.concerned = Concerned::All;
+        self.concerned = Recipients::All;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use reconverge::native::NotCommitted;
 use reconverge::storage::{Batch, StorageError, Write};
 use tracing::info;
 
-use super::{Concerned, Document, Input, Slot};
+use super::{Document, Input, Recipients, Slot};
 use crate::config::Verify;
 
 impl Document {
@@ -35,7 +35,7 @@ impl Document {
         let open = self.opened();
         open.stored = true;
         open.history.committed();
-        self.concerned = Concerned::All;
+        self.concerned = Recipients::All;
         Ok(())
     }
 
@@ -108,7 +108,7 @@ impl Document {
                 self.unstored = None;
                 // What is open now is what was stored before.
                 self.park();
-                self.concerned = Concerned::All;
+                self.concerned = Recipients::All;
             }
             Err(Some(error @ StorageError::Damaged { .. })) => return Err(error),
             Err(error) => {

@@ -10,7 +10,7 @@ use reconverge::storage::{Blob, StorageError};
 use super::Services;
 use super::unfolded_cache::Window;
 use super::unfolding::Unfolding;
-use super::{Concerned, Document, Loaded, Slot};
+use super::{Document, Loaded, Recipients, Slot};
 use crate::limits::large_messages::LARGE_BYTES;
 
 /// Payloads encoded in this turn. Peers that stand at the same heads share one.
@@ -34,8 +34,8 @@ impl Document {
         // Most turns only take in acknowledgements; then nobody but their senders can have news.
         let concerned = std::mem::take(&mut self.concerned);
         let connections: Vec<_> = match concerned {
-            Concerned::All => self.connections.values().collect(),
-            Concerned::Some(ids) => ids
+            Recipients::All => self.connections.values().collect(),
+            Recipients::Some(ids) => ids
                 .iter()
                 .filter_map(|id| self.connections.get(id))
                 .collect(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reconverge::contents::Brought;
 use reconverge::history::document_chunk::first_document;
-use reconverge::history::{Documents, Progress, Unpacked};
+use reconverge::history::{DocumentChunks, Progress, Unpacked};
 use reconverge::id::ConnectionId;
 use reconverge::storage::{NewSnapshot, StorageError};
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ impl Document {
             let parts = Parts {
                 waiting: upload.unwrap_or_default().waiting,
                 progress: Progress::default(),
-                documents: Documents::Report,
+                documents: DocumentChunks::Report,
                 tries,
                 left: false,
                 asked: false,
@@ -146,7 +146,7 @@ impl Document {
             return Ok(());
         };
         let (connection, data) = (&message.from, &message.data);
-        let mut documents = Documents::Report;
+        let mut documents = DocumentChunks::Report;
         match built {
             // Taken when what waits is stored.
             _ if self.unstored.is_some() => {}
@@ -172,11 +172,11 @@ impl Document {
             Err(error) => {
                 warn!(document = %slot.name, peer = %connection.peer, %error,
                     "uploaded document refused{}", error.advice());
-                documents = Documents::Unpacked;
+                documents = DocumentChunks::Unpacked;
             }
         }
         if tries + 1 >= UNPACKS_MAX {
-            documents = Documents::Unpacked;
+            documents = DocumentChunks::Unpacked;
         }
         let upload = self.building.uploads.remove(&from).unwrap_or_default();
         let waiting = upload.waiting;

@@ -58,7 +58,7 @@ struct State {
     taken: usize,
     /// Where those begin who come anew, in microseconds.
     now: u64,
-    lines: HashMap<ConnectionId, Line>,
+    lines: HashMap<ConnectionId, OwnerQueue>,
     /// When there are more, it is looked for some that need not be kept.
     lines_max: usize,
     /// The owners who wait, in their order.
@@ -66,7 +66,7 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct OwnerQueue {
     used: u64,
     waiting: VecDeque<Waiting>,
 }
@@ -78,7 +78,7 @@ struct Waiting {
     behind: u64,
 }
 
-impl Line {
+impl OwnerQueue {
     /// Where its first turn stands among all.
     fn place(&self) -> u64 {
         let behind = self.waiting.front().map_or(0, |first| first.behind);

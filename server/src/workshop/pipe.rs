@@ -158,18 +158,18 @@ pub(super) fn read_job(from: &mut impl Read) -> std::io::Result<Option<Bytes>> {
 
 /// Why a child did not get its job.
 #[derive(Debug)]
-pub(super) enum Unfed {
+pub(super) enum JobNotSent {
     Storage(StorageError),
     Pipe,
 }
 
-impl From<StorageError> for Unfed {
+impl From<StorageError> for JobNotSent {
     fn from(error: StorageError) -> Self {
         Self::Storage(error)
     }
 }
 
-impl From<std::io::Error> for Unfed {
+impl From<std::io::Error> for JobNotSent {
     fn from(_: std::io::Error) -> Self {
         Self::Pipe
     }
@@ -177,7 +177,7 @@ impl From<std::io::Error> for Unfed {
 
 impl Job {
     /// Writes the job for the child, as it is read from storage.
-    pub(super) fn write(self, to: impl Write) -> Result<(), Unfed> {
+    pub(super) fn write(self, to: impl Write) -> Result<(), JobNotSent> {
         let mut to = BufWriter::with_capacity(BLOB_PIECE_BYTES, Pieces(to));
         let mut head = Vec::new();
         match self {
@@ -208,7 +208,7 @@ impl Job {
                 push_unsigned(&mut head, bytes);
                 to.write_all(&head)?;
                 each_piece(&*storage, key, Blob::Snapshot(generation), |piece| {
-                    to.write_all(piece).map_err(Unfed::from)
+                    to.write_all(piece).map_err(JobNotSent::from)
                 })?;
             }
             Self::Check {
@@ -237,7 +237,7 @@ impl Job {
                     to.write_all(&head)?;
                     head.clear();
                     each_piece(&*storage, key, Blob::Snapshot(generation), |piece| {
-                        to.write_all(piece).map_err(Unfed::from)
+                        to.write_all(piece).map_err(JobNotSent::from)
                     })?;
                 }
                 push_unsigned(&mut head, (changes.len() + unsaved.len()) as u64);
@@ -246,13 +246,13 @@ impl Job {
                     head.clear();
                     push_unsigned(&mut head, bytes.len() as u64);
                     to.write_all(&head)?;
-                    to.write_all(bytes).map_err(Unfed::from)
+                    to.write_all(bytes).map_err(JobNotSent::from)
                 };
                 each_change(&*storage, key, changes, &mut change)?;
                 unsaved.iter().try_for_each(|bytes| change(bytes))?;
             }
         }
-        let Pieces(mut to) = to.into_inner().map_err(|_| Unfed::Pipe)?;
+        let Pieces(mut to) = to.into_inner().map_err(|_| JobNotSent::Pipe)?;
         to.write_all(&0u32.to_le_bytes())?;
         Ok(to.flush()?)
     }
@@ -390,7 +390,7 @@ mod tests {
 
     const HASH: ChangeHash = ChangeHash([9; 32]);
 
-    fn written(job: Job) -> Result<Option<Task>, Unfed> {
+    fn written(job: Job) -> Result<Option<Task>, JobNotSent> {
         let mut pipe = Vec::new();
         job.write(&mut pipe)?;
         let job = read_job(&mut &pipe[..]).unwrap().unwrap();
@@ -474,7 +474,7 @@ mod tests {
             assert_eq!(changes, Some(task(None, reading)));
         }
         for missing in [fold(Some((6, bytes)), 4, contents), fold(None, 5, contents)] {
-            assert!(matches!(written(missing), Err(Unfed::Storage(_))));
+            assert!(matches!(written(missing), Err(JobNotSent::Storage(_))));
         }
         let unfold = |generation| Job::Unfold {
             storage: storage.clone(),
@@ -487,7 +487,7 @@ mod tests {
             wanted: vec![HASH],
         };
         assert_eq!(written(unfold(5)).unwrap(), Some(task));
-        assert!(matches!(written(unfold(6)), Err(Unfed::Storage(_))));
+        assert!(matches!(written(unfold(6)), Err(JobNotSent::Storage(_))));
         // A size that is not the snapshot's is no job.
         assert_eq!(
             written(fold(Some((5, bytes + 60)), 4, contents)).unwrap(),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdout};
 
-use super::pipe::{Answer, Unfed, decode_result, read_answer};
+use super::pipe::{Answer, JobNotSent, decode_result, read_answer};
 use super::{Built, Job, JobError, Limits, SUBCOMMAND, WorkshopConfig};
 
 /// Killed when it is dropped.
@@ -93,7 +93,7 @@ impl Worker {
         });
         let (fed, answer) = tokio::join!(feed, read_answer(&mut self.stdout, result_bytes_max));
         let (fed, stdin) = fed.map_err(|e| JobError::Spawn(e.to_string()))?;
-        if let Err(Unfed::Storage(error)) = fed {
+        if let Err(JobNotSent::Storage(error)) = fed {
             return Err(JobError::Storage(error));
         }
         let Some(Answer { result, goes_on }) = answer.map_err(spawn)?? else {

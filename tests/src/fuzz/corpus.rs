@@ -7,7 +7,7 @@ use automerge::sync::{State, SyncDoc};
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{ActorId, AutoCommit, Change, ChangeHash, ObjType, ROOT, ScalarValue};
 use reconverge::history::chunk::Chunk;
-use reconverge::history::{Documents, History, Record, Row, encode_heads};
+use reconverge::history::{DocumentChunks, History, Record, Row, encode_heads};
 use reconverge::id::{Access, ConnectionId, DocumentId, Space};
 use reconverge::leb::push_unsigned;
 use reconverge::protocol::{
@@ -226,7 +226,10 @@ impl Built {
         let chunks: Vec<&[u8]> = changes.iter().map(Change::raw_bytes).collect();
         let message = sync_message(&[], &[], &chunks);
         let message = SyncMessage::decode(&message).unwrap();
-        let received = self.0.receive(AUTHOR, &message, Documents::Report).unwrap();
+        let received = self
+            .0
+            .receive(AUTHOR, &message, DocumentChunks::Report)
+            .unwrap();
         assert_eq!(received.admitted as usize, changes.len());
         self
     }

@@ -7,7 +7,7 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 use reconverge::history::chunk::{Chunk, ChunkKind};
 use reconverge::history::{
-    Documents, History, Outgoing, Received, Record, Row, decode_heads, encode_heads,
+    DocumentChunks, History, Outgoing, Received, Record, Row, decode_heads, encode_heads,
 };
 use reconverge::id::{
     Access, ConnectionId, DOCUMENT_ID_BYTES_MAX, DocumentId, PEER_ID_BYTES_MAX, PeerId,
@@ -200,11 +200,11 @@ fn open_base() -> History {
 
 fn receive(history: &mut History, from: ConnectionId, message: &SyncMessage<'_>) -> Received {
     let mut received = history
-        .receive(from, message, Documents::Report)
+        .receive(from, message, DocumentChunks::Report)
         .expect("everything is resident");
     if received.unpack {
         received = history
-            .receive(from, message, Documents::Unpacked)
+            .receive(from, message, DocumentChunks::Unpacked)
             .expect("everything is resident");
     }
     received
@@ -428,7 +428,7 @@ pub fn document(data: &[u8]) -> bool {
     let message = sync_message(&[], &[], &[&bytes]);
     let message = SyncMessage::decode(&message).expect("written by ourselves");
     let mut history = open_base();
-    let received = history.receive(AUTHOR, &message, Documents::Report);
+    let received = history.receive(AUTHOR, &message, DocumentChunks::Report);
     let received = received.expect("everything is resident");
     let known = history.hashes().expect("everything is resident");
     let all = heads
@@ -523,12 +523,12 @@ pub fn stored(bytes: &[u8]) -> bool {
     let writes = sync_message(&[], &[], &[&change, &concurrent]);
     for message in [&nothing, &unknown, &known, &writes] {
         let message = SyncMessage::decode(message).expect("written by ourselves");
-        let mut received = history.receive(AUTHOR, &message, Documents::Report);
+        let mut received = history.receive(AUTHOR, &message, DocumentChunks::Report);
         if received.is_err() {
             if history.load_graph(&segments).is_none() {
                 return false;
             }
-            received = history.receive(AUTHOR, &message, Documents::Report);
+            received = history.receive(AUTHOR, &message, DocumentChunks::Report);
         }
         received.expect("the whole graph is loaded");
         let row = history.take_unsaved().map(|(_, row)| row.encode());

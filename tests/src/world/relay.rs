@@ -12,7 +12,9 @@ use std::sync::Arc;
 use automerge::sync::Message;
 use automerge::{Automerge, ChangeHash};
 use bytes::Bytes;
-use reconverge::history::{Documents, History, NeedGraph, Peers, Quarantined, Record, Refusal};
+use reconverge::history::{
+    DocumentChunks, History, NeedGraph, Peers, Quarantined, Record, Refusal,
+};
 use reconverge::id::{Access, ConnectionId, DocumentId, Space};
 use reconverge::protocol::{SYNC_BYTES_MAX, SyncMessage};
 use reconverge::storage::{Blob, MemoryStorage, Storage, Write};
@@ -379,7 +381,7 @@ impl Relay {
                 }
                 if let Some(waiting) = self.uploads.get_mut(from) {
                     waiting.push_back(message.clone());
-                } else if self.learn(*from, message, Documents::Report) {
+                } else if self.learn(*from, message, DocumentChunks::Report) {
                     self.unpack(*from, message.clone(), 0);
                 }
                 Ok(())
@@ -407,7 +409,7 @@ impl Relay {
     }
 
     /// Takes in a sync message. Whether it has a document chunk to be unpacked first.
-    fn learn(&mut self, from: ConnectionId, message: &Bytes, documents: Documents) -> bool {
+    fn learn(&mut self, from: ConnectionId, message: &Bytes, documents: DocumentChunks) -> bool {
         let message = SyncMessage::decode(message).unwrap();
         let received = self.with_graph(|history| history.receive(from, &message, documents));
         self.report(from, received.refused);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use automerge::{Automerge, Change};
 
 use super::*;
-use crate::history::{Documents, History, Refusal, by_code};
+use crate::history::{DocumentChunks, History, Refusal, by_code};
 use crate::id::{Access, Space};
 use crate::leb::push_unsigned;
 use crate::protocol::{Flags, SyncEnvelope, SyncMessage};
@@ -102,7 +102,9 @@ impl TestRelay {
         if !history.peers().any(|joined| joined == peer) {
             history.join(peer, Access::Write);
         }
-        let mut received = history.receive(peer, &message, Documents::Report).unwrap();
+        let mut received = history
+            .receive(peer, &message, DocumentChunks::Report)
+            .unwrap();
         if received.unpack {
             for chunk in &message.changes {
                 if let Ok(document) = Automerge::load(chunk) {
@@ -114,7 +116,7 @@ impl TestRelay {
                 }
             }
             history
-                .receive(peer, &message, Documents::Unpacked)
+                .receive(peer, &message, DocumentChunks::Unpacked)
                 .unwrap();
         }
         let mut answers = Vec::new();

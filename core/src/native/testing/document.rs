@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::contents::{Brought, unpack};
 use crate::history::document_chunk::first_document;
 use crate::history::{
-    Documents, History, NeedGraph, Outgoing, Received, Refusal, Row, StoredChange,
+    DocumentChunks, History, NeedGraph, Outgoing, Received, Refusal, Row, StoredChange,
 };
 use crate::id::{Access, ConnectionId, Space};
 use crate::leb::push_unsigned;
@@ -141,7 +141,7 @@ impl Document {
             came.unwanted.push(from);
         }
         let mut refused = Vec::new();
-        let mut documents = Documents::Report;
+        let mut documents = DocumentChunks::Report;
         for tries in 1.. {
             let received = resident(self.history.receive(from, &message, documents));
             refused.extend(received.refused);
@@ -159,11 +159,11 @@ impl Document {
                 Ok(Brought::All(_)) => unreachable!("only changes were asked for"),
                 Err(reason) => {
                     refused.push((None, Refusal::Automerge(reason)));
-                    documents = Documents::Unpacked;
+                    documents = DocumentChunks::Unpacked;
                 }
             }
             if tries == UNPACKS_MAX {
-                documents = Documents::Unpacked;
+                documents = DocumentChunks::Unpacked;
             }
         }
         if unwanted {

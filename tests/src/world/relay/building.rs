@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use reconverge::contents::{Brought, Unsound, Verdict};
 use reconverge::history::document_chunk::first_document;
-use reconverge::history::{Documents, Fold, Quarantined, Refusal, Unpacked};
+use reconverge::history::{DocumentChunks, Fold, Quarantined, Refusal, Unpacked};
 use reconverge::id::ConnectionId;
 use reconverge::storage::{Blob, NewSnapshot, Write};
 
@@ -213,7 +213,7 @@ impl Relay {
         let Some(message) = waiting.cloned() else {
             return Ok(());
         };
-        let mut documents = Documents::Report;
+        let mut documents = DocumentChunks::Report;
         match result {
             Ok(Brought::All(_)) if self.basis() != basis => {
                 let chunk = first_document(&message).expect("a chunk was reported");
@@ -227,11 +227,11 @@ impl Relay {
             }
             Err(reason) => {
                 self.report(from, vec![(None, Refusal::Automerge(reason.clone()))]);
-                documents = Documents::Unpacked;
+                documents = DocumentChunks::Unpacked;
             }
         }
         if tries + 1 >= UNPACKS_MAX {
-            documents = Documents::Unpacked;
+            documents = DocumentChunks::Unpacked;
         }
         let mut waiting = self.uploads.remove(&from).unwrap_or_default();
         while let Some(message) = waiting.pop_front() {
@@ -240,7 +240,7 @@ impl Relay {
                 self.unpack(from, message, tries + 1);
                 return Ok(());
             }
-            documents = Documents::Report;
+            documents = DocumentChunks::Report;
         }
         Ok(())
     }

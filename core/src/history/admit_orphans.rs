@@ -8,7 +8,7 @@ use super::change::Change;
 use super::chunk::Chunk;
 use super::graph::NeedGraph;
 use super::orphans::Orphan;
-use super::progress::{Progress, Taken};
+use super::progress::{Progress, TakeInOutcome};
 use super::{History, steps};
 use crate::id::ConnectionId;
 
@@ -20,7 +20,7 @@ impl History {
         from: ConnectionId,
         mut entered: Vec<ChangeHash>,
         progress: &mut Progress,
-    ) -> Result<Taken, NeedGraph> {
+    ) -> Result<TakeInOutcome, NeedGraph> {
         while let Some(hash) = entered.pop() {
             let mut waiting = self.orphans.take_waiting_for(&hash);
             while let Some(mut orphan) = waiting.pop() {
@@ -47,7 +47,7 @@ impl History {
                         }
                         entered.push(hash);
                         progress.entered = entered;
-                        return entry.map(|_| Taken::Part);
+                        return entry.map(|_| TakeInOutcome::Part);
                     }
                     Ok(Entry::Entered) => {
                         progress.found.admitted += 1;
@@ -70,7 +70,7 @@ impl History {
                 progress.budget.worked();
             }
         }
-        Ok(Taken::All)
+        Ok(TakeInOutcome::All)
     }
 
     /// Asks a peer for what must come before these changes can enter; for those, if they are not
