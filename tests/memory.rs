@@ -88,7 +88,7 @@ async fn a_document_that_left_memory_costs_little() {
     }
     let open = (live_of_all() - before) / DOCUMENTS.cast_signed();
     drop(documents);
-    let left = comes_down(before, DOCUMENTS, 1500).await;
+    let left = comes_down(before, DOCUMENTS, 1700).await;
     eprintln!("a document of 10 changes: {open} bytes open, {left} released");
     repo.shutdown().await.unwrap();
 }
