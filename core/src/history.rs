@@ -12,7 +12,7 @@
 //! This file has the type, what always holds of it, and how it is opened and stored. The rest:
 //!
 //! * What comes in: [`receive`] takes a sync message by parts, as far as its [`budget`] goes.
-//!   [`admission`] decides about each change; [`waiting`] keeps those that lack others. [`learn`]
+//!   [`admission`] decides about each change; [`admit_orphans`] keeps those that lack others. [`learn`]
 //!   notes what a message says of its sender.
 //! * What goes out: [`peers`] come and go, [`peer`] is what is known of one, [`send`] says what it
 //!   is sent. [`greeting`] is for a history that acts as a client.
