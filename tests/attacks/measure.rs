@@ -250,7 +250,7 @@ impl Trial {
             let before = self.relay.usage().cpu;
             sleep(LOOK_EVERY).await;
             let used = self.relay.usage().cpu.saturating_sub(before);
-            let is_busy = used > LOOK_EVERY / 2 || self.relay.has_children();
+            let is_busy = used > LOOK_EVERY / 2 || self.relay.is_building();
             quiet = if is_busy { 0 } else { quiet + 1 };
         }
         since.elapsed()

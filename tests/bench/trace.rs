@@ -217,7 +217,7 @@ async fn until_quiet(relay: &Relay) -> Duration {
     while since.elapsed() < QUIET && began.elapsed() < TIDYING {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = state();
-        if now != last || relay.has_children() {
+        if now != last || relay.is_building() {
             (last, since) = (now, Instant::now());
         }
     }

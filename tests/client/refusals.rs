@@ -1,6 +1,7 @@
 //! What a relay does not take, and who is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use automerge::ChangeHash;
 use bytes::Bytes;
@@ -39,8 +40,8 @@ async fn a_reader_is_told_that_its_changes_are_refused() {
     assert!(matches!(refused, Err(SyncError::Refused(_))), "{refused:?}");
 }
 
-/// Joins, sends a document's first message, asks for a document that nobody has, and gives back what
-/// the relay said until it answered that.
+/// Joins, sends a document's first message, which is refused, then asks for a document that nobody has,
+/// and gives back what the relay said until it answered that.
 async fn answers_to(relay: &Relay, reconverge: u64, message: &[u8]) -> Vec<Bytes> {
     let (mut socket, _) = tokio_tungstenite::connect_async(relay.url()).await.unwrap();
     let sync = |id: u8, data: &[u8], request: bool| {
@@ -52,6 +53,14 @@ async fn answers_to(relay: &Relay, reconverge: u64, message: &[u8]) -> Vec<Bytes
             request,
         }))
     };
+    let refusals = || {
+        let log = relay.log();
+        let lines = log.lines();
+        lines
+            .filter(|line| line.contains("change refused") || line.contains("not taken"))
+            .count()
+    };
+    let before = refusals();
     let frames = [
         protocol::encode(&Message::Join {
             sender: "raw",
@@ -62,11 +71,19 @@ async fn answers_to(relay: &Relay, reconverge: u64, message: &[u8]) -> Vec<Bytes
             speaks_v1: true,
         }),
         sync(1, message, false),
-        sync(2, &encode_sync(Version::V1, &[], &[], None, 0), true),
     ];
     for frame in frames {
         socket.send(Frame::Binary(frame.into())).await.unwrap();
     }
+    // Documents are served independently of each other: this one is to be done with.
+    let refused = async {
+        while refusals() == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    in_time("refused", refused).await;
+    let request = sync(2, &encode_sync(Version::V1, &[], &[], None, 0), true);
+    socket.send(Frame::Binary(request.into())).await.unwrap();
     let mut answers = Vec::new();
     loop {
         let Frame::Binary(frame) = in_time("an answer", socket.next()).await.unwrap().unwrap()

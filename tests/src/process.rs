@@ -240,14 +240,15 @@ impl Relay {
 
     /// Whether a child of it is at work.
     #[must_use]
-    pub fn has_children(&self) -> bool {
-        !children_of(self.child.id()).is_empty()
+    pub fn is_building(&self) -> bool {
+        children_of(self.child.id()).into_iter().any(is_at_work)
     }
 
     /// Stops a child of it, until [`Self::continue_child`]; `None` if none is at work.
     #[must_use]
     pub fn stop_child(&self) -> Option<u32> {
-        let child = children_of(self.child.id()).into_iter().next()?;
+        let mut children = children_of(self.child.id()).into_iter();
+        let child = children.find(|child| is_at_work(*child))?;
         let pid = Pid::from_raw(child.cast_signed())?;
         kill_process(pid, Signal::STOP).ok()?;
         // It may have ended, or not have begun, when the signal came.
@@ -408,6 +409,19 @@ fn bytes_below(path: &Path) -> u64 {
         .flatten()
         .map(|entry| bytes_below(&entry.path()))
         .sum()
+}
+
+/// Whether a child does something, or waits for something else than its next job.
+fn is_at_work(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    let waits_in = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    match state {
+        None | Some('Z') => false,
+        state => state != Some('S') || !waits_in.contains("pipe_read"),
+    }
 }
 
 /// Whether a process is a worker of the relay's workshop.

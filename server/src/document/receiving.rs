@@ -61,9 +61,9 @@ impl Document {
             Ok(message) => message,
             Err(error) if error.is_of_its_document() => {
                 if self.not_taken.insert(from.id) {
+                    from.not_taken(&slot.name, &error);
                     warn!(document = %slot.name, peer = %from.peer, %error,
                         "sync message not taken; the connection's other documents go on");
-                    from.not_taken(&slot.name, &error);
                 }
                 return Ok(TakeInOutcome::All);
             }
