@@ -290,7 +290,8 @@ impl Workshop {
     /// # Cancel safety
     /// The child is killed when the future is dropped.
     pub(crate) async fn run(&self, owner: Owner, job: Job) -> Done {
-        let size = job.size();
+        // To look at a chunk takes milliseconds.
+        let size = tokio::task::block_in_place(|| job.size());
         let cost = size.cost();
         if size.is_quick() {
             let turn = Some(self.quick.take(owner, cost).await);
