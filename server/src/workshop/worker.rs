@@ -10,6 +10,9 @@ use tokio::process::{Child, ChildStderr, ChildStdout};
 use super::pipe::{Answer, JobNotSent, decode_result, read_answer};
 use super::{Built, Job, JobError, Limits, SUBCOMMAND, WorkshopConfig};
 
+/// How much is kept of what a worker says of its own accord while it runs a job.
+const WORDS_BYTES_MAX: usize = 4096;
+
 /// Killed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -88,16 +91,24 @@ impl Worker {
         // Blocks while the child does not read, at most until the child is killed.
         let feed = tokio::task::spawn_blocking(move || {
             let fed = job.write(&mut stdin);
-            // Without its standard input, the child knows that there is no further job.
-            (fed, stays.then_some(stdin))
+            // Without its standard input, the child knows that there is no further job, and nothing
+            // more of this one.
+            let keeps = stays && fed.is_ok();
+            (fed, keeps.then_some(stdin))
         });
-        let (fed, answer) = tokio::join!(feed, read_answer(&mut self.stdout, result_bytes_max));
+        let mut words = Vec::new();
+        let done = async { tokio::join!(feed, read_answer(&mut self.stdout, result_bytes_max)) };
+        let (fed, answer) = tokio::select! {
+            done = done => done,
+            // A panic that was caught writes some words, and nobody goes on when the pipe is full.
+            never = listen(&mut self.stderr, &mut words) => match never {},
+        };
         let (fed, stdin) = fed.map_err(|e| JobError::Spawn(e.to_string()))?;
         if let Err(JobNotSent::Storage(error)) = fed {
             return Err(JobError::Storage(error));
         }
         let Some(Answer { result, goes_on }) = answer.map_err(spawn)?? else {
-            return Err(self.died().await);
+            return Err(self.died(words).await);
         };
         self.stdin = stdin;
         let nonsense = || JobError::Died("its result makes no sense".into());
@@ -105,18 +116,107 @@ impl Worker {
         Ok((result, goes_on))
     }
 
-    /// Why it ended without an answer. What a fault says of itself goes into the log; a page of it is
-    /// enough.
-    async fn died(&mut self) -> JobError {
-        let mut words = Vec::new();
-        let mut last_words = (&mut self.stderr).take(4096);
+    /// Why it ended without an answer, behind these words. What a fault says of itself goes into the log;
+    /// a page of it is enough.
+    async fn died(&mut self, mut words: Vec<u8>) -> JobError {
+        let mut last_words = (&mut self.stderr).take(WORDS_BYTES_MAX as u64);
         let _ = last_words.read_to_end(&mut words).await;
         let status = match self.child.wait().await {
             Ok(status) => status,
             Err(error) => return spawn(error),
         };
-        let words = String::from_utf8_lossy(&words);
+        let words = &words[words.len().saturating_sub(WORDS_BYTES_MAX)..];
+        let words = String::from_utf8_lossy(words);
         let first = words.lines().take(2).collect::<Vec<_>>().join(" ");
         JobError::Died(format!("{status} {first}"))
+    }
+}
+
+/// Reads what a worker says, as long as it is polled, and keeps the last of it.
+async fn listen(stderr: &mut ChildStderr, words: &mut Vec<u8>) -> std::convert::Infallible {
+    let mut more = [0; 1024];
+    while let Ok(len @ 1..) = stderr.read(&mut more).await {
+        words.extend_from_slice(&more[..len]);
+        let old = words.len().saturating_sub(WORDS_BYTES_MAX);
+        words.drain(..old);
+    }
+    std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use reconverge::contents::Reading;
+    use reconverge::storage::{DocumentKey, MemoryStorage};
+
+    use super::*;
+
+    struct Script(std::path::PathBuf);
+
+    impl Drop for Script {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    /// A worker that is this shell script.
+    fn worker(name: &str, script: &str) -> (Worker, Script) {
+        let program = std::env::temp_dir().join(format!("worker-{}-{name}", std::process::id()));
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let config = WorkshopConfig {
+            program: program.clone(),
+            ..crate::config::Config::default().workshop
+        };
+        let limits = Limits {
+            memory_bytes: 0,
+            cpu_s: 0,
+            deadline: Duration::from_secs(8),
+            result_bytes: 1024,
+        };
+        (Worker::start(&config, &limits).unwrap(), Script(program))
+    }
+
+    fn job(snapshot: Option<(u32, u64)>) -> Job {
+        Job::Check {
+            storage: Arc::new(MemoryStorage::new("worker-test")),
+            key: DocumentKey(1),
+            snapshot,
+            changes: 0..0,
+            unsaved: Vec::new(),
+            bytes: 0,
+            operations: 0,
+            heads: Vec::new(),
+            reading: Reading::Contents,
+            wants_snapshot: false,
+        }
+    }
+
+    async fn soon<T>(what: impl Future<Output = T>) -> T {
+        let done = tokio::time::timeout(Duration::from_secs(4), what).await;
+        done.expect("nobody waits for the deadline")
+    }
+
+    /// Another snapshot took the place of this one meanwhile, as it happens without any fault.
+    #[tokio::test]
+    async fn a_job_that_cannot_be_read_from_storage_ends_at_once() {
+        let (worker, _script) = worker("storage", "cat > /dev/null");
+        let (result, worker) = soon(worker.run(job(Some((1, 100))), 1024, 1024)).await;
+        assert!(matches!(result, Err(JobError::Storage(_))), "{result:?}");
+        assert!(worker.is_none());
+    }
+
+    /// As many panics as it takes to fill a pipe, and then an answer: sound, and that it goes on.
+    #[tokio::test]
+    async fn what_a_worker_says_of_its_own_accord_does_not_hold_it_up() {
+        let script = "head -c 300000 /dev/zero >&2
+            printf '\\001\\000\\000\\000\\000\\000\\000\\000V\\001'; cat > /dev/null";
+        let (worker, _script) = worker("words", script);
+        let (result, worker) = soon(worker.run(job(None), 1024, 1024)).await;
+        assert!(result.is_ok(), "{result:?}");
+        assert!(worker.is_some());
     }
 }
