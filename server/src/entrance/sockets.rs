@@ -37,6 +37,10 @@ const CONNECTIONS_MIN: usize = 16;
 /// How long nobody is accepted while many wait and none gets on.
 const CROWDED_PAUSE: Duration = Duration::from_millis(1);
 
+/// After so many such pauses in which nobody got on there is none, until somebody is connected or the
+/// crowd is gone.
+const VAIN_PAUSES_MAX: u32 = 256;
+
 /// The log has at most one line of each kind of refused connections in such a time.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -124,6 +128,8 @@ struct State {
     refusals: [(Option<Instant>, u64); 3],
     /// How many wait, and of whom, so that the one with most is found.
     most_waiting: BTreeSet<(usize, IpAddr)>,
+    /// How many pauses were in vain, less those who were connected since.
+    vain_pauses: u32,
 }
 
 impl State {
@@ -265,7 +271,9 @@ impl Sockets {
 
     /// If so many wait that the next one may make another give way, waits until one got on: who has
     /// said what they want is upgraded within a moment, and thousands may come back at once. Not for
-    /// longer than [`CROWDED_PAUSE`], since those that are there may say nothing at all.
+    /// longer than [`CROWDED_PAUSE`], since those that are there may say nothing at all; and only so often
+    /// in vain, since whoever opens sockets and says nothing would have all others wait in the system's
+    /// queue.
     pub(crate) async fn let_some_get_on(&self) {
         let got_on = async {
             loop {
@@ -276,8 +284,15 @@ impl Sockets {
                 got_on.await;
             }
         };
-        if self.is_crowded() {
-            let _ = tokio::time::timeout(CROWDED_PAUSE, got_on).await;
+        if !self.is_crowded() {
+            self.state().vain_pauses = 0;
+            return;
+        }
+        if self.state().vain_pauses >= VAIN_PAUSES_MAX {
+            return tokio::task::yield_now().await;
+        }
+        if tokio::time::timeout(CROWDED_PAUSE, got_on).await.is_err() {
+            self.state().vain_pauses += 1;
         }
     }
 
@@ -336,6 +351,7 @@ impl PendingSocket {
             return Err(Full::Waiting);
         }
         self.sockets.one_got_on.notify_one();
+        state.vain_pauses = state.vain_pauses.saturating_sub(1);
         state.connected += 1;
         *state.connected_from.entry(self.origin).or_default() += 1;
         Ok(ConnectionPermit {
