@@ -174,6 +174,16 @@ pub fn default_memory() -> usize {
         .max(MEMORY_BYTES_MIN)
 }
 
+/// The binary that runs, also when another one has taken its place on the disk meanwhile, as an upgrade
+/// does, or nothing has.
+fn own_program() -> PathBuf {
+    let running = PathBuf::from("/proc/self/exe");
+    match running.exists() {
+        true => running,
+        false => std::env::current_exe().unwrap_or_else(|_| PathBuf::from("reconverge")),
+    }
+}
+
 /// No time may be longer.
 const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
@@ -210,7 +220,7 @@ impl Default for Config {
             verify_lag: Duration::from_secs(60),
             verify_lag_changes: 4096,
             workshop: WorkshopConfig {
-                program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("reconverge")),
+                program: own_program(),
                 workers: 1,
                 memory_bytes_max: 3 * 1024 * 1024 * 1024,
                 cpu_s_max: 60,
