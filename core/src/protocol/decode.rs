@@ -94,7 +94,10 @@ impl<'a> Fields<'a> {
             "newHeads" => self.new_heads = Some(read_new_heads(d)?),
             "hashes" => self.hashes = read_hashes(d)?,
             "reason" => self.reason = Some(read_text(d, "reason", REASON_BYTES_MAX)?),
-            "code" => self.code = Some(read_text(d, "code", CODE_BYTES_MAX)?),
+            // Applications may have one of another type in messages of their own.
+            "code" if d.datatype().map_err(malformed)? == Type::String => {
+                self.code = Some(read_text(d, "code", CODE_BYTES_MAX)?);
+            }
             _ => skip(d)?,
         }
         Ok(())
