@@ -91,10 +91,10 @@ pub(crate) struct Serve {
     #[arg(long, env = "RECONVERGE_WORKSHOP_WORKERS", default_value_t = 1,
         value_parser = number(1024))]
     pub(super) workshop_workers: usize,
-    /// Memory of each such process, in MiB of address space: at least 16. About 1 KB for each
+    /// Memory of each such process, in MiB of address space: at least 24. About 1 KB for each
     /// operation of a document that is to be checked.
     #[arg(long, env = "RECONVERGE_WORKSHOP_MEMORY_MIB", default_value_t = 3072,
-        value_parser = mib(16))]
+        value_parser = mib(24))]
     pub(super) workshop_memory_mib: usize,
     /// CPU seconds of each such process; it is killed after twice as long by the clock. 1
     /// to 86,400.
