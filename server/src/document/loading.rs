@@ -26,6 +26,24 @@ impl Loaded {
         let count = self.history.record().segments;
         storage::segments(&*slot.services.storage, self.key, count)
     }
+
+    /// Runs `step`, loading the folded part of the graph if it is needed.
+    pub(super) fn with_graph<T>(
+        &mut self,
+        slot: &Slot,
+        mut step: impl FnMut(&mut History) -> Result<T, NeedGraph>,
+    ) -> Result<T, StorageError> {
+        if let Ok(done) = step(&mut self.history) {
+            return Ok(done);
+        }
+        tokio::task::block_in_place(|| {
+            let segments = self.segments(slot)?;
+            self.history
+                .load_graph(&segments)
+                .ok_or_else(|| slot.damaged("its graph"))?;
+            step(&mut self.history).map_err(|NeedGraph| slot.damaged("its graph has a gap"))
+        })
+    }
 }
 
 impl Document {
@@ -81,22 +99,12 @@ impl Document {
             .expect("open() ran at the start of the turn")
     }
 
-    /// Runs `step`, loading the folded part of the graph if it is needed.
+    /// As [`Loaded::with_graph`].
     pub(super) fn with_graph<T>(
         &mut self,
         slot: &Slot,
-        mut step: impl FnMut(&mut History) -> Result<T, NeedGraph>,
+        step: impl FnMut(&mut History) -> Result<T, NeedGraph>,
     ) -> Result<T, StorageError> {
-        let open = self.opened();
-        if let Ok(done) = step(&mut open.history) {
-            return Ok(done);
-        }
-        tokio::task::block_in_place(|| {
-            let segments = open.segments(slot)?;
-            open.history
-                .load_graph(&segments)
-                .ok_or_else(|| slot.damaged("its graph"))?;
-            step(&mut open.history).map_err(|NeedGraph| slot.damaged("its graph has a gap"))
-        })
+        self.opened().with_graph(slot, step)
     }
 }

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use reconverge::history::NeedGraph;
 use reconverge::id::ConnectionId;
 use reconverge::storage::StorageError;
 use tracing::warn;
@@ -28,16 +27,7 @@ impl Loaded {
         slot: &Slot,
         peer: ConnectionId,
     ) -> Result<Unfolding, StorageError> {
-        let wanted = match self.history.unfolds_for(peer) {
-            Ok(wanted) => wanted,
-            Err(NeedGraph) => tokio::task::block_in_place(|| {
-                let segments = self.segments(slot)?;
-                let loaded = self.history.load_graph(&segments);
-                loaded.ok_or_else(|| slot.damaged("its graph"))?;
-                let wanted = self.history.unfolds_for(peer);
-                wanted.map_err(|NeedGraph| slot.damaged("its graph has a gap"))
-            })?,
-        };
+        let wanted = self.with_graph(slot, |history| history.unfolds_for(peer))?;
         Ok(match wanted {
             None => Unfolding::Needless,
             Some(range) => match slot.services.unfolded.get(self.key, range.start) {

@@ -71,7 +71,7 @@ impl Worker {
         let stays = self.jobs < jobs_max;
         let result = self.try_run(job, result_bytes_max, stays).await;
         match result {
-            Ok((result, true)) if stays => {
+            Ok((result, true)) => {
                 self.idle_since = Instant::now();
                 (result, Some(self))
             }
@@ -113,7 +113,7 @@ impl Worker {
         self.stdin = stdin;
         let nonsense = || JobError::Died("its result makes no sense".into());
         let result = decode_result(&result).ok_or_else(nonsense)?;
-        Ok((result, goes_on))
+        Ok((result, goes_on && self.stdin.is_some()))
     }
 
     /// Why it ended without an answer, behind these words. What a fault says of itself goes into the log;
@@ -206,6 +206,22 @@ mod tests {
         let (worker, _script) = worker("storage", "cat > /dev/null");
         let (result, worker) = soon(worker.run(job(Some((1, 100))), 1024, 1024)).await;
         assert!(matches!(result, Err(JobError::Storage(_))), "{result:?}");
+        assert!(worker.is_none());
+    }
+
+    /// What is left of a job that it did not read would be in the way of the next one.
+    #[tokio::test]
+    async fn a_worker_that_did_not_read_its_job_gets_no_other_one() {
+        let script = "exec <&-
+            printf '\\001\\000\\000\\000\\000\\000\\000\\000V\\001'; exec sleep 60";
+        let (worker, _script) = worker("unread", script);
+        let mut job = job(None);
+        if let Job::Check { unsaved, .. } = &mut job {
+            // More than a pipe holds.
+            unsaved.push(vec![0; 1 << 20].into());
+        }
+        let (result, worker) = soon(worker.run(job, 1024, 1024)).await;
+        assert!(result.is_ok(), "{result:?}");
         assert!(worker.is_none());
     }
 
