@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::fanout::Pace;
 use crate::floor;
+use crate::gather;
 use crate::report::{Report, Row, Stopwatch, mib, p50_p99, per_second};
 
 /// How long an edit may take.
@@ -401,12 +402,7 @@ pub(crate) async fn writers(
             })
         })
         .collect();
-    let (mut clients, mut acks) = (Vec::new(), Vec::new());
-    for writer in writing {
-        let (client, of_one) = writer.await.unwrap()?;
-        clients.push(client);
-        acks.extend(of_one);
-    }
+    let (clients, mut acks) = gather(writing).await?;
     let elapsed = stopwatch.elapsed();
     let cpu = stopwatch.cpu(writers * each, "edit");
     drop(clients);

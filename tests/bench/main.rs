@@ -28,6 +28,7 @@ mod unavailable;
 mod writers;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use foreign::Kind;
@@ -35,6 +36,7 @@ use futures::{StreamExt, TryStreamExt};
 use reconverge_tests::light::{Client, Document, Fault};
 use reconverge_tests::process::{Relay, relay_executable};
 use report::Report;
+use tokio::task::JoinHandle;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -260,4 +262,18 @@ async fn open_each<F: Future<Output = Result<Client, Fault>>>(
         .buffered(32)
         .try_collect()
         .await
+}
+
+/// A writer that is done, and how long each of its edits took.
+type Written<C> = Result<(C, Vec<Duration>), Fault>;
+
+/// Waits for writers; they, and how long each of their edits took.
+async fn gather<C>(writing: Vec<JoinHandle<Written<C>>>) -> Result<(Vec<C>, Vec<Duration>), Fault> {
+    let (mut clients, mut acks) = (Vec::new(), Vec::new());
+    for writer in writing {
+        let (client, of_one) = writer.await.unwrap()?;
+        clients.push(client);
+        acks.extend(of_one);
+    }
+    Ok((clients, acks))
 }

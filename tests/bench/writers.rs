@@ -11,7 +11,7 @@ use reconverge_tests::typist::{self, Contents, Typist};
 use crate::fanout::{Pace, write};
 use crate::foreign::{self, Kind, Server};
 use crate::report::{Report, Row, Stopwatch, mib, p50_p99, per_second};
-use crate::{Setting, connect_each, contact, stock};
+use crate::{Setting, connect_each, contact, gather, stock};
 
 /// Edits of all writers together.
 const EDITS: usize = 50_000;
@@ -67,12 +67,7 @@ async fn with_documents(setting: &Setting, report: &mut Report) -> Result<(), Fa
             })
         })
         .collect();
-    let (mut clients, mut acks) = (Vec::new(), Vec::new());
-    for writer in writing {
-        let (client, of_one) = writer.await.unwrap()?;
-        clients.push(client);
-        acks.extend(of_one);
-    }
+    let (clients, mut acks) = gather(writing).await?;
     let elapsed = stopwatch.elapsed();
     let cpu = stopwatch.cpu(WRITERS_WITH_DOCUMENTS * each, "edit");
     let memory = stopwatch.usage();

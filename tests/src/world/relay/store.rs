@@ -7,7 +7,7 @@ use std::sync::Arc;
 use automerge::{Automerge, Change, ChangeHash};
 use bytes::Bytes;
 use reconverge::id::DocumentId;
-use reconverge::storage::{Batch, Blob, DocumentKey, Storage, Stored, Write};
+use reconverge::storage::{Batch, Blob, DocumentKey, Storage, Stored, Write, segments};
 
 /// What a commit that fails leaves behind; whoever commits learns only that it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +90,7 @@ impl Store {
 
     /// The first segments of the graph.
     pub(super) fn segments(&self, count: u32) -> Vec<Bytes> {
-        let numbers = 0..count;
-        numbers
-            .map(|number| self.blob(Blob::Segment(number)))
-            .collect()
+        segments(&*self.storage, self.key, count).unwrap()
     }
 
     pub(super) fn changes(&self, range: Range<u32>) -> Vec<Bytes> {
